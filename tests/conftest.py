@@ -1,0 +1,29 @@
+"""Fixtures shared by all tests: the optional sample data, and a quiet, repeatable torch."""
+
+import os
+from pathlib import Path
+
+# One thread per test process: the suite runs on two workers, and oversubscription makes it crawl.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("MPLBACKEND", "agg")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+
+SAMPLE_DATA = Path(os.environ.get("VLPNB_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with sample data of the public datasets; the tests that need it skip where it is absent."""
+    if not SAMPLE_DATA.is_dir():
+        pytest.skip(f"sample data not found at {SAMPLE_DATA}; set VLPNB_SHARED_DATA to its folder")
+    return SAMPLE_DATA
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import torch
+
+    torch.manual_seed(0)

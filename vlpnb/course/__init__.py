@@ -1,0 +1,1 @@
+"""The course: profiles, pipeline, runner, reports, site and command line."""

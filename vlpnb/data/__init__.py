@@ -1,0 +1,1 @@
+"""Readers of public dataset formats, HDF5 stores and downloads."""

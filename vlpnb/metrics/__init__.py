@@ -1,0 +1,1 @@
+"""Thin, tested fronts to accepted implementations of the field's metrics."""

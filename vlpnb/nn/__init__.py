@@ -1,0 +1,1 @@
+"""Transformer building blocks shared by the five systems: attention, layers, masks, heads, losses, checkpoints."""

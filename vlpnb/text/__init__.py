@@ -1,0 +1,1 @@
+"""Tokenizers, corpora, masking and packing of text."""

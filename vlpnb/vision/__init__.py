@@ -1,0 +1,1 @@
+"""Image backbones, transforms and region features."""

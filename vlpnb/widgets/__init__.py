@@ -1,0 +1,1 @@
+"""Interactive views with static fallbacks."""

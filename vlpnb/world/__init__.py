@@ -1,0 +1,1 @@
+"""The visual world: generated scenes, pictures, language, questions and corpora with ground truth."""

@@ -1,0 +1,1 @@
+"""The grammar of the visual world in five languages, one file per language."""
