@@ -1,0 +1,67 @@
+# Everything a person does by hand, as one word each. `make course` and `make test` each work alone on a clean clone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= laptop
+PROFILE ?= laptop
+PHOTOS ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help course photos lab site figures test lint format bench clean
+
+help: ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# One stamp per set of extras: the package itself is installed in place, so only pyproject.toml matters.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "vlpnb needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 course"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing vlpnb into $(VENV) (a few GB the first time, mostly PyTorch) ..."
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.installed-photos: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[photos]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[dev,photos]'
+	@touch $@
+
+course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop), write HTML pages, figures and the results table
+	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN)
+
+photos: $(VENV)/.installed-photos ## the same pipeline on real photographs and text (PHOTOS=folder with the datasets)
+	$(BIN)/vlpnb run --profile photos --run photos --data $(PHOTOS)
+
+lab: $(VENV)/.installed ## open JupyterLab on the notebooks
+	$(BIN)/jupyter lab --ip=127.0.0.1 notebooks
+
+site: $(VENV)/.installed ## write the HTML pages of a finished run again (RUN=laptop)
+	$(BIN)/vlpnb site --run $(RUN)
+
+figures: $(VENV)/.installed ## draw the committed figures again from a finished run (RUN=laptop)
+	$(BIN)/vlpnb figures --run $(RUN)
+
+test: $(VENV)/.installed-dev ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.installed-dev ## check style of code and notebooks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(VENV)/.installed-dev ## put code and notebooks into house style, outputs removed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/nbstripout notebooks/*.ipynb
+
+bench: $(VENV)/.installed-dev ## time the hot paths beside their peers
+	$(BIN)/python -m benchmarks
+
+clean: ## remove the virtual environment and every run (datasets under data/ stay)
+	rm -rf $(VENV) data/runs
