@@ -1,1 +1,1 @@
-"""Transformer building blocks shared by the five systems: attention, layers, masks, heads, losses, checkpoints."""
+"""Transformer building blocks shared by the systems: attention, layers, masks, heads, losses, checkpoints."""

@@ -1,0 +1,85 @@
+"""Multi-head scaled dot-product attention (Vaswani et al. 2017, section 3.2), the one attention module here.
+
+    Attention(Q, K, V) = softmax(Q Kᵀ / √d) V,   heads side by side
+
+The queries come from `x`; keys and values come from `x` too (self-attention) or from `memory`
+(cross-attention, as in LXMERT's cross-modality layers), which may have another length and another width.
+
+Two ways of computing the same numbers. Without `weights` PyTorch's fused kernel is used and the (T, S) map
+never exists in memory. With `weights` the map is computed in the open and returned, *by the same call that
+produces the output*: the map one looks at is the one that was used, not the result of a second pass. Both
+agree to float rounding.
+
+Differs from BERT's original code: boolean masks (`masks.py`) instead of adding -10000, and a query that may
+look nowhere gives zeros. In training the returned map is the one before dropout, so that its rows still sum
+to one.
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlpnb.errors import UserError
+
+
+class Attention(nn.Module):
+    """Projections to queries, keys and values, attention in H heads, projection back.
+
+    Args:
+        hidden: width D of the queries' stream and of the output.
+        heads: H; must divide D.
+        dropout: probability of dropping an attention weight, in training mode only.
+        memory: width M of the keys' and values' stream; D when None.
+    """
+
+    def __init__(self, hidden: int, heads: int, dropout: float = 0.0, memory: int | None = None):
+        super().__init__()
+        if hidden % heads:
+            raise UserError(f"hidden = {hidden} cannot be split into heads = {heads} of equal width")
+        self.heads = heads
+        self.dropout = dropout
+        self.query = nn.Linear(hidden, hidden)
+        self.key = nn.Linear(memory or hidden, hidden)
+        self.value = nn.Linear(memory or hidden, hidden)
+        self.out = nn.Linear(hidden, hidden)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "#B #H #T #S"] | None = None,
+        memory: Float[Tensor, "B S M"] | None = None,
+        *,
+        weights: bool = False,
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """Attend from `x` to `memory` (to `x` itself when None).
+
+        Args:
+            x: the queries' stream.
+            mask: True where a query may look at a key; None lets everybody see everybody.
+            memory: the keys' and values' stream.
+            weights: also return the attention map.
+
+        Returns:
+            The attended stream, and the attention map (rows sum to one, or to zero where nothing may be seen)
+            or None.
+        """
+        source = x if memory is None else memory
+        q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)
+        k = rearrange(self.key(source), "b s (h d) -> b h s d", h=self.heads)
+        v = rearrange(self.value(source), "b s (h d) -> b h s d", h=self.heads)
+        dropout = self.dropout if self.training else 0.0
+
+        if not weights:
+            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            return self.out(rearrange(mixed, "b h t d -> b t (h d)")), None
+
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, H, T, S)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        attention = scores.softmax(dim=-1)
+        if mask is not None:
+            attention = attention.masked_fill(~mask, 0.0)  # matters only for rows that may look nowhere
+        mixed = F.dropout(attention, dropout).to(v.dtype) @ v
+        return self.out(rearrange(mixed, "b h t d -> b t (h d)")), attention

@@ -1,0 +1,151 @@
+"""Heads: small modules that turn hidden states into predictions.
+
+| head | where | source |
+|---|---|---|
+| `MLMHead` | masked language modelling, decoder tied to the word embeddings | BERT, section 3.1 |
+| `VokenHead` | voken classification | Vokenization, section 3.1; spec 9.4 |
+| `Pooler`, `ClassificationHead` | GLUE and other sentence tasks | BERT, section 4.1; RoBERTa, section 5.1 |
+
+The two token heads share their trunk (dense, activation, layer norm) and compute their loss with
+`linear_cross_entropy`, so the scores over 30,522 words or 50,000 vokens never exist for all positions at
+once. Pass them only the positions that carry a label: `head.loss(hidden[labels != -100], …)` is what `loss`
+does for you.
+
+Differs from the original vokenization code: the voken head starts from N(0, 0.02) like the rest of the model,
+there it kept PyTorch's default for lack of a call (quirk Q-15).
+"""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlpnb.nn.losses import linear_cross_entropy
+from vlpnb.nn.transformer import ACTIVATIONS, TransformerConfig, init_weights
+
+
+class Transform(nn.Module):
+    """Trunk of the token heads: dense, activation, layer norm."""
+
+    def __init__(self, config: TransformerConfig, activation: str = "gelu"):
+        super().__init__()
+        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.activation: Callable[[Tensor], Tensor] = ACTIVATIONS[activation]
+        self.norm = nn.LayerNorm(config.hidden, config.norm_eps)
+
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        """The same shape, ready for a decoder."""
+        return self.norm(self.activation(self.dense(hidden)))
+
+
+class MLMHead(nn.Module):
+    """Scores over the vocabulary; the decoder is the word table, given at each call (`encoder.word_weight`).
+
+    Args:
+        config: the encoder's.
+        activation: of the trunk; None takes the encoder's, as BERT does. RoBERTa's is always "gelu".
+    """
+
+    def __init__(self, config: TransformerConfig, activation: str | None = None):
+        super().__init__()
+        self.transform = Transform(config, activation or config.activation)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
+        """The transformed hidden states, before the decoder."""
+        return self.transform(hidden)
+
+    def logits(self, hidden: Float[Tensor, "*N D"], weight: Float[Tensor, "V D"]) -> Float[Tensor, "*N V"]:
+        """Scores of all words. For a loss over many positions use `loss` instead."""
+        return F.linear(self.transform(hidden), weight, self.bias)
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "*N D"],
+        weight: Float[Tensor, "V D"],
+        target: Int[Tensor, "*N"],
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy over the positions whose target is not -100; only they pass through the head."""
+        labelled = target != -100
+        x = self.transform(hidden[labelled])
+        return linear_cross_entropy(
+            x, weight, self.bias, target[labelled], reduction=reduction, ignore_index=None
+        )
+
+
+class VokenHead(nn.Module):
+    """Scores over the voken vocabulary: Linear(D→D), GELU, LayerNorm, Linear(D→vokens)."""
+
+    def __init__(self, config: TransformerConfig, vokens: int):
+        super().__init__()
+        self.transform = Transform(config, "gelu")
+        self.decoder = nn.Linear(config.hidden, vokens)
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Scores of all vokens. For a loss over many positions use `loss` instead."""
+        return self.decoder(self.transform(hidden))
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "*N D"],
+        target: Int[Tensor, "*N"],
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
+        labelled = target != -100
+        x = self.transform(hidden[labelled])
+        return linear_cross_entropy(
+            x,
+            self.decoder.weight,
+            self.decoder.bias,
+            target[labelled],
+            reduction=reduction,
+            ignore_index=None,
+        )
+
+
+class Pooler(nn.Module):
+    """A vector for the sentence: dense and tanh on the first token ([CLS] or <s>)."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B D"]:
+        """The pooled first token."""
+        return self.dense(hidden[:, 0]).tanh()
+
+
+class ClassificationHead(nn.Module):
+    """Sentence classification (or regression with one label): pooler, dropout, linear.
+
+    Args:
+        hidden: D.
+        labels: number of outputs C.
+        dropout: before the output layer, in training mode only.
+        style: "bert", or "roberta", which drops out the pooler's input too.
+    """
+
+    def __init__(
+        self, hidden: int, labels: int, dropout: float = 0.1, style: Literal["bert", "roberta"] = "bert"
+    ):
+        super().__init__()
+        self.style = style
+        self.pooler = Pooler(hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(hidden, labels)
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "B T D"]) -> Float[Tensor, "B C"]:
+        """Scores of the labels from the encoder's last hidden states."""
+        first = hidden[:, :1]  # (B, 1, D)
+        if self.style == "roberta":
+            first = self.dropout(first)
+        return self.out(self.dropout(self.pooler(first)))

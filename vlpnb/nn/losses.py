@@ -1,0 +1,197 @@
+"""Losses shared by the systems: matching of tokens and images, and cross-entropy over large vocabularies.
+
+Matching losses (Vokenization; spec 3.2). Token t of sentence b and image j have the score
+s[b, t, j] = f[b, t] · g[j], a cosine when both are normalised. `mask` says which tokens count; each loss is a
+mean over what counts, or a sum (`reduction="sum"`) that the caller divides by a global count, so that neither
+padding nor the number of processes nor accumulation changes a gradient.
+
+Differs from the original vokenization code: its all-pairs hinge broadcast wrongly and was unused (quirk
+Q-02), it is derived afresh here; InfoNCE is an addition.
+
+`linear_cross_entropy` is a linear layer and its cross-entropy in one function that never holds the (N, V)
+scores: it visits a chunk of rows at a time and computes their gradient on the spot (the idea is known from
+"cut cross-entropy", Wijmans et al. 2024, and from fused kernels; this one is plain PyTorch and exact).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from vlpnb.errors import UserError
+
+Reduction = Literal["mean", "sum"]
+TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"] | Float[Tensor, "B T"]
+
+
+def _reduce(terms: Float[Tensor, "..."], mask: Tensor, reduction: Reduction) -> Float[Tensor, ""]:
+    """Sum or mean of the terms where the mask, which broadcasts to them, is not zero; 0 if that is nowhere."""
+    mask = mask.to(terms.dtype).expand_as(terms)
+    total = (terms * mask).sum()
+    if reduction == "sum":
+        return total
+    return total / mask.sum().clamp(min=1)
+
+
+def paired_hinge(
+    f: Float[Tensor, "B T d"],
+    g: Float[Tensor, "B d"],
+    mask: TokenMask,
+    margin: float = 0.5,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, ""]:
+    """Hinge loss with one negative image per sentence, the image of its partner in the batch (spec 3.2).
+
+    Sentence b of the first half is the partner of sentence b + B/2 and the reverse:
+    `max(0, margin - f[b,t]·g[b] + f[b,t]·g[partner(b)])`, averaged over the tokens that count.
+
+    Raises:
+        UserError: when B is odd.
+    """
+    if len(f) % 2:
+        raise UserError(f"the paired hinge loss needs an even batch, found {len(f)} sentences")
+    own = torch.einsum("btd,bd->bt", f, g)
+    other = torch.einsum("btd,bd->bt", f, g.roll(len(g) // 2, dims=0))
+    return _reduce((margin - own + other).relu(), mask, reduction)
+
+
+def all_pairs_hinge(
+    f: Float[Tensor, "B T d"], g: Float[Tensor, "B d"], mask: TokenMask, margin: float = 0.5
+) -> Float[Tensor, ""]:
+    """Hinge loss against every wrong image and every wrong sentence of the batch (spec 3.2, derived afresh).
+
+    With s[i, j, t] = f[i, t]·g[j], for all j ≠ i: a *language* term `max(0, margin - s[i,i,t] + s[i,j,t])`
+    (the token's own image beats the others) over tokens t of sentence i, and a *vision* term `max(0, margin -
+    s[j,j,t] + s[i,j,t])` (the image's own sentence beats the others, position by position) where both
+    sentences have a token t. The result is the sum of both means. Needs B² T numbers.
+    """
+    scores = torch.einsum("itd,jd->ijt", f, g)  # (B, B, T)
+    own = scores.diagonal().T  # (B, T): own[i, t] = s[i, i, t]
+    wrong = ~torch.eye(len(f), dtype=torch.bool, device=f.device)[:, :, None]
+    real = mask.bool()
+    language = (margin - own[:, None] + scores).relu()
+    vision = (margin - own[None] + scores).relu()
+    return _reduce(language, wrong & real[:, None], "mean") + _reduce(
+        vision, wrong & real[:, None] & real[None], "mean"
+    )
+
+
+def info_nce(
+    f: Float[Tensor, "B T d"],
+    g: Float[Tensor, "B d"],
+    mask: TokenMask,
+    temperature: float | Float[Tensor, ""] = 0.05,
+    symmetric: bool = False,
+    reduction: Reduction = "mean",
+) -> Float[Tensor, ""]:
+    """InfoNCE (van den Oord et al. 2018) over token–image scores: each token picks its image in the batch.
+
+    Token → image: cross-entropy of s[i, t, ·] / temperature against image i, over the tokens that count.
+    With `symmetric` the mean with image → token: each token of sentence j against all tokens of the *other*
+    sentences, as seen from image j: `-log e^{s[j,t,j]} / (e^{s[j,t,j]} + Σ_{i≠j, u} e^{s[i,u,j]})`; tokens of
+    one sentence never compete. For a sentence-level loss pass one vector per sentence (T = 1).
+    """
+    scores = torch.einsum("itd,jd->itj", f, g) / temperature  # (B, T, B)
+    own = scores.diagonal(dim1=0, dim2=2).T  # (B, T)
+    loss = _reduce(scores.logsumexp(dim=2) - own, mask, reduction)
+    if not symmetric:
+        return loss
+    same = torch.eye(len(f), dtype=torch.bool, device=f.device)[:, None]
+    hidden = same | ~mask.bool()[:, :, None]  # (B, T, B): tokens that are no negatives of image j
+    negatives = (
+        scores.masked_fill(hidden, torch.finfo(scores.dtype).min).flatten(0, 1).logsumexp(dim=0)
+    )  # (B,)
+    return (loss + _reduce(F.softplus(negatives[:, None] - own), mask, reduction)) / 2
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "*N D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    target: Int[Tensor, "*N"],
+    *,
+    chunk: int | None = None,
+    reduction: Reduction = "mean",
+    ignore_index: int | None = -100,
+) -> Float[Tensor, ""]:
+    """`F.cross_entropy(F.linear(hidden, weight, bias), target)`, value and gradients, without (N, V) scores.
+
+    Args:
+        hidden: inputs of the linear layer.
+        weight: its weight; may be tied to an embedding table.
+        bias: its bias or None.
+        target: class of each row in [0, V), or `ignore_index`.
+        chunk: rows at a time; by default as many as give 2²⁴ scores on a CPU, 2²⁷ on a GPU.
+        reduction: "mean" over the rows that have a target (0 when none has), or "sum".
+        ignore_index: rows with this target are left out before anything is computed; None promises that there
+            are none and saves the check.
+
+    Under autocast the matrix products run in the autocast type and the softmax in float32, as in the plain
+    version. Gradients are computed in the forward pass (one product fewer than recomputing); no second
+    derivative.
+    """
+    hidden, target = hidden.flatten(0, -2), target.flatten()
+    if ignore_index is not None:
+        labelled = target != ignore_index
+        hidden, target = hidden[labelled], target[labelled]
+    if chunk is None:
+        chunk = max(1, (2**24 if hidden.device.type == "cpu" else 2**27) // len(weight))
+    total = _LinearCrossEntropy.apply(hidden, weight, bias, target, chunk, torch.is_grad_enabled())
+    return total if reduction == "sum" else total / max(1, len(target))
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """Sum of the cross-entropies of all rows; d loss / d scores = softmax - one-hot, pushed back by chunks."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, bias, target, chunk, training):
+        device = hidden.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+        rows, table = hidden.to(dtype), weight.to(dtype)
+        to_hidden, to_weight, to_bias = (training and needed for needed in ctx.needs_input_grad[:3])
+        # Sums over many rows are kept in float32 whatever the products' type.
+        exact = torch.promote_types(dtype, torch.float32)
+        grad_hidden = torch.empty_like(hidden) if to_hidden else None
+        grad_weight = torch.zeros_like(weight, dtype=exact) if to_weight else None
+        grad_bias = torch.zeros_like(bias, dtype=exact) if to_bias else None
+        total = torch.zeros((), dtype=exact, device=hidden.device)
+
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(rows), chunk):
+                part = slice(start, start + chunk)
+                x, y = rows[part], target[part, None]
+                scores = (x @ table.T).to(exact)  # (C, V)
+                if bias is not None:
+                    scores += bias
+                norm = scores.logsumexp(dim=1, keepdim=True)
+                total += (norm - scores.gather(1, y)).sum()
+                if not (to_hidden or to_weight or to_bias):
+                    continue
+                delta = scores.sub_(norm).exp_()  # softmax, in the memory of the scores
+                delta.scatter_add_(1, y, -torch.ones_like(y, dtype=exact))
+                if to_bias:
+                    grad_bias += delta.sum(dim=0)
+                delta = delta.to(dtype)
+                if to_hidden:
+                    grad_hidden[part] = delta @ table
+                if to_weight:
+                    grad_weight += delta.T @ x
+        ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
+        ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, scale):
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        weight_type, bias_type = ctx.dtypes
+        return (
+            None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
+            None if grad_weight is None else (grad_weight * scale).to(weight_type),
+            None if grad_bias is None else (grad_bias * scale).to(bias_type),
+            None,
+            None,
+            None,
+        )
