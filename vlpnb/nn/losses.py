@@ -27,7 +27,7 @@ TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"] | Float[Tensor, "B T"]
 
 
 def _reduce(terms: Float[Tensor, "..."], mask: Tensor, reduction: Reduction) -> Float[Tensor, ""]:
-    """Sum or mean of the terms where the mask, which broadcasts to them, is not zero; 0 if that is nowhere."""
+    """Sum or mean of the terms where the mask, which broadcasts to them, is not zero; 0 if nowhere."""
     mask = mask.to(terms.dtype).expand_as(terms)
     total = (terms * mask).sum()
     if reduction == "sum":
@@ -143,7 +143,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies of all rows; d loss / d scores = softmax - one-hot, pushed back by chunks."""
+    """Sum of the cross-entropies of all rows; d loss / d scores = softmax - one-hot, chunk by chunk."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, chunk, training):

