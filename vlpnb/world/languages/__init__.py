@@ -1,1 +1,1 @@
-"""The grammar of the visual world in five languages, one file per language."""
+"""The five languages in which captions of a scene are said: one file each, with its words and its agreement."""
