@@ -2,7 +2,7 @@
 
 Things are drawn on a canvas three times as large and reduced, so that edges are smooth. What the words of
 a scene say is what the pixels show: body colours vary by a few per cent only; patterns and materials (wood
-grain, joints of stone, stitches, gloss) are painted over less than half of the body; the drawing fills its box.
+grain, joints of stone, stitches, gloss) cover less than half of the body; the drawing fills its box.
 `render` is a pure function of its arguments.
 """
 
@@ -157,7 +157,7 @@ def _draw_material(
                 x, y = width * (i / 4 + k / 24), height * k / 24
                 draw.line((x, y, x + width / 48, y + height / 48), fill=dark, width=line)
     elif material == "glass":  # reflections
-        for left, breadth in ((0.18, 0.13), (0.36, 0.05), (0.74, 0.06)):
+        for left, breadth in ((0.2, 0.1), (0.36, 0.04), (0.72, 0.04)):
             x = left * width
             points = [(x, height), (x + breadth * width, height), (x + (breadth + 0.2) * width, 0)]
             draw.polygon([*points, (x + 0.2 * width, 0)], fill=mix(body, _WHITE, 0.7))

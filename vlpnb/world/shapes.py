@@ -374,8 +374,8 @@ def elephant(p: Pen) -> None:
 
 def ball(p: Pen) -> None:
     p.oval(50, 50, 50, 50)
-    p.line((8, 26), (34, 40), (66, 40), (92, 26), width=5, fill=PAPER)
-    p.line((8, 74), (34, 60), (66, 60), (92, 74), width=5, fill=PAPER)
+    p.line((8, 26), (34, 40), (66, 40), (92, 26), width=2.5)
+    p.line((8, 74), (34, 60), (66, 60), (92, 74), width=2.5)
     p.dot(32, 22, 7, mix(p.body, PAPER, 0.7))
 
 
@@ -505,9 +505,9 @@ def lamp(p: Pen) -> None:
 def mirror(p: Pen) -> None:
     p.poly((34, 84), (66, 84), (82, 99), (18, 99))
     p.oval(50, 45, 49, 44)
-    p.oval(50, 45, 30, 29, fill=SKY)
+    p.oval(50, 45, 27, 26, fill=SKY)
     p.line((36, 52), (56, 30), width=5, fill=PAPER)
-    p.line((46, 58), (64, 38), width=3, fill=PAPER)
+    p.line((46, 58), (63, 38), width=3, fill=PAPER)
 
 
 def bench(p: Pen) -> None:
@@ -522,7 +522,7 @@ def bench(p: Pen) -> None:
 def shelf(p: Pen) -> None:
     p.rect(1, 1, 99, 99)
     for y in (10, 40, 70):
-        p.rect(10, y, 90, y + 20, fill=mix(p.body, INK, 0.35))
+        p.rect(10, y, 90, y + 20, fill=mix(p.body, (0, 0, 0), 0.1))
     for x, y, w, h in (
         (14, 10, 9, 20),
         (24, 13, 7, 17),
@@ -573,7 +573,7 @@ def igloo(p: Pen) -> None:
 def house(p: Pen) -> None:
     p.rect(70, 6, 82, 30, fill=STEEL)
     p.rect(7, 36, 93, 99)
-    p.poly((50, 1), (99, 40), (1, 40), fill=mix(p.body, INK, 0.55))
+    p.poly((50, 1), (99, 40), (1, 40), fill=mix(p.body, INK, 0.25))
     p.rect(42, 64, 60, 99, fill=TIMBER)
     p.dot(56, 82, 2.2, GLOW)
     for x in (16, 68):
@@ -596,7 +596,7 @@ def barn(p: Pen) -> None:
 
 
 def tower(p: Pen) -> None:
-    p.poly((50, 1), (92, 22), (8, 22), fill=mix(p.body, INK, 0.55))
+    p.poly((50, 1), (92, 22), (8, 22), fill=mix(p.body, INK, 0.25))
     p.rect(24, 22, 76, 34, fill=GLOW)
     for x in (38, 62):
         p.line((x, 22), (x, 34), width=4, fill=INK)
