@@ -60,6 +60,16 @@ def test_classifier_reads_the_first_token_and_drops_out_in_training_only(style: 
     torch.testing.assert_close(head(hidden), head.out(head.pooler(hidden)))
 
 
+def test_roberta_drops_out_the_pooler_input_too():
+    drops = {"bert": [], "roberta": []}
+    for style, seen in drops.items():
+        head = ClassificationHead(16, 3, dropout=0.5, style=style)
+        head.pooler.register_forward_pre_hook(lambda _, inputs, seen=seen: seen.append(inputs[0] == 0))
+        head(torch.ones(8, 2, 16))
+    assert not drops["bert"][0].any()
+    assert drops["roberta"][0].any()
+
+
 def test_pooler():
     pooler = Pooler(16)
     hidden = torch.randn(4, 7, 16)
