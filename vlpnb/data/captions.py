@@ -1,0 +1,207 @@
+"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec section 2.1).
+
+All four give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the folder lacks is
+kept in the list with the path where it was expected: `split_missing` separates them, so that a partial download is counted
+and listed instead of being fatal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from vlpnb.data.files import field, lines_of, read_json, require
+from vlpnb.errors import UserError
+
+CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert"]
+Split = Literal["train", "valid", "test"]
+
+# The names by which the distributions call our three splits. Karpathy's `restval` joins the training split, as is usual.
+KARPATHY_SPLITS = {"train": {"train", "restval"}, "valid": {"val"}, "test": {"test"}}
+FLICKR_SPLITS = {
+    "train": ("Flickr_8k.trainImages.txt", "train.txt"),
+    "valid": ("Flickr_8k.devImages.txt", "val.txt"),
+    "test": ("Flickr_8k.testImages.txt", "test.txt"),
+}
+FLICKR_CAPTIONS = ("Flickr8k.token.txt", "results_20130124.token", "results.token")
+
+
+@dataclass(frozen=True)
+class CaptionedImage:
+    """One picture with its captions. `image_id` is the file's stem; `sentences` may be empty."""
+
+    image_id: str
+    path: Path
+    sentences: tuple[str, ...]
+
+
+def read_captions(
+    format: CaptionFormat,
+    annotations: Path,
+    images: Path,
+    split: str | None = None,
+    source: str | None = None,
+) -> list[CaptionedImage]:
+    """Read captioned pictures in file order; pictures without a caption are left out.
+
+    `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the coco and lxmert layouts
+    have one file per split, and there `split` only helps to find the picture's sub-folder. `source` keeps one of the lxmert
+    sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. Raises UserError naming file and field.
+    """
+    annotations, images = Path(annotations), Path(images)
+    readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr}
+    if format == "lxmert":
+        rows = _lxmert(annotations, source)
+    elif format in readers:
+        rows = readers[format](annotations, split)
+    else:
+        raise UserError(
+            f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
+        )
+    finder = _Finder(images, split)
+    found = [
+        CaptionedImage(Path(name).stem, finder.path(name), sentences) for name, sentences in rows if sentences
+    ]
+    if not found:
+        raise UserError(f"{annotations}: no captioned picture for split '{split}' in {format} format.")
+    return found
+
+
+def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage], list[CaptionedImage]]:
+    """Separate the pictures whose file exists from those whose file does not, both in order."""
+    folders = _Folders()
+    present: list[CaptionedImage] = []
+    missing: list[CaptionedImage] = []
+    for image in images:
+        (present if folders.holds(image.path) else missing).append(image)
+    return present, missing
+
+
+class _Folders:
+    """Which files exist, by listing each folder once: asking for 100,000 files one by one is slow on network disks."""
+
+    def __init__(self):
+        self._names: dict[Path, frozenset[str]] = {}
+
+    def holds(self, path: Path) -> bool:
+        folder = path.parent
+        if folder not in self._names:
+            self._names[folder] = frozenset(os.listdir(folder)) if folder.is_dir() else frozenset()
+        return path.name in self._names[folder]
+
+
+class _Finder:
+    """Where a picture lies: directly in the folder, in the sub-folder its id names (COCO), or in the split's sub-folder."""
+
+    def __init__(self, images: Path, split: str | None):
+        self.images, self.split, self.folders = images, split, _Folders()
+
+    def path(self, name: str) -> Path:
+        """First existing candidate for a file name or a bare id (lxmert); else the first candidate."""
+        stem = Path(name).stem
+        parts = stem.split("_")
+        folders = [self.images]
+        if len(parts) == 3:
+            folders.append(self.images / parts[1])  # COCO_train2014_000000000009 -> train2014
+        if self.split:
+            folders.append(self.images / self.split)
+        names = [name] if Path(name).suffix else [f"{name}.jpg", f"{name}.png", f"{name}.jpeg"]
+        candidates = [folder / name for folder in folders for name in names]
+        return next((c for c in candidates if self.folders.holds(c)), candidates[0])
+
+
+def _coco(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    holds = "COCO captions {images: [{id, file_name}], annotations: [{image_id, caption}]}"
+    data = read_json(path, holds)
+    sentences: dict[int | str, list[str]] = {}
+    for i, image in enumerate(field(data, "images", f"{path}")):
+        sentences[field(image, "id", f"{path}: images[{i}]")] = []
+    for i, annotation in enumerate(field(data, "annotations", f"{path}")):
+        where = f"{path}: annotations[{i}]"
+        image_id = field(annotation, "image_id", where)
+        if image_id not in sentences:
+            raise UserError(f"{where}: image_id {image_id} is not among the file's images.")
+        sentences[image_id].append(_clean(field(annotation, "caption", where), where))
+    return [
+        (field(image, "file_name", f"{path}: images[{i}]"), tuple(sentences[image["id"]]))
+        for i, image in enumerate(data["images"])
+    ]
+
+
+def _karpathy(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    holds = "Karpathy's dataset JSON {images: [{filename, split, sentences: [{raw}]}]}"
+    wanted = _splits(split, KARPATHY_SPLITS, path)
+    rows = []
+    for i, image in enumerate(field(read_json(path, holds), "images", f"{path}")):
+        where = f"{path}: images[{i}]"
+        if wanted is not None and field(image, "split", where) not in wanted:
+            continue
+        raw = [_clean(field(s, "raw", where), where) for s in field(image, "sentences", where)]
+        rows.append((field(image, "filename", where), tuple(raw)))
+    return rows
+
+
+def _flickr(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    folder = require(path, f"one of {', '.join(FLICKR_CAPTIONS)} and the split lists")
+    if folder.is_file():
+        captions, folder = folder, folder.parent
+    else:
+        captions = _first(folder, FLICKR_CAPTIONS, "captions 'image.jpg#0<TAB>sentence'")
+    wanted: set[str] | None = None
+    names = _splits(split, FLICKR_SPLITS, path)
+    if names is not None:
+        listing = _first(folder, names, f"the picture names of split '{split}', one a line")
+        wanted = {Path(line.text.strip()).stem for line in lines_of(listing, "picture names")} - {""}
+    rows: dict[str, list[str]] = {}
+    for number, text in lines_of(captions, "lines 'image.jpg#0<TAB>sentence'"):
+        if not text.strip():
+            continue
+        key, tab, sentence = text.partition("\t")
+        name, hash_, _ = key.partition("#")
+        if not tab or not hash_:
+            raise UserError(f"{captions}:{number}: expected 'image.jpg#0<TAB>sentence', found {text[:60]!r}.")
+        if wanted is None or Path(name).stem in wanted:
+            rows.setdefault(name, []).append(_clean(sentence, f"{captions}:{number}"))
+    return [(name, tuple(sentences)) for name, sentences in rows.items()]
+
+
+def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    data = read_json(path, "LXMERT captions [{img_id, sentf: {source: [sentence]}}]")
+    if not isinstance(data, list):
+        raise UserError(f"{path}: expected a JSON list of pictures, found {type(data).__name__}.")
+    rows = []
+    for i, image in enumerate(data):
+        where = f"{path}: [{i}]"
+        sources = field(image, "sentf", where)
+        chosen = sources if source is None else {source: sources.get(source, [])}
+        raw = [_clean(sentence, where) for sentences in chosen.values() for sentence in sentences]
+        rows.append((str(field(image, "img_id", where)), tuple(raw)))
+    if source is not None and rows and not any(sentences for _, sentences in rows):
+        known = sorted({name for image in data for name in image["sentf"]})
+        raise UserError(f"{path}: no sentence of source '{source}'; the file has {', '.join(known)}.")
+    return rows
+
+
+def _splits(split: str | None, table: dict, path: Path):
+    if split is None:
+        return None
+    if split not in table:
+        raise UserError(f"{path}: split '{split}' is unknown; expected one of {', '.join(table)}.")
+    return table[split]
+
+
+def _first(folder: Path, names: Iterable[str], holds: str) -> Path:
+    names = tuple(names)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} has none of {', '.join(names)}; one of them should hold {holds}.")
+
+
+def _clean(sentence: object, where: str) -> str:
+    if not isinstance(sentence, str):
+        raise UserError(f"{where}: a caption must be text, found {sentence!r}.")
+    return " ".join(sentence.split())

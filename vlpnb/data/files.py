@@ -1,0 +1,127 @@
+"""Reading annotation files: every failure names the file, what was found and what was expected.
+
+The public datasets arrive as JSON, JSON lines (sometimes gzipped) and plain text. These helpers are the only place that
+opens them, so that a truncated download or a wrong path reads the same everywhere.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vlpnb.errors import UserError
+
+HASHED_WHOLE = 64 * 2**20  # files up to this size are fingerprinted by content, larger ones by size and time
+
+
+class Line(NamedTuple):
+    """One line of a text file: its 1-based number and its text without the line end."""
+
+    number: int
+    text: str
+
+
+def require(path: Path, holds: str) -> Path:
+    """Return `path` if it exists, else raise UserError saying what it should hold and where the trail ends."""
+    path = Path(path)
+    if path.exists():
+        return path
+    nearest = next((p for p in path.parents if p.exists()), Path())
+    raise UserError(
+        f"{path} does not exist (the nearest existing folder is {nearest}). It should hold {holds}. "
+        "Correct the path in the configuration, or put the data there."
+    )
+
+
+def lines_of(path: Path, holds: str) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 file, split at LF only; gzip by suffix. UserError on a bad encoding names the line."""
+    path = require(path, holds)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; expected a file with {holds}.")
+    with gzip.open(path, "rb") if path.suffix in {".gz", ".gzip"} else path.open("rb") as file:
+        number = 0
+        try:
+            for number, raw in enumerate(file, start=1):
+                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield Line(number, text.rstrip("\r\n"))
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start} of the line). "
+                f"Expected {holds} in UTF-8; convert the file, e.g. with iconv."
+            ) from error
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise UserError(
+                f"{path}: the gzip file is damaged after line {number} ({error}). Fetch it again."
+            ) from error
+
+
+def read_json(path: Path, holds: str) -> Any:
+    """Parse one JSON file (gzip by suffix). UserError names the file, line and column where it breaks."""
+    path = require(path, holds)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder; expected a JSON file with {holds}.")
+    try:
+        raw = gzip.decompress(path.read_bytes()) if path.suffix in {".gz", ".gzip"} else path.read_bytes()
+        return json.loads(raw)
+    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        raise UserError(
+            f"{path}: not valid JSON ({error}). Expected {holds}; the file may be cut short: fetch it again."
+        ) from error
+
+
+def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
+    """Yield (line number, value) of a JSON-lines file; blank lines are passed over."""
+    for number, text in lines_of(path, holds):
+        if not text.strip():
+            continue
+        try:
+            yield number, json.loads(text)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not valid JSON ({error}). Expected {holds}.") from error
+
+
+def field(item: Any, name: str, where: str) -> Any:
+    """`item[name]`, or UserError naming the place, the missing field and the fields that are there."""
+    if not isinstance(item, dict):
+        raise UserError(f"{where}: expected an object with field '{name}', found {type(item).__name__}.")
+    if name not in item:
+        raise UserError(f"{where}: field '{name}' is missing; found {', '.join(sorted(item)) or 'no field'}.")
+    return item[name]
+
+
+def content_hash(path: Path) -> str:
+    """Hex sha256 of a file's bytes, read in pieces."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint_files(paths: Iterable[Path]) -> str:
+    """One hash for a set of files: content up to 64 MiB each, size and modification time beyond; absent files count."""
+    digest = hashlib.sha256()
+    for path in sorted({Path(p) for p in paths}):
+        if not path.is_file():
+            state = "absent"
+        elif path.stat().st_size <= HASHED_WHOLE:
+            state = content_hash(path)
+        else:
+            state = f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
+        digest.update(f"{path.name}\0{state}\n".encode())
+    return digest.hexdigest()
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, flush it to disk, and rename it into place."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
