@@ -1,0 +1,188 @@
+"""Tokenizers: any fast HuggingFace one, bare vocabularies, and one trained on the spot.
+
+A folder may be a HuggingFace tokenizer folder or just hold a BERT `vocab.txt` or a GPT-2 style `vocab.json` + `merges.txt`, as
+vocabularies are often passed around. The result is always a `PreTrainedTokenizerFast`, with character offsets and batch encoding in Rust.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from vlpnb.data.files import lines_of, read_json
+from vlpnb.errors import UserError
+
+BERT_SPECIALS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+HF_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
+    """Load a fast tokenizer from a folder, a bare vocabulary (folder or file), or by name from the hub or its local cache.
+
+    A bare `vocab.txt` is taken as lower-case BERT if no ordinary piece in it has an upper-case letter. Tokenizers without a padding
+    token (GPT-2) pad with their end-of-text token. Raises UserError if nothing loadable is there, or only a slow tokenizer.
+    """
+    path = Path(name_or_folder)
+    if path.is_file() and path.name.endswith("vocab.txt"):
+        return _bare_wordpiece(path)
+    if path.is_dir() and not any((path / name).is_file() for name in HF_FILES):
+        if (path / "vocab.txt").is_file():
+            return _bare_wordpiece(path / "vocab.txt")
+        if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
+            return _bare_byte_bpe(path)
+        raise UserError(
+            f"{path} holds no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, "
+            f"found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True)
+    except Exception as error:  # the library raises many kinds here: hub, JSON, value and OS errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"tokenizer '{name_or_folder}' cannot be loaded ({reason}). "
+            "Give a folder with tokenizer.json or vocab.txt, or a model name that is on the hub or in the local cache."
+        ) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"tokenizer '{name_or_folder}' has no fast version; character offsets need one.")
+    return _padded(tokenizer)
+
+
+def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
+    """Train a lower-case BERT-style WordPiece vocabulary and save it as a folder that AutoTokenizer loads without a network.
+
+    Ids 0–4 are [PAD] [UNK] [CLS] [SEP] [MASK]. Every character of the text is in the vocabulary. The folder appears complete or not
+    at all (tokenizer.json is renamed into place last).
+    """
+    tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase=True)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(BERT_SPECIALS.values()),
+        continuing_subword_prefix="##",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    if tokenizer.get_vocab_size() <= len(BERT_SPECIALS):
+        raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
+    wrapped = _bert(tokenizer)
+    save_tokenizer(wrapped, folder)
+    return wrapped
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Save as a HuggingFace folder, with the bare vocabulary beside it for WordPiece (other tools ask for `vocab.txt`)."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+    if model["type"] == "WordPiece":
+        pieces = sorted(model["vocab"], key=model["vocab"].get)
+        (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+    tokenizer.save_pretrained(str(folder))
+    target, temporary = folder / "tokenizer.json", folder / ".tokenizer.json.tmp"
+    os.replace(target, temporary)
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, target)
+
+
+def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
+    """Ids of many lines at once, int32 [n] each: no special tokens, no truncation, no padding (spec section 6)."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    encodings = backend.encode_batch_fast(list(lines), add_special_tokens=False)
+    return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+def piece_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """For every id, the text it stands for: WordPiece without `##`, byte-level pieces decoded with their leading space."""
+    size = len(tokenizer)
+    tokens = tokenizer.convert_ids_to_tokens(list(range(size)))
+    backend = json.loads(tokenizer.backend_tokenizer.to_str())
+    if backend["model"]["type"] == "WordPiece":
+        prefix = backend["model"].get("continuing_subword_prefix", "##")
+        return [(token or "").removeprefix(prefix) for token in tokens]
+    if (backend.get("decoder") or {}).get("type") == "ByteLevel":
+        return [tokenizer.backend_tokenizer.decode([i], skip_special_tokens=False) for i in range(size)]
+    return [(token or "").replace("▁", " ") for token in tokens]
+
+
+def _wordpiece(model: models.WordPiece, lowercase: bool) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece(prefix="##")
+    return tokenizer
+
+
+def _bert(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Add `[CLS] A [SEP] B [SEP]` and the special tokens' roles to a WordPiece tokenizer."""
+    cls, sep = (tokenizer.token_to_id(BERT_SPECIALS[name]) for name in ("cls_token", "sep_token"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+        special_tokens=[("[CLS]", cls), ("[SEP]", sep)],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=512,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+        **BERT_SPECIALS,
+    )
+
+
+def _bare_wordpiece(path: Path) -> PreTrainedTokenizerFast:
+    pieces = [text for _, text in lines_of(path, "a BERT vocabulary, one piece a line")]
+    missing = [token for token in BERT_SPECIALS.values() if token not in pieces]
+    if missing:
+        raise UserError(
+            f"{path}: {', '.join(missing)} missing; expected a BERT vocabulary, one piece a line."
+        )
+    lowercase = not any(p != p.lower() for p in pieces if not (p.startswith("[") and p.endswith("]")))
+    vocab = {piece: i for i, piece in enumerate(pieces)}
+    return _bert(_wordpiece(models.WordPiece(vocab, unk_token="[UNK]"), lowercase))
+
+
+def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
+    vocab = read_json(folder / "vocab.json", "a byte-level vocabulary {piece: id}")
+    lines = (text for _, text in lines_of(folder / "merges.txt", "one merge 'a b' a line"))
+    merges = [tuple(text.split(" ")) for text in lines if text and not text.startswith("#version")]
+    roberta = {"<s>", "</s>", "<pad>", "<mask>"} <= vocab.keys()
+    try:
+        tokenizer = Tokenizer(models.BPE(vocab, merges))
+    except Exception as error:  # tokenizers raises bare Exception for a merge outside the vocabulary
+        raise UserError(f"{folder}: vocab.json and merges.txt do not belong together ({error}).") from error
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if roberta:
+        tokenizer.post_processor = processors.RobertaProcessing(
+            ("</s>", vocab["</s>"]), ("<s>", vocab["<s>"]), trim_offsets=True, add_prefix_space=False
+        )
+        roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+        roles |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
+        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **roles)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+    end = "<|endoftext|>"
+    if end not in vocab:
+        raise UserError(
+            f"{folder / 'vocab.json'}: neither '<s>' … '<mask>' nor '{end}' is in the vocabulary."
+        )
+    roles = dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
+    return _padded(PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **roles))
+
+
+def _padded(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    if tokenizer.pad_token is None and tokenizer.eos_token is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
