@@ -1,0 +1,37 @@
+"""Recall and diversity, with the specification's golden vectors 5 and 7."""
+
+import math
+
+import torch
+
+from vlpnb.metrics.retrieval import diversity, mean_token_scores, ranks, recall, token_batch_ranks
+
+
+def test_golden_vector_7_second_best_is_not_a_hit_at_one():
+    own = ranks(torch.tensor([[0.3, 0.9, 0.5, 0.1]]), torch.tensor([2]))
+    assert own.tolist() == [2]
+    assert recall(own) == {"r1": 0.0, "r5": 1.0, "r10": 1.0}
+    assert recall(own, legacy=True)["r1"] == 1.0  # the original counted rank ≤ k + 1
+
+
+def test_golden_vector_5_diversity():
+    pairs = [("w", "x")] * 3 + [("w", "y")] + [("v", "x")] * 2
+    assert diversity(pairs) == {
+        "images": 1.5, "max_count": 2.5, "mean_count": 2.0, "std_count": 0.5, "cover": 2, "types": 2,
+    }  # fmt: skip
+    assert math.isnan(diversity([])["images"])
+
+
+def test_ties_count_by_index_so_a_constant_scorer_is_at_chance():
+    own = torch.arange(10)
+    assert ranks(torch.zeros(10, 10), own).tolist() == list(range(1, 11))
+    assert recall(torch.empty(0, dtype=torch.int64)).keys() == {"r1", "r5", "r10"}
+
+
+def test_token_ranks_and_sentence_scores():
+    text = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [9.0, 9.0]]])
+    images = torch.eye(2)
+    mask = torch.tensor([[True, True], [True, False]])
+    assert token_batch_ranks(text, images, mask).tolist() == [1, 2, 1]
+    expected = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
+    torch.testing.assert_close(mean_token_scores(text, mask, images), expected)

@@ -1,0 +1,51 @@
+"""Views of pictures: repeatable, in bounds, of the right size."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vlpnb.vision import transforms
+
+
+def picture(width: int = 40, height: int = 30) -> Image.Image:
+    values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 30), (30, 40), (500, 20), (1, 1)])
+def test_random_crop_boxes_lie_inside_and_vary(width, height):
+    generator = torch.Generator().manual_seed(1)
+    boxes = {transforms.random_crop_box(width, height, generator) for _ in range(200)}
+    assert all(0 <= a < c <= width and 0 <= b < d <= height for a, b, c, d in boxes)
+    if width == 40:
+        assert len(boxes) > 100
+        areas = [(c - a) * (d - b) / (width * height) for a, b, c, d in boxes]
+        assert min(areas) < 0.15 and max(areas) > 0.8  # both ends of the scale occur
+
+
+def test_a_training_view_is_a_function_of_the_generator():
+    views = [
+        np.asarray(transforms.train_view(picture(), 16, torch.Generator().manual_seed(seed)))
+        for seed in (3, 3, 4)
+    ]
+    assert views[0].shape == (16, 16, 3)
+    assert (views[0] == views[1]).all()
+    assert (views[0] != views[2]).any()
+
+
+def test_evaluation_views():
+    for name, (_, flip) in transforms.EVAL_VIEWS.items():
+        view = np.asarray(transforms.eval_view(picture(), 16, name))
+        assert view.shape == (16, 16, 3)
+        if flip:
+            plain = np.asarray(transforms.eval_view(picture(), 16, name.removesuffix("_flip")))
+            assert (view == plain[:, ::-1]).all()
+    centre = transforms.eval_view(Image.new("RGB", (256, 256)), 224)
+    assert centre.size == (224, 224)
+
+
+def test_pixels_are_normalised():
+    white = transforms.to_pixels(Image.new("RGB", (2, 2), "white"))
+    expected = (1 - torch.tensor(transforms.IMAGENET_MEAN)) / torch.tensor(transforms.IMAGENET_STD)
+    torch.testing.assert_close(white[:, 0, 0], expected)

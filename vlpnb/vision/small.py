@@ -1,0 +1,42 @@
+"""The course's own picture classifier: what ImageNet pre-training is to the papers, this is to the visual
+world.
+
+A residual network (He et al., CVPR 2016, basic blocks from torchvision) that is small enough to train from
+scratch on two CPU cores within a minute. It differs from ResNet-18 in a 3×3 stem, one block per resolution,
+narrower layers, and in pooling: the mean and the maximum of the last map side by side, because a picture of
+several things is badly told by the mean alone.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+
+
+class SmallResNet(nn.Module):
+    """`widths[i]` channels at 1/2, 1/4, … of the resolution; `2 · widths[-1]` features before `fc`."""
+
+    def __init__(self, widths: Sequence[int], classes: int):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+        )
+        blocks, c_in = [], widths[0]
+        for i, width in enumerate(widths):
+            stride = 1 if i == 0 else 2
+            shortcut = None
+            if stride != 1 or c_in != width:
+                shortcut = nn.Sequential(nn.Conv2d(c_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            blocks.append(BasicBlock(c_in, width, stride, shortcut))
+            c_in = width
+        self.blocks = nn.Sequential(*blocks)
+        self.fc = nn.Linear(2 * c_in, classes)
+
+    def feature_map(self, pixels: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B C h w"]:
+        return self.blocks(self.stem(pixels))
+
+    def forward(self, pixels: Float[Tensor, "B 3 S S2"]) -> Float[Tensor, "B classes"]:
+        features = self.feature_map(pixels)  # (B, C, h, w)
+        return self.fc(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1))

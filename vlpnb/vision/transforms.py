@@ -1,0 +1,96 @@
+"""Picture → pixels: the training crops and the evaluation views of an image backbone.
+
+Implements section 3.3 of the Vokenization specification (random resized crop + flip for training; short
+side to 256, centre crop 224 for evaluation), with two differences. Randomness comes from an explicit
+generator, so a view is a function of (seed, picture, view number) and a cache of views can be rebuilt or
+resumed bit for bit; torchvision's `RandomResizedCrop` draws from the global generator. And evaluation knows
+more views than the centre crop, because an average over a few fixed views is a better picture vector at no
+training cost (`EVAL_VIEWS`).
+"""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+# name → (whole picture squeezed to a square instead of a centre crop?, mirrored?)
+EVAL_VIEWS: dict[str, tuple[bool, bool]] = {
+    "centre": (False, False),
+    "centre_flip": (False, True),
+    "whole": (True, False),
+    "whole_flip": (True, True),
+}
+
+
+def to_pixels(
+    image: Image.Image,
+    mean: tuple[float, ...] = IMAGENET_MEAN,
+    std: tuple[float, ...] = IMAGENET_STD,
+) -> Float[Tensor, "3 S S2"]:
+    """RGB picture → float32 pixels `(value / 255 − mean) / std`, channels first."""
+    values = torch.from_numpy(np.asarray(image, dtype=np.float32).transpose(2, 0, 1).copy())  # (3, S, S)
+    return (values / 255 - torch.tensor(mean)[:, None, None]) / torch.tensor(std)[:, None, None]
+
+
+def random_crop_box(
+    width: int,
+    height: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+) -> tuple[int, int, int, int]:
+    """Draw the box of a random resized crop: `(left, top, right, bottom)` in whole pixels.
+
+    Area uniform in `scale` (share of the picture), aspect log-uniform in `ratio`; after ten boxes that do
+    not fit, the largest central box whose aspect is within `ratio` (the rule of Inception training and of
+    torchvision).
+    """
+    for _ in range(10):
+        area_draw, aspect_draw, x_draw, y_draw = torch.rand(4, generator=generator).tolist()
+        area = width * height * (scale[0] + (scale[1] - scale[0]) * area_draw)
+        log_low, log_high = math.log(ratio[0]), math.log(ratio[1])
+        aspect = math.exp(log_low + (log_high - log_low) * aspect_draw)
+        w, h = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if 0 < w <= width and 0 < h <= height:
+            left, top = int(x_draw * (width - w + 1)), int(y_draw * (height - h + 1))
+            return left, top, left + w, top + h
+    aspect = min(max(width / height, ratio[0]), ratio[1])
+    w, h = min(width, round(height * aspect)), min(height, round(width / aspect))
+    left, top = (width - w) // 2, (height - h) // 2
+    return left, top, left + w, top + h
+
+
+def train_view(
+    image: Image.Image,
+    size: int,
+    generator: torch.Generator,
+    scale: tuple[float, float] = (0.08, 1.0),
+) -> Image.Image:
+    """One training view: random resized crop to `size × size`, mirrored with probability ½."""
+    box = random_crop_box(image.width, image.height, generator, scale)
+    view = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    flip = bool(torch.rand((), generator=generator) < 0.5)
+    return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view
+
+
+def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Image:
+    """One evaluation view of `EVAL_VIEWS`, `size × size`.
+
+    `centre`: the short side is scaled to `size · 256/224`, then the central square is cut; `whole`: the whole
+    picture, squeezed to a square. Raises KeyError for an unknown name.
+    """
+    squeeze, flip = EVAL_VIEWS[view]
+    if squeeze:
+        result = image.resize((size, size), Image.Resampling.BILINEAR)
+    else:
+        side = min(image.width, image.height) * 224 / 256  # of the central square, in source pixels
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        result = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
+    return result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result
