@@ -1,9 +1,9 @@
 """Captions of a scene in English, German, French, Indonesian and Chinese, realised from the scene graph.
 
 `plan_caption` decides what is said, once for all languages; `vlpnb/world/languages/` holds the words and the
-agreement of each language. A caption is true of its scene, but leaves things out as people do. It never states a
-canonical attribute: no colour of a kind that always has it, and no shape, material or order of size at all, because
-people do not say what everybody knows (the reporting bias that the visual world is built on).
+agreement of each language. A caption is true of its scene, but leaves things out as people do. It never
+states a canonical attribute: no colour of a kind that always has it, and no shape, material or order of size,
+because people do not say what everybody knows (the reporting bias that the visual world is built on).
 """
 
 import random
@@ -34,7 +34,7 @@ SAY_ALL = 0.65  # all of three or more groups of things rather than some
 
 
 def caption(scene: Scene, language: str, variant: int) -> str:
-    """A sentence about the scene, equal in every process. Captions of one variant are translations of each other.
+    """A sentence about the scene, equal in every process; those of one variant are translations.
 
     Raises UserError for an unknown language or a negative variant.
     """
@@ -44,7 +44,7 @@ def caption(scene: Scene, language: str, variant: int) -> str:
 
 
 def plan_caption(scene: Scene, variant: int) -> Plan:
-    """What caption number `variant` of a scene says. Neighbouring variants take different forms where they can."""
+    """What caption number `variant` of a scene says; neighbouring variants take different forms."""
     if variant < 0:
         raise UserError(f"Caption variant {variant} is negative; variants are numbered from 0.")
     identity = f"{scene.image_id}/{scene.content}"

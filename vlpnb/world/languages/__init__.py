@@ -1,1 +1,1 @@
-"""The five languages in which captions of a scene are said: one file each, with its words and its agreement."""
+"""The five languages of captions: one file each, with its words and its agreement."""

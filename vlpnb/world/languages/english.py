@@ -1,4 +1,4 @@
-"""English captions: articles a/an, plurals, adjective order (size, colour, pattern), agreement of the verb."""
+"""English captions: a/an, plurals, adjective order (size, colour, pattern), agreement of the verb."""
 
 from dataclasses import replace
 
@@ -85,7 +85,7 @@ NUMBERS = {1: "one", 2: "two", 3: "three", 4: "four"}
 
 
 def article(word: str) -> str:
-    """The indefinite article before a word of this vocabulary (none begins with a silent h or a spoken "yu")."""
+    """The article before a word of this vocabulary (none begins with a silent h or a spoken "yu")."""
     return "an" if word[0] in "aeiou" else "a"
 
 

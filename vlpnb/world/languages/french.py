@@ -83,7 +83,7 @@ PATTERNS = {"striped": "à rayures", "dotted": "à pois", "checked": "à carreau
 SETTINGS = {
     "field": ("dans un champ", "dans le champ", "dans un pré"),
     "room": ("dans une pièce", "dans la pièce"),
-    "night": ("la nuit", "de nuit"),
+    "night": ("la nuit",),
     "beach": ("sur la plage", "sur une plage"),
 }
 RELATIONS = {  # those that end in "de" elide before "un"
@@ -124,10 +124,8 @@ def adjectives(phrase: Phrase) -> list[str]:
 
 def noun_phrase(phrase: Phrase) -> str:
     """ "une petite voiture rouge à rayures", "deux voitures rouges"."""
-    if phrase.count == 1:
-        opening = "une" if gender(phrase) == "f" else "un"
-    else:
-        opening = NUMBERS[phrase.count]
+    article = "une" if gender(phrase) == "f" else "un"
+    opening = article if phrase.count == 1 else NUMBERS[phrase.count]
     words = adjectives(phrase)
     before = 1 if phrase.size else 0
     return " ".join([opening, *words[:before], noun(phrase), *words[before:]])

@@ -1,4 +1,4 @@
-"""Indonesian captions: classifiers (sebuah, seekor, setangkai), adjectives after the noun, no plural after a number."""
+"""Indonesian captions: classifiers (sebuah, seekor, setangkai), adjectives after the noun, no plurals."""
 
 from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick, sentence
 

@@ -1,7 +1,7 @@
 """What a caption says, before any language: the plan that each language file turns into a sentence.
 
-Nothing here comes from a paper. A plan is made once per (scene, variant), so that the captions of one variant in
-the five languages are translations of one another, which cross-lingual pre-training needs.
+Nothing here comes from a paper. A plan is made once per (scene, variant), so that the captions of one variant
+in the five languages are translations of one another, which cross-lingual pre-training needs.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ FORMS = ("bare", "there", "see", "picture", "front", "relation", "beside", "pred
 
 @dataclass(frozen=True)
 class Phrase:
-    """`count` things of one kind (or category) with the attributes that are said of all of them (None: unsaid)."""
+    """`count` things of one kind (or category) with the attributes that are said of all of them."""
 
     kind: str
     count: int = 1
@@ -28,7 +28,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Plan:
-    """A sentence: its form, its phrases in order, the setting if it is said, and which of equal wordings to take."""
+    """A sentence: its form, its phrases in order, the setting if it is said, and which wording to take."""
 
     form: str  # one of FORMS
     phrases: tuple[Phrase, ...]  # "relation" and "beside" have two, "predicate" and "contrast" one
