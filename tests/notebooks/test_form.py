@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAUGHT = [path for path in NOTEBOOKS if not path.name.startswith("00")]  # 00 is the way in: no exercises there
+TAUGHT = [
+    path for path in NOTEBOOKS if not path.name.startswith("00")
+]  # 00 is the way in: no exercises there
 
 
 def load(path: Path) -> dict:
