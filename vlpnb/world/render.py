@@ -106,9 +106,9 @@ def _draw_pattern(
     if thing.pattern == "striped":
         for i in range(-1, columns):
             x = i * step + start
-            draw.rectangle((x, 0, x + 0.36 * step, height), fill=second)
+            draw.rectangle((x, 0, x + 0.3 * step, height), fill=second)
     elif thing.pattern == "dotted":
-        r = 0.3 * step
+        r = 0.26 * step
         for j in range(-1, rows):
             for i in range(-1, columns):
                 x, y = i * step + (step / 2 if j % 2 else 0) + start, j * step + start / 2
@@ -118,7 +118,7 @@ def _draw_pattern(
         for j in range(-1, int(height / r) + 2):
             for i in range(-2 + j % 2, int(width / r) + 2, 2):
                 x, y = i * r + start / 2, j * r + start / 2
-                draw.rectangle((x, y, x + 0.84 * r, y + 0.84 * r), fill=second)
+                draw.rectangle((x, y, x + 0.76 * r, y + 0.76 * r), fill=second)
 
 
 def _draw_material(
@@ -157,7 +157,7 @@ def _draw_material(
                 x, y = width * (i / 4 + k / 24), height * k / 24
                 draw.line((x, y, x + width / 48, y + height / 48), fill=dark, width=line)
     elif material == "glass":  # reflections
-        for left, breadth in ((0.2, 0.1), (0.36, 0.04), (0.72, 0.04)):
+        for left, breadth in ((0.2, 0.08), (0.34, 0.03), (0.72, 0.04)):
             x = left * width
             points = [(x, height), (x + breadth * width, height), (x + (breadth + 0.2) * width, 0)]
             draw.polygon([*points, (x + 0.2 * width, 0)], fill=mix(body, _WHITE, 0.7))

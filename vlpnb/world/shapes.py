@@ -393,8 +393,8 @@ def robot(p: Pen) -> None:
     p.line((50, 14), (50, 3), width=4, fill=STEEL)
     p.dot(50, 4, 6, (226, 60, 54))
     for s in (1, -1):
-        p.tube((50 + s * 36, 50), (50 + s * 42, 70), width=14, fill=STEEL)
-        p.rect(50 + s * 18 - 11, 82, 50 + s * 18 + 11, 99, fill=STEEL)
+        p.tube((50 + s * 36, 50), (50 + s * 42, 70), width=14)
+        p.rect(50 + s * 18 - 11, 82, 50 + s * 18 + 11, 99)
     p.rect(14, 44, 86, 86, radius=4)
     p.rect(20, 11, 80, 45, radius=4)
     p.dot(36, 25, 8, GLOW)
@@ -450,8 +450,8 @@ def drum(p: Pen) -> None:
     p.line((40, 22), (8, 2), width=5, fill=TIMBER)
     p.curve((4, 30), (50, 40), (96, 30), (97, 60), (95, 84), (50, 99), (5, 84), (3, 60))
     for i in range(4):
-        p.line((8 + 21 * i, 44), (18.5 + 21 * i, 86), (29 + 21 * i, 44), width=3, fill=PAPER)
-    p.oval(50, 30, 48, 17, fill=PAPER)
+        p.line((8 + 21 * i, 44), (18.5 + 21 * i, 86), (29 + 21 * i, 44), width=2.5)
+    p.oval(50, 30, 48, 13, fill=PAPER)
 
 
 def bottle(p: Pen) -> None:
@@ -496,8 +496,8 @@ def box(p: Pen) -> None:
 
 def lamp(p: Pen) -> None:
     p.poly((36, 62), (64, 62), (70, 66), (30, 66), fill=GLOW)
-    p.rect(45, 64, 55, 94, fill=STEEL)
-    p.oval(50, 94, 30, 5.5, fill=STEEL)
+    p.rect(45, 64, 55, 94)
+    p.oval(50, 94, 30, 5.5)
     p.poly((50, 1), (99, 62), (1, 62))
     p.line((50, 62), (50, 70), width=5, fill=GLOW)
 
