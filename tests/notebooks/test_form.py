@@ -1,6 +1,7 @@
 """The form of every notebook: stripped, canonical, parametrised, sectioned, with exercises that can be checked."""
 
 import ast
+import itertools
 import json
 import re
 from pathlib import Path
@@ -75,7 +76,7 @@ class TestForm:
         ]
         assert levels[0] == 1
         assert levels.count(1) == 1
-        assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+        assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
     def test_markdown_images_have_alt_text(self, path):
         for cell in load(path)["cells"]:
