@@ -1,8 +1,9 @@
-"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec section 2.1).
+"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec section
+2.1).
 
-All four give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the folder lacks is
-kept in the list with the path where it was expected: `split_missing` separates them, so that a partial download is counted
-and listed instead of being fatal.
+All four give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the
+folder lacks is kept in the list with the path where it was expected: `split_missing` separates them, so that
+a partial download is counted and listed instead of being fatal.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from vlpnb.errors import UserError
 CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert"]
 Split = Literal["train", "valid", "test"]
 
-# The names by which the distributions call our three splits. Karpathy's `restval` joins the training split, as is usual.
+# The names by which the distributions call our three splits. Karpathy's `restval` joins the training split,
+# as is usual.
 KARPATHY_SPLITS = {"train": {"train", "restval"}, "valid": {"val"}, "test": {"test"}}
 FLICKR_SPLITS = {
     "train": ("Flickr_8k.trainImages.txt", "train.txt"),
@@ -47,9 +49,10 @@ def read_captions(
 ) -> list[CaptionedImage]:
     """Read captioned pictures in file order; pictures without a caption are left out.
 
-    `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the coco and lxmert layouts
-    have one file per split, and there `split` only helps to find the picture's sub-folder. `source` keeps one of the lxmert
-    sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. Raises UserError naming file and field.
+    `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the coco
+    and lxmert layouts have one file per split, and there `split` only helps to find the picture's sub-folder.
+    `source` keeps one of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. Raises
+    UserError naming file and field.
     """
     annotations, images = Path(annotations), Path(images)
     readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr}
@@ -81,7 +84,10 @@ def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage
 
 
 class _Folders:
-    """Which files exist, by listing each folder once: asking for 100,000 files one by one is slow on network disks."""
+    """Which files exist, by listing each folder once:
+
+    asking for 100,000 files one by one is slow on network disks.
+    """
 
     def __init__(self):
         self._names: dict[Path, frozenset[str]] = {}
@@ -94,7 +100,10 @@ class _Folders:
 
 
 class _Finder:
-    """Where a picture lies: directly in the folder, in the sub-folder its id names (COCO), or in the split's sub-folder."""
+    """Where a picture lies:
+
+    directly in the folder, in the sub-folder its id names (COCO), or in the split's sub-folder.
+    """
 
     def __init__(self, images: Path, split: str | None):
         self.images, self.split, self.folders = images, split, _Folders()

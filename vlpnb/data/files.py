@@ -1,7 +1,7 @@
 """Reading annotation files: every failure names the file, what was found and what was expected.
 
-The public datasets arrive as JSON, JSON lines (sometimes gzipped) and plain text. These helpers are the only place that
-opens them, so that a truncated download or a wrong path reads the same everywhere.
+The public datasets arrive as JSON, JSON lines (sometimes gzipped) and plain text. These helpers are the only
+place that opens them, so that a truncated download or a wrong path reads the same everywhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Line(NamedTuple):
 
 
 def require(path: Path, holds: str) -> Path:
-    """Return `path` if it exists, else raise UserError saying what it should hold and where the trail ends."""
+    """Return `path` if it exists, else raise UserError saying what it should hold and where it ends."""
     path = Path(path)
     if path.exists():
         return path
@@ -39,7 +39,10 @@ def require(path: Path, holds: str) -> Path:
 
 
 def lines_of(path: Path, holds: str) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, split at LF only; gzip by suffix. UserError on a bad encoding names the line."""
+    """Yield the lines of a UTF-8 file, split at LF only;
+
+    gzip by suffix. UserError on a bad encoding names the line.
+    """
     path = require(path, holds)
     if path.is_dir():
         raise UserError(f"{path} is a folder; expected a file with {holds}.")
@@ -101,7 +104,10 @@ def content_hash(path: Path) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """One hash for a set of files: content up to 64 MiB each, size and modification time beyond; absent files count."""
+    """One hash for a set of files:
+
+    content up to 64 MiB each, size and modification time beyond; absent files count.
+    """
     digest = hashlib.sha256()
     for path in sorted({Path(p) for p in paths}):
         if not path.is_file():

@@ -1,9 +1,10 @@
-"""GLUE in the TSV layout of its download script (Vokenization spec section 11): nine tasks and MNLI mismatched.
+"""GLUE in the TSV layout of its download script (Vokenization spec section 11): nine tasks and MNLI
+mismatched.
 
-Files are tab separated without quoting: MRPC sentences begin with bare quotation marks, which a CSV reader would join across
-lines. Columns are found by the header's names, so the 12-column MNLI training file and the 16-column development file are one
-case. CoLA's train and dev files have no header. Label order follows the transformers library, so that published fine-tuned
-models agree.
+Files are tab separated without quoting: MRPC sentences begin with bare quotation marks, which a CSV reader
+would join across lines. Columns are found by the header's names, so the 12-column MNLI training file and the
+16-column development file are one case. CoLA's train and dev files have no header. Label order follows the
+transformers library, so that published fine-tuned models agree.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from vlpnb.errors import UserError
 
 @dataclass(frozen=True)
 class GlueTask:
-    """One task: its folder, columns, labels in order (None: a score to regress) and metrics; the first metric is reported."""
+    """One task:
+
+    its folder, columns, labels in order (None: a score to regress) and metrics; the first metric is reported.
+    """
 
     name: str
     folder: str
@@ -52,7 +56,10 @@ class GlueTask:
 
 @dataclass(frozen=True)
 class GlueExamples:
-    """Parallel columns of one split. `labels`: class indices, or scores 0–5 for STS-B, or None for unlabelled test files."""
+    """Parallel columns of one split.
+
+    `labels`: class indices, or scores 0–5 for STS-B, or None for unlabelled test files.
+    """
 
     task: GlueTask
     split: str
@@ -126,8 +133,8 @@ def glue_task(name: str) -> GlueTask:
 def read_glue(folder: Path, task: str, split: str) -> GlueExamples:
     """Read one split of one task from `<folder>/<TASK>/<split file>`.
 
-    Raises UserError with file and line for a wrong number of columns, an unknown label or a score outside 0–5, and with the
-    file's own header for a missing column. Rows keep their order.
+    Raises UserError with file and line for a wrong number of columns, an unknown label or a score outside
+    0–5, and with the file's own header for a missing column. Rows keep their order.
     """
     spec = glue_task(task)
     path = require(Path(folder) / spec.folder / spec.file(split), f"the {split} split of GLUE {spec.name}")
@@ -154,7 +161,8 @@ def read_glue(folder: Path, task: str, split: str) -> GlueExamples:
                 dropped += 1
                 continue
             raise UserError(
-                f"{path}:{number}: {len(cells)} tab-separated columns, expected {len(header)} ({', '.join(header)})."
+                f"{path}:{number}: {len(cells)} tab-separated columns, "
+                f"expected {len(header)} ({', '.join(header)})."
             )
         for column, index in zip(columns, at, strict=True):
             column.append(cells[index].strip())

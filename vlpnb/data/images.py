@@ -1,7 +1,8 @@
 """Pictures from disk to RGB, whatever they are stored as.
 
-Real image folders hold truncated downloads, CMYK JPEGs, palette GIFs, 16-bit PNGs and animations. `open_rgb` returns an RGB
-picture or raises `BrokenImage`; callers skip, count and list broken pictures (spec section 4) and lose no work.
+Real image folders hold truncated downloads, CMYK JPEGs, palette GIFs, 16-bit PNGs and animations. `open_rgb`
+returns an RGB picture or raises `BrokenImage`; callers skip, count and list broken pictures (spec section 4)
+and lose no work.
 """
 
 from __future__ import annotations
@@ -32,8 +33,9 @@ class BrokenImage(UserError):
 def open_rgb(path: Path) -> Image.Image:
     """Decode one picture completely and return it as 8-bit RGB, upright, first frame if animated.
 
-    16-bit grey is scaled to 8 bits (a plain conversion would clip it to white); transparency is laid on white; CMYK goes
-    through Pillow's conversion. Raises BrokenImage (a UserError) for a missing, empty, truncated or foreign file.
+    16-bit grey is scaled to 8 bits (a plain conversion would clip it to white); transparency is laid on
+    white; CMYK goes through Pillow's conversion. Raises BrokenImage (a UserError) for a missing, empty,
+    truncated or foreign file.
     """
     path = Path(path)
     try:

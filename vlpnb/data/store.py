@@ -1,8 +1,9 @@
 """HDF5 stores that are either complete or absent.
 
-A store is written under a temporary name beside its target, closed, flushed to disk and renamed: a kill at any moment leaves
-the old file or none, never a half. Every store names its schema version and producer in its attributes; opening one checks
-them and turns h5py's messages on truncated or foreign files into an error that says what to do.
+A store is written under a temporary name beside its target, closed, flushed to disk and renamed: a kill at
+any moment leaves the old file or none, never a half. Every store names its schema version and producer in its
+attributes; opening one checks them and turns h5py's messages on truncated or foreign files into an error that
+says what to do.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ def write_store(
 ) -> Iterator[h5py.File]:
     """Write an HDF5 file atomically: `with write_store(path, "keys") as file: file["keys"] = array`.
 
-    Attributes that HDF5 cannot hold (dicts, lists of text, None) are stored as JSON. If the body raises, nothing is left. A full
-    disk or an unwritable folder raises UserError naming the target.
+    Attributes that HDF5 cannot hold (dicts, lists of text, None) are stored as JSON. If the body raises,
+    nothing is left. A full disk or an unwritable folder raises UserError naming the target.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -47,7 +48,8 @@ def write_store(
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"{path}: cannot be written ({error}). Expected a writable folder with free space; nothing was left behind."
+            f"{path}: cannot be written ({error}). Expected a writable folder with free space; "
+            "nothing was left behind."
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -56,8 +58,8 @@ def write_store(
 def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None = None) -> h5py.File:
     """Open a store for reading; UserError if it is missing, cut short, foreign, or lacks one of `datasets`.
 
-    `producer` additionally requires that kind of store. Files of other projects (no schema attribute) are accepted when
-    `producer` is None. The caller closes the file.
+    `producer` additionally requires that kind of store. Files of other projects (no schema attribute) are
+    accepted when `producer` is None. The caller closes the file.
     """
     path = Path(path)
     require(path, f"an HDF5 store with {', '.join(datasets) or 'data'}")
@@ -66,8 +68,8 @@ def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None 
     except OSError as error:
         size = path.stat().st_size if path.is_file() else 0
         raise UserError(
-            f"{path} ({size:,} bytes) is not a complete HDF5 file ({error}). It may be cut short or of another kind: "
-            "delete it and run the stage that writes it again."
+            f"{path} ({size:,} bytes) is not a complete HDF5 file ({error}). It may be cut short or of another "
+            "kind: delete it and run the stage that writes it again."
         ) from error
     try:
         schema = int(file.attrs.get("schema", SCHEMA))
@@ -107,7 +109,8 @@ def _decode(value: Any) -> Any:
 def mapped(path: Path, name: str) -> np.ndarray | h5py.Dataset:
     """A dataset as a read-only memory map if it is stored contiguously, else as the h5py dataset.
 
-    A map costs no HDF5 call per read and is shared by all worker processes; it must not outlive a rewrite of the file.
+    A map costs no HDF5 call per read and is shared by all worker processes; it must not outlive a rewrite of
+    the file.
     """
     file = open_checked(path, [name])
     dataset = file[name]

@@ -1,12 +1,14 @@
-"""A text corpus as one stream of token ids with line and sentence offsets (Vokenization spec sections 6 and 7.1).
+"""A text corpus as one stream of token ids with line and sentence offsets (Vokenization spec sections 6 and
+7.1).
 
-Text goes through in chunks of lines, each becoming a shard on disk, so that memory does not grow with the corpus and a killed run
-continues after its last complete shard; the shards are then joined into one HDF5 file: `tokens` (uint16 or int32), `lines` and
-`sentences` (int64 offsets, first 0, last N). The files of the original project can be read and written too.
+Text goes through in chunks of lines, each becoming a shard on disk, so that memory does not grow with the
+corpus and a killed run continues after its last complete shard; the shards are then joined into one HDF5
+file: `tokens` (uint16 or int32), `lines` and `sentences` (int64 offsets, first 0, last N). The files of the
+original project can be read and written too.
 
-Differs from the reference: the line filter is chosen by name, not by a substring of the path; sentences come from a rule on the id
-stream instead of spaCy's (a full stop inside a decimal number ends no sentence); over-long sentences are cut in balanced pieces
-(quirk Q-09).
+Differs from the reference: the line filter is chosen by name, not by a substring of the path; sentences come
+from a rule on the id stream instead of spaCy's (a full stop inside a decimal number ends no sentence);
+over-long sentences are cut in balanced pieces (quirk Q-09).
 """
 
 from __future__ import annotations
@@ -41,13 +43,11 @@ CLOSERS = frozenset("\"'”’»)]}」』）")
 _END, _CLOSE, _DIGIT, _AT, _DOT = 1, 2, 4, 8, 16
 
 
-# ---- lines ----
-
-
 def keeps(line: str, rules: Rules) -> bool:
     """Whether a line of raw text is kept (spec section 6, step 1).
 
-    none: blank lines go. wiki: also lines of fewer than five whitespace fields. wiki103: also headings (" = Title = ").
+    none: blank lines go. wiki: also lines of fewer than five whitespace fields. wiki103: also headings (" =
+    Title = ").
     """
     if rules == "none":
         return bool(line.strip())
@@ -55,7 +55,10 @@ def keeps(line: str, rules: Rules) -> bool:
 
 
 def read_lines(path: Path, rules: Rules = "wiki103") -> Iterator[str]:
-    """Yield the kept lines of a raw text file without their line ends, reading as it goes. UserError names file and line."""
+    """Yield the kept lines of a raw text file without their line ends, reading as it goes.
+
+    UserError names file and line.
+    """
     for line, _ in _read_from(Path(path), rules, 0):
         yield line
 
@@ -73,13 +76,11 @@ def _read_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
                 line = raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); convert the file."
+                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); "
+                    "convert the file."
                 ) from error
             if keeps(line, rules):
                 yield line, offset
-
-
-# ---- sentences ----
 
 
 _TABLES: WeakKeyDictionary = WeakKeyDictionary()
@@ -91,7 +92,7 @@ def _classes(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
         table = np.zeros(len(tokenizer), dtype=np.uint8)
         for i, text in enumerate(piece_texts(tokenizer)):
             marks = set(text.strip())
-            if marks and marks <= TERMINATORS | CLOSERS:
+            if text and marks <= TERMINATORS | CLOSERS:  # white space alone stays with the sentence before
                 table[i] = _END if marks & TERMINATORS else _CLOSE
             table[i] |= _DIGIT * text.isdigit() | _AT * (text.strip() == "@") | _DOT * (text.strip() == ".")
         _TABLES[tokenizer] = table
@@ -101,8 +102,9 @@ def _classes(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
 def sentence_ends(ids: np.ndarray, line_ends: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
     """End offsets (exclusive, ascending, int64) of the sentences in a stream of lines.
 
-    A sentence ends after `. ! ?` (and their like in other scripts) with the closing quotes and brackets that follow, and at the
-    end of each line; it never crosses a line. A full stop between two digits, or written `@.@` as WikiText does, is a decimal point.
+    A sentence ends after `. ! ?` (and their like in other scripts) with the closing quotes and brackets that
+    follow, and at the end of each line; it never crosses a line. A full stop between two digits, or written
+    `@.@` as WikiText does, is a decimal point.
 
     Args:
         ids: [N]. line_ends: exclusive end offset of each line, ascending, the last one N.
@@ -153,14 +155,12 @@ def split_long(length: int, limit: int = 128, legacy: bool = False) -> list[int]
     return [size + 1] * rest + [size] * (count - rest)
 
 
-# ---- the token stream ----
-
-
 class TokenCorpus:
     """A tokenised corpus on disk, opened at first use in each process; safe to send to workers.
 
-    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with `<file>.<tok>.line` and `.sent` beside
-    it. UserError if the file is damaged, or offsets do not tile the tokens.
+    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with
+    `<file>.<tok>.line` and `.sent` beside it. UserError if the file is damaged, or offsets do not tile the
+    tokens.
     """
 
     def __init__(self, path: Path):
@@ -249,12 +249,14 @@ def write_corpus(
 ) -> CorpusSummary:
     """Tokenise raw text files, in order, into one HDF5 store at `target`; memory stays that of one shard.
 
-    Shards lie in `<target>.shards/` until the store is complete; a second call with the same sources and settings continues after the
-    last complete shard. A line gets its newline back before it is tokenised (byte-level vocabularies have a token for it); lines that give
-    no token are dropped. At the end the first and last ten lines are tokenised anew and compared with the store.
+    Shards lie in `<target>.shards/` until the store is complete; a second call with the same sources and
+    settings continues after the last complete shard. A line gets its newline back before it is tokenised
+    (byte-level vocabularies have a token for it); lines that give no token are dropped. At the end the first
+    and last ten lines are tokenised anew and compared with the store.
 
     Args:
-        max_tokens: stop after the line that reaches this many. progress: called with (bytes read, bytes in all).
+        max_tokens: stop after the line that reaches this many. progress: called with (bytes read, bytes in
+        all).
     Raises:
         UserError: an unreadable source, no kept line, or a self-check that fails (a damaged shard folder).
     """
@@ -309,7 +311,10 @@ def add_sentences(path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
 
 
 def export_original(corpus: TokenCorpus, base: Path) -> Path:
-    """Write a corpus as the original project's four files: `base` (ids as text), `base.hdf5`, `base.line`, `base.sent`."""
+    """Write a corpus as the original project's four files:
+
+    `base` (ids as text), `base.hdf5`, `base.line`, `base.sent`.
+    """
     base = Path(base)
     target = base.with_name(base.name + ".hdf5")
     with write_store(target, "corpus-original") as file:
@@ -475,7 +480,10 @@ def _nonempty(lines: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> Itera
 
 
 def _tail_lines(path: Path, rules: Rules, window: int = 1 << 18) -> Iterator[str]:
-    """Kept lines of the last part of a file: doubles the part until it holds enough lines or the whole file."""
+    """Kept lines of the last part of a file:
+
+    doubles the part until it holds enough lines or the whole file.
+    """
     size = path.stat().st_size
     while True:
         start = max(0, size - window)

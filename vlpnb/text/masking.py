@@ -1,8 +1,8 @@
 """BERT's masking, for a whole batch at once (Vokenization spec section 9.3; Devlin et al. 2019, section 3.1).
 
-One uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs two calls of the
-generator and no loop. The generator lives on the device of the ids and makes the masks repeatable (the reference's evaluation masks are
-not: quirk Q-22).
+One uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs two
+calls of the generator and no loop. The generator lives on the device of the ids and makes the masks
+repeatable (the reference's evaluation masks are not: quirk Q-22).
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ def mask_tokens(
     generator: torch.Generator | None = None,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-    """Select each non-special position with probability `rate`; of those 80 % become [MASK], 10 % a random id, 10 % stay.
+    """Select each non-special position with probability `rate`; of those 80 % become [MASK], 10 % a random
+    id, 10 % stay.
 
     Args:
-        ids: token ids, any integer type. special_mask: True at [CLS], [SEP] and padding, which are never selected.
-        vocab_size: random ids are uniform over the whole vocabulary. generator: on the device of `ids`; None uses the global one.
+        ids: token ids, any integer type. special_mask: True at [CLS], [SEP] and padding, which are never
+        selected.
+        vocab_size: random ids are uniform over the whole vocabulary. generator: on the device of `ids`; None
+        uses the global one.
     Returns:
-        inputs and labels, both int64 [B, T]; labels are the original id at selected positions and -100 elsewhere.
+        inputs and labels, both int64 [B, T]; labels are the original id at selected positions and -100
+        elsewhere.
     """
     ids = ids.long()
     draw = torch.rand(ids.shape, generator=generator, device=ids.device)

@@ -1,7 +1,8 @@
 """A token stream cut into blocks for language-model pre-training (Vokenization spec section 9.2).
 
-Blocks ignore line, sentence and document ends; every block is full, so there is no padding and no attention mask. Differs from the
-reference: all full blocks are kept, where the reference drops up to two (quirk Q-14; `legacy=True` restores it).
+Blocks ignore line, sentence and document ends; every block is full, so there is no padding and no attention
+mask. Differs from the reference: all full blocks are kept, where the reference drops up to two (quirk Q-14;
+`legacy=True` restores it).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def block_starts(
 ) -> np.ndarray:
     """Start offsets (int64) of the blocks of a corpus of `n` tokens.
 
-    `legacy` counts as the reference does: pairs of consecutive starts, less one. `exclude` removes the blocks that overlap a token
-    range [start, end), such as the list of counties in the reference's Wikipedia.
+    `legacy` counts as the reference does: pairs of consecutive starts, less one. `exclude` removes the blocks
+    that overlap a token range [start, end), such as the list of counties in the reference's Wikipedia.
     """
     count = max(-(-n // block) - 2, 0) if legacy else n // block
     starts = np.arange(count, dtype=np.int64) * block
@@ -39,9 +40,10 @@ def block_starts(
 class BlockDataset(Dataset):
     """Blocks `[CLS] tokens [SEP]` of a corpus, optionally with one label per token (vokens).
 
-    `tokens` and `labels` are arrays, or paths of HDF5 stores with datasets `tokens` and `vokens`; paths are opened at first use in
-    each process (as memory maps where possible), so that the dataset can be sent to workers. Item i is a dict of int64 tensors: `ids`
-    [block + 2] and, with labels, `labels` [block + 2] with -100 at [CLS] and [SEP]; token j and label j share a position.
+    `tokens` and `labels` are arrays, or paths of HDF5 stores with datasets `tokens` and `vokens`; paths are
+    opened at first use in each process (as memory maps where possible), so that the dataset can be sent to
+    workers. Item i is a dict of int64 tensors: `ids` [block + 2] and, with labels, `labels` [block + 2] with
+    -100 at [CLS] and [SEP]; token j and label j share a position.
 
     Raises:
         UserError: if tokens and labels differ in length, or the corpus is shorter than one block.
@@ -64,8 +66,8 @@ class BlockDataset(Dataset):
         tokens_n, labels_n = len(self.tokens), len(self.labels) if labels is not None else None
         if labels_n is not None and labels_n != tokens_n:
             raise UserError(
-                f"{_name(labels)} has {labels_n:,} labels but {_name(tokens)} has {tokens_n:,} tokens; expected one label "
-                "per token. They come from different corpora or tokenizers: run the stages again."
+                f"{_name(labels)} has {labels_n:,} labels but {_name(tokens)} has {tokens_n:,} tokens; "
+                "expected one label per token. They come from different corpora or tokenizers: run the stages again."
             )
         self.starts = block_starts(tokens_n, block, legacy, exclude)
         if len(self.starts) == 0:
@@ -95,7 +97,10 @@ class BlockDataset(Dataset):
         return {name: rows[0] for name, rows in self.batch([index]).items()}
 
     def batch(self, indices: Sequence[int]) -> dict[str, Int[Tensor, "B T"]]:
-        """Several blocks at once, in the order of `indices`: `ids` and, with labels, `labels`, [B, block + 2] each."""
+        """Several blocks at once, in the order of `indices`:
+
+        `ids` and, with labels, `labels`, [B, block + 2] each.
+        """
         starts = self.starts[np.asarray(indices, dtype=np.int64)]
         result = {"ids": self._rows(self.tokens, starts, self.cls_id, self.sep_id)}
         if self.labels is not None:

@@ -1,7 +1,8 @@
 """Tokenizers: any fast HuggingFace one, bare vocabularies, and one trained on the spot.
 
-A folder may be a HuggingFace tokenizer folder or just hold a BERT `vocab.txt` or a GPT-2 style `vocab.json` + `merges.txt`, as
-vocabularies are often passed around. The result is always a `PreTrainedTokenizerFast`, with character offsets and batch encoding in Rust.
+A folder may be a HuggingFace tokenizer folder or just hold a BERT `vocab.txt` or a GPT-2 style `vocab.json` +
+`merges.txt`, as vocabularies are often passed around. The result is always a `PreTrainedTokenizerFast`, with
+character offsets and batch encoding in Rust.
 """
 
 from __future__ import annotations
@@ -29,10 +30,12 @@ HF_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer from a folder, a bare vocabulary (folder or file), or by name from the hub or its local cache.
+    """Load a fast tokenizer from a folder, a bare vocabulary (folder or file), or by name from the hub or its
+    local cache.
 
-    A bare `vocab.txt` is taken as lower-case BERT if no ordinary piece in it has an upper-case letter. Tokenizers without a padding
-    token (GPT-2) pad with their end-of-text token. Raises UserError if nothing loadable is there, or only a slow tokenizer.
+    A bare `vocab.txt` is taken as lower-case BERT if no ordinary piece in it has an upper-case letter.
+    Tokenizers without a padding token (GPT-2) pad with their end-of-text token. Raises UserError if nothing
+    loadable is there, or only a slow tokenizer.
     """
     path = Path(name_or_folder)
     if path.is_file() and path.name.endswith("vocab.txt"):
@@ -52,7 +55,7 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"tokenizer '{name_or_folder}' cannot be loaded ({reason}). "
-            "Give a folder with tokenizer.json or vocab.txt, or a model name that is on the hub or in the local cache."
+            "Give a folder with tokenizer.json or vocab.txt, or a model name on the hub or in the local cache."
         ) from error
     if not tokenizer.is_fast:
         raise UserError(f"tokenizer '{name_or_folder}' has no fast version; character offsets need one.")
@@ -60,10 +63,11 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
 
 
 def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
-    """Train a lower-case BERT-style WordPiece vocabulary and save it as a folder that AutoTokenizer loads without a network.
+    """Train a lower-case BERT-style WordPiece vocabulary and save it as a folder that AutoTokenizer loads
+    without a network.
 
-    Ids 0–4 are [PAD] [UNK] [CLS] [SEP] [MASK]. Every character of the text is in the vocabulary. The folder appears complete or not
-    at all (tokenizer.json is renamed into place last).
+    Ids 0–4 are [PAD] [UNK] [CLS] [SEP] [MASK]. Every character of the text is in the vocabulary. The folder
+    appears complete or not at all (tokenizer.json is renamed into place last).
     """
     tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase=True)
     trainer = trainers.WordPieceTrainer(
@@ -81,7 +85,7 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Save as a HuggingFace folder, with the bare vocabulary beside it for WordPiece (other tools ask for `vocab.txt`)."""
+    """Save as a HuggingFace folder; WordPiece also as a bare `vocab.txt`, which other tools ask for."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
@@ -97,7 +101,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
-    """Ids of many lines at once, int32 [n] each: no special tokens, no truncation, no padding (spec section 6)."""
+    """Ids of many lines at once, int32 [n] each:
+
+    no special tokens, no truncation, no padding (spec section 6).
+    """
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -106,7 +113,10 @@ def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> li
 
 
 def piece_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
-    """For every id, the text it stands for: WordPiece without `##`, byte-level pieces decoded with their leading space."""
+    """For every id, the text it stands for:
+
+    WordPiece without `##`, byte-level pieces decoded with their leading space.
+    """
     size = len(tokenizer)
     tokens = tokenizer.convert_ids_to_tokens(list(range(size)))
     backend = json.loads(tokenizer.backend_tokenizer.to_str())

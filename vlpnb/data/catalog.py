@@ -1,0 +1,458 @@
+"""The public datasets of the course: what they are, where they live, and how to see that a folder holds them.
+
+Nothing is fetched unless asked for. Hashes are given where copies of the file agree on them; where none is
+known the table says None, and `fetch` reports the hash it found so that it can be written down. Sizes are for
+planning disk space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+from vlpnb.data.captions import FLICKR_CAPTIONS, read_captions
+from vlpnb.data.download import download, unpack
+from vlpnb.data.files import content_hash, lines_of, read_json, read_json_lines
+from vlpnb.data.glue import GLUE_TASKS, read_glue
+from vlpnb.data.images import IMAGE_SUFFIXES
+from vlpnb.errors import UserError, did_you_mean
+
+Check = Callable[[Path], object]
+
+
+@dataclass(frozen=True)
+class Remote:
+    """One file to download: `urls` in order of preference, `name` inside the dataset's folder."""
+
+    urls: tuple[str, ...]
+    name: str
+    sha256: str | None = None
+    megabytes: float | None = None
+    unpack: bool = False
+
+    @property
+    def verified(self) -> str:
+        """ "sha256 …", or that none is known."""
+        return f"sha256 {self.sha256[:12]}…" if self.sha256 else "not verified"
+
+
+@dataclass(frozen=True)
+class Expected:
+    """One path of the finished folder:
+
+    what it holds, a reader that must accept it, or a number of pictures.
+    """
+
+    path: str
+    holds: str
+    read: Check | None = None
+    pictures: int = 0
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class PublicDataset:
+    """A dataset: what for, under which licence, which files, and the layout of its folder."""
+
+    name: str
+    what: str
+    licence: str
+    remotes: tuple[Remote, ...]
+    layout: tuple[Expected, ...]
+    note: str = ""
+
+
+def _one(url: str, **more) -> Remote:
+    return Remote((url,), more.pop("name", url.rpartition("/")[2]), **more)
+
+
+def _json(path: Path) -> object:
+    return read_json(path, "JSON")
+
+
+def _text(path: Path) -> object:
+    return next(iter(lines_of(path, "text")))
+
+
+def _json_lines(path: Path) -> object:
+    return next(read_json_lines(path, "JSON lines"))
+
+
+def _coco(path: Path) -> object:
+    return read_captions("coco", path, path.parent)
+
+
+def _karpathy(path: Path) -> object:
+    return read_captions("karpathy", path, path.parent)
+
+
+def _lxmert(path: Path) -> object:
+    return read_captions("lxmert", path, path.parent)
+
+
+def _glue(name: str, split: str) -> Check:
+    return lambda path: read_glue(path.parents[1], name, split)
+
+
+def _glue_layout() -> tuple[Expected, ...]:
+    rows = []
+    for task in GLUE_TASKS.values():
+        for split in ("train", "valid"):
+            if not (task.name == "MNLI-MM" and split == "train"):
+                path = f"{task.folder}/{task.file(split)}"
+                rows.append(Expected(path, f"the {split} split of {task.name}", _glue(task.name, split)))
+    return tuple(rows)
+
+
+_COCO = "http://images.cocodataset.org"
+_GLUE = "https://dl.fbaipublicfiles.com/glue/data"
+_SENTEVAL = "https://dl.fbaipublicfiles.com/senteval/senteval_data"
+_LXMERT = (
+    "https://nlp.cs.unc.edu/data/lxmert_data/lxmert",
+    "https://nlp1.cs.unc.edu/data/lxmert_data/lxmert",
+)
+_VG = "https://cs.stanford.edu/people/rak248/VG_100K_2"
+_VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
+_WIKITEXT = ("https://wikitext.smerity.com", "https://s3.amazonaws.com/research.metamind.io/wikitext")
+_LXMERT_FILES = ("mscoco_train", "mscoco_nominival", "mscoco_minival", "vgnococo")
+
+DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
+    {
+        dataset.name: dataset
+        for dataset in (
+            PublicDataset(
+                "coco2014",
+                "COCO 2014 photographs and captions: training of the token-image matcher (section 3)",
+                "annotations CC BY 4.0; photographs under the Flickr terms",
+                (
+                    _one(
+                        f"{_COCO}/zips/train2014.zip",
+                        name="images/train2014.zip",
+                        megabytes=13511,
+                        unpack=True,
+                    ),
+                    _one(f"{_COCO}/zips/val2014.zip", name="images/val2014.zip", megabytes=6645, unpack=True),
+                    _one(
+                        f"{_COCO}/annotations/annotations_trainval2014.zip",
+                        megabytes=253,
+                        unpack=True,
+                    ),
+                ),
+                (
+                    Expected("images/train2014", "the 82,783 training photographs", pictures=82783),
+                    Expected("images/val2014", "the 40,504 validation photographs", pictures=40504),
+                    Expected("annotations/captions_train2014.json", "captions", _coco),
+                    Expected("annotations/captions_val2014.json", "captions", _coco),
+                ),
+            ),
+            PublicDataset(
+                "karpathy",
+                "Karpathy's splits of COCO, Flickr8k and Flickr30k with their captions",
+                "captions as in each dataset; no licence stated for the splits",
+                (
+                    _one(
+                        "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
+                        megabytes=37,
+                        unpack=True,
+                    ),
+                ),
+                tuple(
+                    Expected(f"dataset_{name}.json", f"captions and splits of {name}", _karpathy)
+                    for name in ("coco", "flickr8k", "flickr30k")
+                ),
+            ),
+            PublicDataset(
+                "flickr8k",
+                "Flickr8k photographs with five captions each",
+                "non-commercial research and education only; photographs under the Flickr terms",
+                (),
+                (
+                    Expected("Flickr8k.token.txt", "lines image.jpg#0<TAB>caption", _text),
+                    Expected("Flickr_8k.trainImages.txt", "names of the training pictures", _text),
+                    Expected("Flickr_8k.devImages.txt", "names of the validation pictures", _text),
+                    Expected("Flickr_8k.testImages.txt", "names of the test pictures", _text),
+                    Expected("images", "the photographs (8,091 in the whole set)", pictures=1),
+                ),
+                "Given out on request by the University of Illinois; put the files into the folder by hand.",
+            ),
+            PublicDataset(
+                "flickr30k",
+                "Flickr30k photographs with five captions each",
+                "non-commercial research and education only; photographs under the Flickr terms",
+                (),
+                (
+                    Expected(FLICKR_CAPTIONS[1], "lines image.jpg#0<TAB>caption", _text),
+                    *(Expected(f"{s}.txt", f"picture names of {s}", _text) for s in ("train", "val", "test")),
+                    Expected("images", "the 31,783 photographs", pictures=31783),
+                ),
+                "Given out on request by the University of Illinois; put the files into the folder by hand.",
+            ),
+            PublicDataset(
+                "lxmert",
+                "LXMERT's aggregated captions: the splits that the matcher and the voken universe use",
+                "MIT (the project); captions as in COCO and Visual Genome (CC BY 4.0)",
+                tuple(
+                    Remote(tuple(f"{base}/{name}.json" for base in _LXMERT), f"{name}.json")
+                    for name in _LXMERT_FILES
+                ),
+                tuple(
+                    Expected(f"{name}.json", "pictures with sentences by source", _lxmert)
+                    for name in _LXMERT_FILES
+                ),
+            ),
+            PublicDataset(
+                "visual_genome",
+                "Visual Genome photographs: the 50,000 vokens are those that are not in COCO (section 4)",
+                "CC BY 4.0; photographs under the Flickr terms",
+                (
+                    _one(f"{_VG}/images.zip", megabytes=9731, unpack=True),
+                    _one(f"{_VG}/images2.zip", megabytes=5471, unpack=True),
+                ),
+                (
+                    Expected("VG_100K", "photographs, part 2 of the release", pictures=1),
+                    Expected("VG_100K_2", "photographs, part 1 of the release", pictures=1),
+                ),
+                "The original project keeps all of them in one folder `images`; move or link them there.",
+            ),
+            PublicDataset(
+                "wikitext103",
+                "WikiText-103 raw: pre-training corpus of the small model (about 100 M tokens)",
+                "CC BY-SA 3.0",
+                (
+                    Remote(
+                        tuple(f"{base}/wikitext-103-raw-v1.zip" for base in _WIKITEXT),
+                        "wikitext-103-raw-v1.zip",
+                        "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
+                        192.0,
+                        unpack=True,
+                    ),
+                ),
+                tuple(
+                    Expected(f"wikitext-103-raw/wiki.{s}.raw", f"the {s} text", _text)
+                    for s in ("train", "valid", "test")
+                ),
+            ),
+            PublicDataset(
+                "wikitext2",
+                "WikiText-2 raw: a small corpus with the same valid and test articles",
+                "CC BY-SA 3.0",
+                (
+                    Remote(
+                        tuple(f"{base}/wikitext-2-raw-v1.zip" for base in _WIKITEXT),
+                        "wikitext-2-raw-v1.zip",
+                        "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+                        4.7,
+                        unpack=True,
+                    ),
+                ),
+                tuple(
+                    Expected(f"wikitext-2-raw/wiki.{s}.raw", f"the {s} text", _text)
+                    for s in ("train", "valid", "test")
+                ),
+            ),
+            PublicDataset(
+                "wikipedia",
+                "The latest English Wikipedia dump: pre-training corpus of the base model (2.8 B word pieces)",
+                "CC BY-SA 4.0 and GFDL",
+                (
+                    _one(
+                        "https://dumps.wikimedia.org/enwiki/latest/enwiki-latest-pages-articles.xml.bz2",
+                        megabytes=24000,
+                    ),
+                ),
+                (
+                    Expected("en.train.raw", "plain text, one paragraph a line", _text),
+                    Expected("en.valid.raw", "5,000 lines", _text),
+                    Expected("en.test.raw", "5,000 lines", _text),
+                ),
+                "The dump changes every month, so it has no fixed hash. Extract plain text with WikiExtractor, drop "
+                "blank and <doc> lines, and cut the last 10,000 lines off as valid and test (section 2.2).",
+            ),
+            PublicDataset(
+                "glue",
+                "GLUE: nine tasks on which pre-trained language models are compared (section 11)",
+                "each task its own; see gluebenchmark.com/tasks (QQP: Quora terms, non-commercial)",
+                (
+                    _one(
+                        f"{_GLUE}/CoLA.zip",
+                        sha256="f212fcd832b8f7b435fb991f101abf89f96b933ab400603bf198960dfc32cbff",
+                        megabytes=0.4,
+                        unpack=True,
+                    ),
+                    _one(f"{_GLUE}/SST-2.zip", megabytes=7.4, unpack=True),
+                    _one(
+                        f"{_SENTEVAL}/msr_paraphrase_train.txt",
+                        name="MRPC/msr_paraphrase_train.txt",
+                        sha256="60a9b09084528f0673eedee2b69cb941920f0b8cd0eeccefc464a98768457f89",
+                        megabytes=1.0,
+                    ),
+                    _one(
+                        f"{_SENTEVAL}/msr_paraphrase_test.txt",
+                        name="MRPC/msr_paraphrase_test.txt",
+                        sha256="a04e271090879aaba6423d65b94950c089298587d9c084bf9cd7439bd785f784",
+                        megabytes=0.4,
+                    ),
+                    _one(
+                        f"{_GLUE}/QQP-clean.zip",
+                        sha256="40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0",
+                        megabytes=41.7,
+                        unpack=True,
+                    ),
+                    _one(f"{_GLUE}/STS-B.zip", megabytes=0.8, unpack=True),
+                    _one(f"{_GLUE}/MNLI.zip", megabytes=312.8, unpack=True),
+                    _one(
+                        f"{_GLUE}/QNLIv2.zip",
+                        sha256="e634e78627a29adaecd4f955359b22bf5e70f2cbd93b493f2d624138a0c0e5f5",
+                        megabytes=10.6,
+                        unpack=True,
+                    ),
+                    _one(f"{_GLUE}/RTE.zip", megabytes=0.7, unpack=True),
+                    _one(
+                        f"{_GLUE}/WNLI.zip",
+                        sha256="ae0e8e4d16f4d46d4a0a566ec7ecceccfd3fbfaa4a7a4b4e02848c0f2561ac46",
+                        megabytes=0.03,
+                        unpack=True,
+                    ),
+                ),
+                _glue_layout(),
+                "MRPC comes unsplit: its dev.tsv is the part of msr_paraphrase_train.txt that the benchmark's "
+                "dev_ids.tsv lists, its train.tsv the rest.",
+            ),
+            PublicDataset(
+                "vqa2",
+                "VQA v2 questions and ten answers each, on COCO photographs",
+                "CC BY 4.0",
+                tuple(
+                    _one(f"{_VQA}/v2_{kind}_{split}_mscoco.zip", unpack=True)
+                    for kind in ("Questions", "Annotations")
+                    for split in ("Train", "Val")
+                ),
+                tuple(
+                    Expected(name.format(split), "questions or answers", _json)
+                    for split in ("train", "val")
+                    for name in (
+                        "v2_OpenEnded_mscoco_{}2014_questions.json",
+                        "v2_mscoco_{}2014_annotations.json",
+                    )
+                ),
+            ),
+            PublicDataset(
+                "gqa",
+                "GQA: compositional questions on Visual Genome photographs",
+                "CC BY 4.0",
+                (
+                    _one(
+                        "https://downloads.cs.stanford.edu/nlp/data/gqa/questions1.2.zip",
+                        megabytes=1400,
+                        unpack=True,
+                    ),
+                ),
+                tuple(
+                    Expected(f"{s}_balanced_questions.json", f"the {s} questions", _json)
+                    for s in ("train", "val", "testdev")
+                ),
+            ),
+            PublicDataset(
+                "nlvr2",
+                "NLVR2: is the sentence true of two photographs?",
+                "CC BY 4.0 for sentences and labels; photographs on request",
+                tuple(
+                    _one(f"https://raw.githubusercontent.com/lil-lab/nlvr/master/nlvr2/data/{s}.json")
+                    for s in ("train", "dev", "test1")
+                ),
+                tuple(
+                    Expected(f"{s}.json", f"the {s} statements", _json_lines)
+                    for s in ("train", "dev", "test1")
+                ),
+            ),
+        )
+    }
+)
+
+
+def dataset(name: str) -> PublicDataset:
+    """The entry of that name; UserError suggests the nearest."""
+    if name not in DATASETS:
+        raise UserError(f"dataset '{name}' is unknown{did_you_mean(name, DATASETS)}")
+    return DATASETS[name]
+
+
+def fetch(
+    name: str,
+    folder: Path,
+    log: Callable[[str], None] = print,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Path]:
+    """Download (continuing what broke off) and unpack one dataset into `folder`; returns the files
+    downloaded.
+
+    Archives stay, so that a second call only checks. Each file is tried at its addresses in turn. Raises
+    UserError if the dataset is not public for download, every address fails, or a hash is wrong.
+    """
+    entry, folder = dataset(name), Path(folder)
+    if not entry.remotes:
+        raise UserError(f"{name} cannot be downloaded freely. {entry.note}")
+    paths = []
+    for remote in entry.remotes:
+        target = folder / remote.name
+        fresh = not target.exists()
+        path = _first_address(remote, target, progress)
+        if fresh or remote.unpack:
+            found = remote.sha256 or content_hash(path)
+            log(
+                f"{path}: sha256 {found} ({'checked' if remote.sha256 else 'not verified: no hash is known'})"
+            )
+        marker = path.with_name(path.name + ".unpacked")
+        if remote.unpack and not marker.exists():
+            files = unpack(path, path.parent)
+            marker.write_text(f"{len(files)} files\n", encoding="utf-8")
+            log(f"{path}: {len(files):,} files unpacked")
+        paths.append(path)
+    if entry.note:
+        log(entry.note)
+    return paths
+
+
+def _first_address(remote: Remote, target: Path, progress: Callable[[int, int], None] | None) -> Path:
+    failures = []
+    for url in remote.urls:
+        try:
+            return download(url, target, remote.sha256, progress=progress)
+        except UserError as error:
+            failures.append(str(error))
+    raise UserError("\n".join(failures))
+
+
+def check_folder(folder: Path, name: str) -> list[str]:
+    """What is wrong with a folder that should hold the dataset `name`: one sentence per problem, [] if
+    nothing.
+
+    Files are opened with the readers that the course uses; pictures are counted, not decoded.
+    """
+    entry, folder = dataset(name), Path(folder)
+    if not folder.is_dir():
+        return [f"{folder} does not exist; it should hold {entry.what}."]
+    problems = []
+    for expected in entry.layout:
+        path = folder / expected.path
+        if not path.exists():
+            if not expected.optional:
+                problems.append(f"{path} is missing; it should hold {expected.holds}.")
+        elif expected.pictures:
+            found = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()) if path.is_dir() else 0
+            if found < expected.pictures:
+                problems.append(
+                    f"{path} has {found:,} pictures, expected at least {expected.pictures:,}: {expected.holds}."
+                )
+        elif path.is_file() and path.stat().st_size == 0:
+            problems.append(f"{path} is empty; it should hold {expected.holds}.")
+        elif expected.read is not None:
+            try:
+                expected.read(path)
+            except UserError as error:
+                problems.append(str(error))
+            except StopIteration:
+                problems.append(f"{path} has no content; it should hold {expected.holds}.")
+    return problems

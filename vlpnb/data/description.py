@@ -1,0 +1,140 @@
+"""The description of a dataset: one `dataset.json` that says where captions, pictures, text and GLUE files
+lie.
+
+The generated world and every real dataset are described alike, so that moving from one to the other changes a
+path and never code. Stages read it with `load_dataset`; the stage in `stage.py` checks and writes it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from vlpnb.data.captions import CaptionedImage, CaptionFormat, read_captions, split_missing
+from vlpnb.data.files import field as json_field
+from vlpnb.data.files import read_json, require, write_text_atomic
+from vlpnb.data.images import list_images
+from vlpnb.errors import UserError
+
+FILE = "dataset.json"
+HOLDS = "a dataset description, written by the `dataset` stage"
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captioned pictures:
+
+    format, annotation path per split, and the picture folder (`{split}` is replaced).
+    """
+
+    format: CaptionFormat
+    annotations: dict[str, Path]
+    images: str
+    source: str | None = None  # one sentence source of the lxmert layout
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Raw text files per split and the rules by which their lines are kept."""
+
+    rules: str
+    train: tuple[Path, ...] = ()
+    valid: tuple[Path, ...] = ()
+    test: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Where everything is;
+
+    all paths are absolute. `universe`: splits or folders whose pictures become vokens.
+    """
+
+    root: Path
+    captions: Captions
+    universe: tuple[str, ...]
+    corpus: Corpus
+    glue: Path | None = None
+    glue_tasks: tuple[str, ...] = ()
+    scenes: Path | None = None
+    knowledge: Path | None = None
+    extra: dict = field(default_factory=dict)
+
+    def captioned(self, split: str) -> list[CaptionedImage]:
+        """Captioned pictures of a split whose files exist, in file order. UserError if there are none."""
+        present, missing = split_missing(self.annotated(split))
+        if not present:
+            raise UserError(
+                f"none of the {len(missing):,} pictures of split '{split}' exists; the first should be at "
+                f"{missing[0].path}. Put the pictures there or correct `dataset.captions.images`."
+            )
+        return present
+
+    def annotated(self, split: str) -> list[CaptionedImage]:
+        """All pictures that the annotations of a split name, whether their files exist or not."""
+        c = self.captions
+        if split not in c.annotations:
+            known = ", ".join(c.annotations)
+            raise UserError(f"the dataset has no captions for split '{split}'; it has {known}.")
+        images = Path(c.images.replace("{split}", split))
+        return read_captions(c.format, c.annotations[split], images, split, c.source)
+
+    def universe_images(self) -> list[CaptionedImage]:
+        """The pictures that can become vokens, in order, each id once; row i of the keys is picture i.
+
+        An entry of `universe` is a split with captions or else a folder of pictures below `root`, sorted by
+        path (pictures of a folder have no sentences).
+        """
+        images: dict[str, CaptionedImage] = {}
+        for entry in self.universe:
+            if entry in self.captions.annotations:
+                found = self.captioned(entry)
+            else:
+                folder = require(self.root / entry, "the pictures that become vokens")
+                found = [CaptionedImage(path.stem, path, ()) for path in list_images(folder)]
+                if not found:
+                    raise UserError(f"{folder} holds no picture; expected the pictures that become vokens.")
+            for image in found:
+                images.setdefault(image.image_id, image)
+        return list(images.values())
+
+    def save(self, folder: Path) -> Path:
+        """Write `dataset.json` into `folder`."""
+        path = Path(folder) / FILE
+        write_text_atomic(path, json.dumps(asdict(self), indent=1, default=str) + "\n")
+        return path
+
+
+def load_dataset(folder: Path) -> Dataset:
+    """Read the `dataset.json` of a folder (or the file itself).
+
+    UserError if it is absent or lacks a field.
+    """
+    path = Path(folder)
+    path = path / FILE if path.is_dir() else path
+    data = read_json(path, HOLDS)
+    c, t = json_field(data, "captions", str(path)), json_field(data, "corpus", str(path))
+
+    def optional(name: str) -> Path | None:
+        return Path(data[name]) if data.get(name) else None
+
+    return Dataset(
+        root=Path(json_field(data, "root", str(path))),
+        captions=Captions(
+            json_field(c, "format", f"{path}: captions"),
+            {split: Path(p) for split, p in json_field(c, "annotations", f"{path}: captions").items()},
+            json_field(c, "images", f"{path}: captions"),
+            c.get("source"),
+        ),
+        universe=tuple(json_field(data, "universe", str(path))),
+        corpus=Corpus(
+            json_field(t, "rules", f"{path}: corpus"),
+            *(tuple(Path(p) for p in t.get(split, ())) for split in ("train", "valid", "test")),
+        ),
+        glue=optional("glue"),
+        glue_tasks=tuple(data.get("glue_tasks", ())),
+        scenes=optional("scenes"),
+        knowledge=optional("knowledge"),
+        extra=data.get("extra", {}),
+    )

@@ -1,0 +1,173 @@
+"""Stage `dataset`: check that a dataset is all there, and describe it for the stages that follow.
+
+With an empty `root` the dataset is the generated world. The defaults are the layout that the world writes;
+for real data the fields name the files of the distribution. Annotation, text and GLUE files enter the stage's
+identity through `fingerprint`, so that a changed file changes every later result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.data.captions import CaptionFormat, split_missing
+from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.files import fingerprint_files, require, write_text_atomic
+from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
+from vlpnb.errors import UserError
+from vlpnb.stage import Request, Stage, StageContext
+
+
+class CaptionsConfig(Config):
+    """Captioned pictures, relative to `root`."""
+
+    format: CaptionFormat = "coco"
+    # annotation file (flickr: folder) per split
+    annotations: dict[str, str] = Field(
+        default_factory=lambda: {s: f"annotations/captions_{s}.json" for s in ("train", "valid", "test")}
+    )
+    # folder of the pictures; {split} is replaced by the split's name
+    images: str = "images/{split}"
+    # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
+    source: str = ""
+
+
+class CorpusConfig(Config):
+    """Raw text files, relative to `root`."""
+
+    # which lines are kept: wiki103, wiki or none (spec section 6)
+    rules: str = Field("wiki103", pattern="^(wiki103|wiki|none)$")
+    train: tuple[str, ...] = ("text/wiki.train.raw",)
+    valid: tuple[str, ...] = ("text/wiki.valid.raw",)
+    test: tuple[str, ...] = ("text/wiki.test.raw",)
+
+
+class DatasetConfig(Config):
+    """Where a dataset's parts lie; the defaults are the layout of the generated world."""
+
+    # folder of the data; empty: the world stage's folder
+    root: str = ""
+    captions: CaptionsConfig = CaptionsConfig()
+    # splits with captions, or folders of pictures, whose pictures become vokens
+    universe: tuple[str, ...] = ("images/universe",)
+    corpus: CorpusConfig = CorpusConfig()
+    # folder of the GLUE tasks; empty: none
+    glue: str = "glue"
+    # tasks to fine-tune; MNLI brings MNLI-MM with it where its file exists
+    glue_tasks: tuple[str, ...] = tuple(name for name in GLUE_TASKS if name != "MNLI-MM")
+    # world only: the scenes behind the pictures, and the commonsense lists; empty: none
+    scenes: str = "scenes.jsonl"
+    knowledge: str = "commonsense"
+
+
+def describe(config: DatasetConfig, root: Path) -> Dataset:
+    """The description of a configured dataset under `root`; nothing is checked."""
+    tasks = tuple(glue_task(name).name for name in config.glue_tasks) if config.glue else ()
+    c, t = config.captions, config.corpus
+    return Dataset(
+        root=root,
+        captions=Captions(
+            c.format,
+            {split: root / path for split, path in c.annotations.items()},
+            str(root / c.images),
+            c.source or None,
+        ),
+        universe=config.universe,
+        corpus=Corpus(t.rules, *(tuple(root / p for p in paths) for paths in (t.train, t.valid, t.test))),
+        glue=root / config.glue if config.glue else None,
+        glue_tasks=tasks,
+        scenes=root / config.scenes if config.scenes else None,
+        knowledge=root / config.knowledge if config.knowledge else None,
+    )
+
+
+def fingerprint(config: DatasetConfig) -> str:
+    """A hash of the annotation, text and GLUE files of real data; "" for the world, whose stage is hashed."""
+    if not config.root:
+        return ""
+    return fingerprint_files(_files(describe(config, Path(config.root).absolute())))
+
+
+def _files(data: Dataset) -> Iterator[Path]:
+    for path in data.captions.annotations.values():
+        yield from sorted(path.glob("*.t*")) if path.is_dir() else [path]  # .txt and .token of flickr
+    for paths in (data.corpus.train, data.corpus.valid, data.corpus.test):
+        yield from paths
+    if data.glue is not None:
+        for name in data.glue_tasks:
+            task = GLUE_TASKS[name]
+            yield from (data.glue / task.folder / task.file(split) for split in ("train", "valid"))
+    if data.scenes is not None:
+        yield data.scenes
+
+
+def _inputs(config: DatasetConfig) -> Mapping[str, Request]:
+    return {} if config.root else {"world": Request("world")}
+
+
+def _run(context: StageContext) -> dict[str, float]:
+    config: DatasetConfig = context.config
+    root = Path(config.root).absolute() if config.root else context.inputs["world"]
+    require(root, "the dataset (`dataset.root`)")
+    data = describe(config, root)
+    metrics: dict[str, float] = {}
+    absent: list[str] = []
+
+    for split, path in data.captions.annotations.items():
+        require(path, f"the captions of split '{split}' in {data.captions.format} format")
+        present, missing = split_missing(data.annotated(split))
+        data.captioned(split)  # raises when there is no picture at all
+        absent += [str(image.path) for image in missing]
+        metrics[f"{split}_images"] = len(present)
+        metrics[f"{split}_captions"] = sum(len(image.sentences) for image in present)
+    universe = data.universe_images()
+    metrics["universe_images"] = len(universe)
+    metrics["missing_images"] = len(absent)
+    if absent:
+        write_text_atomic(context.folder / "missing.txt", "\n".join(absent) + "\n")
+        context.log(
+            f"{len(absent):,} pictures are missing and left out (listed in missing.txt): {absent[0]} …"
+        )
+
+    for split in ("train", "valid", "test"):
+        paths = getattr(data.corpus, split)
+        for path in paths:
+            require(path, f"raw text of the {split} corpus, one paragraph a line")
+            if path.stat().st_size == 0:
+                raise UserError(f"{path} is empty; expected raw text of the {split} corpus.")
+        metrics[f"{split}_text_bytes"] = sum(path.stat().st_size for path in paths)
+    if not data.corpus.train or not data.corpus.valid:
+        raise UserError("dataset.corpus: name at least one train and one valid file; found none.")
+
+    tasks: list[str] = []
+    for name in data.glue_tasks:
+        for split in ("train", "valid"):
+            metrics[f"glue_{name}_{split}"] = len(read_glue(data.glue, name, split))
+        tasks.append(name)
+        mismatched = GLUE_TASKS["MNLI-MM"]
+        if name == "MNLI" and (data.glue / mismatched.folder / mismatched.dev).is_file():
+            metrics["glue_MNLI-MM_valid"] = len(read_glue(data.glue, "MNLI-MM", "valid"))
+    if data.scenes is not None:
+        require(data.scenes, "the scenes behind the pictures (real data has none: set dataset.scenes to '')")
+    if data.knowledge is not None:
+        require(data.knowledge, "the commonsense lists (real data has none: set dataset.knowledge to '')")
+
+    data.save(context.folder)
+    shown = ", ".join(f"{split} {metrics[f'{split}_images']:,}" for split in data.captions.annotations)
+    context.log(
+        f"captioned pictures: {shown}; universe {len(universe):,}; GLUE: {', '.join(tasks) or 'none'}"
+    )
+    return metrics
+
+
+DATASET = Stage(
+    name="dataset",
+    config=DatasetConfig,
+    run=_run,
+    inputs=_inputs,
+    fingerprint=fingerprint,
+    doc="Check that a dataset is all there, and describe it for the stages that follow.",
+)
