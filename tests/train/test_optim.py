@@ -1,0 +1,43 @@
+"""AdamW groups and schedules against what they must be by hand."""
+
+import pytest
+from torch import nn
+
+from vlpnb.train.optim import adamw, learning_rate, parameter_groups
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(7, 4)
+        self.layernorm = nn.LayerNorm(4)  # lower-case name: the original decays it (Q-16)
+        self.transform = nn.Linear(4, 4)
+        self.out = nn.Linear(4, 7)
+        self.out.weight = self.words.weight
+        self.frozen = nn.Linear(4, 4).requires_grad_(False)
+
+
+def test_biases_and_norms_are_spared_by_type():
+    model = Tied()
+    decayed, spared = parameter_groups(model, 0.01)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.01, 0)
+    assert {id(p) for p in decayed["params"]} == {id(model.words.weight), id(model.transform.weight)}
+    assert {id(p) for p in spared["params"]} == {
+        id(p) for p in (model.layernorm.weight, model.layernorm.bias, model.transform.bias, model.out.bias)
+    }
+
+
+def test_adamw_takes_the_groups():
+    assert [g["weight_decay"] for g in adamw(Tied(), 1e-3).param_groups] == [0.01, 0.0]
+
+
+def test_linear_schedule_rises_and_falls():
+    rates = [learning_rate(step, 10, 1.0, warmup=4) for step in range(10)]
+    assert rates[:4] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert rates[4] == 1.0
+    assert rates[4:] == pytest.approx([1 - i / 6 for i in range(6)])
+    assert learning_rate(10, 10, 1.0, warmup=4) == 0
+
+
+def test_constant_schedule_stays():
+    assert {learning_rate(step, 10, 0.5, schedule="constant") for step in range(11)} == {0.5}

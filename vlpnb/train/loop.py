@@ -1,0 +1,180 @@
+"""The training loop that every system uses: schedule → evaluate/checkpoint → micro-steps → clip → step → log.
+
+The model's forward takes the tensors of a micro-batch and returns the *sum* of each of its losses. The loop
+divides by the number of targets of the whole update, so that neither padding, nor accumulation, nor the
+number of processes changes a gradient:
+
+    total = Σ_name  weight[name] · Σ_micro-batches,processes loss[name] / Σ_micro-batches,processes
+    targets[name]
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from vlpnb.errors import UserError
+from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
+from vlpnb.train.distributed import barrier, replicate, sum_over_processes
+from vlpnb.train.optim import Schedule, adamw, learning_rate
+from vlpnb.train.sampling import Update, seed_of, updates
+
+
+class Diverged(UserError):
+    """The loss or the gradient is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to train; the defaults are BERT's."""
+
+    updates: int  # optimiser steps in all
+    lr: float  # peak learning rate
+    warmup: int = 0  # updates of linear warm-up
+    schedule: Schedule = "linear"  # what follows the warm-up
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-6
+    clip: float = 1.0  # largest global gradient norm
+    seed: int = 0  # of dropout; the data has its own
+    weights: Mapping[str, float] = field(default_factory=dict)  # factor of each loss; 1 if not named
+    evaluate_at: frozenset[int] = frozenset()  # `evaluate` is called when so many updates are done
+    log_every: int = 50  # updates per line of metrics.jsonl
+    checkpoint_seconds: float = 60.0  # a kill loses at most this much work
+
+
+def fit(
+    model: nn.Module,
+    batches: Callable[[int], Update],
+    plan: Plan,
+    folder: Path,
+    *,
+    device: str | torch.device = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    evaluate: Callable[[int], Mapping[str, float]] | None = None,
+    progress: Callable[..., None] = lambda done, total, **values: None,
+) -> list[dict[str, float]]:
+    """Trains `model` in place and returns the lines of `folder/metrics.jsonl`. Continues from the folder's
+    checkpoint.
+
+    Args:
+        batches: update number → its data. Must be a pure function: resuming and prefetching rely on it.
+        evaluate: called with the number of updates done, on every process, with the bare model in eval mode
+            (under no_grad); what it returns goes into metrics.jsonl. Snapshots are written here too.
+        progress: called as `progress(done, total, loss=…)` after every log line.
+
+    Raises:
+        Diverged: a loss or the gradient norm became infinite or NaN; the last checkpoint is from before.
+    """
+    device = torch.device(device)
+    model.to(device)
+    optimiser = adamw(model, plan.lr, plan.weight_decay, plan.betas, plan.eps)
+    start = load_checkpoint(folder, model, optimiser, plan.seed)
+    lines = _Lines(folder / "metrics.jsonl", start, write=rank == 0)
+    barrier(world_size)  # nobody replaces the checkpoint before everybody has read it
+    replica = replicate(model, world_size)
+    stream = updates(batches, start, plan.updates, ahead=device.type == "cuda")
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
+    window, saved, since, tokens = [], time.monotonic(), time.monotonic(), 0
+
+    for step in range(start, plan.updates + 1):
+        lr = learning_rate(step, plan.updates, plan.lr, plan.warmup, plan.schedule)
+        for group in optimiser.param_groups:
+            group["lr"] = lr
+
+        if evaluate is not None and step in plan.evaluate_at and (step > start or step == 0):
+            model.eval()
+            with torch.no_grad():
+                lines.add({"step": step, **evaluate(step)})
+        if step == plan.updates:
+            break
+        if rank == 0 and step > start and time.monotonic() - saved >= plan.checkpoint_seconds:
+            if window:
+                _stop_if_diverged(window[-1], step, lr)
+            save_checkpoint(folder, model, optimiser, step, plan.seed)
+            saved = time.monotonic()
+
+        model.train()
+        update = next(stream)
+        torch.manual_seed(seed_of(plan.seed, step, rank))  # dropout is a function of the step too
+        losses = dict.fromkeys(update.counts, 0.0)
+        for index, micro in enumerate(update.micro):
+            last = index == len(update.micro) - 1
+            if world_size > 1:
+                replica.require_backward_grad_sync = last  # gradients travel once per update
+            micro = {name: tensor.to(device, non_blocking=True) for name, tensor in micro.items()}
+            with autocast:
+                sums = replica(**micro)
+            means = {name: value / max(update.counts[name], 1) for name, value in sums.items()}
+            total = sum(plan.weights.get(name, 1.0) * value for name, value in means.items())
+            (total * world_size).backward()  # DDP averages over processes; the mean is already global
+            losses = {name: losses[name] + means[name].detach() for name in means}
+
+        norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+        window.append({**losses, "gradient_norm": norm / world_size})
+        tokens += update.tokens
+        if (step + 1) % plan.log_every == 0 or step + 1 == plan.updates:
+            seconds = time.monotonic() - since
+            means = _mean_over_window(window, world_size)
+            _stop_if_diverged(means, step + 1, lr)
+            loss = sum(plan.weights.get(name, 1.0) * means[name] for name in losses)
+            lines.add(
+                {"step": step + 1, "lr": lr, "loss": loss, **means, "tokens_per_second": tokens / seconds}
+            )
+            progress(step + 1, plan.updates, loss=loss)
+            window, since, tokens = [], time.monotonic(), 0
+    barrier(world_size)
+    if rank == 0:
+        clear_checkpoint(folder)
+    return lines.records
+
+
+def _mean_over_window(window: list[dict[str, torch.Tensor]], world_size: int) -> dict[str, float]:
+    """Mean of each value since the last line; the only place where training waits for the device."""
+    stacked = torch.stack([torch.stack([torch.as_tensor(v) for v in row.values()]) for row in window]).mean(0)
+    values = sum_over_processes(stacked.float(), world_size).tolist()
+    return dict(zip(window[0], values, strict=True))
+
+
+def _stop_if_diverged(values: Mapping[str, float | torch.Tensor], step: int, lr: float) -> None:
+    bad = [name for name, value in values.items() if not math.isfinite(float(value))]
+    if bad:
+        raise Diverged(
+            f"training diverged: {', '.join(bad)} became infinite or not a number before update {step} "
+            f"(learning rate {lr:.2g}). The last checkpoint is from before; try a lower learning rate, "
+            f"a longer warm-up or a smaller gradient clip."
+        )
+
+
+class _Lines:
+    """`metrics.jsonl`: one JSON object a line. Lines newer than the checkpoint are dropped on resume."""
+
+    def __init__(self, path: Path, start: int, write: bool):
+        old = path.read_text().splitlines() if path.exists() and start else []
+        self.records = [record for record in map(_parse, old) if record and record["step"] <= start]
+        self.path = path if write else None
+        if write:
+            path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
+
+    def add(self, record: dict[str, float]) -> None:
+        self.records.append(record)
+        if self.path:
+            with self.path.open("a") as file:
+                file.write(json.dumps(record) + "\n")
+
+
+def _parse(line: str) -> dict[str, float] | None:
+    """A line of metrics.jsonl, or None for the half line that a kill may leave."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
