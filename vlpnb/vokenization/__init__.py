@@ -1,1 +1,1 @@
-"""Part 1: Vokenization (Tan & Bansal, EMNLP 2020): matching tokens with images, vokens, visually supervised language models."""
+"""Part 1: Vokenization (Tan & Bansal, EMNLP 2020): vokens, and the language models they supervise."""
