@@ -146,22 +146,20 @@ _ADJECTIVES: dict[str, tuple[TermType, str]] = {
 _LINKS = {"is", "are", "was", "were", "looks", "looked"}
 _BETWEEN_ADJECTIVES = {"and", ",", "very", "not", "now"}
 _PREPOSITIONS = {
-    *(
-        "in",
-        "on",
-        "at",
-        "of",
-        "to",
-        "near",
-        "under",
-        "over",
-        "above",
-        "below",
-        "beside",
-        "by",
-        "behind",
-        "with",
-    ),
+    "in",
+    "on",
+    "at",
+    "of",
+    "to",
+    "near",
+    "by",
+    "with",
+    "behind",
+    "beside",
+    "above",
+    "over",
+    "below",
+    "under",
 }
 _CLAUSE_ENDS = {".", "?", "!", ",", ";", ":", "but", "that", "so", "because", "when", "if"}
 
@@ -195,6 +193,8 @@ def _modified_noun(words: Sequence[str], terms: Sequence[Term | None], i: int) -
     while j < len(words) and (words[j] in _ADJECTIVES or _joins_adjectives(words, j)):
         j += 1
     if j < len(words):
+        if words[j] in ("piece", "pieces") and j + 2 < len(words):
+            j += 2  # "a red piece of furniture"
         if _is_thing(terms[j]):
             return j
         if words[j] in ("one", "ones"):
