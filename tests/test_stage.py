@@ -1,0 +1,218 @@
+"""The engine: reuse, resume after a kill, locks, damage, grids in workers, and names in reports."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from vlpnb.config import Profile
+from vlpnb.errors import UserError
+from vlpnb.stage import Run, Stage, read_json
+
+TOYS = str(Path(__file__).parent / "course")
+SOURCE = "toy_stages:STAGES"
+TOY = Profile("toy")
+
+
+@pytest.fixture
+def lines():
+    return []
+
+
+@pytest.fixture
+def make(tmp_path, monkeypatch, lines):
+    monkeypatch.syspath_prepend(TOYS)
+
+    def make(stages=SOURCE, profile=TOY, **settings):
+        return Run(tmp_path, "r", profile, stages, settings, device="cpu", say=lines.append)
+
+    return make
+
+
+def child(tmp_path: Path, pause: float, steps: int) -> subprocess.Popen:
+    code = (
+        "from vlpnb.config import Profile; from vlpnb.stage import Run;"
+        f"r = Run({str(tmp_path)!r}, 'r', Profile('toy'), {SOURCE!r}, device='cpu');"
+        f"print(r.stage('count', pause={pause}, steps={steps}).metrics, flush=True)"
+    )
+    environment = {**os.environ, "PYTHONPATH": TOYS}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for(condition, seconds=15.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_runs_inputs_reuses_and_writes_a_manifest(make, tmp_path):
+    first = make().stage("count")
+    assert not first.reused
+    assert first.metrics["total"] == 1.5
+    assert math.isnan(first.metrics["unknown"])
+    again = make().stage("count")
+    assert again.reused
+    assert again.folder == first.folder
+    manifest = json.loads((first.folder / "manifest.json").read_text())
+    assert manifest["metrics"]["unknown"] is None
+    assert manifest["seeds"] == {"seed": 0}
+    assert manifest["inputs"]["source"]["folder"].startswith("source-")
+    assert manifest["packages"]["python"]
+    assert manifest["peak_rss_bytes"] > 1e6
+    assert "checkpoint.txt" not in manifest["files"]
+    assert "finished" in (first.folder / "log.txt").read_text()
+    assert read_json(tmp_path / "r" / "run.json") == {"profile": "toy", "settings": {}}
+
+
+def test_what_changes_the_folder(make):
+    run = make()
+    base = run.stage("count")
+    assert run.stage("count", pause=0.001).folder == base.folder  # not hashed
+    assert run.stage("count", rate="0.5").reused
+    assert run.stage("count", rate=0.25).folder != base.folder
+    assert run.stage("count", source_count=5).metrics["total"] == 2.5
+    assert make(source={"workers": 3}).stage("count").reused
+    assert make(source={"seed": 1}).stage("count").folder != base.folder  # an input's identity counts
+    changed = [Stage(s.name, s.config, s.run, s.inputs, s.variant, version=2) for s in run.stages.values()]
+    assert make(changed).stage("count").folder != base.folder
+
+
+def test_hash_is_the_same_in_every_process(make, tmp_path):
+    folder = make()._plan("count", {"steps": 7}).folder
+    with child(tmp_path, 0, 7) as process:
+        process.communicate(timeout=60)
+    assert (folder / "manifest.json").is_file()
+
+
+def test_resumes_after_kill(make, tmp_path, lines):
+    folder = make()._plan("count", {"steps": 60}).folder
+    with child(tmp_path, 0.1, 60) as process:
+        wait_for(lambda: (folder / ".elapsed").is_file())  # written every two seconds
+        os.kill(process.pid, signal.SIGKILL)
+    assert not (folder / "manifest.json").exists()
+    result = make().stage("count", steps=60)
+    assert result.metrics["resumed_at"] >= 3
+    assert result.seconds >= 1.5  # the killed attempt's time is in it
+    assert any("continued" in line for line in lines)
+
+
+def test_second_process_waits_and_says_for_whom(make, tmp_path, lines):
+    folder = make()._plan("count", {"steps": 8}).folder
+    with child(tmp_path, 0.1, 8) as process:
+        wait_for(lambda: (folder / "checkpoint.txt").is_file())
+        result = make().stage("count", steps=8)
+        process.communicate()
+    assert result.reused
+    assert any("waiting" in line and str(process.pid) in line for line in lines), lines
+
+
+def test_failure_keeps_the_stage_name_and_publishes_nothing(make):
+    run = make()
+    with pytest.raises(ValueError, match="told to fail") as error:
+        run.stage("count", way="fail")
+    assert any("stage 'count.fail'" in note for note in error.value.__notes__)
+    folder = run._plan("count", {"way": "fail"}).folder
+    assert not (folder / "manifest.json").exists()
+    assert "told to fail" in (folder / "log.txt").read_text()
+    assert run.find("count", way="fail") is None
+    assert [result.name for result in run.results()] == ["source"]
+
+
+def test_damaged_folder_is_made_again(make, lines):
+    run = make()
+    result = run.stage("source")
+    (result.folder / "numbers.txt").write_text("0")
+    assert not run.stage("source").reused
+    assert any("damaged" in line for line in lines)
+    assert run.stage("source").reused
+
+
+def test_everything_is_validated_before_anything_starts(make, tmp_path):
+    with pytest.raises(UserError, match="did you mean 'count'"):
+        make(cuont={"steps": 1})
+    with pytest.raises(UserError, match=r"count\.stepz.*did you mean 'steps'"):
+        make(count={"stepz": 1})
+    with pytest.raises(UserError, match=r"source\.count: found 'x'"):
+        make(profile=Profile("toy", stages={"source": {"count": "x"}}))
+    run = make()
+    with pytest.raises(UserError, match="unknown stage"):
+        run.stage("counts")
+    with pytest.raises(UserError, match="did you mean 'seed'"):
+        run.grid("count", seeds=[1])
+    with pytest.raises(UserError, match="list of values"):
+        run.grid("count", way="plain")
+    with pytest.raises(UserError, match="run name"):
+        Run(tmp_path, "../x", Profile("toy"), SOURCE)
+    assert not (tmp_path / "r").exists()
+
+
+def test_grid_in_workers_equals_grid_in_this_process(make, tmp_path, lines):
+    run = make()
+    results = run.grid("count", jobs=2, seed=[0, 1], rate=[0.5, 1.0])
+    assert [r.config.rate for r in results] == [0.5, 1.0, 0.5, 1.0]
+    assert [r.metrics["total"] for r in results] == [1.5, 3.0, 1.5, 3.0]
+    assert any("[count.seed1] finished" in line for line in lines)
+    assert sum("[source] started" in line for line in lines) == 1
+    assert run.stage("count", seed=1, rate=1.0).reused
+    pool = run._pool
+    with pytest.raises(ValueError, match="told to fail"):
+        run.grid("count", jobs=2, way=["fail", "plain"], seed=[5, 6])
+    assert run.find("count", seed=5) is not None or run.find("count", seed=6) is None
+    assert pool is not None
+    with pytest.raises(RuntimeError, match="killed by signal 9"):
+        run.grid("count", jobs=2, way=["die", "die"], seed=[7, 8])
+    run.close()
+
+
+def test_grid_with_stages_that_cannot_be_sent_runs_here(make, lines):
+    run = make()
+    here = make(stages=tuple(run.stages.values()))
+    assert len(here.grid("count", jobs=2, seed=[0, 1])) == 2
+    assert any("one job at a time" in line for line in lines)
+
+
+def test_metric_names_leave_out_defaults(make):
+    run = make(profile=Profile("toy", stages={"count": {"way": "wide"}}))
+    run.stage("count")
+    run.stage("count", way="plain", seed=2)
+    run.stage("count", rate=2.0)  # same variant as the first: the newest counts
+    flat = run.metrics()
+    assert flat["count.total"] == 6.0
+    assert flat["count.plain.seed2.total"] == 1.5
+    assert flat["source.count"] == 3
+
+
+def test_circles_are_refused(make):
+    make()
+    from toy_stages import COUNT, SourceConfig
+
+    from vlpnb.stage import Request
+
+    circle = Stage("source", SourceConfig, COUNT.run, lambda config: {"x": Request("count")})
+    with pytest.raises(UserError, match="circle"):
+        make(stages=(circle, COUNT))
+
+
+def test_torchrun_processes_share_one_result(tmp_path):
+    code = (
+        "import os; from vlpnb.config import Profile; from vlpnb.stage import Run;"
+        f"r = Run({str(tmp_path)!r}, 'r', Profile('toy'), {SOURCE!r}, device='cpu');"
+        "print(r.stage('count', pause=0.05).metrics['total'])"
+    )
+    processes = []
+    for rank in range(2):
+        variables = {"RANK": str(rank), "WORLD_SIZE": "2", "PYTHONPATH": TOYS}
+        command = [sys.executable, "-c", code]
+        processes.append(
+            subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
+        )
+    outputs = [process.communicate(timeout=60)[0] for process in processes]
+    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1] == "1.5"
+    assert sum("started" in line for text in outputs for line in text.splitlines()) == 2
