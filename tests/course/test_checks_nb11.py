@@ -59,7 +59,7 @@ def test_the_queries_need_not_be_normalised_for_an_inner_product():
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda n, v: (n, np.stack([x for x in v if x is not None])), "kept their names"),
+        (lambda n, v: (n, np.stack([x for x in v if x is not None])), "kept theirs"),
         (lambda n, v: (n[: sum(x is not None for x in v)], None), "cut the list"),
         (lambda n, v: (sorted(keep_readable(n, v)[0]), keep_readable(n, v)[1]), "sorted"),
         (
