@@ -1,24 +1,15 @@
-"""Processes: PyTorch's own `torchrun` and DDP, and the few helpers that a stage needs on top.
+"""Processes: PyTorch's own DDP, and the few helpers that a stage needs on top.
 
-One process is the normal case and costs nothing: every helper is the identity then.
+The stage engine starts the processes (`torchrun`) and joins their group. One process is the normal case and
+costs nothing: every helper is the identity then.
 """
 
-import os
 from collections.abc import Callable, Mapping
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-
-
-def join(device: str | torch.device) -> tuple[int, int]:
-    """(rank, world size) of this process; under `torchrun` it joins the group once (NCCL or gloo)."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return 0, 1
-    if not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.device(device).type == "cuda" else "gloo")
-    return dist.get_rank(), dist.get_world_size()
 
 
 def replicate(model: nn.Module, world_size: int) -> nn.Module:
