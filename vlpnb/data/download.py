@@ -18,7 +18,7 @@ import requests
 from vlpnb.data.files import content_hash
 from vlpnb.errors import UserError
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = 60.0  # seconds without a byte
 
 

@@ -63,23 +63,23 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
 
 
 def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
-    """Train a lower-case BERT-style WordPiece vocabulary and save it as a folder that AutoTokenizer loads
-    without a network.
+    """Train a lower-case BERT-style WordPiece vocabulary, saved as a folder that AutoTokenizer loads offline.
 
-    Ids 0–4 are [PAD] [UNK] [CLS] [SEP] [MASK]. Every character of the text is in the vocabulary. The folder
-    appears complete or not at all (tokenizer.json is renamed into place last).
+    Ids 0–4 are [PAD] [UNK] [CLS] [SEP] [MASK]. Every character of the text is in the vocabulary, alone and as a
+    continuation. The lines are held in memory: this is for the generated world, real corpora come with published
+    vocabularies. The folder is complete once it holds tokenizer.json. UserError if there is no text.
     """
+    lines = list(lines)
     tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase=True)
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size,
-        special_tokens=list(BERT_SPECIALS.values()),
-        continuing_subword_prefix="##",
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(lines, trainer)
-    if tokenizer.get_vocab_size() <= len(BERT_SPECIALS):
+    characters = {c for line in lines for c in tokenizer.normalizer.normalize_str(line) if not c.isspace()}
+    if not characters:
         raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
-    wrapped = _bert(tokenizer)
+    # The trainer numbers continuations in the order of a hash map and breaks ties by number, so that two
+    # trainings differ. Numbering them beforehand makes the vocabulary a function of the text.
+    fixed = [*BERT_SPECIALS.values(), *sorted(f"##{c}" for c in characters)]
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, special_tokens=fixed, show_progress=False)
+    tokenizer.train_from_iterator(lines, trainer)
+    wrapped = _bert(_wordpiece(models.WordPiece(tokenizer.get_vocab(), unk_token="[UNK]"), lowercase=True))
     save_tokenizer(wrapped, folder)
     return wrapped
 

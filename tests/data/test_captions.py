@@ -1,0 +1,136 @@
+"""The four caption layouts, on small files and on the sample data."""
+
+import json
+
+import pytest
+
+from vlpnb.data.captions import CaptionedImage, read_captions, split_missing
+from vlpnb.errors import UserError
+
+
+def touch(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+def dump(path, value):
+    path.write_text(json.dumps(value), encoding="utf-8")
+    return path
+
+
+def test_coco(tmp_path):
+    name = "COCO_train2014_000000000009.jpg"
+    path = dump(
+        tmp_path / "captions.json",
+        {
+            "images": [
+                {"id": 9, "file_name": name},
+                {"id": 4, "file_name": "b.png"},
+                {"id": 5, "file_name": "c.png"},
+            ],
+            "annotations": [
+                {"image_id": 4, "caption": " two\n words "},
+                {"image_id": 9, "caption": "first"},
+                {"image_id": 9, "caption": "second"},
+            ],
+        },
+    )
+    touch(tmp_path / "images/train2014" / name)
+    images = read_captions("coco", path, tmp_path / "images")
+    assert images[0] == CaptionedImage(name[:-4], tmp_path / "images/train2014" / name, ("first", "second"))
+    assert images[1].sentences == ("two words",)
+    assert len(images) == 2  # c.png has no caption
+    present, missing = split_missing(images)
+    assert [i.image_id for i in present] == [name[:-4]]
+    assert missing[0].path == tmp_path / "images/b.png"
+
+
+def test_karpathy(tmp_path):
+    rows = [
+        {"filename": f"{split}.jpg", "split": split, "sentences": [{"raw": f"a {split} ."}]}
+        for split in ("train", "restval", "val", "test")
+    ]
+    path = dump(tmp_path / "dataset.json", {"images": rows, "dataset": "coco"})
+    for split, names in (
+        ("train", ["train", "restval"]),
+        ("valid", ["val"]),
+        (None, [r["split"] for r in rows]),
+    ):
+        assert [i.image_id for i in read_captions("karpathy", path, tmp_path, split)] == names
+
+
+def test_flickr30k_names(tmp_path):
+    (tmp_path / "results_20130124.token").write_text("1.jpg#0\tA dog .\n2.jpg#0\tA cat .\n1.jpg#1\tTwo .\n")
+    (tmp_path / "val.txt").write_text("1\n")
+    images = read_captions("flickr", tmp_path, tmp_path / "images", "valid")
+    assert [(i.image_id, i.sentences) for i in images] == [("1", ("A dog .", "Two ."))]
+    with pytest.raises(UserError, match=r"none of Flickr_8k\.testImages\.txt, test\.txt"):
+        read_captions("flickr", tmp_path, tmp_path, "test")
+
+
+def test_lxmert(tmp_path):
+    coco, vg = "COCO_val2014_000000000042", "2345"
+    path = dump(
+        tmp_path / "minival.json",
+        [
+            {"img_id": coco, "labelf": {}, "sentf": {"mscoco": ["a", "b"], "vqa": ["q ?"]}},
+            {"img_id": vg, "labelf": {}, "sentf": {"vg": ["c"]}},
+        ],
+    )
+    touch(tmp_path / "images/val2014" / f"{coco}.jpg")
+    touch(tmp_path / "images" / f"{vg}.png")
+    images = read_captions("lxmert", path, tmp_path / "images")
+    assert [i.sentences for i in images] == [("a", "b", "q ?"), ("c",)]
+    assert all(i.path.is_file() for i in images)
+    assert [i.image_id for i in read_captions("lxmert", path, tmp_path, source="mscoco")] == [coco]
+    with pytest.raises(UserError, match="source 'mscooc'; the file has mscoco, vg, vqa"):
+        read_captions("lxmert", path, tmp_path, source="mscooc")
+
+
+@pytest.mark.parametrize(
+    ("format", "content", "message"),
+    [
+        ("coco", '{"images": [', "not valid JSON"),
+        ("coco", '{"annotations": []}', "field 'images' is missing; found annotations"),
+        (
+            "coco",
+            '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"caption": "x"}]}',
+            r"annotations\[0\]",
+        ),
+        ("coco", '{"images": [], "annotations": [{"image_id": 7, "caption": "x"}]}', "image_id 7"),
+        ("coco", '{"images": [], "annotations": []}', "no captioned picture"),
+        ("karpathy", '{"images": [{"filename": "a"}]}', r"images\[0\]: field 'split'"),
+        ("lxmert", '{"a": 1}', "expected a JSON list"),
+        ("voc", "{}", "format 'voc' is unknown"),
+    ],
+)
+def test_broken_files_name_the_place(tmp_path, format, content, message):
+    path = tmp_path / "captions.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_captions(format, path, tmp_path, "train")
+
+
+def test_broken_flickr_line(tmp_path):
+    (tmp_path / "Flickr8k.token.txt").write_text("1.jpg#0\tfine\n1.jpg no tab\n")
+    with pytest.raises(UserError, match=r"Flickr8k\.token\.txt:2: expected"):
+        read_captions("flickr", tmp_path, tmp_path)
+
+
+def test_published_flickr8k(shared_data):
+    folder = shared_data / "flickr8k"
+    for split, count in (("train", 1450), ("valid", 234), ("test", 236)):
+        images = read_captions("flickr", folder, folder / "images", split)
+        present, missing = split_missing(images)
+        assert (len(present), len(missing)) == (count, 0)
+        assert all(len(image.sentences) == 5 for image in images)
+
+
+def test_published_coco(shared_data):
+    folder = shared_data / "coco"
+    train = read_captions("coco", folder / "annotations/captions_train2017.json", folder / "images")
+    assert not split_missing(train)[1]
+    whole = read_captions("coco", folder / "annotations/captions_val2017_all.json", folder / "images")
+    assert (len(whole), sum(len(i.sentences) for i in whole)) == (5000, 25014)
+    assert 0 < len(split_missing(whole)[0]) < 5000

@@ -1,0 +1,230 @@
+"""Downloads that resume, archives that stay inside, and the catalog. The server is a local one."""
+
+import hashlib
+import io
+import tarfile
+import threading
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from vlpnb.data import catalog
+from vlpnb.data.catalog import DATASETS, Expected, PublicDataset, Remote, check_folder, fetch
+from vlpnb.data.download import download, unpack
+from vlpnb.errors import UserError
+
+BODY = bytes(range(256)) * 2000
+HASH = hashlib.sha256(BODY).hexdigest()
+
+
+class Server(ThreadingHTTPServer):
+    """Serves BODY at /file, cuts the connection at /cut, ignores ranges at /norange, and remembers requests."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.requests, self.files = [], {}
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        asked = self.headers.get("Range")
+        self.server.requests.append((self.path, asked))
+        body = self.server.files.get(self.path, BODY)
+        if self.path == "/missing":
+            self.send_error(404)
+            return
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path != "/norange" else 0
+        if start and start >= len(body):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(body)}")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        end = start + 100_000 if self.path == "/cut" else len(body)
+        self.wfile.write(body[start:end])
+
+
+@pytest.fixture(scope="module")
+def _running():
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def server(_running, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    _running.requests.clear()
+    _running.files.clear()
+    return _running
+
+
+def test_whole_file_and_second_call(server, tmp_path):
+    seen = []
+    path = download(f"{server.url}/file", tmp_path / "a" / "x.bin", HASH, progress=lambda *p: seen.append(p))
+    assert path.read_bytes() == BODY
+    assert seen[-1] == (len(BODY), len(BODY))
+    assert [p.name for p in path.parent.iterdir()] == ["x.bin"]
+    download(f"{server.url}/file", path, HASH)
+    assert len(server.requests) == 1
+
+
+def test_broken_connection_is_continued(server, tmp_path):
+    target, part = tmp_path / "x.bin", tmp_path / "x.bin.part"
+    with pytest.raises(UserError, match="run the same command again"):
+        download(f"{server.url}/cut", target, HASH)
+    have = part.stat().st_size
+    assert 0 < have < len(BODY)
+    assert not target.exists()
+    assert download(f"{server.url}/file", target, HASH).read_bytes() == BODY
+    assert server.requests[-1] == ("/file", f"bytes={have}-")
+    assert not part.exists()
+
+
+def test_part_that_is_already_whole(server, tmp_path):
+    (tmp_path / "x.bin.part").write_bytes(BODY)
+    assert download(f"{server.url}/file", tmp_path / "x.bin", HASH).read_bytes() == BODY
+
+
+def test_server_without_ranges_starts_again(server, tmp_path):
+    (tmp_path / "x.bin.part").write_bytes(b"old" * 100)
+    assert download(f"{server.url}/norange", tmp_path / "x.bin", HASH).read_bytes() == BODY
+
+
+def test_wrong_hash_size_and_address(server, tmp_path):
+    with pytest.raises(UserError, match="not the expected file"):
+        download(f"{server.url}/file", tmp_path / "x.bin", "0" * 64)
+    with pytest.raises(UserError, match="expected 5"):
+        download(f"{server.url}/file", tmp_path / "x.bin", size=5)
+    with pytest.raises(UserError, match="404"):
+        download(f"{server.url}/missing", tmp_path / "x.bin")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "x.bin").write_bytes(b"mine")
+    with pytest.raises(UserError, match="Remove it and fetch it again"):
+        download(f"{server.url}/file", tmp_path / "x.bin", HASH)
+    assert (tmp_path / "x.bin").read_bytes() == b"mine"
+
+
+def zipped(path, members, link=None):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+        if link:
+            info = zipfile.ZipInfo(link)
+            info.external_attr = 0o120777 << 16
+            archive.writestr(info, "/etc/passwd")
+    return path
+
+
+def tarred(path, members, kind=None):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content.encode()))
+        if kind:
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = kind, "../outside"
+            archive.addfile(info)
+    return path
+
+
+@pytest.mark.parametrize("pack", [zipped, tarred])
+def test_unpack(tmp_path, pack):
+    archive = pack(tmp_path / "x.archive", {"a/b.txt": "one", "c.txt": "two"})
+    files = unpack(archive, tmp_path / "out")
+    assert sorted(f.relative_to(tmp_path / "out").as_posix() for f in files) == ["a/b.txt", "c.txt"]
+    assert (tmp_path / "out/a/b.txt").read_text() == "one"
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "c.txt"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: zipped(p, {"fine.txt": "", "../evil.txt": "x"}),
+        lambda p: zipped(p, {"fine.txt": "", "/evil.txt": "x"}),
+        lambda p: zipped(p, {"fine.txt": "", "a\\..\\..\\evil.txt": "x"}),
+        lambda p: zipped(p, {"fine.txt": ""}, link="evil.txt"),
+        lambda p: tarred(p, {"fine.txt": "", "a/../../evil.txt": "x"}),
+        lambda p: tarred(p, {"fine.txt": ""}, tarfile.SYMTYPE),
+        lambda p: tarred(p, {"fine.txt": ""}, tarfile.LNKTYPE),
+        lambda p: tarred(p, {"fine.txt": ""}, tarfile.CHRTYPE),
+    ],
+)
+def test_hostile_archives_write_nothing(tmp_path, make):
+    archive = make(tmp_path / "x.archive")
+    with pytest.raises(UserError, match="nothing was unpacked"):
+        unpack(archive, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.archive"]
+
+
+def test_damaged_archives(tmp_path):
+    path = zipped(tmp_path / "x.zip", {"a.txt": "hello" * 100})
+    raw = bytearray(path.read_bytes())
+    raw[60] ^= 255
+    path.write_bytes(raw)
+    with pytest.raises(UserError, match="damaged archive"):
+        unpack(path, tmp_path / "out")
+    path.write_bytes(b"<html>")
+    with pytest.raises(UserError, match="neither a zip nor a tar"):
+        unpack(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_fetch_unpacks_once_and_tries_the_next_address(server, tmp_path, monkeypatch):
+    server.files["/x.zip"] = zipped(tmp_path / "x.zip", {"a.txt": "hello"}).read_bytes()
+    digest = hashlib.sha256(server.files["/x.zip"]).hexdigest()
+    remote = Remote((f"{server.url}/missing", f"{server.url}/x.zip"), "x.zip", digest, unpack=True)
+    entry = PublicDataset("tiny", "a test", "none", (remote,), (Expected("a.txt", "a greeting"),))
+    monkeypatch.setattr(catalog, "DATASETS", {"tiny": entry})
+    lines = []
+    for _ in range(2):
+        fetch("tiny", tmp_path / "data", lines.append)
+    assert check_folder(tmp_path / "data", "tiny") == []
+    assert sum("unpacked" in line for line in lines) == 1
+    assert len(server.requests) == 2
+    (tmp_path / "data/a.txt").write_bytes(b"")
+    assert "is empty; it should hold a greeting" in check_folder(tmp_path / "data", "tiny")[0]
+
+
+def test_catalog_is_sound():
+    for entry in DATASETS.values():
+        assert entry.what
+        assert entry.licence
+        assert entry.layout
+        assert entry.remotes or entry.note
+        for remote in entry.remotes:
+            assert remote.sha256 is None or len(remote.sha256) == 64
+            assert all(url.startswith(("https://", "http://")) for url in remote.urls)
+    with pytest.raises(UserError, match="did you mean 'wikitext103'"):
+        fetch("wikitext-103", ".")
+    with pytest.raises(UserError, match="cannot be downloaded freely"):
+        fetch("flickr8k", ".")
+
+
+def test_check_folder_in_words(shared_data, tmp_path):
+    assert check_folder(shared_data / "flickr8k", "flickr8k") == []
+    problems = check_folder(shared_data / "glue", "glue")
+    assert len(problems) == 1
+    assert "dev_mismatched.tsv is missing; it should hold the valid split of MNLI-MM" in problems[0]
+    assert "does not exist" in check_folder(tmp_path / "none", "glue")[0]
+    (tmp_path / "images/train2014").mkdir(parents=True)
+    problems = check_folder(tmp_path, "coco2014")
+    assert any("has 0 pictures, expected at least 82,783" in problem for problem in problems)

@@ -1,0 +1,156 @@
+"""The dataset description and its stage, on a small folder in the world's layout and on the sample data."""
+
+import json
+import os
+
+import pytest
+from PIL import Image
+
+from vlpnb.config import Profile, parse_config
+from vlpnb.data.description import load_dataset
+from vlpnb.data.stage import DATASET, DatasetConfig, fingerprint
+from vlpnb.errors import UserError
+from vlpnb.stage import Run
+
+PHOTOS = {
+    "captions": {
+        "format": "flickr",
+        "annotations": {"train": "flickr8k", "valid": "flickr8k", "test": "flickr8k"},
+        "images": "flickr8k/images",
+    },
+    "universe": ["train"],
+    "corpus": {
+        "rules": "wiki103",
+        "train": ["text/wikitext-2-raw/wiki.test.raw", "text/enwiki_sample/enwiki_sample.part1.txt"],
+        "valid": ["text/wikitext-2/valid.txt"],
+        "test": [],
+    },
+    "glue_tasks": ["RTE", "MRPC", "CoLA", "STS-B"],
+    "scenes": "",
+    "knowledge": "",
+}
+
+
+@pytest.fixture
+def world(tmp_path):
+    root = tmp_path / "data"
+    for split in ("train", "valid", "test", "universe"):
+        (root / "images" / split).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (8, 8)).save(root / f"images/{split}/world_{split}_{i:07d}.png")
+    for split in ("train", "valid", "test"):
+        images = [{"id": i, "file_name": f"world_{split}_{i:07d}.png"} for i in range(3)]
+        annotations = [{"image_id": i % 3, "caption": f"a red ball {i} ."} for i in range(6)]
+        path = root / f"annotations/captions_{split}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": images, "annotations": annotations}))
+        (root / "text").mkdir(exist_ok=True)
+        (root / f"text/wiki.{split}.raw").write_text("one two three four five six .\n")
+    (root / "glue/RTE").mkdir(parents=True)
+    for name in ("train", "dev"):
+        (root / f"glue/RTE/{name}.tsv").write_text(
+            "index\tsentence1\tsentence2\tlabel\n0\ta b .\tc d .\tentailment\n"
+        )
+    (root / "scenes.jsonl").write_text("{}\n")
+    (root / "commonsense").mkdir()
+    return root
+
+
+def run(tmp_path, root, **fields):
+    profile = Profile("test", stages={"dataset": {"root": str(root), "glue_tasks": ["RTE"], **fields}})
+    return Run(tmp_path / "runs", "r", profile, [DATASET], device="cpu", say=lambda _: None)
+
+
+def test_world_layout(world, tmp_path):
+    result = run(tmp_path, world).stage("dataset")
+    assert result.metrics["train_images"] == 3
+    assert result.metrics["train_captions"] == 6
+    assert result.metrics["glue_RTE_train"] == 1
+    data = load_dataset(result.folder)
+    train = data.captioned("train")
+    assert train[1].image_id == "world_train_0000001"
+    assert train[1].path.is_file()
+    universe = data.universe_images()
+    assert [i.image_id for i in universe] == [f"world_universe_{i:07d}" for i in range(3)]
+    assert universe[0].sentences == ()
+    assert data.scenes == world / "scenes.jsonl"
+    assert data.corpus.train == (world / "text/wiki.train.raw",)
+    assert data.glue_tasks == ("RTE",)
+    assert load_dataset(data.save(tmp_path)) == data
+    with pytest.raises(UserError, match="no captions for split 'dev'; it has train, valid, test"):
+        data.captioned("dev")
+
+
+def test_missing_pictures_are_counted_and_listed(world, tmp_path):
+    (world / "images/train/world_train_0000001.png").unlink()
+    result = run(tmp_path, world, universe=["train", "images/universe"]).stage("dataset")
+    assert result.metrics["missing_images"] == 1
+    assert "world_train_0000001" in (result.folder / "missing.txt").read_text()
+    assert result.metrics["universe_images"] == 5
+    for path in (world / "images/valid").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="none of the 3 pictures of split 'valid' exists"):
+        run(tmp_path, world, universe=["train"]).stage("dataset")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("annotations/captions_valid.json", "captions of split 'valid' in coco format"),
+        ("text/wiki.train.raw", "raw text of the train corpus"),
+        ("glue/RTE/dev.tsv", "the valid split of GLUE RTE"),
+        ("scenes.jsonl", "set dataset.scenes to ''"),
+    ],
+)
+def test_what_is_missing_is_named(world, tmp_path, path, message):
+    (world / path).unlink()
+    with pytest.raises(UserError, match=message) as caught:
+        run(tmp_path, world).stage("dataset")
+    assert str(world / path) in str(caught.value)
+
+
+def test_missing_root_and_empty_universe(world, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere does not exist.*dataset\.root"):
+        run(tmp_path, tmp_path / "nowhere").stage("dataset")
+    (world / "images/none").mkdir()
+    with pytest.raises(UserError, match="holds no picture"):
+        run(tmp_path, world, universe=["images/none"]).stage("dataset")
+
+
+def test_changed_files_change_the_identity(world, tmp_path):
+    config = parse_config(DatasetConfig, {"root": str(world), "glue_tasks": ["RTE"]})
+    before = fingerprint(config)
+    first = run(tmp_path, world).stage("dataset")
+    os.utime(world / "text/wiki.train.raw")  # the same content is the same dataset
+    assert fingerprint(config) == before
+    assert run(tmp_path, world).stage("dataset").reused
+    with (world / "text/wiki.train.raw").open("a") as file:
+        file.write("another line of text is here .\n")
+    assert fingerprint(config) != before
+    second = run(tmp_path, world).stage("dataset")
+    assert not second.reused
+    assert second.folder != first.folder
+    assert fingerprint(parse_config(DatasetConfig, {})) == ""
+
+
+def test_bad_fields_are_refused():
+    with pytest.raises(UserError, match="rules"):
+        parse_config(DatasetConfig, {"corpus.rules": "wiki-103"}, "dataset")
+    with pytest.raises(UserError, match="format"):
+        parse_config(DatasetConfig, {"captions.format": "voc"}, "dataset")
+
+
+def test_damaged_description(tmp_path):
+    with pytest.raises(UserError, match="does not exist"):
+        load_dataset(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"root": "/x"}')
+    with pytest.raises(UserError, match="field 'captions' is missing"):
+        load_dataset(tmp_path)
+
+
+def test_photos(shared_data, tmp_path):
+    result = run(tmp_path, shared_data, **PHOTOS).stage("dataset")
+    assert result.metrics["train_images"] == result.metrics["universe_images"] == 1450
+    assert result.metrics["test_captions"] == 5 * 236
+    assert result.metrics["missing_images"] == 0
+    assert result.metrics["glue_STS-B_valid"] == 1500

@@ -1,0 +1,63 @@
+"""Blocks of a token stream: golden counts, alignment of labels, workers."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from vlpnb.data.store import write_store
+from vlpnb.errors import UserError
+from vlpnb.text.packing import BlockDataset, block_starts
+
+
+@pytest.mark.parametrize(("n", "legacy", "full"), [(4422, 34, 35), (25310, 199, 200), (1260, 8, 10)])
+def test_golden_block_counts(n, legacy, full):
+    assert len(block_starts(n, legacy=True)) == legacy
+    starts = block_starts(n)
+    assert len(starts) == full
+    assert starts[-1] + 126 <= n
+
+
+def test_short_streams_and_excluded_ranges():
+    assert len(block_starts(125)) == len(block_starts(100, legacy=True)) == 0
+    assert block_starts(50, 10, exclude=(15, 20)).tolist() == [0, 20, 30, 40]
+    assert block_starts(50, 10, exclude=(19, 21)).tolist() == [0, 30, 40]
+
+
+@pytest.fixture
+def stores(tmp_path):
+    with write_store(tmp_path / "t.hdf5", "corpus") as file:
+        file["tokens"] = np.arange(100, 125, dtype=np.uint16)
+    with write_store(tmp_path / "v.hdf5", "vokens") as file:
+        file["vokens"] = np.arange(25, dtype=np.int32)
+    return tmp_path / "t.hdf5", tmp_path / "v.hdf5"
+
+
+def test_token_and_label_share_a_position(stores):
+    data = BlockDataset(*stores, block=10, cls_id=2, sep_id=3)
+    assert len(data) == 2
+    item = data[1]
+    assert item["ids"].tolist() == [2, *range(110, 120), 3]
+    assert item["labels"].tolist() == [-100, *range(10, 20), -100]
+    batch = data.batch([1, 0, 1])
+    assert batch["ids"].dtype == torch.int64
+    assert batch["ids"].shape == batch["labels"].shape == (3, 12)
+    assert torch.equal(batch["ids"][0], item["ids"])
+    assert "labels" not in BlockDataset(stores[0], block=10, cls_id=2, sep_id=3)[0]
+
+
+def test_same_from_arrays_and_after_pickling(stores):
+    data = BlockDataset(*stores, block=10, cls_id=2, sep_id=3)
+    arrays = BlockDataset(np.arange(100, 125), np.arange(25), block=10, cls_id=2, sep_id=3)
+    copy = pickle.loads(pickle.dumps(data))
+    for name in ("ids", "labels"):
+        assert torch.equal(data.batch([0, 1])[name], arrays.batch([0, 1])[name])
+        assert torch.equal(data.batch([0, 1])[name], copy.batch([0, 1])[name])
+
+
+def test_refusals(stores):
+    with pytest.raises(UserError, match="one label per token"):
+        BlockDataset(stores[0], np.arange(24), block=10, cls_id=2, sep_id=3)
+    with pytest.raises(UserError, match="no block of 126"):
+        BlockDataset(stores[0], cls_id=2, sep_id=3)
