@@ -13,7 +13,8 @@ import pytest
 
 from vlpnb.config import Profile
 from vlpnb.errors import UserError
-from vlpnb.stage import Run, Stage, read_json
+from vlpnb.folders import read_json
+from vlpnb.stage import Run, Stage
 
 TOYS = str(Path(__file__).parent / "course")
 SOURCE = "toy_stages:STAGES"
