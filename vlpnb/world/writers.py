@@ -25,7 +25,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,8 @@ from vlpnb.config import Config
 from vlpnb.errors import UserError
 from vlpnb.world.corpus import CORPUS_SPLITS, corpus_lines
 from vlpnb.world.glue import TASKS, glue_files
-from vlpnb.world.grammar import LANGUAGES, caption
+from vlpnb.world.grammar import LANGUAGES, caption, plan_caption
+from vlpnb.world.languages.plan import Plan
 from vlpnb.world.knowledge import ATTRIBUTES, knowledge_probes
 from vlpnb.world.questions import (
     RELATION_PHRASES,
@@ -247,6 +248,7 @@ class _Files:
         self.captions = cache(self._captions)
         self.statements = cache(self._statements)
         self.vqa = cache(self._vqa)
+        self.plans = lru_cache(maxsize=1)(self._plans)  # one variant at a time, for all languages
 
     def _scenes(self, split: Split) -> list[Scene]:
         return [make_scene(self.config.seed, split, i) for i in range(self.config.count(split))]
@@ -254,6 +256,9 @@ class _Files:
     def _captions(self, split: Split) -> list[list[str]]:
         variants = range(self.config.captions)
         return [[caption(scene, "en", v) for v in variants] for scene in self.scenes(split)]
+
+    def _plans(self, split: Split, variant: int) -> list[Plan]:
+        return [plan_caption(scene, variant) for scene in self.scenes(split)]
 
     def _vqa(self, split: Split) -> list[tuple[int, Question]]:
         wanted = round(self.config.questions * self.config.count(split))
@@ -283,8 +288,8 @@ class _Files:
             public = _PUBLIC_SPLITS[split]
             yield f"multi30k/task1/image_splits/{public}.txt", lambda s=split: self.image_list(s)
             yield f"multi30k/task2/image_splits/{public}_images.txt", lambda s=split: self.image_list(s)
-            for language in config.languages:
-                for variant in range(config.captions):
+            for variant in range(config.captions):
+                for language in config.languages:
                     lines = lambda s=split, lang=language, v=variant: self.translations(s, lang, v)  # noqa: E731
                     yield f"multi30k/task2/raw/{public}.{variant + 1}.{language}.gz", lines
                     if variant == 0:
@@ -395,7 +400,8 @@ class _Files:
         return (f"{scene.image_id}.png\n" for scene in self.scenes(split))
 
     def translations(self, split: Split, language: str, variant: int) -> bytes:
-        text = "".join(f"{caption(scene, language, variant)}\n" for scene in self.scenes(split))
+        realise = LANGUAGES[language].realise
+        text = "".join(f"{realise(plan)}\n" for plan in self.plans(split, variant))
         return gzip.compress(text.encode(), mtime=0)  # no time stamp: equal bytes every time
 
     def vqa_questions(self, split: Split) -> dict:
