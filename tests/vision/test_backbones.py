@@ -92,7 +92,7 @@ def test_the_course_network_round_trips(tmp_path):
 
 
 def test_errors_name_what_is_wrong(tmp_path):
-    with pytest.raises(UserError, match="resnet19.*did you mean"):
+    with pytest.raises(UserError, match=r"resnet19.*did you mean"):
         load_backbone("resnet19")
     with pytest.raises(UserError, match="no such file"):
         load_backbone("resnet18", tmp_path / "absent.pth")
@@ -150,5 +150,6 @@ def test_region_features_of_a_backbone():
     backbone = Backbone(net, remove_classifier(net), 32)
     boxes = [torch.tensor([[0.0, 0.0, 0.5, 0.5]]), torch.zeros(0, 4)]
     first, none = region_features(backbone, torch.randn(2, 3, 32, 32), boxes)
-    assert first.shape == (1, 8) and none.shape == (0, 8)
+    assert first.shape == (1, 8)
+    assert none.shape == (0, 8)
     assert not first.requires_grad

@@ -1,0 +1,270 @@
+"""Training the matcher: batches, validation, the best epoch, and retrieval over the whole test set (spec
+3.4–3.6).
+
+Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every
+batch. The validation of the original, recall within random batches of 256 pictures, is kept, and sentence →
+picture retrieval over the whole
+pool added: a sentence's score is the mean of its tokens' scores, special tokens left out.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn.functional import pad
+
+from vlpnb.data.captions import CaptionedImage
+from vlpnb.data.description import load_dataset
+from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.errors import UserError
+from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.train.loop import Plan, fit
+from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
+from vlpnb.vokenization.features import SPLITS, FeatureStore, read_backbones
+from vlpnb.vokenization.matching import (
+    Matcher,
+    MatchingConfig,
+    MatchingLoss,
+    content_mask,
+    loss_function,
+    new_matcher,
+    picture_vectors,
+    save_matcher,
+    trainable_state,
+)
+
+
+class Captions:
+    """Where batches come from: the cache, or, when a backbone trains, the pictures and sentences
+    themselves.
+    """
+
+    def __init__(
+        self, store: FeatureStore | None, images: Sequence[CaptionedImage], matcher: Matcher, config, scale
+    ):
+        self.store, self.images, self.matcher, self.config, self.scale = store, images, matcher, config, scale
+        if store is None:
+            self.pairs = [(i, s) for i, image in enumerate(images) for s in image.sentences]
+        self.size = len(self.pairs) if store is None else len(store)
+
+    def training(self, rows: np.ndarray, update: int) -> dict[str, Tensor]:
+        """The arguments of `MatchingLoss` for some captions; the view of each picture is a function of the
+        update.
+        """
+        random = np.random.default_rng([self.config.seed, 1, update])
+        if self.store is not None:
+            hidden, mask, content = self.store.captions(rows)
+            view = random.integers(0, self.store.views.shape[1], len(rows))
+            picture = self.store.pictures(self.store.owner[rows], view)[:, 0]
+            return {
+                "text": hidden,
+                "mask": mask if self.config.special_tokens else content,
+                "picture": picture,
+            }
+        language, vision = self.matcher.language, self.matcher.vision
+        encoded = language.encode([self.pairs[row][1] for row in rows], self.matcher.max_length)
+        ids, mask = language.pad(encoded)
+        pixels = []
+        for row in rows:
+            generator = torch.Generator().manual_seed(seed_of(self.config.seed, update, int(row)))
+            pixels.append(
+                vision.train_pixels(open_rgb(self.images[self.pairs[row][0]].path), generator, self.scale)
+            )
+        counted = mask if self.config.special_tokens else content_mask(language, mask)
+        return {"text": ids, "mask": counted, "ids_mask": mask, "picture": torch.stack(pixels)}
+
+    @torch.no_grad()
+    def encoded(self, device: str) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
+        """All captions in joint space in blocks (vectors, mask, mask without specials), pictures [N, d],
+        owners [S].
+        """
+        matcher, blocks = self.matcher, []
+        for first in range(0, self.size, 256):
+            rows = np.arange(first, min(first + 256, self.size))
+            if self.store is not None:
+                hidden, mask, content = self.store.captions(rows)
+                text = matcher.f(hidden.to(device))
+            else:
+                sentences = [self.pairs[row][1] for row in rows]
+                text, mask = matcher.queries(matcher.language.encode(sentences, matcher.max_length))
+                content = content_mask(matcher.language, mask)
+            blocks.append((text.float().cpu(), mask.cpu(), content.cpu()))
+        if self.store is not None:
+            pictures = [
+                picture_vectors(matcher.g, self.store.pictures(part).to(device)).cpu()
+                for part in np.array_split(
+                    np.arange(len(self.store.views)), max(1, len(self.store.views) // 1024)
+                )
+            ]
+            owner = torch.from_numpy(self.store.owner).long()
+        else:
+            pictures = [matcher.keys([open_rgb(image.path)]).cpu() for image in self.images]
+            owner = torch.tensor([i for i, _ in self.pairs])
+        return blocks, torch.cat(pictures), owner
+
+
+def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[str, float]:
+    """Loss and token recall within random batches (spec 3.6), and sentence recall over the whole split.
+
+    The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
+    their batch; `sentence_r*`: sentences, among all pictures of the split.
+    """
+    blocks, pictures, owner = captions.encoded(device)
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(captions.size))
+    batch = min(config.batch, captions.size) // 2 * 2
+    longest = max(text.shape[1] for text, _, _ in blocks)
+    text = torch.cat([pad(text, (0, 0, 0, longest - text.shape[1])) for text, _, _ in blocks])
+    mask = torch.cat([pad(mask, (0, longest - mask.shape[1])) for _, mask, _ in blocks])
+    loss, losses, found = loss_function(config), [], []
+    for rows in order[: len(order) // batch * batch].split(batch):
+        part = text[rows], pictures[owner[rows]], mask[rows]
+        losses.append(loss(*part))
+        found.append(token_batch_ranks(*part))
+    scores = torch.cat([mean_token_scores(t, content, pictures) for t, _, content in blocks])
+    sentences = recall(ranks(scores, owner), prefix="sentence_r")
+    return {"loss": torch.stack(losses).mean().item(), **recall(torch.cat(found)), **sentences}
+
+
+def pool_recall(captions: Captions, device: str) -> dict[str, float]:
+    """Retrieval among all pictures of a split: `r*` of sentences (mean token score), `token_r*` of single
+    tokens.
+    """
+    blocks, pictures, owner = captions.encoded(device)
+    sentence, token, first = [], [], 0
+    for text, _, content in blocks:
+        own = owner[first : first + len(text)]
+        first += len(text)
+        sentence.append(ranks(mean_token_scores(text, content, pictures), own))
+        token.append(ranks(text[content] @ pictures.T, own[:, None].expand(content.shape)[content]))
+    return recall(torch.cat(sentence)) | recall(torch.cat(token), prefix="token_r")
+
+
+def train_matcher(
+    captions: Mapping[str, Captions],
+    matcher: Matcher,
+    config: MatchingConfig,
+    folder: Path,
+    device: str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Callable[..., None] = lambda done, total, **values: None,
+) -> dict[str, float]:
+    """Train, leave the best epoch's weights in `matcher` and `folder/best.safetensors`, and return all
+    metrics.
+
+    Continues from the folder's checkpoint. Raises Diverged for a loss that is no number.
+    """
+    train, valid = captions["train"], captions["valid"]
+    batch = min(config.batch, train.size) // (2 * world_size) * 2 * world_size  # every process needs pairs
+    if batch == 0:
+        raise UserError(f"matching: {train.size} training captions do not fill a batch of {world_size} pairs")
+    sampler = EpochSampler(train.size, batch, config.seed, drop_last=True)
+
+    def batches(update: int) -> Update:
+        rows = share(sampler(update), rank, world_size)[0]
+        micro = train.training(rows, update)
+        # Every process weighs the same whatever its number of tokens, as in the original (spec 3.2).
+        tokens = int(micro["mask"].sum())
+        return Update([micro], {"matching": tokens * world_size}, tokens * world_size)
+
+    best = folder / "best.safetensors"
+
+    def evaluate(update: int) -> dict[str, float]:
+        values = validate(valid, config, device)
+        score = values["loss"] if config.select == "loss" else -values["sentence_r10"]
+        found = (
+            json.loads(best.with_suffix(".json").read_text()) if best.with_suffix(".json").is_file() else None
+        )
+        if rank == 0 and (found is None or (score, update) < (found["score"], found["update"])):
+            save_file(trainable_state(matcher), best.with_suffix(".tmp"))
+            os.replace(best.with_suffix(".tmp"), best)
+            best.with_suffix(".json").write_text(
+                json.dumps({"score": score, "update": update, "valid": values})
+            )
+        return {f"valid_{name}": value for name, value in values.items()}
+
+    plan = Plan(
+        updates=config.epochs * sampler.per_epoch,
+        lr=config.lr,
+        warmup=config.warmup,
+        schedule=config.schedule,
+        weight_decay=config.weight_decay,
+        eps=1e-8,
+        clip=config.clip,
+        seed=config.seed,
+        evaluate_at=frozenset((e + 1) * sampler.per_epoch for e in range(config.epochs)),
+        log_every=sampler.per_epoch,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    model = MatchingLoss(matcher, loss_function(config))
+    fit(
+        model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
+        evaluate=evaluate, progress=progress,
+    )  # fmt: skip
+    matcher.load_state_dict(load_file(best), strict=False)
+    matcher.eval()
+    chosen = json.loads(best.with_suffix(".json").read_text())
+    metrics = {f"valid_{name}": value for name, value in chosen["valid"].items()}
+    metrics["best_epoch"] = chosen["update"] / sampler.per_epoch
+    return metrics | {f"test_{name}": value for name, value in pool_recall(captions["test"], device).items()}
+
+
+def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> list[CaptionedImage]:
+    """The pictures that can be decoded; the others are named in the log."""
+    kept = []
+    for image in images:
+        try:
+            open_rgb(image.path)
+            kept.append(image)
+        except BrokenImage as error:
+            log(f"left out: {error}")
+    return kept
+
+
+def run_matching(context: StageContext) -> dict[str, float]:
+    """Train a matcher on the captioned pictures and leave it in the stage's folder."""
+    config: MatchingConfig = context.config
+    features = context.inputs["features"]
+    source = read_backbones(features)
+    if config.train_language or config.train_vision:
+        language = source.open_language().freeze(not config.train_language)
+        vision = source.open_vision().freeze(not config.train_vision)
+        matcher = new_matcher(config, features, language, vision)
+        dataset = load_dataset(context.inputs["dataset"])
+        images = {split: _readable(dataset.captioned(split), context.log) for split in SPLITS}
+        images["train"] = images["train"][: source.config.max_images]
+        stores = dict.fromkeys(SPLITS)
+    else:
+        matcher = new_matcher(config, features)
+        images = dict.fromkeys(SPLITS, ())
+        stores = {split: FeatureStore(features, split) for split in SPLITS}
+    captions = {
+        split: Captions(stores[split], images[split], matcher, config, source.config.crop_scale)
+        for split in SPLITS
+    }
+    metrics = train_matcher(
+        captions, matcher, config, context.folder, context.device, context.rank, context.world_size, context.progress
+    )  # fmt: skip
+    if context.rank == 0:
+        save_matcher(context.folder, matcher, config, features)
+    shown = ", ".join(f"R@{k} {metrics[f'test_r{k}']:.3f}" for k in (1, 5, 10))
+    context.log(f"sentence → picture on the test split, best epoch {metrics['best_epoch']:.0f}: {shown}")
+    return metrics
+
+
+def _inputs(config: MatchingConfig) -> dict[str, Request]:
+    trains = config.train_language or config.train_vision
+    features = Request("features", {"cache": False} if trains else {})
+    return {"features": features, "dataset": Request("dataset")}
+
+
+MATCHING = Stage(
+    "matching", MatchingConfig, run_matching, _inputs, variant=("loss",), distributed=True,
+    doc="Train the contextual token–picture matcher.",
+)  # fmt: skip

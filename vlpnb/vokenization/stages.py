@@ -1,0 +1,12 @@
+"""The stages of part 1, in the order of the pipeline; each is defined beside its code."""
+
+from vlpnb.stage import Stage
+from vlpnb.vokenization.benchmark import BENCHMARK
+from vlpnb.vokenization.corpus import CORPUS
+from vlpnb.vokenization.features import FEATURES
+from vlpnb.vokenization.keys import KEYS
+from vlpnb.vokenization.matching_training import MATCHING
+from vlpnb.vokenization.vision import VISION
+from vlpnb.vokenization.vokenize import VOKENS
+
+STAGES: tuple[Stage, ...] = (VISION, FEATURES, MATCHING, KEYS, CORPUS, VOKENS, BENCHMARK)
