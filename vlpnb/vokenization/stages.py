@@ -4,9 +4,16 @@ from vlpnb.stage import Stage
 from vlpnb.vokenization.benchmark import BENCHMARK
 from vlpnb.vokenization.corpus import CORPUS
 from vlpnb.vokenization.features import FEATURES
+from vlpnb.vokenization.glue import GLUE
 from vlpnb.vokenization.keys import KEYS
+from vlpnb.vokenization.language import LANGUAGE
 from vlpnb.vokenization.matching_training import MATCHING
+from vlpnb.vokenization.pretraining import VLM
+from vlpnb.vokenization.probes import PROBES
+from vlpnb.vokenization.results import RESULTS
 from vlpnb.vokenization.vision import VISION
 from vlpnb.vokenization.vokenize import VOKENS
 
-STAGES: tuple[Stage, ...] = (VISION, FEATURES, MATCHING, KEYS, CORPUS, VOKENS, BENCHMARK)
+STAGES: tuple[Stage, ...] = (
+    VISION, LANGUAGE, FEATURES, MATCHING, KEYS, CORPUS, VOKENS, BENCHMARK, VLM, GLUE, PROBES, RESULTS,
+)  # fmt: skip

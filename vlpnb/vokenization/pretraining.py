@@ -1,0 +1,362 @@
+"""Stage `vlm`: pre-train a language model on a tokenised corpus, with or without vokens (spec sections 9 and 10).
+
+Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision and one seed:
+
+| supervision | label of a token beside the masked words |
+|---|---|
+| `mlm` | none: the baseline |
+| `vokens` | its voken |
+| `random` | an image drawn anew at each visit |
+| `shuffle` | the vokens of its block in random order, drawn anew |
+| `reverse` | the vokens of its block backwards |
+| `token` | the token itself |
+| `visual-only` | its voken, and no masked words (mlm_ratio 0) |
+
+Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
+schedule (the original gave the baseline 10 % more updates and another order); evaluation masks are fixed (Q-22) and
+voken accuracy is computed; a killed run continues; masks are a function of (seed, update) and drawn for the whole
+update, so the number of processes and micro-batches does not change them.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from vlpnb.config import Config
+from vlpnb.data.files import lines_of
+from vlpnb.errors import UserError
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.text.packing import BlockDataset
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.train.distributed import barrier, sum_of_dicts
+from vlpnb.train.loop import Plan, fit
+from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
+from vlpnb.vokenization.keys import load_keys
+from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.vokenize import Granularity
+
+Supervision = Literal["mlm", "vokens", "random", "shuffle", "reverse", "token", "visual-only"]
+VokenLabels = Literal["all", "mask", "nonmask"]
+EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
+
+
+class VLMConfig(Config):
+    """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
+
+    supervision: Supervision = "vokens"  # see the table above
+    seed: int = 95  # of initial weights, order, masks and dropout
+    size: str = "small"  # a key of `vlm.SIZES`
+    objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
+    shared_head: bool = False  # the voken objective uses the MLM head's trunk
+    voken_labels: VokenLabels = "all"  # which positions carry a voken label
+    granularity: Granularity = (
+        "token"  # of the vokens: contextual tokens, whole sentences, or words without context
+    )
+    sentence_policy: Literal["first", "all"] = (
+        "first"  # sentence-level vokens: which tokens carry theirs (spec 7.3)
+    )
+    mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
+    mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
+    block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
+    exclude: tuple[int, int] | None = (
+        None  # token range to leave out (spec 9.2: a list of counties in Wikipedia)
+    )
+    batch: int = Field(256, ge=1)  # sequences per update, over all processes
+    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
+    epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
+    updates: int | None = None  # optimiser steps
+    warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
+    lr: float = Field(2e-4, gt=0)  # peak learning rate
+    weight_decay: float = 0.01
+    clip: float = 1.0  # largest gradient norm
+    dropout: float = Field(0.1, ge=0, lt=1)
+    shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
+    snapshots: int = Field(1, ge=1)  # saved models, evenly spaced, the last one at the end
+    evaluations: int = Field(10, ge=1)  # evaluations, evenly spaced, the last one at the end
+    eval_blocks: int = Field(1024, ge=1)  # at most so many blocks of the validation corpus
+    log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
+    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "VLMConfig":
+        if self.supervision == "token" and self.objective != "cls":
+            raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
+        if self.supervision == "visual-only" and self.voken_labels == "mask":
+            raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
+        return self
+
+    @property
+    def needs_vokens(self) -> bool:
+        """Whether the voken stage must have run; random labels only need its number of images."""
+        return self.supervision not in ("mlm", "token")
+
+    @property
+    def mlm_weight(self) -> float:
+        return 0.0 if self.supervision == "visual-only" else self.mlm_ratio
+
+
+def inputs(config: VLMConfig) -> Mapping[str, Request]:
+    needed = {"corpus": Request("corpus")}
+    if config.needs_vokens:
+        needed["vokens"] = Request("vokens", {"granularity": config.granularity})
+        if config.objective != "cls":
+            needed["keys"] = Request("keys")
+    return needed
+
+
+def voken_targets(
+    ids: Int[Tensor, "B T"],
+    vokens: Int[Tensor, "B T"] | None,
+    masked: Bool[Tensor, "B T"],
+    special: Bool[Tensor, "B T"],
+    supervision: Supervision,
+    labels: VokenLabels,
+    count: int,
+    generator: torch.Generator,
+    sentence_policy: str = "first",
+) -> Int[Tensor, "B T"] | None:
+    """The voken label of every position, −100 where there is none (spec 9.3 and 9.5).
+
+    Args:
+        ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence (7.3).
+        masked: positions that the model must guess. special: [CLS] and [SEP], which never have a label.
+        count: V.
+    """
+    if supervision == "mlm":
+        return None
+    body = ids.shape[1] - 2  # every row is [CLS], body, [SEP]
+    if supervision == "token":
+        target = ids.clone()
+    elif supervision == "random":
+        target = torch.randint(count, ids.shape, generator=generator)
+    else:
+        target = vokens.clone()
+        later = (target < 0) & ~special
+        target[later] = IGNORE if sentence_policy == "first" else -target[later] - 1
+        if supervision == "shuffle":
+            order = torch.rand(len(ids), body, generator=generator).argsort(dim=1)
+            target[:, 1:-1] = target[:, 1:-1].gather(1, order)
+        elif supervision == "reverse":
+            target[:, 1:-1] = target[:, 1:-1].flip(1)
+    target[special] = IGNORE
+    if labels != "all":
+        target[~masked if labels == "mask" else masked] = IGNORE
+    return target
+
+
+class Batches:
+    """Update number → its blocks, masked, with their labels. Masks come first from the generator, then the voken
+    labels: all kinds of supervision see the same masked words."""
+
+    def __init__(
+        self, config: VLMConfig, data: BlockDataset, tokenizer, vokens: int, rank: int, world_size: int
+    ):
+        self.config, self.data, self.tokenizer, self.vokens = config, data, tokenizer, vokens
+        self.rank, self.world_size = rank, world_size
+        self.sampler = EpochSampler(
+            len(data), min(config.batch, len(data)), config.seed, config.shuffle, drop_last=True
+        )
+        self.micro = math.ceil(self.sampler.batch / world_size / config.micro_batch)
+
+    def examples(self, rows: np.ndarray, generator: torch.Generator) -> dict[str, Int[Tensor, "B T"]]:
+        """ids, mlm_labels and voken_labels [B, block + 2] of some blocks."""
+        config, batch = self.config, self.data.batch(rows)
+        ids = batch["ids"]
+        special = torch.zeros_like(ids, dtype=torch.bool)
+        special[:, [0, -1]] = True
+        size, mask_id = len(self.tokenizer), self.tokenizer.mask_token_id
+        inputs, mlm_labels = mask_tokens(ids, special, mask_id, size, generator, config.mask_rate)
+        masked = mlm_labels != IGNORE
+        targets = voken_targets(
+            ids,
+            batch.get("labels"),
+            masked,
+            special,
+            config.supervision,
+            config.voken_labels,
+            self.vokens,
+            generator,
+            config.sentence_policy,
+        )
+        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets}
+        return {name: value for name, value in made.items() if value is not None}
+
+    def __call__(self, update: int) -> Update:
+        rows = self.sampler(update)
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, update))
+        made = self.examples(rows, generator)
+        if self.config.mlm_weight == 0:
+            del made["mlm_labels"]
+        counts = {
+            name.removesuffix("_labels"): int((value != IGNORE).sum())
+            for name, value in made.items()
+            if name != "ids"
+        }
+        shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
+        micro = [{name: value[part] for name, value in made.items()} for part in shares]
+        return Update(micro, counts, tokens=made["ids"].numel())
+
+
+def evaluate(
+    model: VisuallySupervisedLM, batches: Batches, device: str, blocks: int, rows_at_once: int = 64
+) -> dict[str, float]:
+    """perplexity, and voken_loss, voken_top1, voken_top5 when the model has a voken head.
+
+    Masks are fixed, so that a call repeats to the bit. Processes share the blocks.
+    """
+    was_training = model.training
+    model.eval()
+    totals: dict[str, float] = {}
+    rows = np.arange(min(len(batches.data), blocks))
+    for number, start in enumerate(range(0, len(rows), rows_at_once)):
+        generator = torch.Generator().manual_seed(seed_of(EVALUATION_SEED, number))
+        made = batches.examples(rows[start : start + rows_at_once], generator)
+        mine = slice(batches.rank, None, batches.world_size)
+        made = {name: value[mine].to(device) for name, value in made.items()}
+        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled="cuda" in str(device)):
+            for name, value in model.measure(**made).items():
+                totals[name] = totals.get(name, 0.0) + value
+    model.train(was_training)
+    totals = sum_of_dicts(totals, batches.world_size, device)
+    result = {"perplexity": math.exp(min(totals["mlm"] / totals["mlm_count"], 50.0))}
+    if "voken" in totals:
+        names = {"voken": "voken_loss", "top1": "voken_top1", "top5": "voken_top5"}
+        result |= {ours: totals[name] / totals["voken_count"] for name, ours in names.items()}
+    return result
+
+
+def evenly(total: int, times: int) -> list[int]:
+    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (spec 11's choice of checkpoints)."""
+    return sorted({math.ceil(total / times * i) for i in range(1, min(times, total) + 1)})
+
+
+def snapshot_folders(folder: Path) -> list[Path]:
+    """The snapshots of a `vlm` stage's folder, oldest first. UserError when there are none."""
+    found = sorted(path for path in Path(folder).glob("snapshot-*") if (path / "config.json").is_file())
+    if not found:
+        raise UserError(f"{folder} holds no folder snapshot-…; expected the folder of a finished `vlm` stage")
+    return found
+
+
+def voken_count(folder: Path) -> int:
+    """V: the length of the voken id list; UserError when training and validation were vokenised with other lists."""
+    names = {}
+    for split in ("train", "valid"):
+        names[split] = [
+            text for _, text in lines_of(Path(folder) / f"{split}.ids", "the image of each voken")
+        ]
+    if names["train"] != names["valid"]:
+        raise UserError(
+            f"{folder}: train.ids ({len(names['train'])} images) and valid.ids ({len(names['valid'])}) differ; "
+            f"a voken must mean the same image in both. Run `vokens` again."
+        )
+    return len(names["train"])
+
+
+def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
+    config = context.config
+    labels = None
+    if config.needs_vokens and config.supervision != "random":
+        labels = context.inputs["vokens"] / f"{split}.hdf5"
+    return BlockDataset(
+        context.inputs["corpus"] / f"{split}.hdf5",
+        labels,
+        cls_id=tokenizer.cls_token_id,
+        sep_id=tokenizer.sep_token_id,
+        block=config.block,
+        exclude=config.exclude if split == "train" else None,
+    )
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Train, evaluate, save snapshots. Metrics: perplexity, voken_loss, voken_top1, voken_top5, updates, tokens."""
+    config: VLMConfig = context.config
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+    vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
+    features = None
+    if config.needs_vokens:
+        vokens = voken_count(context.inputs["vokens"])
+        if config.objective != "cls":
+            features = load_keys(context.inputs["keys"]).vectors
+
+    torch.manual_seed(config.seed)  # encoder and MLM head first: the same start for every kind of supervision
+    model = VisuallySupervisedLM(
+        language_model_config(config.size, tokenizer, config.dropout),
+        vokens,
+        config.objective,
+        config.shared_head,
+        features,
+    )
+    if config.mlm_weight == 0 and not config.shared_head:
+        model.mlm.requires_grad_(False)
+
+    parts = {split: _dataset(context, split, tokenizer) for split in ("train", "valid")}
+    batches, valid = (
+        Batches(config, part, tokenizer, vokens, context.rank, context.world_size) for part in parts.values()
+    )
+    updates = config.updates or max(1, round(config.epochs * batches.sampler.per_epoch))
+    snapshots = evenly(updates, config.snapshots)
+    parameters = sum(p.numel() for p in model.parameters())
+    context.log(
+        f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} blocks, {updates:,} updates of "
+        f"{batches.sampler.batch} blocks, {vokens:,} vokens"
+    )
+
+    def at(step: int) -> dict[str, float]:
+        if step in snapshots and context.rank == 0:
+            save_snapshot(context.folder / f"snapshot-{step:07d}", model, tokenizer)
+        found = evaluate(model, valid, context.device, config.eval_blocks)
+        context.log(f"update {step:,}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
+        return found
+
+    plan = Plan(
+        updates=updates,
+        lr=config.lr,
+        warmup=min(config.warmup, updates),
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        seed=config.seed,
+        weights={"mlm": config.mlm_weight},
+        evaluate_at=frozenset([*evenly(updates, config.evaluations), *snapshots]),
+        log_every=config.log_every,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    records = fit(
+        model,
+        batches,
+        plan,
+        context.folder,
+        device=context.device,
+        rank=context.rank,
+        world_size=context.world_size,
+        evaluate=at,
+        progress=context.progress,
+    )
+    barrier(context.world_size)
+    final = next(record for record in reversed(records) if "perplexity" in record)
+    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
+    return {
+        **{name: value for name, value in final.items() if name != "step"},
+        "updates": updates,
+        "tokens": updates * batches.sampler.batch * (config.block + 2),
+        "tokens_per_second": float(np.median(speeds)),
+    }
+
+
+VLM = Stage(
+    name="vlm",
+    config=VLMConfig,
+    run=run,
+    inputs=inputs,
+    variant=("supervision", "seed"),
+    doc="Pre-train a language model with masked words and vokens.",
+    distributed=True,
+)

@@ -1,0 +1,246 @@
+"""Stage `results`: the table of the Vokenization paper, with its spread, and what it does and does not show.
+
+Spec section 12 gives the layout, section 14.5 the reason for the spread: the published table has one fine-tuning
+seed on development sets, and for one task most of the printed gain is plausibly the baseline's bad luck. Here each
+cell is a mean and a standard deviation over pre-training seeds, differences are paired by seed, and the verdict is
+computed.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy.stats import t as student
+
+from vlpnb.config import Config
+from vlpnb.data.files import write_text_atomic
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vokenization.glue import COLUMNS, summarise
+from vlpnb.vokenization.pretraining import Supervision
+
+HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
+NAMES = {
+    "mlm": "MLM only",
+    "vokens": "MLM + vokens",
+    "random": "MLM + random vokens",
+    "shuffle": "MLM + shuffled vokens",
+    "reverse": "MLM + reversed vokens",
+    "token": "MLM + token ids",
+    "visual-only": "vokens only",
+}
+
+
+class ResultsConfig(Config):
+    """What is compared with what."""
+
+    supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
+    seeds: tuple[int, ...] = (1, 2, 3)  # of pre-training; differences are paired by seed
+    probes: bool = True  # also the visual-knowledge probes, which only the visual world has
+
+
+def inputs(config: ResultsConfig) -> Mapping[str, Request]:
+    stages = ("glue", "probes") if config.probes else ("glue",)
+    return {
+        f"{stage}.{supervision}.{seed}": Request(stage, {"supervision": supervision, "seed": seed})
+        for stage in stages
+        for supervision in config.supervisions
+        for seed in config.seeds
+    }
+
+
+def result_row(values: Mapping[str, float]) -> str:
+    """One line of the original's table: values × 100, two decimals, width 8, blank where a task is missing; the last
+    column is the mean of those present (spec 12)."""
+    present = [values[name] for name in COLUMNS if name in values]
+    cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
+    mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8
+    return "".join(cells) + mean
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and sample standard deviation (NaN for a single value)."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def paired(differences: Sequence[float], level: float = 0.95) -> dict[str, float]:
+    """Mean of paired differences with Student's confidence interval (NaN for a single pair)."""
+    mean, std = spread(differences)
+    half = math.nan
+    if len(differences) > 1:
+        n = len(differences)
+        half = float(student.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
+    return {"mean": mean, "std": std, "low": mean - half, "high": mean + half}
+
+
+def verdict(subject: str, other: str, what: str, difference: Mapping[str, float], seeds: int) -> str:
+    """One sentence on a paired difference in points, which never claims more than the interval allows."""
+    mean = difference["mean"]
+    points = f"{mean:+.2f} points on {what}"
+    if seeds < 2:
+        return f"{subject} against {other}: {points} with a single seed, which says nothing about noise."
+    interval = f"95 % interval {difference['low']:+.2f} to {difference['high']:+.2f}, {seeds} paired seeds"
+    if difference["low"] > 0:
+        return f"{subject} is better than {other}: {points} ({interval})."
+    if difference["high"] < 0:
+        return f"{subject} is worse than {other}: {points} ({interval})."
+    return f"{subject} against {other}: no difference beyond seed noise, {points} ({interval})."
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Collect, average, compare; writes `results.json` and `results.md`.
+
+    Metrics, in points (× 100): `glue.<supervision>.<task>` and `.mean`, `.std`, `.median`, `.mean_converged`;
+    `glue.<supervision>.diverged` (a count); `probes.<supervision>.<probe>` and `…_std`; and
+    `difference.<a>_minus_<b>.{mean,low,high}` of GLUE, `difference_probes.…` of the linear and calibrated probes.
+    """
+    config: ResultsConfig = context.config
+    glue = {(s, seed): _glue(context, s, seed) for s in config.supervisions for seed in config.seeds}
+    probes = {}
+    if config.probes:
+        for key in glue:
+            file = context.inputs[f"probes.{key[0]}.{key[1]}"] / "probes.json"
+            probes[key] = json.loads(file.read_text())["metrics"]
+
+    metrics: dict[str, float] = {}
+    for s in config.supervisions:
+        runs = [glue[s, seed] for seed in config.seeds]
+        for task in COLUMNS:
+            values = [100 * run["tasks"][task] for run in runs if task in run["tasks"]]
+            if values:
+                name = task.lower().replace("-", "_")
+                metrics[f"glue.{s}.{name}"], metrics[f"glue.{s}.{name}_std"] = spread(values)
+        means = [100 * run["summary"]["mean"] for run in runs]
+        metrics[f"glue.{s}.mean"], metrics[f"glue.{s}.std"] = spread(means)
+        metrics[f"glue.{s}.median"] = float(np.median(means))
+        metrics[f"glue.{s}.mean_converged"] = 100 * float(
+            np.mean([r["summary"]["mean_converged"] for r in runs])
+        )
+        metrics[f"glue.{s}.diverged"] = sum(run["summary"]["diverged"] for run in runs)
+        for name in probes.get((s, config.seeds[0]), {}):
+            values = [100 * probes[s, seed][name] for seed in config.seeds]
+            metrics[f"probes.{s}.{name}"], deviation = spread(values)
+            if not name.endswith(("chance", "majority")):
+                metrics[f"probes.{s}.{name}_std"] = deviation
+
+    sentences = []
+    for a, b in comparisons(config.supervisions):
+        compared = [("difference", "the GLUE mean", {k: v["summary"]["mean"] for k, v in glue.items()})]
+        if probes:
+            for kind, what in (
+                ("linear", "the linear probes"),
+                ("calibrated", "the calibrated cloze probes"),
+            ):
+                compared.append((f"difference_{kind}", what, {k: v[kind] for k, v in probes.items()}))
+        for prefix, what, values in compared:
+            found = paired([100 * (values[a, seed] - values[b, seed]) for seed in config.seeds])
+            metrics |= {f"{prefix}.{a}_minus_{b}.{name}": value for name, value in found.items()}
+            sentences.append(verdict(NAMES[a], NAMES[b], what, found, len(config.seeds)))
+
+    diverged = [
+        f"{NAMES[s]}, pre-training seed {seed}: {run['task']} with fine-tuning seed {run['seed']}, {run['diverged']}"
+        for (s, seed), found in glue.items()
+        for run in found["runs"]
+        if run["diverged"]
+    ]
+    text = report(config, glue, probes, metrics, sentences, diverged)
+    write_text_atomic(context.folder / "results.md", text)
+    content = {"metrics": metrics, "verdict": sentences, "diverged": diverged}
+    rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
+    write_text_atomic(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
+    for sentence in sentences:
+        context.log(sentence)
+    return metrics
+
+
+def comparisons(supervisions: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs that answer a question: vokens (or else the first) against every other kind of supervision."""
+    subject = "vokens" if "vokens" in supervisions else supervisions[0]
+    return [(subject, other) for other in supervisions if other != subject]
+
+
+def _glue(context: StageContext, supervision: str, seed: int) -> dict:
+    """The runs of one glue stage, its median per task, and its summary."""
+    file = context.inputs[f"glue.{supervision}.{seed}"] / "glue.json"
+    runs = json.loads(file.read_text())
+    tasks = {
+        task: float(np.median([run["value"] for run in runs if run["task"] == task]))
+        for task in dict.fromkeys(run["task"] for run in runs)
+    }
+    return {"runs": runs, "tasks": tasks, "summary": summarise(runs)}
+
+
+def report(
+    config: ResultsConfig,
+    glue: Mapping[tuple[str, int], dict],
+    probes: Mapping[tuple[str, int], Mapping[str, float]],
+    metrics: Mapping[str, float],
+    sentences: Sequence[str],
+    diverged: Sequence[str],
+) -> str:
+    """The page `results.md`: table with spread, probes, verdict, diverged runs, one row per run."""
+    several = len(config.seeds) > 1
+
+    def cell(name: str, deviation: str) -> str:
+        if name not in metrics:
+            return ""
+        return f"{metrics[name]:.1f} ± {metrics[deviation]:.1f}" if several else f"{metrics[name]:.1f}"
+
+    lines = [
+        "# Results",
+        "",
+        f"Development sets, × 100, mean ± standard deviation over {len(config.seeds)} pre-training seeds.",
+        "",
+        "| model | " + " | ".join((*COLUMNS, "GLUE")) + " |",
+        "|---" * (len(COLUMNS) + 2) + "|",
+    ]
+    for s in config.supervisions:
+        names = [f"glue.{s}.{task.lower().replace('-', '_')}" for task in COLUMNS]
+        cells = [cell(name, f"{name}_std") for name in names] + [cell(f"glue.{s}.mean", f"glue.{s}.std")]
+        lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
+    if probes:
+        first = next(iter(probes.values()))
+        asked = [name for name in first if f"{name}_chance" in first]
+        lines += [
+            "",
+            "Visual knowledge that the text never states (cloze; calibrated cloze; linear probe):",
+            "",
+            "| model | "
+            + " | ".join(
+                f"{a}; calibrated; linear" if f"{a}_linear" in first else f"{a}; calibrated" for a in asked
+            )
+            + " |",
+            "|---" * (len(asked) + 1) + "|",
+        ]
+        for s in config.supervisions:
+            cells = []
+            for a in asked:
+                kinds = [n for n in (a, f"{a}_calibrated", f"{a}_linear") if n in first]
+                cells.append("; ".join(cell(f"probes.{s}.{n}", f"probes.{s}.{n}_std") for n in kinds))
+            lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
+        chance = [f"{100 * first[f'{a}_chance']:.1f}" for a in asked]
+        lines.append("| chance | " + " | ".join(chance) + " |")
+    lines += ["", "## What this shows", "", *(f"* {sentence}" for sentence in sentences), ""]
+    lines.append(
+        f"Diverged fine-tuning runs: {len(diverged)}." if diverged else "No fine-tuning run diverged."
+    )
+    lines += [f"* {line}" for line in diverged]
+    if diverged:
+        both = [
+            f"{NAMES[s]} {metrics[f'glue.{s}.mean_converged']:.1f} (median of all {metrics[f'glue.{s}.median']:.1f})"
+            for s in config.supervisions
+        ]
+        lines += ["", "GLUE without the diverged runs: " + "; ".join(both) + "."]
+    lines += ["", "## Every run", "", "```", HEADER]
+    for (s, seed), found in glue.items():
+        lines += [f"{NAMES[s]}, seed {seed}", result_row(found["tasks"])]
+    return "\n".join([*lines, "```", ""])
+
+
+RESULTS = Stage(
+    name="results",
+    config=ResultsConfig,
+    run=run,
+    inputs=inputs,
+    doc="The table of the paper, over seeds, with a verdict.",
+)
