@@ -130,6 +130,7 @@ class Profile:
     description: str = ""
     notebooks: tuple[str, ...] = ()
     stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    source: str = ""  # the file, when it is not one of the package's
 
 
 def profile_names() -> list[str]:
@@ -163,7 +164,8 @@ def load_profile(name: str | Path) -> Profile:
     if not isinstance(notebooks, list):
         raise UserError(f"{path}: notebooks: expected a list such as [00, 01], found {notebooks!r}")
     prefixes = tuple(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)
-    return Profile(path.stem, str(content.get("description", "")).strip(), prefixes, stages)
+    source = "" if path.parent == PROFILES else str(path.absolute())
+    return Profile(path.stem, str(content.get("description", "")).strip(), prefixes, stages, source)
 
 
 def _split_settings(text: str) -> list[str]:

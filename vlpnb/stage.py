@@ -235,7 +235,7 @@ class Run:
     def stage(self, name: str, **overrides: Any) -> StageResult:
         """Run a stage after its inputs. Finished folders are reused, killed ones continued."""
         plan = self._plan(name, overrides)
-        self._note()
+        self.note()
         result = None
         for item in _in_order([plan]):
             result = self._execute(item)
@@ -254,7 +254,7 @@ class Run:
                 raise UserError(f"grid of {name}: {axis}: expected a list of values, found {values!r}")
         points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
         plans = [self._plan(name, point) for point in points]
-        self._note()
+        self.note()
         order = _in_order(plans)
         if jobs > 1 and (reason := self._cannot_share()):
             say_line(self.say, f"[{name}] one job at a time: {reason}")
@@ -367,11 +367,11 @@ class Run:
                 parts.append(re.sub(r"[^\w-]+", "_", text).strip("_") or f"no_{name}")
         return ".".join(parts)
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """Remember the profile and the settings, so that `report` and `site` read the run as it was made."""
         if _rank() == 0:
             make_writable(self.folder)
-            note = {"profile": self.profile.name, "settings": plain(self.settings)}
+            note = {"profile": self.profile.source or self.profile.name, "settings": plain(self.settings)}
             if not (self.folder / "run.json").is_file() or read_json(self.folder / "run.json") != note:
                 write_json(self.folder / "run.json", note)
 
@@ -431,7 +431,14 @@ class Run:
         overrides = json.dumps(plan.config.model_dump(mode="json"))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += [f"--nproc-per-node={self.devices}", "-m", "vlpnb", "stage", plan.stage.name]
-        command += ["--run", self.name, "--profile", self.profile.name, "--overrides", overrides]
+        command += [
+            "--run",
+            self.name,
+            "--profile",
+            self.profile.source or self.profile.name,
+            "--overrides",
+            overrides,
+        ]
         if self.settings:
             command += ["--set", json.dumps(plain(self.settings))]
         threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores() // self.devices))

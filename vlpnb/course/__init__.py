@@ -1,1 +1,54 @@
 """The course: profiles, pipeline, runner, reports, site and command line."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlpnb.stage import Run
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def data_root() -> Path:
+    """Where datasets and runs live: `VLPNB_DATA`, else `data/` of the checkout, else `data/` here."""
+    if os.environ.get("VLPNB_DATA"):
+        return Path(os.environ["VLPNB_DATA"]).expanduser().absolute()
+    return (CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()) / "data"
+
+
+def notebooks_folder() -> Path:
+    """Where the notebooks lie: in the checkout, else in `notebooks/` here."""
+    return (CHECKOUT if (CHECKOUT / "notebooks").is_dir() else Path.cwd()) / "notebooks"
+
+
+def open_run(
+    profile: str = "laptop",
+    run: str | None = None,
+    settings: str | Mapping[str, Any] | list[str] = "",
+    root: str | Path | None = None,
+    devices: int = 1,
+    device: str = "auto",
+) -> "Run":
+    """Open the run of that name (the profile's, unless given) on the course's pipeline.
+
+    Args:
+        profile: smoke, laptop, photos, paper, or a YAML file.
+        run: name of the folder under `data/runs`.
+        settings: overrides, as `"matching.epochs=3,vlm.steps=100"`, JSON or a mapping.
+        root: the data folder; by default `VLPNB_DATA` or the checkout's `data/`.
+        devices: processes for stages that can be distributed.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        UserError: unknown profile, stage or field, or an ill-typed value.
+    """
+    from vlpnb.config import load_profile, parse_settings
+    from vlpnb.stage import Run
+
+    loaded = load_profile(profile)
+    runs = (Path(root) if root is not None else data_root()) / "runs"
+    stages = "vlpnb.course.pipeline:STAGES"
+    values = parse_settings(settings)
+    return Run(runs, run or loaded.name, loaded, stages, values, device=device, devices=devices)

@@ -38,7 +38,8 @@ class Page:
 
 
 def write_site(run_folder: Path, results: Sequence[StageResult], run: str, profile: str, device: str) -> Path:
-    """Write `site/`, with `index.html`, a page a notebook, `figures/` and the results table, into a run's folder.
+    """Write `site/`, with `index.html`, a page a notebook, `figures/` and the results table, into a run's
+    folder.
 
     Args:
         run_folder: `data/runs/<run>`; its `notebooks/` holds the executed notebooks.
@@ -156,7 +157,7 @@ def _results_table(results: Sequence[StageResult]) -> str:
 
 
 def _stage_row(result: StageResult) -> dict:
-    memory = result.manifest.get("peak_memory_mb") or result.manifest.get("memory", {}).get("peak_mb")
+    memory = result.manifest.get("peak_rss_bytes", 0) / 1e6
     return {
         "name": result.name,
         "label": result.label,

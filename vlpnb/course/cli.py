@@ -1,0 +1,225 @@
+"""The command line. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlpnb.errors import UserError
+
+app = typer.Typer(
+    name="vlpnb",
+    help="Vision-language pre-training, taught and reproduced: run the course, its stages, its reports.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+ProfileOption = Annotated[str, typer.Option(help="smoke, laptop, photos, paper, or a YAML file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
+]
+RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the profile's).")]
+OldRunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the last used).")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set dataset.root=FOLDER.")
+]
+DevicesOption = Annotated[int, typer.Option(min=1, help="Processes for the stages that can be distributed.")]
+
+
+def _open(
+    profile: str, run: str | None, settings: list[str] | None, folder: Path | None = None, devices: int = 1
+):
+    from vlpnb.config import merge, parse_settings
+    from vlpnb.course import open_run
+
+    values = parse_settings(settings or [])
+    if folder is not None:
+        if not folder.is_dir():
+            raise UserError(f"--data {folder}: no such folder")
+        values = merge(values, {"dataset": {"root": str(folder.absolute())}})
+    return open_run(profile, run, values, devices=devices)
+
+
+@app.command()
+def run(
+    notebooks: Annotated[
+        list[str] | None, typer.Argument(help="Numbers such as 10 11 (default: those of the profile).")
+    ] = None,
+    profile: ProfileOption = "laptop",
+    settings: SetOption = None,
+    devices: DevicesOption = 1,
+    run: RunOption = None,
+    data: DataOption = None,
+    site: Annotated[bool, typer.Option(help="Write the HTML site and the results when done.")] = True,
+) -> None:
+    """Execute notebooks, then write their HTML pages and the results table. Running again resumes."""
+    from vlpnb.course import notebooks_folder
+    from vlpnb.course.runner import find_notebooks, run_notebooks
+
+    opened = _open(profile, run, settings, data, devices)
+    paths = find_notebooks(notebooks_folder(), notebooks or opened.profile.notebooks)
+    print(
+        f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
+        flush=True,
+    )
+    outcomes = run_notebooks(opened, paths, say=lambda line: print(line, flush=True))
+    failed = any(outcome.problem for outcome in outcomes)
+    if site:
+        _write_site(opened)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def stage(
+    name: Annotated[str, typer.Argument(help="The stage; its inputs run first.")],
+    profile: ProfileOption = "laptop",
+    settings: SetOption = None,
+    devices: DevicesOption = 1,
+    run: RunOption = None,
+    data: DataOption = None,
+    overrides: Annotated[str, typer.Option(hidden=True)] = "{}",
+) -> None:
+    """Run one stage. `torchrun … -m vlpnb stage NAME` is the same entry for several processes."""
+    import json
+    import os
+
+    result = _open(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{result.folder}{' (reused)' if result.reused else ''}")
+        for key, value in result.metrics.items():
+            print(f"  {key} = {value:.6g}")
+
+
+@app.command()
+def report(
+    run: OldRunOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,
+) -> None:
+    """Print every metric of a run, beside the paper's figure where there is one."""
+    from vlpnb.course import report as module
+
+    collected = module.collect(module.reopen(run))
+    print(module.as_json(collected) if as_json else module.as_text(collected))
+
+
+@app.command()
+def world(
+    folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")],
+    profile: ProfileOption = "laptop",
+    settings: SetOption = None,
+) -> None:
+    """Write the generated world in the formats of the public datasets."""
+    from vlpnb.stage import StageContext
+    from vlpnb.world.writers import write_world
+
+    config = _open(profile, None, settings).config("world")
+    folder.mkdir(parents=True, exist_ok=True)
+    context = StageContext(config, folder, {}, "cpu", name="world")
+    metrics = write_world(config, folder, context.log, context.progress)
+    (folder / "log.txt").unlink(missing_ok=True)
+    print(f"{folder}: {', '.join(f'{value:,.0f} {key}' for key, value in metrics.items())}")
+
+
+@data.command("list")
+def data_list() -> None:
+    """Name the public datasets, what they are for, and whether they can be fetched."""
+    from vlpnb.data.catalog import DATASETS
+
+    width = max(map(len, DATASETS))
+    for name, entry in DATASETS.items():
+        print(f"{name:<{width}}  {'fetch' if entry.remotes else '-----'}  {entry.what} [{entry.licence}]")
+
+
+@data.command("fetch")
+def data_fetch(
+    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+) -> None:
+    """Download a dataset, checking hashes and continuing what broke off."""
+    from vlpnb.course import data_root
+    from vlpnb.data.catalog import fetch
+
+    for path in fetch(name, folder or data_root() / name):
+        print(path)
+
+
+@data.command("check")
+def data_check(
+    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+) -> None:
+    """Say what is missing or wrong in a folder that should hold a dataset."""
+    from vlpnb.course import data_root
+    from vlpnb.data.catalog import check_folder
+
+    target = folder or data_root() / name
+    problems = check_folder(target, name)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{target}: complete")
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine can run, and why not the rest."""
+    from vlpnb.course.doctor import examine
+
+    findings = examine()
+    width = max(len(item.what) for item in findings)
+    for item in findings:
+        mark = {True: "✓", False: "✗", None: "·"}[item.good]
+        print(f"{mark} {item.what:<{width}}  {item.found}{f'  → {item.advice}' if item.advice else ''}")
+    if any(item.what == "profile smoke" and item.good is False for item in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def site(run: OldRunOption = None) -> None:
+    """Write the HTML pages and the results of a finished run again."""
+    from vlpnb.course.report import reopen
+
+    _write_site(reopen(run))
+
+
+@app.command()
+def figures(
+    run: OldRunOption = None,
+    target: Annotated[Path | None, typer.Option(help="Default: figures/ of the checkout.")] = None,
+) -> None:
+    """Take the README's figures out of a finished run again."""
+    from vlpnb.course import CHECKOUT
+    from vlpnb.course.figures import copy_figures
+    from vlpnb.course.report import reopen
+
+    for path in copy_figures(reopen(run).folder, target or CHECKOUT / "figures"):
+        print(path)
+
+
+def _write_site(opened) -> None:
+    from vlpnb.course.report import write_report
+    from vlpnb.course.site import write_site
+
+    markdown, _ = write_report(opened)
+    index = write_site(opened.folder, opened.results(), opened.name, opened.profile.name, opened.device)
+    print(f"Executed notebooks  {opened.folder / 'notebooks'}")
+    print(f"HTML pages          {index}")
+    print(f"Figures             {index.parent / 'figures'}")
+    print(f"Results             {markdown} (and results.json)")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a `UserError` is printed without a traceback and exits with code 2."""
+    if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its lines
+    try:
+        app(arguments)
+    except UserError as error:
+        for text in [str(error), *getattr(error, "__notes__", [])]:
+            print(f"vlpnb: {text}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,46 @@
+"""The committed figures of the README: which picture of which notebook each one is.
+
+`vlpnb figures --run NAME` draws them again from a finished run.
+"""
+
+import shutil
+from pathlib import Path
+
+from vlpnb.errors import UserError
+
+# file under figures/ → (beginning of the notebook's name, words of the figure's alt text)
+FIGURES: dict[str, tuple[str, str]] = {}
+
+
+def copy_figures(run_folder: Path, target: Path) -> list[Path]:
+    """Copy the chosen figures out of a run's executed notebooks.
+
+    Raises:
+        UserError: a notebook was not executed in this run, or shows no figure with these words in its alt
+        text.
+    """
+    import base64
+
+    import nbformat
+
+    written = []
+    target.mkdir(parents=True, exist_ok=True)
+    for name, (beginning, words) in FIGURES.items():
+        paths = sorted((run_folder / "notebooks").glob(f"{beginning}*.ipynb"))
+        if not paths:
+            raise UserError(f"{name}: notebook {beginning} was not executed in run {run_folder.name}")
+        outputs = [
+            output.data
+            for cell in nbformat.read(paths[0], as_version=4).cells
+            for output in cell.get("outputs", [])
+            if "image/png" in output.get("data", {})
+        ]
+        fitting = [data for data in outputs if words.lower() in str(data.get("text/plain", "")).lower()]
+        if not fitting:
+            raise UserError(f"{name}: no figure of {paths[0].name} has {words!r} in its alt text")
+        path = target / name
+        temporary = path.with_suffix(".tmp")
+        temporary.write_bytes(base64.b64decode(fitting[0]["image/png"]))
+        shutil.move(temporary, path)
+        written.append(path)
+    return written
