@@ -37,8 +37,8 @@ from vlpnb.errors import UserError
 from vlpnb.world.corpus import CORPUS_SPLITS, corpus_lines
 from vlpnb.world.glue import TASKS, glue_files
 from vlpnb.world.grammar import LANGUAGES, caption, plan_caption
-from vlpnb.world.languages.plan import Plan
 from vlpnb.world.knowledge import ATTRIBUTES, knowledge_probes
+from vlpnb.world.languages.plan import Plan
 from vlpnb.world.questions import (
     RELATION_PHRASES,
     Question,
