@@ -163,6 +163,7 @@ def _execute(
                 str(target),
                 parameters=parameters,
                 kernel_name="python3",
+                language="python",
                 kernel_manager_class="vlpnb.course.kernel.ThisPython",
                 cwd=str(source.parent),
                 progress_bar=False,
@@ -201,8 +202,14 @@ def _verdict(target: Path, source: Path, problem: str) -> str:
         if output.output_type == "error"
     ]
     if (not problem or problem == "dead") and not heard:
-        ran = [cell for cell in code[:-1] if cell.execution_count is not None]
-        last = f" in or after cell {ran[-1].execution_count}:\n{_excerpt(ran[-1].source)}" if ran else ""
+        waiting = [
+            cell
+            for cell in code[:-1]
+            if "shell.execute_reply" not in cell.metadata.get("execution", {})
+            and cell.source.strip()
+            and "skip-execution" not in cell.metadata.get("tags", [])
+        ]
+        last = f" in the cell that begins\n{_excerpt(waiting[0].source)}" if waiting else " at the end"
         problem = (
             f"{source.name}: the kernel was killed{last}\n"
             "Most often the machine ran out of memory: close other programs, or take a smaller profile."
@@ -210,9 +217,11 @@ def _verdict(target: Path, source: Path, problem: str) -> str:
     if not problem and errors:
         problem = f"{source.name}: {errors[0].ename}: {errors[0].evalue}"
     executed.cells = [cell for cell in executed.cells if "vlpnb-end" not in cell.metadata.get("tags", [])]
-    executed.metadata.pop(
-        "widgets", None
-    )  # large, and useless without a kernel; the fallback is in the outputs
+    # saved widget states are large, and useless without a kernel; the fallbacks are in the outputs
+    executed.metadata.pop("widgets", None)
+    if "papermill" in executed.metadata:
+        # papermill writes the whole source and paths of this machine here
+        executed.metadata.papermill.update(input_path=source.name, output_path=target.name)
     nbformat.write(executed, target)
     return problem
 
