@@ -1,0 +1,124 @@
+"""The matcher: sizes and losses of the specification, learning, resuming bit for bit, fine-tuning."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlpnb.errors import UserError
+from vlpnb.train import loop
+from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
+from vlpnb.vokenization.features import FEATURES
+from vlpnb.vokenization.matching import (
+    WEIGHTS,
+    Matcher,
+    MatchingConfig,
+    MatchingLoss,
+    Projection,
+    load_matcher,
+    loss_function,
+    picture_vectors,
+)
+from vlpnb.vokenization.matching_training import MATCHING
+
+
+def test_golden_vector_1_through_the_training_module():
+    class Given(torch.nn.Module):
+        def forward(self, features):
+            return features
+
+    f = torch.tensor([[[1.0, 0.0], [0.0, 1.0]], [[0.6, 0.8], [1.0, 0.0]]])
+    g, mask = torch.eye(2), torch.tensor([[True, True], [True, False]])
+    model = MatchingLoss(Matcher(Given(), Given()), loss_function(MatchingConfig()))
+    assert model(f, mask, g)["matching"].item() / 3 == pytest.approx(0.6)
+
+
+def test_the_papers_heads_have_the_papers_size():
+    count = lambda *sizes: sum(p.numel() for p in Projection(*sizes, 0.3).parameters())  # noqa: E731
+    assert count(3072, 256, 64) == 803_136
+    assert count(2048, 256, 64) == 540_992
+
+
+def test_vectors_lie_on_the_unit_sphere(small):
+    matcher = load_matcher(small.matching)
+    queries, mask = matcher.queries(matcher.language.encode(["a red picture .", "red"]))
+    torch.testing.assert_close(queries.norm(dim=-1), torch.ones(mask.shape))
+    keys = picture_vectors(matcher.g, torch.randn(3, 4, matcher.vision.width))
+    torch.testing.assert_close(keys.norm(dim=-1), torch.ones(3))
+
+
+def test_it_learns_what_can_be_learned(small):
+    """Four colours among eight pictures: the own picture is one of two equals."""
+    metrics = json.loads((small.matching / "best.json").read_text())["valid"]
+    assert metrics["loss"] < 0.42  # a quarter of the wrong pictures has the right colour
+    matcher = load_matcher(small.matching)
+    rows = matcher.language.encode(["a red picture .", "a blue picture ."])
+    words, _ = matcher.queries(rows)
+    from PIL import Image
+
+    keys = matcher.keys([Image.new("RGB", (24, 30), small.colours[name]) for name in ("red", "blue")])
+    scores = words[:, 2] @ keys.T  # the colour words
+    assert scores[0, 0] > scores[0, 1]
+    assert scores[1, 1] > scores[1, 0]
+
+
+@pytest.mark.parametrize("loss", ["infonce", "all_pairs"])
+def test_other_losses_train(small, tmp_path, loss):
+    config = MatchingConfig(loss=loss, epochs=2, batch=16, joint=8)
+    metrics = small.run(MATCHING, config, tmp_path, features=small.features, dataset=small.dataset)
+    assert {f"test_{kind}r{k}" for kind in ("", "token_") for k in (1, 5, 10)} <= metrics.keys()
+    assert metrics["test_r10"] == 1.0  # only eight pictures
+    assert metrics["valid_loss"] > 0
+
+
+def test_a_killed_training_continues_bit_for_bit(small, tmp_path, monkeypatch):
+    config = MatchingConfig(epochs=6, batch=8, joint=8, checkpoint_seconds=0)
+    inputs = {"features": small.features, "dataset": small.dataset}
+    whole = small.run(MATCHING, config, tmp_path / "whole", **inputs)
+    save, calls = loop.save_checkpoint, []
+
+    def killed(*arguments):
+        save(*arguments)
+        calls.append(1)
+        if len(calls) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", killed)
+    with pytest.raises(KeyboardInterrupt):
+        small.run(MATCHING, config, tmp_path / "killed", **inputs)
+    again = small.run(MATCHING, config, tmp_path / "killed", **inputs)
+    assert again == whole
+    first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "killed"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_fine_tuning_moves_both_backbones_and_reloads(small, tmp_path):
+    uncached = small.features_config.model_copy(update={"cache": False})
+    small.run(FEATURES, uncached, tmp_path / "features", dataset=small.dataset)
+    config = MatchingConfig(epochs=1, batch=16, joint=8, train_language=True, train_vision=True)
+    inputs = {"features": tmp_path / "features", "dataset": small.dataset}
+    metrics = small.run(MATCHING, config, tmp_path / "matching", **inputs)
+    assert metrics["test_r10"] == 1.0
+    matcher = load_matcher(tmp_path / "matching")
+    before = load_file(small.vision / VISION_WEIGHTS)
+    assert not torch.equal(matcher.vision.net.blocks[1].conv1.weight, before["blocks.1.conv1.weight"])
+    assert torch.equal(matcher.vision.net.stem[1].running_mean, before["stem.1.running_mean"])
+    frozen = load_matcher(small.matching)
+    moved = matcher.language.net.blocks[0].parameters()
+    kept = frozen.language.net.blocks[0].parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(moved, kept, strict=True))
+    assert not any(module.training for module in matcher.modules())
+
+
+def test_frozen_backbones_stay_frozen_in_training_mode(small):
+    matcher = load_matcher(small.matching).train()
+    assert matcher.f.training
+    assert not matcher.language.net.training
+    assert not matcher.vision.net.training
+    assert not any(p.requires_grad for p in matcher.language.parameters())
+
+
+def test_a_folder_without_a_matcher_is_an_error(tmp_path):
+    with pytest.raises(UserError, match=r"matcher\.json"):
+        load_matcher(tmp_path)
