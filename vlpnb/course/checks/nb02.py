@@ -1,0 +1,124 @@
+"""Checks of notebook 02, pictures to features: batch norm folded into a convolution, and nearest pictures."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from vlpnb.course.checks import Wrong, compare, passed
+from vlpnb.retrieval.exact import top_k
+
+EPS = 0.1  # large on purpose: an eps in the wrong place must show
+
+
+def _layers() -> tuple[Tensor, nn.BatchNorm2d]:
+    generator = torch.Generator().manual_seed(0)
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    norm = nn.BatchNorm2d(3, eps=EPS).eval()
+    with torch.no_grad():
+        norm.weight.copy_(draw(3))
+        norm.bias.copy_(draw(3))
+        norm.running_mean.copy_(draw(3))
+        norm.running_var.copy_(draw(3).square() + 0.2)
+    return draw(3, 4, 3, 3), norm
+
+
+def _folded(kernel: Tensor, norm: nn.BatchNorm2d, slip: str = "") -> tuple[Tensor, Tensor]:
+    weight, bias = norm.weight.detach(), norm.bias.detach()
+    mean, var = norm.running_mean, norm.running_var
+    scale = weight / (var + EPS).sqrt()
+    if slip == "eps outside":
+        scale = weight / (var.sqrt() + EPS)
+    elif slip == "no eps":
+        scale = weight / var.sqrt()
+    elif slip == "variance":
+        scale = weight / (var + EPS)
+    shift = bias - (mean if slip == "mean unscaled" else mean * scale)
+    if slip == "sign":
+        shift = bias + mean * scale
+    elif slip == "no mean":
+        shift = bias
+    return kernel * scale[:, None, None, None], shift
+
+
+_FOLD_SLIPS = {
+    "eps belongs under the root: sqrt(var + eps).": "eps outside",
+    "eps is missing: divide by sqrt(var + eps).": "no eps",
+    "divide by the standard deviation sqrt(var + eps), not by the variance.": "variance",
+    "the mean passes through the scale, too: bias − mean · scale.": "mean unscaled",
+    "the mean is subtracted: bias − mean · scale.": "sign",
+    "the mean is missing: bias − mean · scale.": "no mean",
+}
+
+
+def check_fold(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    """Exercise 02.1: `function(kernel, weight, bias, mean, var, eps)` gives (kernel, bias) of one convolution."""
+    kernel, norm = _layers()
+    args = (norm.weight.detach(), norm.bias.detach(), norm.running_mean, norm.running_var)
+    got = function(kernel, *args, EPS)
+    if not isinstance(got, tuple) or len(got) != 2:
+        raise Wrong("the folded layer: nothing came back yet. Return two tensors, the kernel and the bias.")
+    new_kernel, new_bias = _folded(kernel, norm)
+    wrong = {text: _folded(kernel, norm, slip) for text, slip in _FOLD_SLIPS.items()}
+    slips = {text: value[0] for text, value in wrong.items() if not torch.equal(value[0], new_kernel)}
+    scale = (new_kernel / kernel)[:, 0, 0, 0]
+    slips["the scale belongs to the output channel, the kernel's first axis: scale[:, None, None, None]."] = (
+        kernel * scale
+    )
+    slips["the kernel is unchanged; every output channel is multiplied by its scale."] = kernel
+    compare("the kernel", got[0], new_kernel, slips)
+    compare("the bias", got[1], new_bias, {text: value[1] for text, value in wrong.items()})
+    pixels = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        expected = norm(nn.functional.conv2d(pixels, kernel))
+    compare("the output of the layer", nn.functional.conv2d(pixels, got[0], got[1]), expected)
+    passed("one convolution gives what convolution and frozen batch norm gave.")
+
+
+def _features() -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.logspace(-1, 1, 12)[
+        torch.randperm(12, generator=generator)
+    ]  # long rows win a plain product
+    return (torch.randn(12, 5, generator=generator) + 0.3) * lengths[:, None]
+
+
+def _neighbours(features: Tensor, k: int, slip: str = "") -> Tensor:
+    unit = features if slip == "product" else nn.functional.normalize(features, dim=1)
+    scores = unit @ unit.T
+    if slip == "distance":
+        scores = -torch.cdist(features, features)
+    if slip == "columns":
+        unit = nn.functional.normalize(features, dim=0)
+        scores = unit @ unit.T
+    if slip != "itself":
+        scores = scores.masked_fill(torch.eye(len(features), dtype=torch.bool), -torch.inf)
+    if slip == "farthest":
+        scores = -scores.masked_fill(scores.isinf(), torch.inf)
+    return scores.topk(k, dim=1).indices
+
+
+_NEIGHBOUR_SLIPS = {
+    "every picture found itself. Put −inf on the diagonal, or drop the first column.": "itself",
+    "the rows are not unit vectors yet, so long vectors win: divide by the norm first.": "product",
+    "these are neighbours by Euclidean distance of the raw features; the cosine was asked for.": "distance",
+    "you normalised the columns; each picture's vector is a row (dim=1).": "columns",
+    "these are the farthest pictures; the greatest cosine comes first.": "farthest",
+}
+
+
+def check_neighbours(function: Callable[[Tensor, int], Tensor]) -> None:
+    """Exercise 02.2: `function(features [N D], k)` gives, per picture, the k others of greatest cosine [N k]."""
+    features = _features()
+    for k in (1, 3):
+        unit = nn.functional.normalize(features, dim=1)
+        found = top_k(unit, unit, k + 1)[1]
+        expected = torch.stack(
+            [row[row != i][:k] for i, row in enumerate(found)]
+        )  # a picture is its own best key, whatever the rounding
+        slips = {text: _neighbours(features, k, slip) for text, slip in _NEIGHBOUR_SLIPS.items()}
+        compare(f"the {k} nearest of 12 pictures", function(features, k), expected, slips)
+    passed("equal to vlpnb.retrieval.exact.top_k without the picture itself.")
