@@ -203,17 +203,21 @@ def test_circles_are_refused(make):
 
 def test_torchrun_processes_share_one_result(tmp_path):
     code = (
-        "import os; from vlpnb.config import Profile; from vlpnb.stage import Run;"
+        "from vlpnb.config import Profile; from vlpnb.stage import Run;"
         f"r = Run({str(tmp_path)!r}, 'r', Profile('toy'), {SOURCE!r}, device='cpu');"
-        "print(r.stage('count', pause=0.05).metrics['total'])"
+        "print([r.stage(n).metrics['total'] for n in ('count', 'together', 'together')])"
     )
-    processes = []
-    for rank in range(2):
-        variables = {"RANK": str(rank), "WORLD_SIZE": "2", "PYTHONPATH": TOYS}
-        command = [sys.executable, "-c", code]
-        processes.append(
-            subprocess.Popen(command, env={**os.environ, **variables}, stdout=subprocess.PIPE, text=True)
-        )
-    outputs = [process.communicate(timeout=60)[0] for process in processes]
-    assert outputs[0].splitlines()[-1] == outputs[1].splitlines()[-1] == "1.5"
-    assert sum("started" in line for text in outputs for line in text.splitlines()) == 2
+    (tmp_path / "program.py").write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "program.py")],
+        env={**os.environ, "PYTHONPATH": TOYS},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("[1.5, 3.0, 3.0]") == 2
+    assert done.stdout.count("started in") == 3  # source, count and together, each once
+    together = read_json(next(tmp_path.glob("r/together-*/manifest.json")))
+    assert together["world_size"] == together["metrics"]["processes"] == 2

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vlpnb.config import PROFILES, load_profile
-from vlpnb.course import doctor, report
+from vlpnb.course import report
 from vlpnb.course.cli import main
 from vlpnb.stage import Run
 
@@ -26,7 +26,7 @@ def toy_pipeline(tmp_path, monkeypatch):
     from toy_stages import STAGES
 
     monkeypatch.setitem(sys.modules, "vlpnb.course.pipeline", types.SimpleNamespace(STAGES=STAGES))
-    monkeypatch.setattr(report, "paper_values", lambda: {"count.total": 1.75})
+    monkeypatch.setitem(report.PAPER, "count.total", (1.75, "toy"))
     plain = tmp_path / "plain.yaml"
     plain.write_text("description: toys\nnotebooks: []\n")
     return str(plain)
@@ -69,9 +69,8 @@ def test_stage_and_report(toy_pipeline, capsys):
     assert "(reused)" in succeeds(arguments, capsys)
     found = json.loads(succeeds(["report", "--json"], capsys), parse_constant=pytest.fail)
     assert found["metrics"]["count.total"] == 1.5
-    assert found["not_finite"] == ["count.unknown"]
-    assert found["settings"] == {"count": {"steps": "2"}}
-    assert found["paper"] == {"count.total": 1.75}
+    assert found["metrics"]["count.unknown"] is None
+    assert found["paper"] == {"count.total": {"value": 1.75, "note": "toy"}}
     table = succeeds(["report", "--run", "t"], capsys)
     assert "| count.total" in table
     assert "1.75" in table
@@ -96,12 +95,8 @@ def test_report_names_the_nearest_run(toy_pipeline, capsys):
     assert "did you mean 'first'" in fails(["report", "--run", "frist"], capsys)
 
 
-def test_doctor_says_what_can_run(capsys):
-    by = {item.what: item for item in doctor.examine()}
-    assert by["Python"].good
-    assert "profile laptop" in by
-    for item in by.values():
-        assert item.good is not False or item.advice, f"{item.what} is bad and there is no advice"
+def test_doctor_lists_the_profiles(capsys):
+    assert all(f"profile {name}" in succeeds(["doctor"], capsys) for name in ("smoke", "photos"))
 
 
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)

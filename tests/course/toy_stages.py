@@ -45,6 +45,17 @@ def count(context: StageContext) -> dict[str, float]:
     return {"total": context.config.rate * len(given), "resumed_at": start, "unknown": float("nan")}
 
 
+def together(context: StageContext) -> dict[str, float]:
+    """Adds the ranks of all processes."""
+    import torch
+    import torch.distributed as dist
+
+    total = torch.tensor(float(context.rank + 1))
+    if context.world_size > 1:
+        dist.all_reduce(total)
+    return {"total": total.item(), "processes": context.world_size}
+
+
 SOURCE = Stage("source", SourceConfig, source)
 COUNT = Stage(
     "count",
@@ -53,4 +64,5 @@ COUNT = Stage(
     inputs=lambda config: {"source": Request("source", {"count": config.source_count})},
     variant=("way", "seed"),
 )
-STAGES = (SOURCE, COUNT)
+TOGETHER = Stage("together", SourceConfig, together, distributed=True)
+STAGES = (SOURCE, COUNT, TOGETHER)

@@ -102,10 +102,16 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,
 ) -> None:
     """Print every metric of a run, beside the paper's figure where there is one."""
+    import json
+
     from vlpnb.course import report as module
 
-    collected = module.collect(module.reopen(run))
-    print(module.as_json(collected) if as_json else module.as_text(collected))
+    opened = module.reopen(run)
+    name, profile, metrics = opened.name, opened.profile.name, module.all_metrics(opened)
+    if as_json:
+        print(json.dumps(module.as_json(name, profile, metrics, opened.results()), indent=1, allow_nan=False))
+    else:
+        print(module.as_text(name, profile, metrics))
 
 
 @app.command()
@@ -168,14 +174,16 @@ def data_check(
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, and why not the rest."""
-    from vlpnb.course.doctor import examine
+    from vlpnb.course import data_root
+    from vlpnb.course.doctor import examine, profiles
 
-    findings = examine()
-    width = max(len(item.what) for item in findings)
-    for item in findings:
-        mark = {True: "✓", False: "✗", None: "·"}[item.good]
-        print(f"{mark} {item.what:<{width}}  {item.found}{f'  → {item.advice}' if item.advice else ''}")
-    if any(item.what == "profile smoke" and item.good is False for item in findings):
+    findings = examine(data_root())
+    verdicts = profiles(findings)
+    width = max(len(item.subject) for item in [*findings, *verdicts])
+    for item in [*findings, *verdicts]:
+        advice = f"  → {item.advice}" if item.advice else ""
+        print(f"{'✓' if item.good else '✗'} {item.subject:<{width}}  {item.found}{advice}")
+    if not verdicts[0].good:
         raise typer.Exit(1)
 
 
@@ -205,7 +213,7 @@ def _write_site(opened) -> None:
     from vlpnb.course.report import write_report
     from vlpnb.course.site import write_site
 
-    markdown, _ = write_report(opened)
+    markdown = write_report(opened)
     index = write_site(opened.folder, opened.results(), opened.name, opened.profile.name, opened.device)
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")

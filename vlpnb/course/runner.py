@@ -7,7 +7,8 @@ again is resuming: finished stages are reused.
 """
 
 import contextlib
-import difflib
+import json
+import logging
 import os
 import re
 import sys
@@ -52,8 +53,7 @@ def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
             matches = [path for path in present if path.stem.startswith(Path(name).stem)]
         if not matches:
             hint = did_you_mean(name, [path.stem for path in present])
-            near = difflib.get_close_matches(name, [path.stem[:2] for path in present], 1)
-            raise UserError(f"notebook {name!r} not found in {folder}{hint if not near else f'; {near[0]}?'}")
+            raise UserError(f"notebook {name!r} not found in {folder}{hint}")
         found += [path for path in matches if path not in found]
     return found
 
@@ -98,8 +98,6 @@ def run_notebooks(
     Raises:
         UserError: before anything starts, when a notebook does not declare a parameter.
     """
-    import json
-
     given = {
         "profile": run.profile.source or run.profile.name,
         "run_name": run.name,
@@ -233,6 +231,7 @@ def _excerpt(source: str) -> str:
 @contextlib.contextmanager
 def _kernel_environment(data: Path) -> Iterator[None]:
     """What kernels inherit: the data folder of this run, and that nobody watches."""
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is checked and said here
     changed = {"VLPNB_DATA": str(data), "VLPNB_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)

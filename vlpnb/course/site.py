@@ -86,7 +86,12 @@ def write_site(run_folder: Path, results: Sequence[StageResult], run: str, profi
 
 def describe(path: Path, notebook: nbformat.NotebookNode) -> Page:
     """Title, first sentence and measured time of an executed notebook."""
-    first = next((c.source for c in notebook.cells if c.cell_type == "markdown"), path.stem)
+    texts = [
+        cell.source
+        for cell in notebook.cells
+        if cell.cell_type == "markdown" and "papermill-error-cell-tag" not in cell.metadata.get("tags", [])
+    ]
+    first = texts[0] if texts else path.stem
     lines = [line.strip() for line in first.splitlines() if line.strip()]
     title = lines[0].lstrip("# ") if lines else path.stem
     about = re.sub(r"[*_`]", "", lines[1]) if len(lines) > 1 else ""
