@@ -32,7 +32,8 @@ def test_report_is_a_flat_map_of_numbers_and_valid_json():
     name = next(iter(PAPER))
     report = as_json("r", "smoke", {"matching.test_r10": 0.7, "x.y": math.nan, name: 0.5}, [])
     assert report["metrics"]["matching.test_r10"] == 0.7
-    assert report["metrics"]["x.y"] is None
+    assert report["undefined"] == ["x.y"]
+    assert all(isinstance(value, float) for value in report["metrics"].values())
     assert json.loads(json.dumps(report, allow_nan=False)) == report
     assert report["paper"][name]["value"] == PAPER[name][0]
 
