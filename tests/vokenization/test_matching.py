@@ -24,7 +24,10 @@ from vlpnb.vokenization.matching_training import MATCHING
 
 
 def test_golden_vector_1_through_the_training_module():
-    class Given(torch.nn.Module):
+    class Given(Projection):
+        def __init__(self):
+            torch.nn.Module.__init__(self)
+
         def forward(self, features):
             return features
 

@@ -29,7 +29,7 @@ def _best(scores: Float[Tensor, "M C"], k: int) -> tuple[Float[Tensor, "M k"], I
 
 def top_k(
     queries: Float[Tensor, "M d"],
-    keys: Float[Tensor, "V d"],
+    keys: Float[Tensor, "V e"],
     k: int = 1,
     chunk: int = 16384,
     block: int = 4096,

@@ -70,7 +70,7 @@ class LanguageBackbone(nn.Module):
     def train(self, mode: bool = True) -> "LanguageBackbone":
         return super().train(mode and not self.frozen)
 
-    def wrap(self, ids: Sequence[int], max_length: int | None = None) -> list[int]:
+    def wrap(self, ids: Sequence[int] | np.ndarray, max_length: int | None = None) -> list[int]:
         """Ids of one sentence between the tokenizer's special tokens; `max_length` counts those too."""
         specials = len(self.prefix) + len(self.suffix)
         body = [int(i) for i in (ids if max_length is None else ids[: max_length - specials])]
@@ -430,7 +430,7 @@ def cache_features(context: StageContext) -> dict[str, float]:
         inputs = {role: path for role, path in context.inputs.items() if role != "dataset"}
         write_backbones(context.folder, Backbones(config, inputs, language.width, vision.width))
     total, before = sum(map(len, images.values())), 0
-    metrics: dict[str, float] = {"language_width": language.width, "vision_width": vision.width}
+    metrics = {"language_width": float(language.width), "vision_width": float(vision.width)}
     if not config.cache:
         return metrics
     for split, listed in images.items():

@@ -107,7 +107,11 @@ class MatchingLoss(nn.Module):
         matcher = self.matcher
         hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
         features = picture if picture.ndim == 2 else matcher.vision(picture).float()
-        return {"matching": self.loss(matcher.f(hidden), matcher.g(features), mask) * mask.sum()}
+        rows = matcher.f(hidden[mask])  # heads only where a token counts: a third of a batch is padding
+        vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
+            mask[..., None], rows
+        )  # (B, T, d)
+        return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
 
 
 class MatchingConfig(Config):
