@@ -146,8 +146,8 @@ def test_a_killed_process_continues_to_the_bit(tmp_path):
             import sys, time
             from pathlib import Path
             import torch
-            sys.path.insert(0, {str(Path(__file__).parent)!r})
-            from test_loop import Plan, Regression, batches, fit, weights
+            sys.path.insert(0, {str(Path(__file__).parents[2])!r})
+            from tests.train.test_loop import Plan, Regression, batches, fit, weights
             def slow(step):
                 if sys.argv[2] == "slow":
                     print(step, flush=True)

@@ -32,6 +32,7 @@ from torch import Tensor
 from vlpnb.config import Config
 from vlpnb.data.files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import BlockDataset
@@ -78,6 +79,7 @@ class VLMConfig(Config):
     weight_decay: float = 0.01
     clip: float = 1.0  # largest gradient norm
     dropout: float = Field(0.1, ge=0, lt=1)
+    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
     shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
     snapshots: int = Field(1, ge=1)  # saved models, evenly spaced, the last one at the end
     evaluations: int = Field(10, ge=1)  # evaluations, evenly spaced, the last one at the end
@@ -235,7 +237,7 @@ def evaluate(
 
 def evenly(total: int, times: int) -> list[int]:
     """`times` of the numbers 1 … total, evenly spaced, the last one `total` (spec 11's choice of checkpoints)."""
-    return sorted({math.ceil(total / times * i) for i in range(1, min(times, total) + 1)})
+    return sorted({math.ceil(total * i / times) for i in range(1, times + 1)})
 
 
 def snapshot_folders(folder: Path) -> list[Path]:
@@ -295,6 +297,7 @@ def run(context: StageContext) -> dict[str, float]:
         config.shared_head,
         features,
     )
+    init_weights(model, config.init_std)
     if config.mlm_weight == 0 and not config.shared_head:
         model.mlm.requires_grad_(False)
 

@@ -147,7 +147,7 @@ def linear_probe(
     accuracies = []
     for train, test in halves.split(x, y):
         centre, scale = x[train].mean(0), x[train].std(0) + 1e-6
-        probe = LogisticRegression(C=0.1, max_iter=200).fit((x[train] - centre) / scale, y[train])
+        probe = LogisticRegression(C=1.0, max_iter=500).fit((x[train] - centre) / scale, y[train])
         accuracies.append(probe.score((x[test] - centre) / scale, y[test]))
     return float(np.mean(accuracies)), max(Counter(y.tolist()).values()) / len(y)
 

@@ -1,0 +1,247 @@
+"""Stage `vlm`: labels per kind of supervision, matched conditions, resuming, and where losses must converge."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.vokenization import tiny_lm
+from vlpnb.config import parse_config
+from vlpnb.errors import UserError
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.train.distributed import spawn
+from vlpnb.train.loop import Plan, fit
+from vlpnb.train.sampling import Update
+from vlpnb.vokenization import pretraining
+from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, voken_targets
+
+TINY = {"size": "micro", "block": 14, "batch": 16, "micro_batch": 16, "updates": 6, "warmup": 1, "lr": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return tiny_lm.make(tmp_path_factory.mktemp("lm"))
+
+
+def train(inputs, folder, **settings):
+    config = VLMConfig(**{**TINY, **settings})
+    return pretraining.run(tiny_lm.context(config, folder, inputs))
+
+
+IDS = torch.tensor([[2, 11, 12, 13, 14, 3]])
+VOKENS = torch.tensor([[-100, 5, 6, 7, 8, -100]])
+MASKED = torch.tensor([[False, True, False, False, True, False]])
+SPECIAL = torch.tensor([[True, False, False, False, False, True]])
+
+
+def targets(supervision, labels="all", vokens=VOKENS, **settings):
+    generator = torch.Generator().manual_seed(0)
+    found = voken_targets(IDS, vokens, MASKED, SPECIAL, supervision, labels, 9, generator, **settings)
+    return None if found is None else found[0].tolist()
+
+
+def test_labels_of_each_supervision():
+    assert targets("mlm") is None
+    assert targets("vokens") == targets("visual-only") == [-100, 5, 6, 7, 8, -100]
+    assert targets("reverse") == [-100, 8, 7, 6, 5, -100]
+    assert targets("token") == [-100, 11, 12, 13, 14, -100]
+    shuffled = targets("shuffle")
+    assert sorted(shuffled[1:-1]) == [5, 6, 7, 8]
+    drawn = targets("random")
+    assert drawn[0] == drawn[-1] == -100
+    assert all(0 <= v < 9 for v in drawn[1:-1])
+
+
+def test_labels_by_position():
+    assert targets("vokens", "mask") == [-100, 5, -100, -100, 8, -100]
+    assert targets("vokens", "nonmask") == [-100, -100, 6, 7, -100, -100]
+
+
+def test_sentence_level_marks():
+    marked = torch.tensor([[-100, 3, -4, 0, -1, -100]])  # sentences with vokens 3 and 0
+    assert targets("vokens", vokens=marked) == [-100, 3, -100, 0, -100, -100]
+    assert targets("vokens", vokens=marked, sentence_policy="all") == [-100, 3, 3, 0, 0, -100]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"voken_labels": "al"}, "voken_labels.*'al'"),  # Q-18: the original accepts anything
+        ({"supervision": "images"}, "supervision.*'images'"),
+        ({"supervision": "token", "objective": "reg"}, "objective must be 'cls'"),
+        ({"supervison": "mlm"}, "did you mean 'supervision'"),
+    ],
+)
+def test_configurations_are_validated(settings, message):
+    with pytest.raises(UserError, match=message):
+        parse_config(VLMConfig, settings, "vlm")
+
+
+def test_only_what_is_needed_is_asked_for():
+    assert set(pretraining.inputs(VLMConfig(supervision="mlm"))) == {"corpus"}
+    assert set(pretraining.inputs(VLMConfig(supervision="random"))) == {"corpus", "vokens"}
+    assert set(pretraining.inputs(VLMConfig(objective="ctr"))) == {"corpus", "vokens", "keys"}
+
+
+def test_evenly_spaced_like_the_originals_checkpoints():
+    assert evenly(10, 1) == [10]
+    assert evenly(10, 4) == [3, 5, 8, 10]
+    assert evenly(2, 5) == [1, 2]
+
+
+def test_golden_loss_mixing(tmp_path):
+    """Spec 17 (9): mlm_ratio 0.5, voken 4, mlm 2 → 5; with two micro-batches each contributes 2.5."""
+
+    class Constant(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.zero = nn.Parameter(torch.zeros(()))
+            self.seen = []
+
+        def forward(self, n):
+            self.seen.append(int(n))
+            return {"voken": 4.0 * n + self.zero, "mlm": 2.0 * n + self.zero}
+
+    for parts in ([6], [3, 3]):
+        model = Constant()
+        micro = [{"n": torch.tensor(float(n))} for n in parts]
+        plan = Plan(updates=1, lr=0.0, weights={"mlm": 0.5})
+        [record] = fit(model, lambda step, m=micro: Update(m, {"voken": 6, "mlm": 6}), plan, tmp_path)
+        assert record["loss"] == pytest.approx(5.0)
+        assert [record["loss"] * n / 6 for n in model.seen] == pytest.approx(
+            [5.0] if len(parts) == 1 else [2.5, 2.5]
+        )
+
+
+@pytest.fixture(scope="module")
+def trained(inputs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    return folder, train(inputs, folder, snapshots=2, evaluations=3)
+
+
+def test_it_writes_snapshots_and_metrics(trained):
+    folder, metrics = trained
+    assert [path.name for path in snapshot_folders(folder)] == ["snapshot-0000003", "snapshot-0000006"]
+    assert {"perplexity", "voken_loss", "voken_top1", "voken_top5"} <= metrics.keys()
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["step"] for r in records if "perplexity" in r] == [2, 3, 4, 6]
+    with pytest.raises(UserError, match="finished `vlm` stage"):
+        snapshot_folders(folder / "snapshot-0000003")
+
+
+def test_it_repeats_to_the_bit(inputs, trained, tmp_path):
+    metrics = train(inputs, tmp_path, snapshots=2, evaluations=3)
+    same = ("perplexity", "voken_loss", "voken_top1", "voken_top5")
+    assert {name: metrics[name] for name in same} == {name: trained[1][name] for name in same}
+
+
+def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatch):
+    whole = pretraining.Batches.__call__
+
+    def dies(self, update):
+        if update == 4:
+            raise KeyboardInterrupt
+        return whole(self, update)
+
+    settings = {"snapshots": 2, "evaluations": 3, "checkpoint_seconds": 0.0}
+    monkeypatch.setattr(pretraining.Batches, "__call__", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path, **settings)
+    monkeypatch.setattr(pretraining.Batches, "__call__", whole)
+    metrics = train(inputs, tmp_path, **settings)
+    assert metrics["perplexity"] == trained[1]["perplexity"]
+    assert metrics["voken_loss"] == trained[1]["voken_loss"]
+
+
+def test_conditions_are_matched(inputs, tmp_path):
+    """All kinds of supervision see the same words masked in the same blocks, and start from the same encoder."""
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    seen = []
+    for supervision in ("mlm", "vokens", "random", "shuffle", "token"):
+        config = VLMConfig(**TINY, supervision=supervision, shuffle=True)
+        context = tiny_lm.context(config, tmp_path, inputs)
+        data = pretraining._dataset(context, "train", tokenizer)
+        update = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(3)
+        seen.append(update.micro[0])
+    for other in seen[1:]:
+        assert torch.equal(other["ids"], seen[0]["ids"])
+        assert torch.equal(other["mlm_labels"], seen[0]["mlm_labels"])
+    assert "voken_labels" not in seen[0]
+
+
+def test_processes_share_an_update(inputs, tmp_path):
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    config = VLMConfig(**{**TINY, "micro_batch": 4})
+    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+    whole = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0)
+    halves = [pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, 2)(0) for rank in (0, 1)]
+    assert all(len(half.micro) == 2 and half.counts == whole.counts for half in halves)
+    rows = [row.tolist() for update in halves for micro in update.micro for row in micro["ids"]]
+    assert sorted(rows) == sorted(row.tolist() for micro in whole.micro for row in micro["ids"])
+
+
+def _distributed(rank, world_size, inputs, folder):
+    config = VLMConfig(**{**TINY, "micro_batch": 8, "dropout": 0.0})
+    context = tiny_lm.context(config, folder, inputs)
+    context.rank, context.world_size = rank, world_size
+    metrics = pretraining.run(context)
+    if rank == 0:
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+
+
+def test_two_processes_equal_one(inputs, tmp_path):
+    (tmp_path / "two").mkdir()
+    spawn(_distributed, 2, str(tmp_path / "store"), inputs, tmp_path / "two")
+    one = train(inputs, tmp_path / "one", dropout=0.0)
+    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
+    for name in ("perplexity", "voken_loss", "voken_top1"):
+        assert two[name] == pytest.approx(one[name], rel=1e-4)
+
+
+def test_random_labels_cannot_be_learnt_and_tokens_can(inputs, tmp_path):
+    """Spec 18 (vi): the voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
+    longer = {"updates": 150, "lr": 5e-3, "warmup": 10, "dropout": 0.0, "shuffle": True, "evaluations": 1}
+    random = train(inputs, tmp_path / "random", supervision="random", **longer)
+    assert random["voken_loss"] == pytest.approx(math.log(tiny_lm.VOKENS), abs=0.15)
+    token = train(inputs, tmp_path / "token", supervision="token", **longer)
+    masked_share = 0.15 * 0.9
+    copy_loss = masked_share * math.log(token["perplexity"])  # visible words are copied, masked ones guessed
+    assert token["voken_loss"] < 1.5 * copy_loss + 0.1
+    assert token["voken_top1"] > 0.85
+
+
+def test_visual_only_leaves_the_words_alone(inputs, tmp_path):
+    metrics = train(inputs, tmp_path, supervision="visual-only", updates=30)
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    assert metrics["perplexity"] == pytest.approx(len(tokenizer), rel=0.3)  # as good as guessing
+    assert metrics["voken_loss"] < math.log(tiny_lm.VOKENS)
+
+
+def test_foreign_vokens_are_refused(inputs, tmp_path):
+    folder = tmp_path / "vokens"
+    folder.mkdir()
+    for name in ("train.hdf5", "valid.hdf5", "train.ids"):
+        (folder / name).write_bytes((inputs["vokens"] / name).read_bytes())
+    (folder / "valid.ids").write_text("universe/0\n")
+    with pytest.raises(UserError, match=r"train.ids \(20 images\) and valid.ids \(1\) differ"):
+        train({**inputs, "vokens": folder}, tmp_path / "vlm")
+
+
+def test_evaluation_masks_are_fixed(inputs, tmp_path):
+    """Spec 18 (vii): two evaluations of one model agree to the bit."""
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    config = VLMConfig(**TINY, supervision="random")
+    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
+    batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
+    torch.manual_seed(0)
+    model = pretraining.VisuallySupervisedLM(
+        pretraining.language_model_config("micro", tokenizer, 0.1), tiny_lm.VOKENS
+    )
+    first = pretraining.evaluate(model, batches, "cpu", 30)
+    np.random.default_rng().random()
+    torch.rand(7)
+    assert pretraining.evaluate(model, batches, "cpu", 30) == first
+    assert model.training

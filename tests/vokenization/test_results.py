@@ -1,0 +1,99 @@
+"""Stage `results`: the golden row, the statistics, and sentences that claim no more than the numbers do."""
+
+import json
+import math
+
+import pytest
+
+from tests.vokenization import tiny_lm
+from vlpnb.vokenization import results
+from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, result_row, spread, verdict
+
+SAMPLE = (54.51, 84.72, 87.18, 52.32, 90.02, 88.36, 87.16, 81.92, 82.57)
+
+
+def test_golden_row():
+    """Spec 17 (8): the README's first sample row averages to 78.75."""
+    row = result_row({name: value / 100 for name, value in zip(COLUMNS, SAMPLE, strict=True)})
+    assert [row[i : i + 8].strip() for i in range(0, 80, 8)] == [f"{v:.2f}" for v in (*SAMPLE, 78.75)]
+    assert len(row) == len(HEADER) == 80
+
+
+def test_missing_tasks_are_blank():
+    row = result_row({"RTE": 0.5, "CoLA": 0.25})
+    assert row == "   50.00" + " " * 16 + "   25.00" + " " * 40 + "   37.50"
+    assert result_row({}) == " " * 80
+
+
+def test_statistics_by_hand():
+    assert spread([1.0, 3.0]) == (2.0, pytest.approx(math.sqrt(2)))
+    assert math.isnan(spread([1.0])[1])
+    found = paired([1.0, 2.0, 3.0])
+    assert found["mean"] == 2
+    assert found["high"] - found["mean"] == pytest.approx(4.303 / math.sqrt(3), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("differences", "words"),
+    [
+        ([5.0, 5.1, 4.9], "is better than"),
+        ([-5.0, -5.1, -4.9], "is worse than"),
+        ([5.0, -4.0, 1.0], "no difference beyond seed noise"),
+        ([5.0], "a single seed, which says nothing about noise"),
+    ],
+)
+def test_verdicts(differences, words):
+    assert words in verdict("A", "B", "GLUE", paired(differences), len(differences))
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    made = {}
+    for s, gain in (("mlm", 0.0), ("vokens", 0.05)):
+        for seed in (1, 2, 3):
+            folder = tmp_path / f"{s}{seed}"
+            folder.mkdir()
+            lost = "it gives every example the same answer" if (s, seed) == ("mlm", 3) else ""
+            runs = [
+                {"task": "RTE", "seed": 9, "value": 0.5 + gain + seed / 1000, "diverged": lost},
+                {"task": "CoLA", "seed": 9, "value": 0.3 + gain, "diverged": ""},
+            ]
+            (folder / "glue.json").write_text(json.dumps(runs))
+            known = {
+                "colour": 0.2,
+                "colour_calibrated": 0.2 + gain,
+                "colour_chance": 0.125,
+                "colour_linear": 0.3,
+            }
+            known |= {"cloze": 0.2, "calibrated": 0.2 + gain, "linear": 0.3}
+            (folder / "probes.json").write_text(json.dumps({"metrics": known}))
+            made[f"glue.{s}.{seed}"] = made[f"probes.{s}.{seed}"] = folder
+    return made
+
+
+def test_the_stage(inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1, 2, 3))
+    assert set(results.inputs(config)) == set(inputs)
+    said = []
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", inputs, said))
+    assert metrics["glue.mlm.rte"] == pytest.approx(50.2)
+    assert metrics["glue.vokens.mean"] == pytest.approx((55.2 + 35) / 2)
+    assert metrics["glue.vokens.std"] == pytest.approx(0.05)
+    assert metrics["glue.mlm.diverged"] == 1
+    assert metrics["difference.vokens_minus_mlm.mean"] == pytest.approx(5)
+    assert metrics["probes.vokens.colour"] == pytest.approx(20)
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "| MLM + vokens | 55.2 ± 0.1 |" in page
+    assert "Diverged fine-tuning runs: 1." in page
+    assert "MLM only, pre-training seed 3: RTE with fine-tuning seed 9" in page
+    assert "MLM + vokens is better than MLM only: +5.00 points on the GLUE mean" in page
+    assert "no difference beyond seed noise, +0.00 points on the linear probes" in page
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"]["mlm.1"]["CoLA"] == 0.3
+
+
+def test_one_seed_without_probes(inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1,), probes=False)
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", inputs))
+    assert math.isnan(metrics["glue.vokens.std"])
+    assert "says nothing about noise" in (tmp_path / "out" / "results.md").read_text()
+    assert not any(name.startswith("probes") for name in metrics)

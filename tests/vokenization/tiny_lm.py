@@ -1,0 +1,94 @@
+"""A corpus of a few words with vokens, a dataset description and stage contexts, for the tests of this folder."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+
+from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.store import write_store
+from vlpnb.stage import StageContext
+from vlpnb.text.corpora import TokenCorpus, write_corpus
+from vlpnb.text.tokenizers import train_wordpiece
+
+COLOURS = {"banana": "yellow", "lemon": "yellow", "frog": "green", "cactus": "green"}
+FREE = ("car", "ball", "box", "kite")
+VOKENS = 20
+
+
+def lines(count: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    said = []
+    for _ in range(count):
+        thing, colour = rng.choice(FREE), rng.choice(("yellow", "green", "red"))
+        other = rng.choice((*COLOURS, *FREE))
+        said.append(f"the {thing} is {colour} . the {other} is near the {colour} {thing} .")
+    return said
+
+
+def make(root: Path, count: int = 400) -> dict[str, Path]:
+    """Folders of the stages that come before `vlm`: dataset, corpus, vokens; and the dataset's files."""
+    text = root / "text"
+    text.mkdir()
+    for split, n, seed in (("train", count, 0), ("valid", 40, 1)):
+        (text / f"{split}.raw").write_text("".join(f"{line}\n" for line in lines(n, seed)))
+    corpus = root / "corpus"
+    tokenizer = train_wordpiece(lines(count), 120, corpus / "tokenizer")
+    vokens = root / "vokens"
+    vokens.mkdir()
+    for split in ("train", "valid"):
+        write_corpus(text / f"{split}.raw", corpus / f"{split}.hdf5", tokenizer, "wiki103")
+        tokens = np.asarray(TokenCorpus(corpus / f"{split}.hdf5").tokens)
+        with write_store(vokens / f"{split}.hdf5", "vokens") as file:
+            file["vokens"] = (tokens % VOKENS).astype(np.int32)
+        (vokens / f"{split}.ids").write_text("".join(f"universe/{i}\n" for i in range(VOKENS)))
+
+    glue = root / "glue"
+    rng = random.Random(5)
+    for task, header in (("CoLA", None), ("RTE", "index\tsentence1\tsentence2\tlabel")):
+        (glue / task).mkdir(parents=True)
+        for split, n in (("train", 96), ("dev", 48)):
+            rows = [header] if header else []
+            for i in range(n):
+                good = rng.random() < 0.5
+                thing, colour = rng.choice(FREE), rng.choice(("yellow", "green"))
+                if task == "CoLA":
+                    sentence = f"the {thing} is {colour} ." if good else f"{colour} the is {thing} ."
+                    rows.append(f"x\t{int(good)}\t\t{sentence}")
+                else:
+                    said = colour if good else {"yellow": "green", "green": "yellow"}[colour]
+                    label = "entailment" if good else "not_entailment"
+                    rows.append(f"{i}\tthe {thing} is {colour} .\tthe {said} {thing} .\t{label}")
+            (glue / task / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    knowledge = root / "commonsense"
+    knowledge.mkdir()
+    items = [
+        {
+            "prompt": f"the {kind} is [MASK] .",
+            "answer": colour,
+            "candidates": ["yellow", "green"],
+            "kind": kind,
+            "attribute": "colour",
+        }
+        for kind, colour in COLOURS.items()
+    ]
+    (knowledge / "colour.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    dataset = root / "dataset"
+    dataset.mkdir()
+    Dataset(
+        root,
+        Captions("coco", {}, ""),
+        (),
+        Corpus("wiki103", (text / "train.raw",), (text / "valid.raw",)),
+        glue=glue,
+        glue_tasks=("CoLA", "RTE"),
+        knowledge=knowledge,
+    ).save(dataset)
+    return {"corpus": corpus, "vokens": vokens, "dataset": dataset}
+
+
+def context(config, folder: Path, inputs: dict[str, Path], said: list[str] | None = None) -> StageContext:
+    """A stage's context that keeps its lines in `said`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return StageContext(config, folder, inputs, "cpu", say=(said if said is not None else []).append)
