@@ -84,6 +84,7 @@ def test_the_stage(inputs, tmp_path):
     assert metrics["probes.vokens.colour"] == pytest.approx(20)
     page = (tmp_path / "out" / "results.md").read_text()
     assert "| MLM + vokens | 55.2 ± 0.1 |" in page
+    assert "| model | colour; calibrated; linear |\n" in page
     assert "Diverged fine-tuning runs: 1." in page
     assert "MLM only, pre-training seed 3: RTE with fine-tuning seed 9" in page
     assert "MLM + vokens is better than MLM only: +5.00 points on the GLUE mean" in page

@@ -20,6 +20,7 @@ from vlpnb.vokenization.glue import COLUMNS, summarise
 from vlpnb.vokenization.pretraining import Supervision
 
 HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
+SHOWN = 12  # diverged runs that the page lists
 NAMES = {
     "mlm": "MLM only",
     "vokens": "MLM + vokens",
@@ -200,7 +201,7 @@ def report(
         lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
     if probes:
         first = next(iter(probes.values()))
-        asked = [name for name in first if f"{name}_chance" in first]
+        asked = [name for name in first if f"{name}_chance" in first and f"{name}_calibrated" in first]
         lines += [
             "",
             "Visual knowledge that the text never states (cloze; calibrated cloze; linear probe):",
@@ -224,7 +225,9 @@ def report(
     lines.append(
         f"Diverged fine-tuning runs: {len(diverged)}." if diverged else "No fine-tuning run diverged."
     )
-    lines += [f"* {line}" for line in diverged]
+    lines += [f"* {line}" for line in diverged[:SHOWN]]
+    if len(diverged) > SHOWN:
+        lines.append(f"* and {len(diverged) - SHOWN} more, in `results.json`")
     if diverged:
         both = [
             f"{NAMES[s]} {metrics[f'glue.{s}.mean_converged']:.1f} (median of all {metrics[f'glue.{s}.median']:.1f})"
