@@ -81,8 +81,8 @@ def test_frozen_stays_in_eval_and_unfrozen_spares_the_stem():
 
 
 def test_the_course_network_round_trips(tmp_path):
-    net = SmallResNet((8, 16), 5).eval()
-    save_backbone(tmp_path, net, (8, 16), 32, list("abcde"))
+    net = SmallResNet((8, 8, 16), 5).eval()
+    save_backbone(tmp_path, net, (8, 8, 16), 32, list("abcde"))
     again, labels = load_classifier(tmp_path)
     pixels = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again(pixels), net(pixels))
@@ -146,7 +146,7 @@ def test_region_features_read_the_right_place():
 
 
 def test_region_features_of_a_backbone():
-    net = SmallResNet((4, 8), 3)
+    net = SmallResNet((4, 4, 8), 3)
     backbone = Backbone(net, remove_classifier(net), 32)
     boxes = [torch.tensor([[0.0, 0.0, 0.5, 0.5]]), torch.zeros(0, 4)]
     first, none = region_features(backbone, torch.randn(2, 3, 32, 32), boxes)

@@ -92,7 +92,7 @@ def small(tmp_path_factory) -> Small:
     language = save_hf(root / "language", Encoder(config).eval(), tokenizer=tokenizer)
     vision = root / "vision"
     vision.mkdir()
-    save_backbone(vision, SmallResNet((4, 8), 3).eval(), (4, 8), 16, list("abc"))
+    save_backbone(vision, SmallResNet((4, 4, 8), 3).eval(), (4, 4, 8), 16, list("abc"))
     features = FeaturesConfig(
         language=str(language), vision=str(vision), layers=(-2, -1), max_length=8, train_views=2, shard=5
     )

@@ -105,7 +105,7 @@ def test_fine_tuning_moves_both_backbones_and_reloads(small, tmp_path):
     assert metrics["test_r10"] == 1.0
     matcher = load_matcher(tmp_path / "matching")
     before = load_file(small.vision / VISION_WEIGHTS)
-    assert not torch.equal(matcher.vision.net.blocks[1].conv1.weight, before["blocks.1.conv1.weight"])
+    assert not torch.equal(matcher.vision.net.blocks[0].conv1.weight, before["blocks.0.conv1.weight"])
     assert torch.equal(matcher.vision.net.stem[1].running_mean, before["stem.1.running_mean"])
     frozen = load_matcher(small.matching)
     moved = matcher.language.net.blocks[0].parameters()

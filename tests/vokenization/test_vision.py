@@ -1,5 +1,7 @@
 """The world's backbone and the measures of grounding, on a few rendered scenes."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -54,7 +56,7 @@ def test_labels_name_what_a_scene_shows_and_never_a_held_out_pair(scenes):
 
 
 def test_the_stage_trains_resumes_and_leaves_a_backbone(small, scenes, tmp_path, monkeypatch):
-    config = VisionConfig(image_size=32, widths=(8, 16), epochs=2, batch=4, shift=2, checkpoint_seconds=0)
+    config = VisionConfig(image_size=32, widths=(8, 8, 16), epochs=2, batch=4, shift=2, checkpoint_seconds=0)
     whole = small.run(VISION, config, tmp_path / "whole", dataset=scenes[0])
     assert {"kind_accuracy", "colour_accuracy", "kind_map", "pair_map"} <= whole.keys()
     save = vision.save_backbone
@@ -105,3 +107,13 @@ def test_grounding_rates_of_known_vokens(scenes, tmp_path):
         ]
         == 1.0
     )
+
+
+def test_drawn_pictures_go_on_where_the_written_ones_end(tmp_path):
+    (tmp_path / "world.json").write_text('{"seed": 3, "train": 7, "image_size": 48}', encoding="utf-8")
+    dataset = SimpleNamespace(scenes=tmp_path / "scenes.jsonl")
+    drawn = list(vision.draw_pictures(dataset, 2, 32))
+    assert [scene.index for scene, _ in drawn] == [7, 8]
+    assert {scene.split for scene, _ in drawn} == {"train"}
+    assert all(picture.shape == (32, 32, 3) for _, picture in drawn)
+    assert list(vision.draw_pictures(dataset, 0, 32)) == []

@@ -16,19 +16,25 @@ from torchvision.models.resnet import BasicBlock
 
 
 class SmallResNet(nn.Module):
-    """`widths[i]` channels at 1/2, 1/4, … of the resolution; `2 · widths[-1]` features before `fc`."""
+    """`widths[0]` channels in the stem (a quarter of the resolution), then one block per further width,
+    each halving it.
+
+    The first block keeps the resolution; `2 · widths[-1]` features before `fc`.
+    """
 
     def __init__(self, widths: Sequence[int], classes: int):
         super().__init__()
+        c_in = widths[0]
         self.stem = nn.Sequential(
-            nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU()
+            nn.Conv2d(3, c_in, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(c_in),
+            nn.ReLU(),
+            nn.MaxPool2d(3, stride=2, padding=1),
         )
-        blocks, c_in = [], widths[0]
-        for i, width in enumerate(widths):
+        blocks = []
+        for i, width in enumerate(widths[1:]):
             stride = 1 if i == 0 else 2
-            shortcut = None
-            if stride != 1 or c_in != width:
-                shortcut = nn.Sequential(nn.Conv2d(c_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+            shortcut = nn.Sequential(nn.Conv2d(c_in, width, 1, stride, bias=False), nn.BatchNorm2d(width))
             blocks.append(BasicBlock(c_in, width, stride, shortcut))
             c_in = width
         self.blocks = nn.Sequential(*blocks)

@@ -7,7 +7,10 @@ ball", which kinds and colours apart would not. Labels come from the scenes' gro
 of ImageNet's human labels and is used by this stage alone.
 """
 
-from collections.abc import Sequence
+import contextlib
+import itertools
+import json
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import torch
@@ -19,7 +22,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
@@ -28,7 +31,8 @@ from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
 from vlpnb.vision.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_view
-from vlpnb.world.scene import COLOURS, HELD_OUT, KINDS, PATTERNS, SETTINGS, Scene
+from vlpnb.world.render import render
+from vlpnb.world.scene import COLOURS, HELD_OUT, KINDS, PATTERNS, SETTINGS, Scene, make_scene
 from vlpnb.world.writers import load_scenes
 
 # What `transforms.to_pixels` does to one picture, for a batch that is already in memory.
@@ -47,11 +51,15 @@ class VisionConfig(Config):
     )  # channels per resolution; twice the last is the feature width
     epochs: int = Field(12, ge=1)
     batch: int = Field(32, ge=1)
-    lr: float = Field(3e-3, gt=0)
+    lr: float = Field(4e-3, gt=0)
     weight_decay: float = 0.05
-    shift: int = Field(6, ge=0)  # a training picture is shifted by up to so many pixels, and mirrored
+    shift: int = Field(4, ge=0)  # a training picture is shifted by up to so many pixels, and mirrored
+    kind_weight: float = Field(
+        3.0, gt=0
+    )  # of the labels of kinds in the loss; colours and settings are learned anyway
     seed: int = 9595
     max_images: int | None = None  # only the first pictures
+    drawn: int = Field(0, ge=0)  # more training pictures, of further train scenes, drawn here and not written
     checkpoint_seconds: float = Field(15.0, json_schema_extra={"hash": False})
 
 
@@ -76,20 +84,38 @@ def labels_of(scene: Scene) -> set[str]:
     return found
 
 
+def read_pictures(
+    images: Iterable[CaptionedImage], scenes: dict[str, Scene], size: int
+) -> Iterator[tuple[Scene, np.ndarray]]:
+    """Scenes and their pictures as (size, size, 3) uint8; broken files are passed over."""
+    for image in images:
+        with contextlib.suppress(BrokenImage):
+            yield scenes[image.image_id], np.asarray(eval_view(open_rgb(image.path), size, "whole"))
+
+
+def draw_pictures(dataset: Dataset, count: int, size: int) -> Iterator[tuple[Scene, np.ndarray]]:
+    """`count` more train scenes, numbered on from the written ones, and their pictures.
+
+    Drawing is faster than reading, and a network that never sees a picture often cannot learn it by heart.
+    """
+    if not count:
+        return
+    world = json.loads((dataset.scenes.parent / "world.json").read_text(encoding="utf-8"))
+    for index in range(world["train"], world["train"] + count):
+        scene = make_scene(world["seed"], "train", index)
+        picture = render(scene, world["image_size"], world["seed"])
+        yield scene, np.asarray(eval_view(picture, size, "whole"))
+
+
 class Pictures:
     """Decoded pictures of one split in memory (uint8), with their labels."""
 
-    def __init__(
-        self, images: Sequence[CaptionedImage], scenes: dict[str, Scene], size: int, names: list[str]
-    ):
+    def __init__(self, pictures: Iterable[tuple[Scene, np.ndarray]], names: list[str]):
         index = {name: i for i, name in enumerate(names)}
         pixels, self.scenes = [], []
-        for image in images:
-            try:
-                pixels.append(np.asarray(eval_view(open_rgb(image.path), size, "whole")))
-                self.scenes.append(scenes[image.image_id])
-            except BrokenImage:
-                continue
+        for scene, picture in pictures:
+            pixels.append(picture)
+            self.scenes.append(scene)
         self.pixels = torch.from_numpy(np.stack(pixels))  # (N, S, S, 3)
         self.labels = torch.zeros(len(pixels), len(names))
         for row, scene in enumerate(self.scenes):
@@ -115,14 +141,16 @@ class Pictures:
 
 
 class ClassifierLoss(nn.Module):
-    """Binary cross-entropy summed over classes and pictures."""
+    """Binary cross-entropy summed over classes (each with its weight) and pictures."""
 
-    def __init__(self, net: SmallResNet):
+    def __init__(self, net: SmallResNet, weights: Float[Tensor, " C"]):
         super().__init__()
         self.net = net
+        self.register_buffer("weights", weights)
 
     def forward(self, pixels: Float[Tensor, "B 3 S S2"], labels: Float[Tensor, "B C"]) -> dict[str, Tensor]:
-        return {"labels": binary_cross_entropy_with_logits(self.net(pixels), labels, reduction="sum")}
+        scores = self.net(pixels)
+        return {"labels": binary_cross_entropy_with_logits(scores, labels, self.weights, reduction="sum")}
 
 
 @torch.no_grad()
@@ -165,8 +193,11 @@ def run_vision(context: StageContext) -> dict[str, float]:
             "(a torchvision model, or efficientnet_lite0) instead of 'stage'"
         )
     scenes, names = load_scenes(dataset.scenes), label_names()
-    train = Pictures(dataset.captioned("train")[: config.max_images], scenes, config.image_size, names)
-    valid = Pictures(dataset.captioned("valid")[: config.max_images], scenes, config.image_size, names)
+    written = read_pictures(dataset.captioned("train")[: config.max_images], scenes, config.image_size)
+    drawn = draw_pictures(dataset, config.drawn, config.image_size)
+    train = Pictures(itertools.chain(written, drawn), names)
+    valid = dataset.captioned("valid")[: config.max_images]
+    valid = Pictures(read_pictures(valid, scenes, config.image_size), names)
     sampler = EpochSampler(
         len(train.scenes), min(config.batch, len(train.scenes)), config.seed, drop_last=True
     )
@@ -186,8 +217,9 @@ def run_vision(context: StageContext) -> dict[str, float]:
         updates=total, lr=config.lr, warmup=total // 20, weight_decay=config.weight_decay, clip=5.0, seed=config.seed,
         log_every=max(1, sampler.per_epoch // 4), checkpoint_seconds=config.checkpoint_seconds,
     )  # fmt: skip
+    weights = torch.tensor([config.kind_weight if name.startswith("kind:") else 1.0 for name in names])
     fit(
-        ClassifierLoss(net), batches, plan, context.folder, device=context.device, rank=context.rank,
+        ClassifierLoss(net, weights), batches, plan, context.folder, device=context.device, rank=context.rank,
         world_size=context.world_size, progress=context.progress,
     )  # fmt: skip
     metrics = evaluate(net, valid, names, context.device)
