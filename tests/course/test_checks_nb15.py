@@ -1,0 +1,79 @@
+"""Checks of notebook 15: the solutions pass, stubs and typical mistakes are named."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from vlpnb.course.checks import Wrong, nb15
+
+
+def mask(ids, special, mask_id, u, random_ids, slip=""):
+    selected = u < 0.15 if slip == "special" else (u < 0.15) & ~special
+    low, high = {"all": (0.15, 0.15), "none stay": (0.12, 0.15), "of all": (0.8, 0.9)}.get(
+        slip, (0.12, 0.135)
+    )
+    inputs = torch.where(selected & (u < high), random_ids, ids)
+    inputs = torch.where(selected & (u < low), mask_id, inputs)
+    if slip == "every label":
+        return inputs, ids
+    if slip == "masked only":
+        return inputs, torch.where(selected & (u < 0.12), ids, -100)
+    return inputs, torch.where(selected, inputs if slip == "inputs" else ids, -100)
+
+
+def joint(word_scores, words, voken_scores, vokens, mlm_ratio=1.0, slip=""):
+    if slip == "masked":
+        vokens = vokens.masked_fill(words == -100, -100)
+    reduction = "sum" if slip in ("sum", "all") else "mean"
+    word = F.cross_entropy(word_scores.flatten(0, 1), words.flatten(), reduction=reduction)
+    voken = F.cross_entropy(voken_scores.flatten(0, 1), vokens.flatten(), reduction=reduction)
+    if slip == "exchanged":
+        return mlm_ratio * voken + word
+    if slip == "no ratio":
+        return voken + word
+    return (voken + mlm_ratio * word) / (words.numel() if slip == "all" else 1)
+
+
+def test_right_answers_pass(capsys):
+    nb15.check_mask(mask)
+    nb15.check_joint_loss(joint)
+    assert capsys.readouterr().out.count("Correct") == 2
+
+
+def test_stubs_fail():
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb15.check_mask(lambda *arguments: ...)
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb15.check_joint_loss(lambda *arguments: None)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("special", "never masked"),
+        ("all", "every selected token"),
+        ("none stay", "no token stayed"),
+        ("of all", "shares of the"),
+        ("every label", "every position has a label"),
+        ("masked only", "must be guessed, too"),
+        ("inputs", "original"),
+    ],
+)
+def test_slips_of_the_masks_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb15.check_mask(lambda *arguments: mask(*arguments, slip=slip))
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("masked", "not only where a word is masked"),
+        ("sum", "these are sums"),
+        ("all", "all B·T positions"),
+        ("exchanged", "weights the word loss"),
+        ("no ratio", "no effect"),
+    ],
+)
+def test_slips_of_the_loss_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb15.check_joint_loss(lambda *arguments: joint(*arguments, slip=slip))
