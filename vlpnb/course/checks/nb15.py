@@ -36,7 +36,6 @@ def check_mask(function: Callable[[Tensor, Tensor, int, Tensor, Tensor], tuple[T
             "[CLS] and [SEP] are never masked; leave out the special positions.": made(everywhere, 0.12, 0.135),
             "every selected token became [MASK]; 10 % become a random word and 10 % stay.": made(selected, 0.15, 0.15),
             "no token stayed as it was: the last 10 % of the selected ones are unchanged.": made(selected, 0.12, 0.15),
-            "80 % and 90 % are shares of the *selected* tokens: 0.8 · 0.15 and 0.9 · 0.15.": made(selected, 0.8, 0.9),
             "the random words are missing: where 0.12 ≤ u < 0.135 take random_ids.": made(selected, 0.12, 0.0),
         },
     )  # fmt: skip
