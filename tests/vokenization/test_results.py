@@ -40,6 +40,7 @@ def test_statistics_by_hand():
         ([-5.0, -5.1, -4.9], "is worse than"),
         ([5.0, -4.0, 1.0], "no difference beyond seed noise"),
         ([5.0], "a single seed, which says nothing about noise"),
+        ([5.0, 5.0, 5.0], "so their spread cannot be judged"),
     ],
 )
 def test_verdicts(differences, words):

@@ -170,11 +170,10 @@ def majority(task: GlueTask, labels: Sequence) -> float:
     """The reported metric of the best constant answer."""
     if task.regression:
         return 0.0
-    values, counts = np.unique(np.asarray(labels), return_counts=True)
-    constant = {
-        int(value): score(task, np.full(len(labels), value), labels)[task.metrics[0]] for value in values
-    }
-    return constant[int(values[counts.argmax()])] if task.metrics[0] != "matthews" else 0.0
+    if task.metrics[0] == "matthews":
+        return 0.0
+    constants = (np.full(len(labels), value) for value in np.unique(np.asarray(labels)))
+    return max(score(task, constant, labels)[task.metrics[0]] for constant in constants)
 
 
 def divergence(task: GlueTask, predictions: np.ndarray, labels: Sequence, losses: Sequence[float]) -> str:
@@ -332,5 +331,6 @@ GLUE = Stage(
     run=run,
     inputs=inputs,
     variant=("supervision", "seed"),
+    version=2,
     doc="Fine-tune a pre-trained model on GLUE.",
 )

@@ -80,6 +80,8 @@ def verdict(subject: str, other: str, what: str, difference: Mapping[str, float]
     points = f"{mean:+.2f} points on {what}"
     if seeds < 2:
         return f"{subject} against {other}: {points} with a single seed, which says nothing about noise."
+    if difference["low"] == difference["high"] != 0:
+        return f"{subject} against {other}: {points} at every one of {seeds} seeds, so their spread cannot be judged."
     interval = f"95 % interval {difference['low']:+.2f} to {difference['high']:+.2f}, {seeds} paired seeds"
     if difference["low"] > 0:
         return f"{subject} is better than {other}: {points} ({interval})."
