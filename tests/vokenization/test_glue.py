@@ -98,7 +98,9 @@ def test_divergence_is_noticed():
 def test_majority_of_each_kind_of_metric():
     assert majority(GLUE_TASKS["RTE"], [0, 0, 1]) == pytest.approx(2 / 3)
     assert majority(GLUE_TASKS["MRPC"], [1, 1, 0]) == pytest.approx((2 / 3 + 0.8) / 2)
-    assert majority(GLUE_TASKS["MRPC"], [1, 0]) == pytest.approx((1 / 2 + 2 / 3) / 2), "the best, not the first"
+    assert majority(GLUE_TASKS["MRPC"], [1, 0]) == pytest.approx((1 / 2 + 2 / 3) / 2), (
+        "the best, not the first"
+    )
     assert majority(GLUE_TASKS["CoLA"], [1, 1, 0]) == 0
     assert majority(GLUE_TASKS["STS-B"], [1.0, 2.0]) == 0
 

@@ -44,7 +44,7 @@ def rows(metrics: Mapping[str, float]) -> list[Row]:
 
 
 def as_json(run: str, profile: str, metrics: Mapping[str, float], results: Iterable[StageResult]) -> dict:
-    """The report as one JSON object. `metrics` holds numbers only: those that are not finite are named in `undefined`."""
+    """The report as one JSON object: `metrics` holds finite numbers, `undefined` names the others."""
     return {
         "run": run,
         "profile": profile,
