@@ -12,6 +12,7 @@ wait for its manifest. `Run.grid(jobs=N)` keeps N worker processes of its own an
 because a worker rebuilds the run from plain arguments and never imports `__main__`.
 """
 
+import atexit
 import contextlib
 import hashlib
 import importlib
@@ -589,6 +590,16 @@ def _agree(answer: bool, device: str) -> bool:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
         dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        # a process that ends with its group's threads running is aborted now and then
+        atexit.register(_leave)
     answers = [answer]
     dist.broadcast_object_list(answers, src=0, device=torch.device(device) if on_gpu else None)
     return answers[0]
+
+
+def _leave() -> None:
+    """Leave the process group at exit."""
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()

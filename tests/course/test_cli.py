@@ -69,7 +69,7 @@ def test_stage_and_report(toy_pipeline, capsys):
     assert "(reused)" in succeeds(arguments, capsys)
     found = json.loads(succeeds(["report", "--json"], capsys), parse_constant=pytest.fail)
     assert found["metrics"]["count.total"] == 1.5
-    assert found["metrics"]["count.unknown"] is None
+    assert found["undefined"] == ["count.unknown"]
     assert found["paper"] == {"count.total": {"value": 1.75, "note": "toy"}}
     table = succeeds(["report", "--run", "t"], capsys)
     assert "| count.total" in table
