@@ -49,7 +49,7 @@ figures: $(VENV)/.installed ## draw the committed figures again from a finished 
 	$(BIN)/vlpnb figures --run $(RUN)
 
 test: $(VENV)/.installed-dev ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed-dev ## check style of code and notebooks
 	$(BIN)/ruff check .
