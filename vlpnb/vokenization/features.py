@@ -399,13 +399,28 @@ class FeatureStore:
         """Hidden states of some captions, the mask of their tokens, and the mask without the special
         tokens.
         """
+        at, mask, content = self._places(rows)
+        states = torch.from_numpy(np.asarray(self.states[at.ravel()])).float()
+        return states.reshape(*mask.shape, -1), mask, content
+
+    def ids(
+        self, rows: Int[np.ndarray, " B"], pad: int
+    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Wrapped ids of some captions, padded, with the masks of `captions`: for a backbone that trains."""
+        at, mask, content = self._places(rows)
+        ids = torch.from_numpy(np.asarray(self.tokens[at.ravel()])).long().reshape(mask.shape)
+        return ids.masked_fill(~mask, pad), mask, content
+
+    def _places(
+        self, rows: Int[np.ndarray, " B"]
+    ) -> tuple[Int[np.ndarray, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Where the tokens of some captions lie in the store (padding: at the first one), and both masks."""
         starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
         at = np.arange(lengths.max())
-        mask = at < lengths[:, None]  # (B, T)
-        states = self.states[np.where(mask, starts[:, None] + at, starts[:, None]).ravel()]
-        states = torch.from_numpy(np.asarray(states)).float().reshape(*mask.shape, -1)
+        mask = at < lengths[:, None]
         content = (at >= self.attributes["prefix"]) & (at < lengths[:, None] - self.attributes["suffix"])
-        return states, torch.from_numpy(mask), torch.from_numpy(content)
+        places = np.where(mask, starts[:, None] + at, starts[:, None])
+        return places, torch.from_numpy(mask), torch.from_numpy(content)
 
     def pictures(
         self, images: Int[np.ndarray, " B"], view: Int[np.ndarray, " B"] | None = None

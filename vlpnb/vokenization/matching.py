@@ -134,9 +134,7 @@ class MatchingConfig(Config):
     clip: float = 5.0
     special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
-    train_language: bool = (
-        False  # fine-tune the language backbone: no cache is read, backbones run on every batch
-    )
+    train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
     seed: int = 9595
     checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})

@@ -2,7 +2,7 @@
 3.4–3.6).
 
 Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every
-batch. The validation of the original, recall within random batches of 256 pictures, is kept, and sentence →
+batch: the language backbone over cached pictures (cheap), the vision backbone over the pictures. The validation of the original, recall within random batches of 256 pictures, is kept, and sentence →
 picture retrieval over the whole
 pool added: a sentence's score is the mean of its tokens' scores, special tokens left out.
 """
@@ -59,13 +59,13 @@ class Captions:
         """
         random = np.random.default_rng([self.config.seed, 1, update])
         if self.store is not None:
-            hidden, mask, content = self.store.captions(rows)
+            text, mask, content = self._stored(rows)
             view = random.integers(0, self.store.views.shape[1], len(rows))
-            picture = self.store.pictures(self.store.owner[rows], view)[:, 0]
             return {
-                "text": hidden,
+                "text": text,
                 "mask": mask if self.config.special_tokens else content,
-                "picture": picture,
+                "ids_mask": mask,
+                "picture": self.store.pictures(self.store.owner[rows], view)[:, 0],
             }
         language, vision = self.matcher.language, self.matcher.vision
         encoded = language.encode([self.pairs[row][1] for row in rows], self.matcher.max_length)
@@ -79,6 +79,13 @@ class Captions:
         counted = mask if self.config.special_tokens else content_mask(language, mask)
         return {"text": ids, "mask": counted, "ids_mask": mask, "picture": torch.stack(pixels)}
 
+    def _stored(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Captions of the cache: hidden states, or ids where the language backbone trains; and both masks."""
+        language = self.matcher.language
+        if language is None:
+            return self.store.captions(rows)
+        return self.store.ids(rows, language.tokenizer.pad_token_id or 0)
+
     @torch.no_grad()
     def encoded(self, device: str) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
         """All captions in joint space in blocks (vectors, mask, mask without specials), pictures [N, d],
@@ -88,8 +95,10 @@ class Captions:
         for first in range(0, self.size, 256):
             rows = np.arange(first, min(first + 256, self.size))
             if self.store is not None:
-                hidden, mask, content = self.store.captions(rows)
-                text = matcher.f(hidden.to(device))
+                text, mask, content = self._stored(rows)
+                if matcher.language is not None:
+                    text = matcher.language(text.to(device), mask.to(device)).float()
+                text = matcher.f(text.to(device))
             else:
                 sentences = [self.pairs[row][1] for row in rows]
                 text, mask = matcher.queries(matcher.language.encode(sentences, matcher.max_length))
@@ -232,16 +241,17 @@ def run_matching(context: StageContext) -> dict[str, float]:
     config: MatchingConfig = context.config
     features = context.inputs["features"]
     source = read_backbones(features)
-    if config.train_language or config.train_vision:
-        language = source.open_language().freeze(not config.train_language)
-        vision = source.open_vision().freeze(not config.train_vision)
+    language = source.open_language().freeze(False) if config.train_language else None
+    if config.train_vision:
+        language = language or source.open_language()
+        vision = source.open_vision().freeze(False)
         matcher = new_matcher(config, features, language, vision)
         dataset = load_dataset(context.inputs["dataset"])
         images = {split: _readable(dataset.captioned(split), context.log) for split in SPLITS}
         images["train"] = images["train"][: source.config.max_images]
         stores = dict.fromkeys(SPLITS)
     else:
-        matcher = new_matcher(config, features)
+        matcher = new_matcher(config, features, language)
         images = dict.fromkeys(SPLITS, ())
         stores = {split: FeatureStore(features, split) for split in SPLITS}
     captions = {
@@ -259,8 +269,7 @@ def run_matching(context: StageContext) -> dict[str, float]:
 
 
 def _inputs(config: MatchingConfig) -> dict[str, Request]:
-    trains = config.train_language or config.train_vision
-    features = Request("features", {"cache": False} if trains else {})
+    features = Request("features", {"cache": False} if config.train_vision else {})
     return {"features": features, "dataset": Request("dataset")}
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from vlpnb.errors import UserError
 from vlpnb.world.languages.english import NOUNS, PATTERNS, RELATIONS, SETTINGS, SIZES
 from vlpnb.world.languages.english import article as a_or_an
+from vlpnb.world.languages.english import third_person
 from vlpnb.world.scene import COLOURS, KINDS, MATERIALS, SHAPES, free_colours
 from vlpnb.world.scene import SETTINGS as SETTING_NAMES
 
@@ -50,7 +51,7 @@ FACTS: dict[str, tuple[tuple[str, ...], tuple[tuple[str, str], ...]]] = {
     "kite": (("in the park", "in the shop"), (("fly", "in the wind"), ("belong", "to children"))),
     "guitar": (("in the theater", "at school"), (("make", "soft music"), ("have", "many strings"))),
     "snake": (("in the desert", "in the forest"), (("hiss", "at strangers"), ("sleep", "in winter"))),
-    "swan": (("near the pond", "in the park"), (("swim", "in pairs"), ("guard", "their nests"))),
+    "swan": (("near the pond", "in the park"), (("swim", "all morning"), ("guard", "their nests"))),
     "robot": (("in the factory", "in the museum"), (("follow", "orders"), ("need", "power"))),
     "pig": (("at the farm", "at the market"), (("grunt", "before dinner"), ("love", "mud"))),
     "sunflower": (("in the garden", "near the farm"), (("turn", "to the sun"), ("give", "oil"))),
@@ -90,14 +91,6 @@ ACTIVITIES = (
     "take a walk",
 )  # fmt: skip
 FEELINGS = ("happy", "tired", "sad", "proud", "late", "ready", "hungry", "afraid", "busy", "sure")
-_IRREGULAR = {
-    "have": "has",
-    "go": "goes",
-    "carry": "carries",
-    "fly": "flies",
-    "hiss": "hisses",
-    "cross": "crosses",
-}
 
 
 @dataclass(frozen=True)
@@ -139,6 +132,11 @@ def corpus_lines(seed: int, split: str, n_tokens: int) -> Iterator[str]:
 
 def _capital(text: str) -> str:
     return text[0].upper() + text[1:]
+
+
+def _of_one(rest: str) -> str:
+    """What follows the verb of a fact, said of one thing rather than of many."""
+    return rest.replace("they fall", "it falls").replace("their nests", "its nest")
 
 
 class _Article:
@@ -299,21 +297,26 @@ class _Article:
         place = self.rng.choice(places)
         one, many, category = thing.word, thing.plural, KINDS[thing.kind].category
         member, members = NOUNS[category][0]
+        an, does = a_or_an(one), f"{third_person(verb)} {_of_one(rest)}"
         return self.rng.choice(
             (
-                f"{a_or_an(one)} {one} is {a_or_an(member)} {member} .",
+                f"{an} {one} is {a_or_an(member)} {member} .",
+                f"the {one} is {a_or_an(member)} {member} that people find {place} .",
+                f"the {one} is one of the {members} that people find {place} .",
+                f"the {one} {does} .",
+                f"{an} {one} {does} , and people know this well .",
+                f"if you go there , you may find {an} {one} {place} .",
+                f"{self.name} knows that the {one} {does} .",
+                f"does {an} {one} {verb} {_of_one(rest)} ? Yes , it does .",
+                f"it is said that {an} {one} {does} when nobody is near .",
+                f"{self.friend} heard about {an} {one} {place} .",
                 f"{many} are {members} .",
                 f"most {many} {verb} {rest} .",
-                f"{many} {verb} {rest} , and people know this well .",
                 f"people often find {many} {place} .",
-                f"if you go there , you may find {many} {place} .",
                 f"{self.name} knows that {many} {verb} {rest} .",
                 f"like many other {members} , {many} {verb} {rest} .",
-                f"the {one} is one of the {members} that people find {place} .",
                 f"do {many} {verb} {rest} ? Yes , they do .",
                 f"there are many {many} {place} .",
-                f"it is said that {many} {verb} {rest} when nobody is near .",
-                f"{self.friend} heard about {a_or_an(one)} {one} {place} .",
             )
         )
 

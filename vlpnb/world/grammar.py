@@ -29,7 +29,7 @@ SAY_PATTERN = 0.7  # when there is one; SAY_PLAIN otherwise
 SAY_PLAIN = 0.05
 SAY_SIZE = 0.3
 SAY_SETTING = 0.5
-SAY_CATEGORY = 0.06  # "a red vehicle" in place of "a red car"
+SAY_CATEGORY = 0.12  # "a red vehicle" in place of "a red car", "two vehicles" in place of "two cars"
 SAY_ALL = 0.65  # all of three or more groups of things rather than some
 
 
@@ -129,7 +129,7 @@ def _phrase(things: list[Thing], rng: random.Random) -> Phrase:
     # Every draw is made, whether it is used or not: what is said of one attribute does not shift the others.
     say_colour, say_pattern, say_size, say_category = (rng.random() for _ in range(4))
     return Phrase(
-        kind=kind.category if len(things) == 1 and say_category < SAY_CATEGORY else kind.name,
+        kind=kind.category if say_category < SAY_CATEGORY else kind.name,
         count=len(things),
         colour=colour if say_colour < SAY_COLOUR else None,
         pattern=pattern if say_pattern < (SAY_PLAIN if pattern == "plain" else SAY_PATTERN) else None,

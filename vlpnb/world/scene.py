@@ -130,7 +130,7 @@ COMPOSITIONAL_SHARE = 0.25  # share of test scenes that get one held-out pair
 
 _THING_COUNTS = (1, 2, 3, 4)
 _THING_COUNT_WEIGHTS = (50, 25, 15, 10)
-_REPEAT = 0.2  # chance that a further thing repeats a kind of the scene, so that counting is worth a question
+_REPEAT = 0.4  # chance that a further thing repeats a kind of the scene: counting is worth a question, plurals are seen
 _PATTERN_WEIGHTS = (70, 10, 10, 10)
 _SMALLEST, _LARGEST = 0.32, 0.56  # √(w·h) of the lowest and the highest size rank, in a scene of one thing
 _SIZE_FACTOR = {"small": 0.86, "big": 1.14}

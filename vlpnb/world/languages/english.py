@@ -89,6 +89,15 @@ def article(word: str) -> str:
     return "an" if word[0] in "aeiou" else "a"
 
 
+def third_person(verb: str) -> str:
+    """The verb after "it": "grows", "hisses", "carries", "has"."""
+    if verb == "have":
+        return "has"
+    if verb.endswith("y") and verb[-2] not in "aeiou":
+        return f"{verb[:-1]}ies"
+    return f"{verb}es" if verb.endswith(("s", "sh", "ch", "x", "o")) else f"{verb}s"
+
+
 def adjectives(phrase: Phrase) -> list[str]:
     """The adjectives of a phrase in English order; the colours keep their own names."""
     words = []
