@@ -65,23 +65,19 @@ def write_site(run_folder: Path, results: Sequence[StageResult], run: str, profi
     for i, (page, notebook) in enumerate(zip(pages, opened, strict=True)):
         page.figures = list(_save_figures(notebook, page, site))
         _write_page(notebook, page, pages[i - 1 : i], pages[i + 1 : i + 2], site)
-    table = _results_table(results)
+    table, summary = _results_table(results)
+    about = {"run": run, "profile": profile, "device": device}
     if table:
-        (site / "results.html").write_text(table, encoding="utf-8")
-    index = _environment().get_template("index.html.j2")
-    (site / "index.html").write_text(
-        index.render(
-            run=run,
-            profile=profile,
-            device=device,
-            pages=pages,
-            results=table,
-            figures=[figure for page in pages for figure in page.figures],
-            stages=[_stage_row(result) for result in results],
-        ),
-        encoding="utf-8",
+        _render("results.html", site, **about, results=table)
+    return _render(
+        "index.html",
+        site,
+        **about,
+        pages=pages,
+        summary=summary,
+        figures=[figure for page in pages for figure in page.figures],
+        stages=[_stage_row(result) for result in results],
     )
-    return site / "index.html"
 
 
 def describe(path: Path, notebook: nbformat.NotebookNode) -> Page:
@@ -150,15 +146,24 @@ def _save_figures(notebook, page: Page, site: Path) -> Iterable[dict[str, str]]:
             yield {"src": name, "alt": alt, "caption": alt, "page": page.href}
 
 
-def _results_table(results: Sequence[StageResult]) -> str:
-    """The results stage's Markdown table as HTML, or nothing when the run has none."""
+def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
+    """The results stage's Markdown page as HTML without its title, and its part above the diverged runs."""
+    for result in results:
+        page = result.folder / "results.md"
+        if result.name == "results" and page.is_file():
+            text = page.read_text(encoding="utf-8").removeprefix("# Results\n")
+            summary = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[
+                0
+            ]
+            return _html(text), _html(summary.replace("\n## ", "\n### "))
+    return "", ""
+
+
+def _html(markdown: str) -> str:
+    """Markdown as HTML, without the pilcrow links that the converter puts behind headings."""
     from nbconvert.filters import markdown2html
 
-    for result in results:
-        table = result.folder / "results.md"
-        if result.name == "results" and table.is_file():
-            return markdown2html(table.read_text(encoding="utf-8"))
-    return ""
+    return re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(markdown))
 
 
 def _stage_row(result: StageResult) -> dict:
@@ -180,10 +185,13 @@ def _copy_mathjax(target: Path) -> None:
         shutil.copytree(source, target, symlinks=False)
 
 
-def _environment():
+def _render(name: str, site: Path, **values) -> Path:
     import jinja2
 
-    return jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False)
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False)
+    path = site / name
+    path.write_text(environment.get_template(f"{name}.j2").render(**values), encoding="utf-8")
+    return path
 
 
 def outside_requests(page: Path) -> list[str]:

@@ -1,10 +1,11 @@
 """Training the matcher: batches, validation, the best epoch, and retrieval over the whole test set (spec
 3.4–3.6).
 
-Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every
-batch: the language backbone over cached pictures (cheap), the vision backbone over the pictures. The validation of the original, recall within random batches of 256 pictures, is kept, and sentence →
-picture retrieval over the whole
-pool added: a sentence's score is the mean of its tokens' scores, special tokens left out.
+Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every batch:
+the language backbone over cached pictures, which is cheap, the vision backbone over the pictures themselves.
+The original's validation, recall within random batches of 256 pictures, is kept, and sentence → picture
+retrieval over the whole pool added: a sentence's score is the mean of its tokens' scores, special tokens left
+out.
 """
 
 import json
