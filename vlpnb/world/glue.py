@@ -21,8 +21,7 @@ from dataclasses import dataclass, replace
 
 from vlpnb.world.corpus import FACTS, PEOPLE
 from vlpnb.world.languages import english
-from vlpnb.world.questions import (
-    LABELS,
+from vlpnb.world.phrases import (
     OPPOSITE,
     RELATIONS,
     SETTING_PHRASES,
@@ -33,6 +32,7 @@ from vlpnb.world.questions import (
     count_noun,
     plural,
 )
+from vlpnb.world.questions import LABELS
 from vlpnb.world.scene import CANONICAL_KINDS, COLOURS, FREE_KINDS, KINDS, SETTINGS, SIZES, free_colours
 
 TASKS = ("CoLA", "SST-2", "MRPC", "STS-B", "QQP", "MNLI", "QNLI", "RTE", "WNLI")

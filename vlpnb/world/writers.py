@@ -39,8 +39,8 @@ from vlpnb.world.glue import TASKS, glue_files
 from vlpnb.world.grammar import LANGUAGES, caption, plan_caption
 from vlpnb.world.knowledge import ATTRIBUTES, knowledge_probes
 from vlpnb.world.languages.plan import Plan
+from vlpnb.world.phrases import RELATION_PHRASES
 from vlpnb.world.questions import (
-    RELATION_PHRASES,
     Question,
     entailments,
     gqa_questions,
