@@ -70,9 +70,6 @@ class EpochSampler:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
 
-    def epoch_of(self, update: int) -> int:
-        return update // self.per_epoch
-
     def __call__(self, update: int) -> np.ndarray:
         """Example numbers of the given update (0-based, counted over all epochs)."""
         epoch, position = divmod(update, self.per_epoch)
