@@ -76,8 +76,8 @@ def write_corpus(
     and last ten lines are tokenised anew and compared with the store.
 
     Args:
-        max_tokens: stop after the line that reaches this many. progress: called with (bytes read, bytes in
-        all).
+        max_tokens: stop after the line that reaches this many.
+        progress: called with (bytes read, bytes in all).
     Raises:
         UserError: an unreadable source, no kept line, or a self-check that fails (a damaged shard folder).
     """

@@ -16,9 +16,8 @@ from vlpnb.errors import UserError
 class TokenCorpus:
     """A tokenised corpus on disk, opened at first use in each process; safe to send to workers.
 
-    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with
-    `<file>.<tok>.line` and `.sent` beside it. UserError if the file is damaged, or offsets do not tile the
-    tokens.
+    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with `<file>.<tok>.line`
+    and `.sent` beside it. UserError if the file is damaged, or offsets do not tile the tokens.
     """
 
     def __init__(self, path: Path):

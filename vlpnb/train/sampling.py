@@ -77,9 +77,10 @@ class EpochSampler:
 
 
 def share(rows: np.ndarray | torch.Tensor, rank: int, world_size: int, micro_batches: int = 1) -> list:
-    """The rows of one process, cut into micro-batches of nearly equal size. Empty ones are kept: ranks must
-    agree
-    on the number of backward passes."""
+    """The rows of one process, cut into micro-batches of nearly equal size.
+
+    Empty ones are kept: ranks must agree on the number of backward passes.
+    """
     mine = rows[rank::world_size]
     return [mine[i::micro_batches] for i in range(micro_batches)]
 

@@ -198,11 +198,7 @@ def _ask_pairs(ask: _Asker, view: View, i: int) -> None:
                 ask(
                     f"Do the {p} and the {q} have the same colour?",
                     yes(truth),
-                    [
-                        ("select", (), f"{p} ({k})"),
-                        ("select", (), f"{q} ({m})"),
-                        ("same color", (0, 1), ""),
-                    ],
+                    [("select", (), f"{p} ({k})"), ("select", (), f"{q} ({m})"), ("same color", (0, 1), "")],
                     ("compare", "attr"),
                     "Yes, they have the same colour." if truth else "No, their colours differ.",
                     both,

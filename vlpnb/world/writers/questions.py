@@ -21,11 +21,7 @@ def vqa_questions(world: World, split: Split) -> dict:
     """VQA v2's file of questions."""
     numbers = {scene.image_id: coco_id(scene) for scene in world.scenes(split)}
     rows = [
-        {
-            "image_id": numbers[q.image_id],
-            "question": q.text,
-            "question_id": numbers[q.image_id] * 1000 + i,
-        }
+        {"image_id": numbers[q.image_id], "question": q.text, "question_id": numbers[q.image_id] * 1000 + i}
         for i, q in world.vqa(split)
     ]
     return {**_vqa_about(split), "task_type": "Open-Ended", "questions": rows}
