@@ -1,5 +1,4 @@
-"""The worker processes of `Run.grid`: they keep their imports warm, and need nothing of the process that
-starts them.
+"""The worker processes of `Run.grid`: their imports stay warm, and they need nothing of their parent.
 
 A worker is a fresh interpreter that talks through one pipe, so it works from a notebook or a script without a
 main guard, and it ends when the other end of the pipe does, whatever ended it.

@@ -10,9 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-TAUGHT = [
-    path for path in NOTEBOOKS if not path.name.startswith("00")
-]  # 00 is the way in: no exercises there
+# 00 is the way in: no exercises there
+TAUGHT = [path for path in NOTEBOOKS if not path.name.startswith("00")]
 
 
 def load(path: Path) -> dict:

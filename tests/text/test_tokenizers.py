@@ -62,9 +62,8 @@ def test_encode_lines_equals_the_slow_way(trained):
     assert [ids.tolist() for ids in many] == [
         tokenizer(line, add_special_tokens=False)["input_ids"] for line in LINES
     ]
-    tokenizer(
-        LINES, truncation=True, max_length=4, padding=True
-    )  # leaves truncation switched on in the backend
+    # leaves truncation switched on in the backend
+    tokenizer(LINES, truncation=True, max_length=4, padding=True)
     assert len(encode_lines(tokenizer, LINES[:1])[0]) == len(many[0])
 
 

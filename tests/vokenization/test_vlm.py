@@ -104,9 +104,8 @@ def test_sizes_are_the_papers(tokenizer):
         small = TransformerConfig(30522, *[512, 6, 8, 2048])
         model = VisuallySupervisedLM(small, 50_000)
     count = sum(p.numel() for p in model.parameters())
-    assert count == pytest.approx(
-        61.0e6, rel=0.01
-    )  # spec 9.1, which counts neither the pooler nor a second decoder
+    # spec 9.1, which counts neither the pooler nor a second decoder
+    assert count == pytest.approx(61.0e6, rel=0.01)
     with pytest.raises(UserError, match="did you mean 'small'"):
         language_model_config("smal", tokenizer)
 

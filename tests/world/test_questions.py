@@ -8,6 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from vlpnb.world.phrases import plural
 from vlpnb.world.questions import (
     LABELS,
     View,
@@ -16,7 +17,6 @@ from vlpnb.world.questions import (
     gqa_candidates,
     gqa_questions,
     human_answers,
-    plural,
     premise,
     statement_forms,
     statements,

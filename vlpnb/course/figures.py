@@ -16,8 +16,7 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
     """Copy the chosen figures out of a run's executed notebooks.
 
     Raises:
-        UserError: a notebook was not executed in this run, or shows no figure with these words in its alt
-        text.
+        UserError: a notebook was not executed in this run, or has no figure with such an alt text.
     """
     import base64
 

@@ -86,8 +86,7 @@ def run_notebooks(
     parameters: dict[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
-    """Execute notebooks one after the other into `notebooks/` of the run's folder; stop at the first that
-    fails.
+    """Execute notebooks in order into `notebooks/` of the run's folder; stop at the first that fails.
 
     Args:
         run: the validated run; its profile, name, settings and devices are what notebooks are given.

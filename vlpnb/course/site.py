@@ -38,8 +38,7 @@ class Page:
 
 
 def write_site(run_folder: Path, results: Sequence[StageResult], run: str, profile: str, device: str) -> Path:
-    """Write `site/`, with `index.html`, a page a notebook, `figures/` and the results table, into a run's
-    folder.
+    """Write `site/` into a run's folder: `index.html`, a page a notebook, `figures/` and the results table.
 
     Args:
         run_folder: `data/runs/<run>`; its `notebooks/` holds the executed notebooks.

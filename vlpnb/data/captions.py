@@ -1,5 +1,4 @@
-"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec section
-2.1).
+"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec 2.1).
 
 All four give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the
 folder lacks is kept in the list with the path where it was expected: `split_missing` separates them, so that
@@ -84,10 +83,7 @@ def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage
 
 
 class _Folders:
-    """Which files exist, by listing each folder once:
-
-    asking for 100,000 files one by one is slow on network disks.
-    """
+    """Which files exist, by listing each folder once: asking 100,000 times is slow on network disks."""
 
     def __init__(self):
         self._names: dict[Path, frozenset[str]] = {}
@@ -100,10 +96,7 @@ class _Folders:
 
 
 class _Finder:
-    """Where a picture lies:
-
-    directly in the folder, in the sub-folder its id names (COCO), or in the split's sub-folder.
-    """
+    """Where a picture lies: in the folder, the sub-folder its id names (COCO), or the split's sub-folder."""
 
     def __init__(self, images: Path, split: str | None):
         self.images, self.split, self.folders = images, split, _Folders()

@@ -40,10 +40,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Expected:
-    """One path of the finished folder:
-
-    what it holds, a reader that must accept it, or a number of pictures.
-    """
+    """One path of the finished folder: what it holds, a reader that must accept it, or a number of pictures."""
 
     path: str
     holds: str
@@ -385,8 +382,7 @@ def fetch(
     log: Callable[[str], None] = print,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Path]:
-    """Download (continuing what broke off) and unpack one dataset into `folder`; returns the files
-    downloaded.
+    """Download (continuing what broke off) and unpack a dataset into `folder`; returns its downloaded files.
 
     Archives stay, so that a second call only checks. Each file is tried at its addresses in turn. Raises
     UserError if the dataset is not public for download, every address fails, or a hash is wrong.
@@ -426,8 +422,7 @@ def _first_address(remote: Remote, target: Path, progress: Callable[[int, int], 
 
 
 def check_folder(folder: Path, name: str) -> list[str]:
-    """What is wrong with a folder that should hold the dataset `name`: one sentence per problem, [] if
-    nothing.
+    """What is wrong with a folder that should hold the dataset `name`, one sentence per problem.
 
     Files are opened with the readers that the course uses; pictures are counted, not decoded.
     """

@@ -104,10 +104,7 @@ def content_hash(path: Path) -> str:
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:
-    """One hash for a set of files:
-
-    content up to 64 MiB each, size and modification time beyond; absent files count.
-    """
+    """One hash for a set of files, absent ones too: content up to 64 MiB each, beyond it size and time."""
     digest = hashlib.sha256()
     for path in sorted({Path(p) for p in paths}):
         if not path.is_file():

@@ -1,5 +1,4 @@
-"""GLUE in the TSV layout of its download script (Vokenization spec section 11): nine tasks and MNLI
-mismatched.
+"""GLUE in the TSV layout of its download script (Vokenization spec 11): nine tasks and MNLI mismatched.
 
 Files are tab separated without quoting: MRPC sentences begin with bare quotation marks, which a CSV reader
 would join across lines. Columns are found by the header's names, so the 12-column MNLI training file and the
@@ -20,10 +19,7 @@ from vlpnb.errors import UserError
 
 @dataclass(frozen=True)
 class GlueTask:
-    """One task:
-
-    its folder, columns, labels in order (None: a score to regress) and metrics; the first metric is reported.
-    """
+    """One task: folder, columns, labels in order (None: a score to regress), metrics (the first is reported)."""
 
     name: str
     folder: str

@@ -110,8 +110,8 @@ def _decode(value: Any) -> Any:
 def mapped(path: Path, name: str) -> np.ndarray | h5py.Dataset:
     """A dataset as a read-only memory map if it is stored contiguously, else as the h5py dataset.
 
-    A map costs no HDF5 call per read and is shared by all worker processes; it must not outlive a rewrite of
-    the file.
+    A map costs no HDF5 call per read and is shared by all worker processes; it must not outlive a rewrite
+    of the file.
     """
     file = open_checked(path, [name])
     dataset = file[name]

@@ -38,8 +38,7 @@ def coco_image_name(image_id: int, split: str) -> str:
 
 
 def read_vqa(questions: Path, annotations: Path | None = None) -> list[VqaExample]:
-    """Read `{questions: [...]}` and, unless it is a test set, `{annotations: [...]}`, in the order of
-    questions.
+    """Read `{questions: [...]}`, in order, and, unless it is a test set, `{annotations: [...]}`.
 
     Raises:
         UserError: a damaged file, a missing field, or a question without its annotation.

@@ -37,9 +37,7 @@ def recall(
 def token_batch_ranks(
     text: Float[Tensor, "B T d"], image: Float[Tensor, "B d"], mask: Bool[Tensor, "B T"]
 ) -> Int[Tensor, " M"]:
-    """For every token under the mask, the rank of its own picture among the B pictures of the batch (spec
-    3.6).
-    """
+    """For every token under the mask, the rank of its own picture among the B of the batch (spec 3.6)."""
     own = torch.arange(len(image), device=image.device)[:, None].expand(mask.shape)[mask]  # (M,)
     return ranks(text[mask] @ image.T, own)
 
@@ -47,9 +45,7 @@ def token_batch_ranks(
 def mean_token_scores(
     text: Float[Tensor, "B T d"], mask: Bool[Tensor, "B T"], images: Float[Tensor, "V d"]
 ) -> Float[Tensor, "B V"]:
-    """Score of a sentence with each picture: the mean of its masked tokens' scores; 0 where no token is
-    masked in.
-    """
+    """Score of a sentence with each picture: the mean of its masked tokens' scores; 0 where it has none."""
     weights = mask.to(text.dtype)
     pooled = (text * weights[..., None]).sum(1) / weights.sum(1, keepdim=True).clamp(min=1)  # (B, d)
     return pooled @ images.T  # the mean of dot products is the dot product with the mean

@@ -62,8 +62,8 @@ class Attention(nn.Module):
             weights: also return the attention map.
 
         Returns:
-            The attended stream, and the attention map (rows sum to one, or to zero where nothing may be seen)
-            or None.
+            The attended stream, and the attention map or None; its rows sum to one, or to zero where nothing
+            may be seen.
         """
         source = x if memory is None else memory
         q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)

@@ -100,9 +100,8 @@ def info_nce(
         return loss
     same = torch.eye(len(f), dtype=torch.bool, device=f.device)[:, None]
     hidden = same | ~mask.bool()[:, :, None]  # (B, T, B): tokens that are no negatives of image j
-    negatives = (
-        scores.masked_fill(hidden, torch.finfo(scores.dtype).min).flatten(0, 1).logsumexp(dim=0)
-    )  # (B,)
+    lowest = torch.finfo(scores.dtype).min
+    negatives = scores.masked_fill(hidden, lowest).flatten(0, 1).logsumexp(dim=0)  # (B,)
     return (loss + _reduce(F.softplus(negatives[:, None] - own), mask, reduction)) / 2
 
 
@@ -129,8 +128,8 @@ def linear_cross_entropy(
             are none and saves the check.
 
     Under autocast the matrix products run in the autocast type and the softmax in float32, as in the plain
-    version. Gradients are computed in the forward pass (one product fewer than recomputing); no second
-    derivative.
+    version. Gradients are computed in the forward pass (one product fewer than recomputing); there is no
+    second derivative.
     """
     hidden, target = hidden.flatten(0, -2), target.flatten()
     if ignore_index is not None:

@@ -230,8 +230,7 @@ class Encoder(nn.Module):
         Args:
             ids: token ids.
             mask: the tokenizer's attention mask (1 real, 0 padding), or a full mask from `masks.py`, or None
-            when
-                nothing is padded (the fastest).
+                when nothing is padded (the fastest).
             types: segment ids; None means all zero.
             hidden_states: also return the embeddings and every block's output.
             attentions: also return every block's attention map, from this very pass.

@@ -1,17 +1,12 @@
-"""A text corpus as one stream of token ids with line and sentence offsets (Vokenization spec sections 6 and
-7.1).
+"""Tokenising text into one stream of ids with line and sentence offsets (Vokenization spec sections 6 and 7.1).
 
 Text goes through in chunks of lines, each becoming a shard on disk, so that memory does not grow with the
 corpus and a killed run continues after its last complete shard; the shards are then joined into one HDF5
-file: `tokens` (uint16 or int32), `lines` and `sentences` (int64 offsets, first 0, last N). The files of the
-original project can be read and written too.
+file: `tokens` (uint16 or int32), `lines` and `sentences` (int64 offsets, first 0, last N).
 
-Differs from the reference: the line filter is chosen by name, not by a substring of the path; sentences come
-from a rule on the id stream instead of spaCy's (a full stop inside a decimal number ends no sentence);
-over-long sentences are cut in balanced pieces (quirk Q-09).
+Which lines are kept is in `lines.py`, where sentences end in `sentences.py`, how the result is read in
+`token_corpus.py`, and the files of the original project in `original.py`; all of it is imported from here.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -19,211 +14,37 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
-from weakref import WeakKeyDictionary
 
-import h5py
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.data.files import require, write_text_atomic
-from vlpnb.data.store import attributes, mapped, open_checked, write_store
+from vlpnb.data.store import attributes, open_checked, write_store
 from vlpnb.errors import UserError
-from vlpnb.text.tokenizers import encode_lines, piece_texts
+from vlpnb.text.lines import Rules, keeps, lines_from, read_lines
+from vlpnb.text.original import add_sentences, export_original
+from vlpnb.text.sentences import sentence_ends, sentence_lengths, split_long
+from vlpnb.text.token_corpus import TokenCorpus
+from vlpnb.text.tokenizers import encode_lines
 
-Rules = Literal["wiki103", "wiki", "none"]
+__all__ = [
+    "CorpusSummary",
+    "Rules",
+    "TokenCorpus",
+    "add_sentences",
+    "export_original",
+    "keeps",
+    "read_lines",
+    "sentence_ends",
+    "sentence_lengths",
+    "split_long",
+    "write_corpus",
+]
+
 PRODUCER = "corpus"
 CHUNK_LINES = 2048  # lines per call of the tokenizer
 CHECKED_LINES = 10  # the first and last lines are tokenised again and compared
-
-TERMINATORS = frozenset(".!?…。！？｡।؟۔")
-CLOSERS = frozenset("\"'”’»)]}」』）")
-_END, _CLOSE, _DIGIT, _AT, _DOT = 1, 2, 4, 8, 16
-
-
-def keeps(line: str, rules: Rules) -> bool:
-    """Whether a line of raw text is kept (spec section 6, step 1).
-
-    none: blank lines go. wiki: also lines of fewer than five whitespace fields. wiki103: also headings (" =
-    Title = ").
-    """
-    if rules == "none":
-        return bool(line.strip())
-    return len(line.split(None, 4)) == 5 and not (rules == "wiki103" and line.startswith(" ="))
-
-
-def read_lines(path: Path, rules: Rules = "wiki103") -> Iterator[str]:
-    """Yield the kept lines of a raw text file without their line ends, reading as it goes.
-
-    UserError names file and line.
-    """
-    for line, _ in _read_from(Path(path), rules, 0):
-        yield line
-
-
-def _read_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int]]:
-    """Kept lines from a byte offset on, each with the offset after it."""
-    if rules not in get_args(Rules):
-        raise UserError(f"corpus rules '{rules}' are unknown; expected one of {', '.join(get_args(Rules))}.")
-    require(path, "raw text, one paragraph a line")
-    with path.open("rb") as file:
-        file.seek(offset)
-        for raw in file:
-            offset += len(raw)
-            try:
-                line = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise UserError(
-                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); "
-                    "convert the file."
-                ) from error
-            if keeps(line, rules):
-                yield line, offset
-
-
-_TABLES: WeakKeyDictionary = WeakKeyDictionary()
-
-
-def _classes(tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """Per id, what it means for sentence ends: uint8 [V] flags."""
-    if tokenizer not in _TABLES:
-        table = np.zeros(len(tokenizer), dtype=np.uint8)
-        for i, text in enumerate(piece_texts(tokenizer)):
-            marks = set(text.strip())
-            if text and marks <= TERMINATORS | CLOSERS:  # white space alone stays with the sentence before
-                table[i] = _END if marks & TERMINATORS else _CLOSE
-            table[i] |= _DIGIT * text.isdigit() | _AT * (text.strip() == "@") | _DOT * (text.strip() == ".")
-        _TABLES[tokenizer] = table
-    return _TABLES[tokenizer]
-
-
-def sentence_ends(ids: np.ndarray, line_ends: np.ndarray, tokenizer: PreTrainedTokenizerFast) -> np.ndarray:
-    """End offsets (exclusive, ascending, int64) of the sentences in a stream of lines.
-
-    A sentence ends after `. ! ?` (and their like in other scripts) with the closing quotes and brackets that
-    follow, and at the end of each line; it never crosses a line. A full stop between two digits, or written
-    `@.@` as WikiText does, is a decimal point.
-
-    Args:
-        ids: [N]. line_ends: exclusive end offset of each line, ascending, the last one N.
-    """
-    n = len(ids)
-    if n == 0:
-        return np.zeros(0, dtype=np.int64)
-    kind = _classes(tokenizer)[ids]
-    last_of_line = np.zeros(n, dtype=bool)
-    last_of_line[np.asarray(line_ends) - 1] = True
-
-    inner = (kind & _DOT > 0) & ~last_of_line
-    inner[0] = False
-    inner[1:] &= ~last_of_line[:-1]
-    for flag in (_DIGIT, _AT):
-        near = kind & flag > 0
-        decimal = inner & np.roll(near, 1) & np.roll(near, -1)
-        kind = np.where(decimal, 0, kind)
-
-    at = np.arange(n)
-    terminator, mark = kind & _END > 0, kind & (_END | _CLOSE) > 0
-    last_terminator = np.maximum.accumulate(np.where(terminator, at, -1))
-    last_word = np.maximum.accumulate(np.where(mark, -1, at))
-    line_start = np.maximum.accumulate(np.where(np.roll(last_of_line, 1), at, 0))
-    after_terminator = (last_terminator > last_word) & (last_terminator >= line_start)
-    next_is_mark = np.append(mark[1:], False)
-    return np.flatnonzero((after_terminator & ~next_is_mark) | last_of_line) + 1
-
-
-def sentence_lengths(ids: Sequence[int] | np.ndarray, tokenizer: PreTrainedTokenizerFast) -> list[int]:
-    """Lengths in tokens of the sentences of one line; they add up to the line's length."""
-    array = np.asarray(ids, dtype=np.int64)
-    ends = sentence_ends(array, np.array([len(array)]), tokenizer) if len(array) else array
-    return np.diff(ends, prepend=0).tolist()
-
-
-def split_long(length: int, limit: int = 128, legacy: bool = False) -> list[int]:
-    """Cut a sentence of `length` tokens into pieces of at most `limit`; lengths differ by at most one.
-
-    `legacy` cuts as the reference does, with a short tail piece (quirk Q-09): 129 → 64, 64, 1.
-    """
-    if length <= limit:
-        return [length] if length else []
-    count = -(-length // limit)
-    size, rest = divmod(length, count)
-    if legacy:
-        return [size] * count + ([rest] if rest else [])
-    return [size + 1] * rest + [size] * (count - rest)
-
-
-class TokenCorpus:
-    """A tokenised corpus on disk, opened at first use in each process; safe to send to workers.
-
-    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with
-    `<file>.<tok>.line` and `.sent` beside it. UserError if the file is damaged, or offsets do not tile the
-    tokens.
-    """
-
-    def __init__(self, path: Path):
-        self.path = Path(path)
-        with open_checked(self.path, ["tokens"]) as file:
-            self._native = "lines" in file
-            self._length = len(file["tokens"])
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getstate__(self) -> dict:
-        return {key: self.__dict__[key] for key in ("path", "_native", "_length")}
-
-    @cached_property
-    def tokens(self) -> np.ndarray | h5py.Dataset:
-        """[N] ids; a memory map for stores written here."""
-        return mapped(self.path, "tokens")
-
-    @cached_property
-    def lines(self) -> np.ndarray:
-        """int64 [L + 1] offsets of the lines, first 0, last N."""
-        return self._offsets("lines", ".line")
-
-    @cached_property
-    def sentences(self) -> np.ndarray:
-        """int64 [S + 1] offsets of the sentences, first 0, last N."""
-        return self._offsets("sentences", ".sent")
-
-    @cached_property
-    def attributes(self) -> dict:
-        """What the store says of itself: tokenizer, rules, sources."""
-        return attributes(self.path)
-
-    def line(self, index: int) -> np.ndarray:
-        """Ids of one line."""
-        return np.asarray(self.tokens[self.lines[index] : self.lines[index + 1]])
-
-    def sentence(self, index: int) -> np.ndarray:
-        """Ids of one sentence."""
-        return np.asarray(self.tokens[self.sentences[index] : self.sentences[index + 1]])
-
-    def _offsets(self, name: str, suffix: str) -> np.ndarray:
-        if self._native:
-            with open_checked(self.path, [name]) as file:
-                return _checked_offsets(file[name][()], len(self), self.path)
-        path = self.path.with_suffix(suffix)
-        require(
-            path, f"the {name}' start offsets and the corpus length, as text (`add_sentences` writes them)"
-        )
-        try:
-            offsets = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)
-        except ValueError as error:
-            raise UserError(f"{path}: expected whole numbers ({error}).") from error
-        return _checked_offsets(offsets, len(self), path)
-
-
-def _checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
-    tiles = len(offsets) and offsets[0] == 0 and offsets[-1] == n and (np.diff(offsets) >= 0).all()
-    if not tiles:
-        ends = f"{offsets[0]} … {offsets[-1]}" if len(offsets) else "nothing"
-        raise UserError(f"{path}: offsets {ends} do not run from 0 to the {n:,} tokens; write it again.")
-    return offsets
 
 
 @dataclass(frozen=True)
@@ -255,8 +76,8 @@ def write_corpus(
     and last ten lines are tokenised anew and compared with the store.
 
     Args:
-        max_tokens: stop after the line that reaches this many. progress: called with (bytes read, bytes in
-        all).
+        max_tokens: stop after the line that reaches this many.
+        progress: called with (bytes read, bytes in all).
     Raises:
         UserError: an unreadable source, no kept line, or a self-check that fails (a damaged shard folder).
     """
@@ -296,39 +117,6 @@ def write_corpus(
     return summary
 
 
-def add_sentences(path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Write the missing `.sent` file beside a corpus in the original layout, from its tokens and `.line` file."""
-    corpus = TokenCorpus(path)
-    ends = [np.zeros(1, dtype=np.int64)]
-    for first in range(0, len(corpus.lines) - 1, CHUNK_LINES):
-        offsets = corpus.lines[first : first + CHUNK_LINES + 1]
-        kept = np.diff(offsets) > 0
-        tokens = np.asarray(corpus.tokens[offsets[0] : offsets[-1]])
-        ends.append(sentence_ends(tokens, (offsets[1:] - offsets[0])[kept], tokenizer) + offsets[0])
-    target = corpus.path.with_suffix(".sent")
-    write_text_atomic(target, "\n".join(map(str, np.concatenate(ends).tolist())) + "\n")
-    return target
-
-
-def export_original(corpus: TokenCorpus, base: Path) -> Path:
-    """Write a corpus as the original project's four files:
-
-    `base` (ids as text), `base.hdf5`, `base.line`, `base.sent`.
-    """
-    base = Path(base)
-    target = base.with_name(base.name + ".hdf5")
-    with write_store(target, "corpus-original") as file:
-        out = file.create_dataset("tokens", (len(corpus),), "int32", maxshape=(None,), chunks=(1024,))
-        for start in range(0, len(corpus), 1 << 20):
-            out[start : start + (1 << 20)] = corpus.tokens[start : start + (1 << 20)]
-    with base.open("w", encoding="ascii", newline="\n") as file:
-        for i in range(len(corpus.lines) - 1):
-            file.write(" ".join(map(str, corpus.line(i).tolist())) + "\n")
-    for suffix, offsets in ((".line", corpus.lines), (".sent", corpus.sentences)):
-        write_text_atomic(base.with_name(base.name + suffix), "\n".join(map(str, offsets.tolist())) + "\n")
-    return target
-
-
 def _identity(
     sources: Sequence[Path], tokenizer: PreTrainedTokenizerFast, rules: str, *settings: object
 ) -> str:
@@ -362,7 +150,7 @@ def _write_shard(
     while source < len(sources) and left and not done:
         chunk: list[str] = []
         ends: list[int] = []
-        for line, end in _read_from(sources[source], rules, offset):
+        for line, end in lines_from(sources[source], rules, offset):
             chunk.append(line + "\n")
             ends.append(end)
             if len(chunk) == min(CHUNK_LINES, left):
@@ -480,10 +268,7 @@ def _nonempty(lines: Iterator[str], tokenizer: PreTrainedTokenizerFast) -> Itera
 
 
 def _tail_lines(path: Path, rules: Rules, window: int = 1 << 18) -> Iterator[str]:
-    """Kept lines of the last part of a file:
-
-    doubles the part until it holds enough lines or the whole file.
-    """
+    """Kept lines of the last part of a file, a part that grows until it holds enough lines or the whole file."""
     size = path.stat().st_size
     while True:
         start = max(0, size - window)
@@ -492,7 +277,7 @@ def _tail_lines(path: Path, rules: Rules, window: int = 1 << 18) -> Iterator[str
                 file.seek(start)
                 file.readline()  # the rest of a cut line
                 start = file.tell()
-        lines = [line for line, _ in _read_from(path, rules, start)]
+        lines = [line for line, _ in lines_from(path, rules, start)]
         if start == 0 or len(lines) >= 4 * CHECKED_LINES or window >= size:
             return iter(lines)
         window *= 4

@@ -22,17 +22,16 @@ def mask_tokens(
     generator: torch.Generator | None = None,
     rate: float = 0.15,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-    """Select each non-special position with probability `rate`; of those 80 % become [MASK], 10 % a random
-    id, 10 % stay.
+    """Select ordinary positions with probability `rate`: 80 % become [MASK], 10 % a random id, 10 % stay.
 
     Args:
-        ids: token ids, any integer type. special_mask: True at [CLS], [SEP] and padding, which are never
-        selected.
-        vocab_size: random ids are uniform over the whole vocabulary. generator: on the device of `ids`; None
-        uses the global one.
+        ids: token ids, any integer type.
+        special_mask: True at [CLS], [SEP] and padding, which are never selected.
+        vocab_size: random ids are uniform over the whole vocabulary.
+        generator: on the device of `ids`; None uses the global one.
+
     Returns:
-        inputs and labels, both int64 [B, T]; labels are the original id at selected positions and -100
-        elsewhere.
+        inputs and labels, int64 [B, T]; labels are the original id at selected positions, -100 elsewhere.
     """
     ids = ids.long()
     draw = torch.rand(ids.shape, generator=generator, device=ids.device)

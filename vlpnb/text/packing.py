@@ -97,10 +97,7 @@ class BlockDataset(Dataset):
         return {name: rows[0] for name, rows in self.batch([index]).items()}
 
     def batch(self, indices: Sequence[int]) -> dict[str, Int[Tensor, "B T"]]:
-        """Several blocks at once, in the order of `indices`:
-
-        `ids` and, with labels, `labels`, [B, block + 2] each.
-        """
+        """Several blocks, in the order of `indices`: `ids` and, where there are, `labels`, [B, block + 2]."""
         starts = self.starts[np.asarray(indices, dtype=np.int64)]
         result = {"ids": self._rows(self.tokens, starts, self.cls_id, self.sep_id)}
         if self.labels is not None:

@@ -30,8 +30,7 @@ HF_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
-    """Load a fast tokenizer from a folder, a bare vocabulary (folder or file), or by name from the hub or its
-    local cache.
+    """Load a fast tokenizer: a folder, a bare vocabulary (folder or file), or a name of the hub or its cache.
 
     A bare `vocab.txt` is taken as lower-case BERT if no ordinary piece in it has an upper-case letter.
     Tokenizers without a padding token (GPT-2) pad with their end-of-text token. Raises UserError if nothing
@@ -101,10 +100,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
-    """Ids of many lines at once, int32 [n] each:
-
-    no special tokens, no truncation, no padding (spec section 6).
-    """
+    """Ids of many lines, int32 [n] each: no special tokens, no truncation, no padding (spec section 6)."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()

@@ -48,8 +48,7 @@ def _child(rank: int, world_size: int, store: str, function: Callable, arguments
 
 
 def spawn(function: Callable, world_size: int, store: str, *arguments) -> None:
-    """Runs `function(rank, world_size, *arguments)` in that many new CPU processes (gloo); for tests and
-    lessons.
+    """Runs `function(rank, world_size, *arguments)` in new CPU processes (gloo); for tests and lessons.
 
     `store`: path of a file that does not exist yet, by which the processes find each other.
     """

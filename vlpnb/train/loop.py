@@ -60,8 +60,7 @@ def fit(
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     progress: Callable[..., None] = lambda done, total, **values: None,
 ) -> list[dict[str, float]]:
-    """Trains `model` in place and returns the lines of `folder/metrics.jsonl`. Continues from the folder's
-    checkpoint.
+    """Trains `model` in place, from the folder's checkpoint on; returns the lines of its `metrics.jsonl`.
 
     Args:
         batches: update number → its data. Must be a pure function: resuming and prefetching rely on it.

@@ -1,5 +1,4 @@
-"""Optimiser and learning-rate schedules, as in BERT: AdamW without decay on biases and norms, warm-up,
-linear decay.
+"""Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
 Spec: Vokenization sections 9.6, 10, 11. Differs from the original code in one respect (quirk Q-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
@@ -16,8 +15,7 @@ Schedule = Literal["linear", "constant"]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups of the trainable parameters: decayed (weights), and not decayed (biases; everything of a
-    norm).
+    """Two groups of the trainable parameters: decayed (weights) and not (biases; everything of a norm).
 
     A parameter that two modules share (tied embeddings) is listed once. A one-dimensional parameter counts
     as a bias, whatever it is called.
@@ -47,8 +45,7 @@ def adamw(
 def learning_rate(
     step: int, total: int, peak: float, warmup: int = 0, schedule: Schedule = "linear"
 ) -> float:
-    """Rate of update number `step` (0-based): linear from 0 to `peak` over `warmup` updates, then down to 0
-    or flat.
+    """Rate of update `step` (0-based): linear from 0 to `peak` over `warmup` updates, then to 0 or flat.
 
     The first update already moves (its factor is 1/(warmup+1), not 0), and the last one still does.
     """

@@ -70,9 +70,6 @@ class EpochSampler:
             batches = [batches[i] for i in random.permutation(len(batches))]
         return batches
 
-    def epoch_of(self, update: int) -> int:
-        return update // self.per_epoch
-
     def __call__(self, update: int) -> np.ndarray:
         """Example numbers of the given update (0-based, counted over all epochs)."""
         epoch, position = divmod(update, self.per_epoch)
@@ -80,9 +77,10 @@ class EpochSampler:
 
 
 def share(rows: np.ndarray | torch.Tensor, rank: int, world_size: int, micro_batches: int = 1) -> list:
-    """The rows of one process, cut into micro-batches of nearly equal size. Empty ones are kept: ranks must
-    agree
-    on the number of backward passes."""
+    """The rows of one process, cut into micro-batches of nearly equal size.
+
+    Empty ones are kept: ranks must agree on the number of backward passes.
+    """
     mine = rows[rank::world_size]
     return [mine[i::micro_batches] for i in range(micro_batches)]
 

@@ -30,9 +30,8 @@ def pool_regions(
     height, width = feature_map.shape[2:]
     scale = torch.tensor([width, height, width, height], dtype=feature_map.dtype, device=feature_map.device)
     pixel_boxes = [picture.to(scale) * scale for picture in boxes]
-    pooled = roi_align(
-        feature_map, pixel_boxes, output_size=cells, sampling_ratio=2, aligned=True
-    )  # (ΣR, C, 2, 2)
+    # (ΣR, C, 2, 2)
+    pooled = roi_align(feature_map, pixel_boxes, output_size=cells, sampling_ratio=2, aligned=True)
     return list(pooled.mean((2, 3)).split([len(picture) for picture in boxes]))
 
 
@@ -41,8 +40,7 @@ def region_features(
 ) -> list[Float[Tensor, "R C"]]:
     """`pool_regions` over the backbone's last feature map; no gradient when it is frozen.
 
-    The pixels must show the whole picture (evaluation view "whole"), because boxes are relative to the
-    picture.
+    The pixels must show the whole picture (evaluation view "whole"), because boxes are relative to it.
     """
     with torch.set_grad_enabled(torch.is_grad_enabled() and not backbone.frozen):
         return pool_regions(backbone.feature_map(pixels), boxes)

@@ -1,5 +1,4 @@
-"""The course's own picture classifier: what ImageNet pre-training is to the papers, this is to the visual
-world.
+"""The course's own picture classifier: to the visual world what ImageNet pre-training is to the papers.
 
 A residual network (He et al., CVPR 2016, basic blocks from torchvision) that is small enough to train from
 scratch on two CPU cores within a minute. It differs from ResNet-18 in a 3×3 stem, one block per resolution,

@@ -3,8 +3,9 @@
 Retrieval: for every word piece of every test caption, is the caption's own picture among the first k of all
 test pictures? Counted over tokens, beside chance, k / number of pictures; and over sentences (mean token
 score), which the original did not report.
-Diversity: the top voken of every token of a corpus in the image universe; how many pictures does a token
-type get?
+
+Diversity: the top voken of every token of a corpus in the image universe; how many pictures does a token type
+get?
 """
 
 from collections.abc import Iterator

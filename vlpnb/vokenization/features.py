@@ -1,5 +1,4 @@
-"""Frozen backbones, run once: caption hidden states and picture features on disk (spec sections 3.1, 3.3
-and 18).
+"""Frozen backbones, run once: hidden states of captions and picture features on disk (spec 3.1, 3.3, 18).
 
 With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
 cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
@@ -225,9 +224,7 @@ def picture_features(
 
 
 def views_of(split: str, config: FeaturesConfig) -> tuple[int, tuple[str, ...]]:
-    """How many random views, and which fixed ones, a split's pictures have: training also sees one fixed
-    view.
-    """
+    """How many random views, and which fixed ones, a split's pictures have; training has one fixed view."""
     return (config.train_views, config.eval_views[:1]) if split == "train" else (0, config.eval_views)
 
 
@@ -396,9 +393,7 @@ class FeatureStore:
     def captions(
         self, rows: Int[np.ndarray, " B"]
     ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Hidden states of some captions, the mask of their tokens, and the mask without the special
-        tokens.
-        """
+        """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
         at, mask, content = self._places(rows)
         states = torch.from_numpy(np.asarray(self.states[at.ravel()])).float()
         return states.reshape(*mask.shape, -1), mask, content
@@ -432,9 +427,7 @@ class FeatureStore:
 
 
 def cache_features(context: StageContext) -> dict[str, float]:
-    """Run both backbones over the captioned splits. Metrics: pictures, captions and broken pictures per
-    split.
-    """
+    """Run both backbones over the captioned splits. Metrics per split: pictures, captions, broken ones."""
     config: FeaturesConfig = context.config
     dataset = load_dataset(context.inputs["dataset"])
     images = {split: dataset.captioned(split) for split in SPLITS}

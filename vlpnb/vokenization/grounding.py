@@ -1,13 +1,13 @@
 """Do vokens show what their tokens name? Measured on the visual world, whose pictures have a ground truth.
 
-The paper argues with examples that vokens are visually grounded and contextual; the world lets us count.
-`named_rate`: of the tokens that name something visible (a kind, a category, a colour, a pattern, a size, a
-setting), the share whose voken shows it.
-`contextual_rate`: of the tokens of an adjective–noun pair ("a red car"), the share whose voken shows the
-noun with *all* that is said of it (for
-an adjective: with that adjective). `contextual_rate_context_free` is the same with the voken of the token
-alone in a
-sentence: what retrieval per word type would give.
+The paper argues with examples that vokens are visually grounded and contextual; the world lets us count:
+
+* `named_rate`: of the tokens that name something visible (a kind, a category, a colour, a pattern, a size, a
+  setting), the share whose voken shows it.
+* `contextual_rate`: of the tokens of an adjective–noun pair ("a red car"), the share whose voken shows the
+  noun with *all* that is said of it (for an adjective: with that adjective).
+* `contextual_rate_context_free`: the same with the voken of the token alone in a sentence, which is what
+  retrieval per word type would give.
 """
 
 from collections.abc import Callable, Sequence
@@ -56,8 +56,7 @@ def grounding_rates(
     vokens: np.ndarray,
     context_free: Callable[[Sequence[Sequence[int]]], np.ndarray],
 ) -> dict[str, float]:
-    """The rates of this module's header over a corpus; empty when the dataset has no ground truth for its
-    pictures.
+    """The rates of this module's header over a corpus; empty when its dataset has no ground truth.
 
     Args:
         vokens: [N] of the corpus, possibly with sentence marks.

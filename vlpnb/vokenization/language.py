@@ -32,9 +32,7 @@ class LanguageConfig(Config):
 
     size: str = "mini"  # a key of `vlm.SIZES`
     vocab_size: int = Field(2000, ge=50)  # word pieces
-    corpus_lines: int = Field(
-        20_000, ge=0
-    )  # at most so many lines of the corpus, beside all training captions
+    corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
     max_length: int = Field(48, ge=8)  # tokens per sentence, with the two special ones; longer ones are cut
     updates: int = Field(700, ge=1)
     batch: int = Field(96, ge=1)  # sentences per update

@@ -58,18 +58,12 @@ class VLMConfig(Config):
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
     shared_head: bool = False  # the voken objective uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
-    granularity: Granularity = (
-        "token"  # of the vokens: contextual tokens, whole sentences, or words without context
-    )
-    sentence_policy: Literal["first", "all"] = (
-        "first"  # sentence-level vokens: which tokens carry theirs (spec 7.3)
-    )
+    granularity: Granularity = "token"  # of vokens: tokens in context, sentences, words without context
+    sentence_policy: Literal["first", "all"] = "first"  # tokens that carry a sentence's voken (spec 7.3)
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    exclude: tuple[int, int] | None = (
-        None  # token range to leave out (spec 9.2: a list of counties in Wikipedia)
-    )
+    exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
     batch: int = Field(256, ge=1)  # sequences per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given

@@ -43,20 +43,13 @@ class VisionConfig(Config):
     """Training of the world's picture classifier."""
 
     image_size: int = Field(64, ge=16)  # pixels of the square that the network reads
-    widths: tuple[int, ...] = (
-        24,
-        48,
-        96,
-        192,
-    )  # channels per resolution; twice the last is the feature width
+    widths: tuple[int, ...] = (24, 48, 96, 192)  # channels per resolution; features are twice the last
     epochs: int = Field(12, ge=1)
     batch: int = Field(32, ge=1)
     lr: float = Field(4e-3, gt=0)
     weight_decay: float = 0.05
     shift: int = Field(4, ge=0)  # a training picture is shifted by up to so many pixels, and mirrored
-    kind_weight: float = Field(
-        3.0, gt=0
-    )  # of the labels of kinds in the loss; colours and settings are learned anyway
+    kind_weight: float = Field(3.0, gt=0)  # of kinds in the loss; colours and settings are learned anyway
     seed: int = 9595
     max_images: int | None = None  # only the first pictures
     drawn: int = Field(0, ge=0)  # more training pictures, of further train scenes, drawn here and not written

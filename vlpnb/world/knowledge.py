@@ -146,20 +146,8 @@ _ADJECTIVES: dict[str, tuple[TermType, str]] = {
 _LINKS = {"is", "are", "was", "were", "looks", "looked"}
 _BETWEEN_ADJECTIVES = {"and", ",", "very", "not", "now"}
 _PREPOSITIONS = {
-    "in",
-    "on",
-    "at",
-    "of",
-    "to",
-    "near",
-    "by",
-    "with",
-    "behind",
-    "beside",
-    "above",
-    "over",
-    "below",
-    "under",
+    *("in", "on", "at", "of", "to", "near", "by", "with"),
+    *("behind", "beside", "above", "over", "below", "under"),
 }
 _CLAUSE_ENDS = {".", "?", "!", ",", ";", ":", "but", "that", "so", "because", "when", "if"}
 

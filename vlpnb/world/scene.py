@@ -137,10 +137,7 @@ _SIZE_FACTOR = {"small": 0.86, "big": 1.14}
 _CROWD_FACTOR = {1: 1.0, 2: 0.8, 3: 0.68, 4: 0.6}
 _MAX_OVERLAP = 0.06  # of the smaller box
 _MARGIN = 0.02
-_GROUND = (
-    0.52,
-    0.97,
-)  # where the lower edge of a standing thing may be; `render` puts the horizon just above
+_GROUND = (0.52, 0.97)  # where the lower edge of a standing thing may be; the horizon is just above
 # Every content (see Scene.content) belongs to one split, drawn by its hash: cumulative per cent.
 _SPLIT_SHARES: dict[Split, tuple[int, int]] = {
     "train": (0, 60),
@@ -203,8 +200,8 @@ class Scene:
     def relations(self) -> list[tuple[int, Relation, int]]:
         """Every relation (i, relation, j) that a person would agree with, both directions.
 
-        Boxes must be apart along the axis, up to a fifth of the smaller side: a mouse beside a castle is not
-        below it.
+        Boxes must be apart along the axis, up to a fifth of the smaller side: a mouse beside a castle is
+        not below it.
         """
         found: list[tuple[int, Relation, int]] = []
         for i, a in enumerate(self.things):

@@ -80,9 +80,8 @@ def check_fold(function: Callable[..., tuple[Tensor, Tensor]]) -> None:
 
 def _features() -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    lengths = torch.logspace(-1, 1, 12)[
-        torch.randperm(12, generator=generator)
-    ]  # long rows win a plain product
+    # long rows win a plain product
+    lengths = torch.logspace(-1, 1, 12)[torch.randperm(12, generator=generator)]
     return (torch.randn(12, 5, generator=generator) + 0.3) * lengths[:, None]
 
 
@@ -116,9 +115,8 @@ def check_neighbours(function: Callable[[Tensor, int], Tensor]) -> None:
     for k in (1, 3):
         unit = nn.functional.normalize(features, dim=1)
         found = top_k(unit, unit, k + 1)[1]
-        expected = torch.stack(
-            [row[row != i][:k] for i, row in enumerate(found)]
-        )  # a picture is its own best key, whatever the rounding
+        # a picture is its own best key, whatever the rounding
+        expected = torch.stack([row[row != i][:k] for i, row in enumerate(found)])
         slips = {text: _neighbours(features, k, slip) for text, slip in _NEIGHBOUR_SLIPS.items()}
         compare(f"the {k} nearest of 12 pictures", function(features, k), expected, slips)
     passed("equal to vlpnb.retrieval.exact.top_k without the picture itself.")

@@ -43,9 +43,7 @@ def check_nearest(function: Callable[[Tensor, Tensor], Tensor]) -> None:
 def check_keep_readable(
     function: Callable[[Sequence[str], Sequence], tuple[Sequence[str], np.ndarray]],
 ) -> None:
-    """Exercise 11.2: `function(names, vectors)` drops what could not be read (None) and keeps names and rows
-    aligned.
-    """
+    """Exercise 11.2: `function(names, vectors)` drops what could not be read (None); names and rows agree."""
     names = ["zebra", "apple", "broken", "house", "cut_short", "car"]
     vectors = [np.array([i, 1.0]) for i in range(6)]
     vectors[2] = vectors[4] = None

@@ -1,0 +1,37 @@
+"""The engine: a stage is a function from a configuration to a folder; a run is the folder of its stages.
+
+A stage's folder is named by what determines its content: the SHA-256 of the stage's name and version, its
+hashed configuration fields and the hashes of its inputs. `manifest.json`, written last and atomically, says
+that the folder is complete; a folder without one belongs to a killed or failed attempt and is continued by
+the next. One process at a time works in a folder (a file lock); others wait and then reuse. Nothing is ever
+overwritten, so re-running is resuming.
+
+Under `torchrun` every process walks through the same calls: process 0 locks, prints and writes the
+manifest; a stage declared `distributed` runs on all processes, any other only on process 0 while the rest
+wait for its manifest. `Run.grid(jobs=N)` keeps N worker processes of its own and works from a notebook,
+because a worker rebuilds the run from plain arguments and never imports `__main__`.
+"""
+
+from vlpnb.stage.definition import (
+    HEARTBEAT_SECONDS,
+    Request,
+    Stage,
+    StageContext,
+    StageResult,
+    load_stages,
+    no_fingerprint,
+    no_inputs,
+)
+from vlpnb.stage.run import Run
+
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "Request",
+    "Run",
+    "Stage",
+    "StageContext",
+    "StageResult",
+    "load_stages",
+    "no_fingerprint",
+    "no_inputs",
+]

@@ -1,0 +1,53 @@
+"""The lines of raw text that a corpus keeps (Vokenization spec section 6, step 1).
+
+Differs from the reference: the filter is chosen by name, not by a substring of the path.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
+
+from vlpnb.data.files import require
+from vlpnb.errors import UserError
+
+Rules = Literal["wiki103", "wiki", "none"]
+
+
+def keeps(line: str, rules: Rules) -> bool:
+    """Whether a line of raw text is kept (spec section 6, step 1).
+
+    none: blank lines go. wiki: also lines of fewer than five whitespace fields.
+    wiki103: also headings (" = Title = ").
+    """
+    if rules == "none":
+        return bool(line.strip())
+    return len(line.split(None, 4)) == 5 and not (rules == "wiki103" and line.startswith(" ="))
+
+
+def read_lines(path: Path, rules: Rules = "wiki103") -> Iterator[str]:
+    """Yield the kept lines of a raw text file without their line ends, reading as it goes.
+
+    UserError names file and line.
+    """
+    for line, _ in lines_from(Path(path), rules, 0):
+        yield line
+
+
+def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int]]:
+    """Kept lines from a byte offset on, each with the offset after it."""
+    if rules not in get_args(Rules):
+        raise UserError(f"corpus rules '{rules}' are unknown; expected one of {', '.join(get_args(Rules))}.")
+    require(path, "raw text, one paragraph a line")
+    with path.open("rb") as file:
+        file.seek(offset)
+        for raw in file:
+            offset += len(raw)
+            try:
+                line = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise UserError(
+                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); "
+                    "convert the file."
+                ) from error
+            if keeps(line, rules):
+                yield line, offset

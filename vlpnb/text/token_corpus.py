@@ -1,0 +1,83 @@
+"""A tokenised corpus as it is read: one stream of token ids with line and sentence offsets."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from vlpnb.data.files import require
+from vlpnb.data.store import attributes, mapped, open_checked
+from vlpnb.errors import UserError
+
+
+class TokenCorpus:
+    """A tokenised corpus on disk, opened at first use in each process; safe to send to workers.
+
+    `path` is a store of `write_corpus`, or the original project's `<file>.<tok>.hdf5` with `<file>.<tok>.line`
+    and `.sent` beside it. UserError if the file is damaged, or offsets do not tile the tokens.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        with open_checked(self.path, ["tokens"]) as file:
+            self._native = "lines" in file
+            self._length = len(file["tokens"])
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getstate__(self) -> dict:
+        return {key: self.__dict__[key] for key in ("path", "_native", "_length")}
+
+    @cached_property
+    def tokens(self) -> np.ndarray | h5py.Dataset:
+        """[N] ids; a memory map for stores written here."""
+        return mapped(self.path, "tokens")
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """int64 [L + 1] offsets of the lines, first 0, last N."""
+        return self._offsets("lines", ".line")
+
+    @cached_property
+    def sentences(self) -> np.ndarray:
+        """int64 [S + 1] offsets of the sentences, first 0, last N."""
+        return self._offsets("sentences", ".sent")
+
+    @cached_property
+    def attributes(self) -> dict:
+        """What the store says of itself: tokenizer, rules, sources."""
+        return attributes(self.path)
+
+    def line(self, index: int) -> np.ndarray:
+        """Ids of one line."""
+        return np.asarray(self.tokens[self.lines[index] : self.lines[index + 1]])
+
+    def sentence(self, index: int) -> np.ndarray:
+        """Ids of one sentence."""
+        return np.asarray(self.tokens[self.sentences[index] : self.sentences[index + 1]])
+
+    def _offsets(self, name: str, suffix: str) -> np.ndarray:
+        if self._native:
+            with open_checked(self.path, [name]) as file:
+                return _checked_offsets(file[name][()], len(self), self.path)
+        path = self.path.with_suffix(suffix)
+        require(
+            path, f"the {name}' start offsets and the corpus length, as text (`add_sentences` writes them)"
+        )
+        try:
+            offsets = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)
+        except ValueError as error:
+            raise UserError(f"{path}: expected whole numbers ({error}).") from error
+        return _checked_offsets(offsets, len(self), path)
+
+
+def _checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
+    tiles = len(offsets) and offsets[0] == 0 and offsets[-1] == n and (np.diff(offsets) >= 0).all()
+    if not tiles:
+        ends = f"{offsets[0]} … {offsets[-1]}" if len(offsets) else "nothing"
+        raise UserError(f"{path}: offsets {ends} do not run from 0 to the {n:,} tokens; write it again.")
+    return offsets

@@ -1,0 +1,117 @@
+"""Statements about two pictures, true of some pairs and false of as many, as in NLVR2 (Suhr et al. 2019)."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from vlpnb.world.phrases import NOUN_PLURALS, SETTING_PHRASES, a, plural
+from vlpnb.world.questions.view import View
+from vlpnb.world.scene import SETTINGS, Scene
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A sentence about a left and a right picture, and its truth; the pairs of one sentence share `group`."""
+
+    text: str
+    left: str  # image ids
+    right: str
+    truth: bool
+    group: int
+    pair: int  # number of the pair within its group
+    subject: str  # the phrase it is about; NLVR2's "synset"
+
+
+def statement_forms(p: str, q: str, n: int, setting: str) -> list[tuple[str, Callable[[View, View], bool]]]:
+    """The sentences that can be said with phrases p and q, a number and a setting, each with its meaning."""
+
+    def has(view: View, phrase: str = p) -> bool:
+        return view.counts[phrase] > 0
+
+    def total(left: View, right: View) -> int:
+        return left.counts[p] + right.counts[p]
+
+    where = SETTING_PHRASES[setting]
+    exactly = f"is exactly one {p}" if n == 1 else f"are exactly {n} {plural(p)}"
+    return [
+        (f"Both pictures show {a(p)}.", lambda x, y: has(x) and has(y)),
+        (f"Exactly one of the pictures shows {a(p)}.", lambda x, y: has(x) != has(y)),
+        (f"Neither picture shows {a(p)}.", lambda x, y: not has(x) and not has(y)),
+        (f"At least one of the pictures shows {a(p)}.", lambda x, y: has(x) or has(y)),
+        (f"There is {a(p)} in the left picture.", lambda x, y: has(x)),
+        (f"There is {a(p)} in the right picture.", lambda x, y: has(y)),
+        (
+            f"One picture shows {a(p)} and the other shows {a(q)}.",
+            lambda x, y: (has(x) and has(y, q)) or (has(y) and has(x, q)),
+        ),
+        (
+            f"The left picture shows {a(p)} and the right picture shows {a(q)}.",
+            lambda x, y: has(x) and has(y, q),
+        ),
+        (f"There {exactly} in the two pictures.", lambda x, y: total(x, y) == n),
+        (
+            f"The left picture shows more {plural(p)} than the right one.",
+            lambda x, y: x.counts[p] > y.counts[p],
+        ),
+        (
+            f"Only the left picture was taken {where}.",
+            lambda x, y: x.scene.setting == setting != y.scene.setting,
+        ),
+        (f"Both pictures were taken {where}.", lambda x, y: x.scene.setting == setting == y.scene.setting),
+        (
+            f"The right picture was taken {where} and shows {a(p)}.",
+            lambda x, y: y.scene.setting == setting and has(y),
+        ),
+        (
+            "There are more things in the left picture than in the right one.",
+            lambda x, y: len(x.things) > len(y.things),
+        ),
+        (
+            f"The two pictures show {2 + n} things in all.",
+            lambda x, y: len(x.things) + len(y.things) == 2 + n,
+        ),
+    ]
+
+
+def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) -> list[Statement]:
+    """About `wanted` statements: each sentence with `pairs` true and `pairs` false pairs of pictures."""
+    rng = random.Random(f"nlvr2-{seed}-{scenes[0].split if scenes else ''}")
+    views = [View(scene) for scene in scenes]
+    showing: dict[str, list[View]] = defaultdict(list)
+    for view in views:
+        for phrase in sorted(view.counts):
+            showing[phrase].append(view)
+    phrases = sorted(p for p, found in showing.items() if 2 <= len(found) <= len(views) - 2 and p != "thing")
+    nouns = [p for p in phrases if p in NOUN_PLURALS] or phrases
+    found: list[Statement] = []
+    said: set[str] = set()
+    for _ in range(20 * wanted):  # most attempts succeed; a tiny world runs out of sentences
+        if len(found) >= wanted or not phrases:
+            break
+        p, q = (rng.choice(rng.choice((phrases, nouns))) for _ in range(2))
+        forms = statement_forms(p, q, rng.choice((1, 1, 2, 2, 3)), rng.choice(SETTINGS))
+        text, holds = rng.choice(forms)
+        if text in said or p == q:
+            continue
+        said.add(text)
+        by_truth: dict[bool, list[tuple[View, View]]] = {True: [], False: []}
+        used: set[tuple[str, str]] = set()
+        for _ in range(80):
+            pools = [rng.choice((showing[p], showing[p], showing[q], views)) for _ in "lr"]
+            left, right = rng.choice(pools[0]), rng.choice(pools[1])
+            ids = (left.scene.image_id, right.scene.image_id)
+            side = by_truth[holds(left, right)]
+            if len(side) < pairs and ids[0] != ids[1] and ids not in used:
+                used.add(ids)
+                side.append((left, right))
+            if len(by_truth[True]) == len(by_truth[False]) == pairs:
+                break
+        else:
+            continue
+        rows = [(truth, pair) for truth, side in by_truth.items() for pair in side]
+        rng.shuffle(rows)
+        group = len(found) // (2 * pairs)
+        for number, (truth, (left, right)) in enumerate(rows):
+            found.append(Statement(text, left.scene.image_id, right.scene.image_id, truth, group, number, p))
+    return found

@@ -1,0 +1,87 @@
+"""How large a world is, what its splits and pictures are called, and how to read its scenes back."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.errors import UserError
+from vlpnb.world.grammar import LANGUAGES
+from vlpnb.world.scene import SPLITS, Scene, Split
+
+# splits with questions, statements and translations
+ASKED_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
+# as Karpathy and Multi30k call them
+PUBLIC_SPLITS = {"train": "train", "valid": "val", "test": "test"}
+
+
+class WorldConfig(Config):
+    """How large the generated world is."""
+
+    # everything in the world follows from this number and the sizes below
+    seed: int = 0
+    # captioned pictures to train on
+    train: int = Field(3000, ge=1)
+    # captioned pictures to validate on
+    valid: int = Field(400, ge=1)
+    # captioned pictures to test on; a quarter shows a colour-kind pair that training never shows
+    test: int = Field(400, ge=1)
+    # pictures that may become vokens
+    universe: int = Field(1200, ge=1)
+    # width and height of the pictures, in pixels
+    image_size: int = Field(128, ge=32)
+    # captions per picture and language
+    captions: int = Field(5, ge=1)
+    # languages of the Multi30k-like files
+    languages: tuple[str, ...] = tuple(LANGUAGES)
+    # words of the training text; whole articles, so a little more
+    corpus_train: int = Field(400_000, ge=1)
+    # words of the validation text
+    corpus_valid: int = Field(20_000, ge=1)
+    # words of the test text
+    corpus_test: int = Field(20_000, ge=1)
+    # training examples per GLUE task
+    glue_train: int = Field(800, ge=8)
+    # development (and test) examples per GLUE task
+    glue_dev: int = Field(300, ge=8)
+    # VQA questions per picture, and as many GQA questions; fewer where too few can be balanced
+    questions: float = Field(3.0, ge=0)
+    # NLVR2 statements per picture, and as many entailment pairs
+    statements: float = Field(0.5, ge=0)
+    # processes that draw pictures; worth raising from some ten thousand pictures
+    workers: int = Field(1, ge=1, json_schema_extra={"hash": False})
+
+    def count(self, split: Split) -> int:
+        """The number of pictures of a split."""
+        return getattr(self, split)
+
+
+def coco_id(scene: Scene) -> int:
+    """The number of a picture in the COCO, VQA and GQA files: unique over all splits."""
+    return (SPLITS.index(scene.split) + 1) * 10_000_000 + scene.index
+
+
+def image_id(number: int) -> str:
+    """The image id (the file's stem) of a number that `coco_id` gave."""
+    rank, index = divmod(number, 10_000_000)
+    if not 1 <= rank <= len(SPLITS):
+        raise UserError(
+            f"{number} is no picture number of the visual world; expected one that `coco_id` gives."
+        )
+    return f"world_{SPLITS[rank - 1]}_{index:07d}"
+
+
+def load_scenes(folder: Path) -> dict[str, Scene]:
+    """Image id → scene, for all pictures of a written world; `folder` may also be the `scenes.jsonl` itself.
+
+    Raises UserError when it is absent or damaged.
+    """
+    path = Path(folder)
+    path = path / "scenes.jsonl" if path.is_dir() else path
+    if not path.is_file():
+        raise UserError(
+            f"{path} does not exist; it should hold the scenes of a world. Write one with `vlpnb world`."
+        )
+    with open(path, encoding="utf-8") as file:
+        scenes = (Scene.from_json(line) for line in file)
+        return {scene.image_id: scene for scene in scenes}
