@@ -24,7 +24,7 @@ from vlpnb.world.questions import (
 )
 from vlpnb.world.scene import CANONICAL_KINDS, COLOURS, FREE_KINDS, KINDS, SETTINGS, make_scene
 
-N_TRAIN, N_VALID = 500, 250
+N_TRAIN, N_VALID = 1000, 250  # "the same colour?" needs two pictures of the same two kinds
 
 
 @pytest.fixture(scope="module")
