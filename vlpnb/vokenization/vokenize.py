@@ -103,15 +103,18 @@ class Vokeniser:
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         try:
-            vectors, mask = self.matcher.queries(rows)
+            language = self.matcher.language
+            ids, mask = language.pad(rows)
+            hidden = language(ids, mask)[content_mask(language, mask)]  # (n, F): f runs on real tokens only
+            vectors = self.matcher.f(hidden.float())
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
             torch.cuda.empty_cache()
             half = len(rows) // 2
             return self._encode(rows[:half]) + self._encode(rows[half:])
-        content = content_mask(self.matcher.language, mask)
-        return [row[keep] for row, keep in zip(vectors, content, strict=True)]
+        specials = len(language.prefix) + len(language.suffix)
+        return list(vectors.split([len(row) - specials for row in rows]))
 
     def top(self, sentences: Sequence[Sequence[int]], k: int) -> list[tuple[Tensor, Tensor]]:
         """For every token of each sentence the k best pictures: (scores [n, k], ids [n, k]), on the host."""
