@@ -1,83 +1,83 @@
-"""`make bench`: time each hot path and its peer in turn, check that they agree, print the ratio of the medians.
+"""`make bench`: run every benchmark, print the table, write `results/<device>.json`.
 
-Absolute times of shared machines say little; the ratio of two things timed in turn in one process says more.
+python -m benchmarks [--device cuda] [--only search masking] [--no-write]
 """
 
-import statistics
-import time
-from collections.abc import Callable
+import argparse
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing here needs the network
 
 import torch
+import transformers
 
-from vlpnb.nn.losses import linear_cross_entropy
-from vlpnb.retrieval.exact import top_k
-from vlpnb.retrieval.faiss_index import top_k as faiss_top_k
-from vlpnb.text.masking import mask_tokens
+from benchmarks import (
+    gpu,
+    image_keys,
+    masking,
+    matching,
+    memory,
+    pretraining,
+    search,
+    tokenising,
+    vokenising,
+)
+from benchmarks.measure import Row, hardware, slug, versions
 
-
-def ratio(
-    ours: Callable[[], object], peer: Callable[[], object], rounds: int = 3
-) -> tuple[float, float, float]:
-    """Median seconds of ours and of the peer, timed in turn after a warm-up, and peer / ours."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for call in range(rounds + 1):
-        for function, kept in zip((ours, peer), times, strict=True):
-            start = time.perf_counter()
-            function()
-            if call:
-                kept.append(time.perf_counter() - start)
-    first, second = map(statistics.median, times)
-    return first, second, second / first
-
-
-def search() -> tuple[str, float, float, float]:
-    """Exact search of 1,024 queries in 50,000 keys of width 64: torch in chunks beside faiss flat."""
-    unit = torch.nn.functional.normalize
-    queries, keys = unit(torch.randn(1024, 64), dim=1), unit(torch.randn(50_000, 64), dim=1)
-    assert (top_k(queries, keys)[1] == faiss_top_k(queries, keys)[1]).float().mean() > 0.999
-    return "search, 50k keys", *ratio(lambda: top_k(queries, keys), lambda: faiss_top_k(queries, keys))
+RESULTS = Path(__file__).parent / "results"
+BENCHES: dict[str, Callable[..., list[Row]]] = {
+    module.__name__.rpartition(".")[2]: module.run
+    for module in (tokenising, image_keys, matching, vokenising, search, pretraining, masking, memory)
+}
 
 
-def loss_memory() -> tuple[str, float, float, float]:
-    """Cross-entropy over 30,522 words with its gradient: at the masked 15 % of positions beside all of them."""
-    hidden, weight = torch.randn(512, 128), (torch.randn(30_522, 128) * 0.02).requires_grad_()
-    bias = torch.zeros(30_522)
-    target = torch.full((512,), -100)
-    masked = torch.randperm(512)[:77]
-    target[masked] = torch.randint(30_522, (77,))
-
-    def ours() -> torch.Tensor:
-        loss = linear_cross_entropy(hidden[masked], weight, bias, target[masked])
-        loss.backward()
-        return loss
-
-    def peer() -> torch.Tensor:
-        loss = torch.nn.functional.cross_entropy(hidden @ weight.T + bias, target)
-        loss.backward()
-        return loss
-
-    torch.testing.assert_close(ours(), peer())
-    return "word loss, masked positions", *ratio(ours, peer)
+def line(row: Row) -> str:
+    """A row of the table."""
+    goal = "" if row.target is None else f"{'met' if row.met else 'MISSED'} (≥ {row.target:g})"
+    return f"{row.name:<54}{row.ours:>11.4g}{row.peer:>11.4g} {row.unit:<9}{row.ratio:>7.2f} {goal:<15}{row.note}"
 
 
-def masking() -> tuple[str, float, float, float]:
-    """Masking 256 blocks of 128 tokens: vectorised beside token by token in Python."""
-    ids = torch.randint(5, 30_522, (256, 128))
-    special = torch.zeros_like(ids, dtype=torch.bool)
-    generator = torch.Generator().manual_seed(0)
+def report(rows: Iterable[Row], device: str) -> dict[str, object]:
+    """What the results file holds."""
+    kept = []
+    for row in rows:
+        fields = {"name": row.name, "ours": row.ours, "peer": row.peer, "ratio": row.ratio}
+        rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in fields.items()}
+        kept.append({**rounded, "unit": row.unit, "target": row.target, "note": row.note})
+    return {"hardware": hardware(device), "versions": versions(), "rows": kept}
 
-    def peer() -> None:
-        for row in ids.tolist():
-            draws = torch.rand(len(row), 2, generator=generator).tolist()
-            [103 if a < 0.15 and b < 0.8 else t for t, (a, b) in zip(row, draws, strict=True)]
 
-    return "masking", *ratio(lambda: mask_tokens(ids, special, 103, 30_522, generator), peer)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for. A result that differs from its peer's raises; a missed target is only printed."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Hot paths beside their peers.")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--only", nargs="+", choices=[*BENCHES, "gpu"], help="just these")
+    parser.add_argument("--no-write", action="store_true", help="leave the results file as it is")
+    chosen = parser.parse_args(arguments)
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.manual_seed(0)
+
+    benches = BENCHES | ({"gpu": gpu.run} if "cuda" in chosen.device else {})
+    benches = {name: bench for name, bench in benches.items() if chosen.only is None or name in chosen.only}
+    print(f"{slug(chosen.device)}, {torch.get_num_threads()} threads; medians, ours and peer timed in turn")
+    print(f"{'what':<54}{'ours':>11}{'peer':>11} {'unit':<9}{'ratio':>7} {'target':<15}note")
+    rows: list[Row] = []
+    for bench in benches.values():
+        for row in bench(device=chosen.device):
+            rows.append(row)
+            print(line(row), flush=True)
+    if chosen.only is None and not chosen.no_write:
+        RESULTS.mkdir(exist_ok=True)
+        path = RESULTS / f"{slug(chosen.device)}.json"
+        text = json.dumps(report(rows, chosen.device), indent=1, ensure_ascii=False)
+        path.write_text(text + "\n", encoding="utf-8")
+        print(f"written: {path}")
+    return 0
 
 
 if __name__ == "__main__":
-    torch.manual_seed(0)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, CPU; medians of 3, timed in turn")
-    print(f"{'what':<30}{'ours s':>10}{'peer s':>10}{'peer / ours':>14}")
-    for bench in (search, loss_memory, masking):
-        name, ours, peer, gain = bench()
-        print(f"{name:<30}{ours:>10.4f}{peer:>10.4f}{gain:>13.2f}x")
+    raise SystemExit(main())

@@ -79,3 +79,11 @@ print("same")
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, env=environment
     )
     assert done.stdout.strip() == "same", done.stderr
+
+
+def test_a_key_that_equals_one_of_an_earlier_chunk_never_wins():
+    """Two passes of the same rows through many chunks: the first copy of each key must be named."""
+    queries, keys = vectors(0, 300), vectors(1, 70)
+    ids = exact.top_k(queries, torch.cat([keys, keys, keys]), chunk=35, block=64)[1]
+    assert (ids == (queries @ keys.T).argmax(1, keepdim=True)).all()
+    assert exact.top_k(queries[:0], keys)[1].shape == (0, 1)

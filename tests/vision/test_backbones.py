@@ -10,6 +10,7 @@ from vlpnb.errors import UserError
 from vlpnb.vision.backbones import (
     Backbone,
     freeze_batch_norm,
+    fuse_batch_norm,
     load_backbone,
     load_classifier,
     remove_classifier,
@@ -153,3 +154,46 @@ def test_region_features_of_a_backbone():
     assert first.shape == (1, 8)
     assert none.shape == (0, 8)
     assert not first.requires_grad
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "densenet121", "regnet_y_400mf"])
+def test_fusing_changes_no_feature(name):
+    """Also where a batch norm does *not* follow a convolution (densenet)."""
+    backbone = load_backbone(name, weights=None)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, std=0.1)
+    before = sum(isinstance(m, nn.BatchNorm2d) for m in backbone.modules())
+    pixels = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        expected, map_ = backbone(pixels), backbone.feature_map(pixels)
+        backbone.fuse()
+        torch.testing.assert_close(
+            backbone(pixels), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item()
+        )
+        assert backbone.feature_map(pixels).shape == map_.shape
+    after = sum(isinstance(m, nn.BatchNorm2d) for m in backbone.modules())
+    assert after < before
+    assert after == 0 or name == "densenet121"
+
+
+class Branching(nn.Module):
+    """A network whose forward depends on values, which cannot be traced."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm, self.fc = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 4)
+
+    def forward(self, pixels):
+        features = self.norm(self.conv(pixels)).mean((2, 3))
+        return self.fc(features) if features.sum() > 0 else features
+
+
+def test_what_cannot_be_traced_is_left_alone():
+    assert fuse_batch_norm(Branching()) == 0
+    twice = nn.Conv2d(3, 3, 1)
+    shared = nn.Sequential(twice, nn.BatchNorm2d(3), twice)
+    assert fuse_batch_norm(shared) == 0  # folding would change the second use of the convolution

@@ -175,7 +175,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 delta = delta.to(dtype)
                 if to_hidden:
                     grad_hidden[part] = delta @ table
-                if to_weight:
+                if to_weight and dtype == exact:
+                    grad_weight.addmm_(delta.T, x)  # no second (V, D)
+                elif to_weight:
                     grad_weight += delta.T @ x
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)

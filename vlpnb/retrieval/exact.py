@@ -5,6 +5,8 @@ are computed in blocks, so memory stays at `block · chunk` numbers whatever the
 the `[M, V]` matrix never exists (the original code's torch index materialised `[M, V, d]`).
 """
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -27,21 +29,28 @@ def _best(scores: Float[Tensor, "M C"], k: int) -> tuple[Float[Tensor, "M k"], I
     return values, columns
 
 
+# Keys and queries per matrix product: on a CPU the scores must stay in its cache (4 MB), a GPU wants large products.
+BLOCKS = {"cpu": (2048, 512)}
+LARGE = (16384, 4096)
+
+
+@torch.no_grad()
 def top_k(
     queries: Float[Tensor, "M d"],
     keys: Float[Tensor, "V e"],
     k: int = 1,
-    chunk: int = 16384,
-    block: int = 4096,
+    chunk: int | None = None,
+    block: int | None = None,
 ) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
-    """The k keys of greatest inner product with each query.
+    """The k keys of greatest inner product with each query; no gradients.
 
     Args:
         queries: on any device; the result stays there. Cast to the keys' type (float32 keys: the conforming
             mode).
         keys: same device as the queries; unit rows make the score a cosine.
         k: neighbours per query, 1 ≤ k ≤ V.
-        chunk, block: keys and queries per matrix product; memory is `block · chunk` scores.
+        chunk, block: keys and queries per matrix product; memory is `block · chunk` scores. By default 2,048
+            and 512 on a CPU, 16,384 and 4,096 elsewhere.
 
     Returns:
         scores (descending) and key indices (int64); equal scores in order of index.
@@ -53,21 +62,49 @@ def top_k(
         raise ValueError(f"k must be between 1 and the number of keys, {len(keys)}; got {k}")
     if queries.shape[1] != keys.shape[1]:
         raise ValueError(f"queries have width {queries.shape[1]}, keys have width {keys.shape[1]}")
+    usual = BLOCKS.get(keys.device.type, LARGE)
+    chunk, block = chunk or usual[0], block or usual[1]
     all_scores = queries.new_empty((len(queries), k), dtype=keys.dtype)
     all_ids = torch.empty((len(queries), k), dtype=torch.int64, device=queries.device)
+    memory = queries.new_empty(min(block, len(queries)) * min(chunk, len(keys)), dtype=keys.dtype)
+    find = _block_top_1 if k == 1 and keys.device.type == "cpu" else _block_top_k
     for row in range(0, len(queries), block):
-        query = queries[row : row + block].to(keys.dtype)
-        best_scores = best_ids = None
-        for first in range(0, len(keys), chunk):
-            scores = query @ keys[first : first + chunk].T  # (block, chunk)
-            values, ids = _best(scores, min(k, scores.shape[1]))
-            ids = ids + first
-            if (
-                best_scores is not None
-            ):  # earlier chunks come first: a stable sort keeps the lower index on ties
-                values, ids = torch.cat([best_scores, values], 1), torch.cat([best_ids, ids], 1)
-                values, order = values.sort(dim=1, descending=True, stable=True)
-                values, ids = values[:, :k], ids.gather(1, order)[:, :k]
-            best_scores, best_ids = values, ids
-        all_scores[row : row + block], all_ids[row : row + block] = best_scores, best_ids
+        part = slice(row, row + block)
+        all_scores[part], all_ids[part] = find(queries[part].to(keys.dtype), keys, k, chunk, memory)
     return all_scores, all_ids
+
+
+def _scores(query: Tensor, keys: Tensor, chunk: int, memory: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """The first key of every chunk and the scores [block, ≤ chunk], always in the same memory."""
+    for first in range(0, len(keys), chunk):
+        some = keys[first : first + chunk]
+        out = memory[: len(query) * len(some)].view(len(query), len(some))
+        yield first, torch.mm(query, some.T, out=out)
+
+
+def _block_top_1(query: Tensor, keys: Tensor, k: int, chunk: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """Top 1 for a CPU: where the maximum is, is asked only of rows whose best so far was beaten (few, after
+    some chunks).
+    """
+    best = query.new_full((len(query),), -torch.inf)
+    ids = torch.zeros(len(query), dtype=torch.int64)
+    for first, scores in _scores(query, keys, chunk, memory):
+        top = scores.amax(1)
+        beaten = (top > best).nonzero().squeeze(1)  # an equal score of a later chunk beats nobody
+        ids[beaten] = scores[beaten].argmax(1) + first  # documented to return the first maximum
+        best = torch.maximum(best, top)
+    return best[:, None], ids[:, None]
+
+
+def _block_top_k(query: Tensor, keys: Tensor, k: int, chunk: int, memory: Tensor) -> tuple[Tensor, Tensor]:
+    """A running top k over the chunks."""
+    best = None
+    for first, scores in _scores(query, keys, chunk, memory):
+        values, ids = _best(scores, min(k, scores.shape[1]))
+        ids = ids + first
+        if best is not None:  # earlier chunks come first: a stable sort keeps the lower index on ties
+            values, ids = torch.cat([best[0], values], 1), torch.cat([best[1], ids], 1)
+            values, order = values.sort(dim=1, descending=True, stable=True)
+            values, ids = values[:, :k], ids.gather(1, order)[:, :k]
+        best = values, ids
+    return best

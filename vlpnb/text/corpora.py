@@ -65,7 +65,7 @@ def write_corpus(
     *,
     lines_are_sentences: bool = False,
     max_tokens: int | None = None,
-    shard_lines: int = 1 << 18,
+    shard_lines: int = 1 << 14,
     progress: Callable[[int, int], None] | None = None,
 ) -> CorpusSummary:
     """Tokenise raw text files, in order, into one HDF5 store at `target`; memory stays that of one shard.

@@ -17,7 +17,7 @@ class CorpusStageConfig(Config):
 
     max_train_tokens: int | None = None  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = None
-    shard_lines: int = Field(1 << 18, ge=1, json_schema_extra={"hash": False})  # lines per shard
+    shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard
 
 
 def run_corpus(context: StageContext) -> dict[str, float]:

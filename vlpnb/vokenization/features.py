@@ -81,13 +81,12 @@ class LanguageBackbone(nn.Module):
 
     def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Rows of ids → a padded batch and its mask, on this network's device."""
-        longest = max(map(len, rows))
-        mask = torch.tensor([[True] * len(row) + [False] * (longest - len(row)) for row in rows])
-        ids = torch.tensor(
-            [[*row, *[self.tokenizer.pad_token_id or 0] * (longest - len(row))] for row in rows]
-        )
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0, np.int64)
+        ids[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
         device = next(self.net.parameters()).device
-        return ids.to(device), mask.to(device)
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
     def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
         attention = None if mask.all() else mask

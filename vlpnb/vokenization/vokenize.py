@@ -44,6 +44,7 @@ from vlpnb.vokenization.matching import WEIGHTS, Matcher, content_mask, load_mat
 
 Granularity = Literal["token", "sentence", "term"]
 PRODUCER = "vokens"
+FULL_BATCH, WASTE = 512, 1.1  # a batch of so many tokens ends before padding makes it a tenth larger
 
 
 def mark_sentence(voken: int, length: int) -> list[int]:
@@ -68,7 +69,7 @@ class Vokeniser:
     Args:
         matcher: with its language backbone, in eval mode.
         keys: [V, d] unit rows; float32 is the conforming mode.
-        token_budget: padded tokens per forward pass.
+        token_budget: padded tokens per forward pass, at most; fewer where lengths begin to differ.
     """
 
     def __init__(
@@ -92,9 +93,14 @@ class Vokeniser:
         result: list[Tensor] = [torch.empty(0)] * len(wrapped)
         first = 0
         while first < len(order):
-            last = first + 1
-            while last < len(order) and (last + 1 - first) * len(wrapped[order[last]]) <= self.token_budget:
-                last += 1
+            last, real = first, 0
+            while last < len(order):
+                longest = len(wrapped[order[last]])
+                padded = (last + 1 - first) * longest
+                wasteful = padded > max(FULL_BATCH, WASTE * (real + longest))
+                if last > first and (padded > self.token_budget or wasteful):
+                    break
+                last, real = last + 1, real + longest
             chosen = order[first:last]
             for i, vectors in zip(chosen, self._encode([wrapped[i] for i in chosen]), strict=True):
                 result[i] = vectors
@@ -103,15 +109,18 @@ class Vokeniser:
 
     def _encode(self, rows: Sequence[Sequence[int]]) -> list[Tensor]:
         try:
-            vectors, mask = self.matcher.queries(rows)
+            language = self.matcher.language
+            ids, mask = language.pad(rows)
+            hidden = language(ids, mask)[content_mask(language, mask)]  # (n, F): f runs on real tokens only
+            vectors = self.matcher.f(hidden.float())
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise
             torch.cuda.empty_cache()
             half = len(rows) // 2
             return self._encode(rows[:half]) + self._encode(rows[half:])
-        content = content_mask(self.matcher.language, mask)
-        return [row[keep] for row, keep in zip(vectors, content, strict=True)]
+        specials = len(language.prefix) + len(language.suffix)
+        return list(vectors.split([len(row) - specials for row in rows]))
 
     def top(self, sentences: Sequence[Sequence[int]], k: int) -> list[tuple[Tensor, Tensor]]:
         """For every token of each sentence the k best pictures: (scores [n, k], ids [n, k]), on the host."""
