@@ -40,7 +40,7 @@ from vlpnb.text.corpora import TokenCorpus, split_long
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.grounding import grounding_rates
-from vlpnb.vokenization.keys import NAME, Keys, load_keys
+from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matching import WEIGHTS, Matcher, content_mask, load_matcher
 from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
 
@@ -286,10 +286,10 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     vokenise = vokeniser(config.granularity)
     if isinstance(vokenise, Revokeniser):
         context.log("the corpus has another tokenizer than the matcher: its vokens are carried over")
-    names = [f"{NAME}/{name}" for name in keys.ids]
+    names = keys.names
     state = [
         content_hash(context.inputs["matching"] / WEIGHTS),
-        content_hash(context.inputs["keys"] / f"{NAME}.hdf5"),
+        *(content_hash(path) for path in key_files(context.inputs["keys"])),
     ]
     corpora = {split: TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5") for split in ("valid", "train")}
     metrics: dict[str, float] = {"size": float(len(keys.ids))}
