@@ -276,7 +276,7 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
         pair = [mapped(folder / "vokens" / f"{split}.hdf5", "vokens") for folder in (own, tmp_path)]
         assert np.array_equal(*pair)
     config = VLMConfig(
-        size="micro", block=14, batch=4, micro_batch=4, updates=2, warmup=1, granularity="sentence"
+        size="micro", block=14, batch=4, micro_batch=4, updates=2, warmup=1, supervision="propagated"
     )
     run(pretraining.VLM, config, tmp_path / "vlm", corpus=tmp_path / "corpus", vokens=tmp_path / "vokens")
     (checkpoint,) = export_stage("vlm", tmp_path / "vlm", tmp_path / "snap")
