@@ -13,6 +13,7 @@ from vlpnb.config import parse_config
 from vlpnb.course.cli import main
 from vlpnb.data.store import attributes, mapped
 from vlpnb.errors import UserError
+from vlpnb.nn.checkpoints import load_classifier
 from vlpnb.text.corpora import TokenCorpus, export_original, sentence_ends, write_corpus
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 from vlpnb.vokenization import originals, pretraining
@@ -235,6 +236,9 @@ def test_checkpoints_that_are_none(tokenizer, tmp_path):
     # Heads of other objectives, and what the optimiser's wrapper may have left, do no harm.
     damaged(folder, lambda t: t.update({"visual_reg_head.dense.weight": torch.zeros(3, 3)}))
     assert load_snapshot(folder).voken is not None
+    encoder, classifier = load_classifier(folder, labels=3)  # fine-tuning leaves the voken head out
+    assert torch.equal(encoder.word_weight, load_snapshot(folder).encoder.word_weight)
+    assert classifier.out.out_features == 3
     damaged(folder, lambda t: t.pop("visual_cls_head.dense.bias"))
     with pytest.raises(UserError, match=r"pytorch_model.bin: tensor 'visual_cls_head.dense.bias'.*missing"):
         load_snapshot(folder)
@@ -266,8 +270,14 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
         "train.raw.tok.universe.9.hdf5",
         "valid.raw.tok.universe.9.hdf5",
     ]
-    config = CorpusStageConfig(original_train=str(files / "train.raw.tok"), original_valid=str(made[1]))
-    metrics = run(CORPUS, config, tmp_path / "corpus", features=small.features, dataset=small.dataset)
+    config = CorpusStageConfig(
+        original_train=str(files / "train.raw.tok"),
+        original_valid=str(made[1]),
+        tokenizer=str(own / "corpus" / "tokenizer"),
+    )
+    assert CORPUS.inputs(config) == {}
+    assert set(CORPUS.inputs(CorpusStageConfig())) == {"features", "dataset"}
+    metrics = run(CORPUS, config, tmp_path / "corpus")
     assert metrics["train_tokens"] == len(TokenCorpus(own / "corpus" / "train.hdf5"))
     config = VokensConfig(original_train=str(made[2]), original_valid=str(made[3]), granularity="sentence")
     assert set(VOKENS.inputs(config)) == {"corpus"}
@@ -301,6 +311,12 @@ def test_other_files_give_another_folder(original):
 def test_one_split_alone_is_refused(kind):
     with pytest.raises(UserError, match="give both original_train and original_valid"):
         parse_config(kind, {"original_train": "x"}, "corpus")
+
+
+def test_a_new_tokenizer_does_not_fit_old_ids():
+    given = {"original_train": "a", "original_valid": "b", "tokenizer": "byte-bpe"}
+    with pytest.raises(UserError, match="name the one that made them"):
+        parse_config(CorpusStageConfig, given, "corpus")
 
 
 def test_the_command_names_the_stages_it_knows(capsys, tmp_path):

@@ -39,13 +39,21 @@ class CorpusStageConfig(Config):
     def _both(self) -> "CorpusStageConfig":
         if bool(self.original_train) != bool(self.original_valid):
             raise ValueError("give both original_train and original_valid, or neither")
+        if self.original_train and self.tokenizer == "byte-bpe":
+            raise ValueError("a new tokenizer does not fit ids that are there; name the one that made them")
         return self
+
+
+def inputs(config: CorpusStageConfig) -> dict[str, Request]:
+    """The text unless there are ids already, and the matcher's backbones where their tokenizer is used."""
+    needed = {"features": not config.tokenizer, "dataset": not config.original_train}
+    return {name: Request(name) for name, wanted in needed.items() if wanted}
 
 
 def run_corpus(context: StageContext) -> dict[str, float]:
     """Write `train.hdf5`, `valid.hdf5` and the tokenizer. Metrics: tokens, lines and sentences of each."""
     config: CorpusStageConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
+    dataset = load_dataset(context.inputs["dataset"]) if "dataset" in inputs(config) else None
     tokenizer = _tokenizer(context, dataset)
     metrics: dict[str, float] = {}
     for split, limit in (("train", config.max_train_tokens), ("valid", config.max_valid_tokens)):
@@ -63,7 +71,7 @@ def run_corpus(context: StageContext) -> dict[str, float]:
     return metrics
 
 
-def _tokenizer(context: StageContext, dataset: Dataset) -> PreTrainedTokenizerFast:
+def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedTokenizerFast:
     config: CorpusStageConfig = context.config
     if not config.tokenizer:
         return read_backbones(context.inputs["features"]).open_language().tokenizer
@@ -85,7 +93,5 @@ def _fingerprint(config: CorpusStageConfig) -> str:
 
 
 CORPUS = Stage(
-    "corpus", CorpusStageConfig, run_corpus,
-    lambda config: {"features": Request("features"), "dataset": Request("dataset")},
-    fingerprint=_fingerprint, doc="Tokenise the text.",
+    "corpus", CorpusStageConfig, run_corpus, inputs, fingerprint=_fingerprint, doc="Tokenise the text.",
 )  # fmt: skip

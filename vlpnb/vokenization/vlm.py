@@ -33,14 +33,13 @@ Objective = Literal["cls", "reg", "ctr"]
 CONTRAST_WIDTH = 512  # of the space in which hidden states meet image features ("ctr")
 HEAD_FILE = "voken_head.safetensors"
 
-# The original project's names of the voken head, and patterns of all its tensors that the language model lacks.
+# The original project's names of the voken head (spec 9.4); with a shared trunk it is the decoder alone.
 ORIGINAL_HEAD = {
     "transform.dense": "visual_cls_head.dense",
     "transform.norm": "visual_cls_head.layer_norm",
     "decoder": "visual_cls_head.decoder",
 }
 ORIGINAL_SHARED = "cls.visn_decoder"
-ORIGINAL_HEADS = ("visual_*", "voken_*", f"{ORIGINAL_SHARED}.*")
 
 # name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores.
 SIZES = {
@@ -273,7 +272,7 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
     opened as tensors only) hold a classification head beside the language model. Heads of its other voken
     objectives are left out.
     """
-    encoder, mlm = load_mlm(folder, ignore=ORIGINAL_HEADS)
+    encoder, mlm = load_mlm(folder)
     own = Path(folder) / HEAD_FILE
     if own.is_file():
         tensors, shared, decoder = load_file(own), False, "decoder.weight"
