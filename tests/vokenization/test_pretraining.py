@@ -10,6 +10,7 @@ from torch import nn
 
 from tests.vokenization import tiny_lm
 from vlpnb.config import parse_config
+from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
@@ -37,9 +38,9 @@ MASKED = torch.tensor([[False, True, False, False, True, False]])
 SPECIAL = torch.tensor([[True, False, False, False, False, True]])
 
 
-def targets(supervision, labels="all", vokens=VOKENS, **settings):
+def targets(supervision, labels="all", vokens=VOKENS):
     generator = torch.Generator().manual_seed(0)
-    found = voken_targets(IDS, vokens, MASKED, SPECIAL, supervision, labels, 9, generator, **settings)
+    found = voken_targets(IDS, vokens, MASKED, SPECIAL, supervision, labels, 9, generator)
     return None if found is None else found[0].tolist()
 
 
@@ -62,8 +63,62 @@ def test_labels_by_position():
 
 def test_sentence_level_marks():
     marked = torch.tensor([[-100, 3, -4, 0, -1, -100]])  # sentences with vokens 3 and 0
-    assert targets("vokens", vokens=marked) == [-100, 3, -100, 0, -100, -100]
-    assert targets("vokens", vokens=marked, sentence_policy="all") == [-100, 3, 3, 0, 0, -100]
+    assert targets("sentence", vokens=marked) == [-100, 3, -100, 0, -100, -100]
+    assert targets("propagated", vokens=marked) == [-100, 3, 3, 0, 0, -100]
+    assert targets("propagated", "mask", vokens=marked) == [-100, 3, -100, -100, 0, -100]
+    assert targets("sentence", "nonmask", vokens=marked) == [-100, -100, -100, 0, -100, -100]
+
+
+@pytest.mark.parametrize(
+    ("supervision", "granularity"),
+    [("vokens", "token"), ("sentence", "sentence"), ("propagated", "sentence"), ("term", "term")],
+)
+def test_the_rows_of_the_table_of_granularities(supervision, granularity):
+    """Spec 14.2: which retrieval each kind of supervision asks for."""
+    request = pretraining.inputs(VLMConfig(supervision=supervision))["vokens"]
+    assert request.overrides == {"granularity": granularity}
+
+
+def test_labels_are_drawn_anew_at_each_visit():
+    """Spec 9.5: random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
+    vokens = torch.arange(1, 41).expand(3, 40).clone()
+    vokens[:, [0, -1]] = -100
+    ids = torch.full((3, 40), 9)
+    special = vokens == -100
+    masked = torch.zeros_like(special)
+    for supervision in ("random", "shuffle"):
+        generator = torch.Generator().manual_seed(0)
+        one, two = (
+            voken_targets(ids, vokens, masked, special, supervision, "all", 50, generator) for _ in range(2)
+        )
+        assert not torch.equal(one, two)
+        assert not torch.equal(one[0], one[1])
+        if supervision == "shuffle":
+            assert torch.equal(one[:, 1:-1].sort(dim=1).values, vokens[:, 1:-1])
+
+
+def test_vokens_of_another_granularity_are_refused(inputs, tmp_path):
+    """Spec Q-10: the original guessed it from the file's name."""
+    folder = tmp_path / "vokens"
+    folder.mkdir()
+    for split in ("train", "valid"):
+        (folder / f"{split}.ids").write_bytes((inputs["vokens"] / f"{split}.ids").read_bytes())
+        values = np.asarray(mapped(inputs["vokens"] / f"{split}.hdf5", "vokens"))
+        with write_store(folder / f"{split}.hdf5", "vokens", {"granularity": "sentence"}) as file:
+            file["vokens"] = values
+    with pytest.raises(UserError, match=r"train.hdf5: its vokens were retrieved per sentence; .*per token"):
+        train({**inputs, "vokens": folder}, tmp_path / "vlm")
+
+
+def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    kept, legacy = (
+        pretraining._dataset(
+            tiny_lm.context(VLMConfig(**TINY, legacy_blocks=flag), tmp_path, inputs), "train", tokenizer
+        )
+        for flag in (False, True)
+    )
+    assert len(legacy) in (len(kept) - 1, len(kept) - 2)
 
 
 @pytest.mark.parametrize(

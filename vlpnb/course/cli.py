@@ -97,6 +97,26 @@ def stage(
 
 
 @app.command()
+def export(
+    name: Annotated[
+        str, typer.Argument(metavar="STAGE", help="corpus, keys, vokens or vlm; runs if it has not.")
+    ],
+    target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
+    profile: ProfileOption = "laptop",
+    settings: SetOption = None,
+    run: RunOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write a stage's result as the files of the original Vokenization project."""
+    from vlpnb.vokenization.export import EXPORTS, export_stage
+
+    if name not in EXPORTS:
+        raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
+    for path in export_stage(name, _open(profile, run, settings, data).stage(name).folder, target):
+        print(path)
+
+
+@app.command()
 def report(
     run: OldRunOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,

@@ -82,6 +82,20 @@ def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage
     return present, missing
 
 
+def original_image_path(image_id: str, data: Path) -> Path:
+    """Where the original project keeps the picture of an id, below its `data` folder (spec section 2.1).
+
+    `COCO_<tag>_<number>` → mscoco/images/<tag>/<id>.jpg; Conceptual Captions' `<split>_<number>` →
+    cc/images/<split>/<id>, without a suffix; any other id is Visual Genome's → vg/images/<id>.jpg.
+    """
+    parts = image_id.split("_")
+    if "COCO" in parts and len(parts) == 3:
+        return Path(data) / "mscoco" / "images" / parts[1] / f"{image_id}.jpg"
+    if len(parts) == 2 and parts[1].isdigit():
+        return Path(data) / "cc" / "images" / parts[0] / image_id
+    return Path(data) / "vg" / "images" / f"{image_id}.jpg"
+
+
 class _Folders:
     """Which files exist, by listing each folder once: asking 100,000 times is slow on network disks."""
 

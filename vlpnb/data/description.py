@@ -11,9 +11,15 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from vlpnb.data.captions import CaptionedImage, CaptionFormat, read_captions, split_missing
+from vlpnb.data.captions import (
+    CaptionedImage,
+    CaptionFormat,
+    original_image_path,
+    read_captions,
+    split_missing,
+)
 from vlpnb.data.files import field as json_field
-from vlpnb.data.files import read_json, require, write_text_atomic
+from vlpnb.data.files import lines_of, read_json, require, write_text_atomic
 from vlpnb.data.images import list_images
 from vlpnb.errors import UserError
 
@@ -48,7 +54,7 @@ class Corpus:
 class Dataset:
     """Where everything is;
 
-    all paths are absolute. `universe`: splits or folders whose pictures become vokens.
+    all paths are absolute. `universe`: splits, folders or id lists whose pictures become vokens.
     """
 
     root: Path
@@ -80,24 +86,50 @@ class Dataset:
         images = Path(c.images.replace("{split}", split))
         return read_captions(c.format, c.annotations[split], images, split, c.source)
 
-    def universe_images(self) -> list[CaptionedImage]:
-        """The pictures that can become vokens, in order, each id once; row i of the keys is picture i.
+    def universe_sets(self) -> dict[str, list[CaptionedImage]]:
+        """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).
 
-        An entry of `universe` is a split with captions or else a folder of pictures below `root`, sorted by
-        path (pictures of a folder have no sentences).
+        An entry of `universe` is a split with captions; a folder of pictures below `root`, sorted by path
+        (pictures of a folder have no sentences); or a list `….ids` with one picture id a line, whose pictures
+        lie where the original project has them. A set has the name of the split, of the folder or of the list,
+        or the one before `=` in `name=entry`. A file that two entries name belongs to the first set.
         """
-        images: dict[str, CaptionedImage] = {}
+        sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.universe:
-            if entry in self.captions.annotations:
-                found = self.captioned(entry)
-            else:
-                folder = require(self.root / entry, "the pictures that become vokens")
-                found = [CaptionedImage(path.stem, path, ()) for path in list_images(folder)]
-                if not found:
-                    raise UserError(f"{folder} holds no picture; expected the pictures that become vokens.")
-            for image in found:
-                images.setdefault(image.image_id, image)
-        return list(images.values())
+            given, _, place = entry.rpartition("=")
+            name = given or Path(place).stem
+            if name in sets:
+                raise UserError(
+                    f"dataset.universe: two image sets are called '{name}'; give '{entry}' another name, "
+                    f"such as 'other={place}'"
+                )
+            sets[name] = self._image_set(place)
+        taken: set[Path] = set()
+        for name in sorted(sets):
+            distinct: dict[str, CaptionedImage] = {}
+            for image in sets[name]:
+                if image.path not in taken:
+                    distinct.setdefault(image.image_id, image)
+            taken |= {image.path for image in distinct.values()}
+            sets[name] = list(distinct.values())
+        return dict(sorted(sets.items()))
+
+    def _image_set(self, place: str) -> list[CaptionedImage]:
+        if place in self.captions.annotations:
+            return self.captioned(place)
+        path = require(self.root / place, "the pictures that become vokens")
+        if path.suffix == ".ids":
+            ids = [text for _, text in lines_of(path, "one picture id a line") if text]
+            found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
+        else:
+            found = [CaptionedImage(image.stem, image, ()) for image in list_images(path)]
+        if not found:
+            raise UserError(f"{path} holds no picture; expected the pictures that become vokens.")
+        return found
+
+    def universe_images(self) -> list[CaptionedImage]:
+        """All pictures of `universe_sets`, one set after the other; row i of the keys is the i-th readable one."""
+        return [image for images in self.universe_sets().values() for image in images]
 
     def save(self, folder: Path) -> Path:
         """Write `dataset.json` into `folder`."""

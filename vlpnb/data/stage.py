@@ -51,7 +51,8 @@ class DatasetConfig(Config):
     # folder of the data; empty: the world stage's folder
     root: str = ""
     captions: CaptionsConfig = CaptionsConfig()
-    # splits with captions, or folders of pictures, whose pictures become vokens
+    # splits with captions, folders of pictures, or lists `….ids`, whose pictures become vokens; `name=entry`
+    # names the image set, and sets come in alphabetical order
     universe: tuple[str, ...] = ("images/universe",)
     corpus: CorpusConfig = CorpusConfig()
     # folder of the GLUE tasks; empty: none

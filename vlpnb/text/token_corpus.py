@@ -63,7 +63,7 @@ class TokenCorpus:
     def _offsets(self, name: str, suffix: str) -> np.ndarray:
         if self._native:
             with open_checked(self.path, [name]) as file:
-                return _checked_offsets(file[name][()], len(self), self.path)
+                return checked_offsets(file[name][()], len(self), self.path)
         path = self.path.with_suffix(suffix)
         require(
             path, f"the {name}' start offsets and the corpus length, as text (`add_sentences` writes them)"
@@ -72,10 +72,11 @@ class TokenCorpus:
             offsets = np.array(path.read_text(encoding="utf-8").split(), dtype=np.int64)
         except ValueError as error:
             raise UserError(f"{path}: expected whole numbers ({error}).") from error
-        return _checked_offsets(offsets, len(self), path)
+        return checked_offsets(offsets, len(self), path)
 
 
-def _checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
+def checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
+    """The offsets themselves; UserError naming the file if they do not run from 0 to `n` without going back."""
     tiles = len(offsets) and offsets[0] == 0 and offsets[-1] == n and (np.diff(offsets) >= 0).all()
     if not tiles:
         ends = f"{offsets[0]} … {offsets[-1]}" if len(offsets) else "nothing"

@@ -1,13 +1,15 @@
 """Keys: the unit vectors of all pictures that may become vokens (spec section 4).
 
-Row i of `universe.hdf5` (`keys`, float32, contiguous) is the picture of line i of `universe.ids` and
-`universe.path`: the dictionary of vokens. The order is the dataset's; a picture that cannot be decoded gets
-no row, and is listed.
+One set of files per image set, in the original project's layout: row i of `<set>.hdf5` (`keys`, float32,
+contiguous) is the picture of line i of `<set>.ids` and `<set>.path`. The dictionary of vokens is the sets one
+after the other in alphabetical order of their names, up to `max_images` readable pictures. A picture that
+cannot be decoded gets no row, and is listed.
 Differs from the original: keys are written in shards and a killed extraction continues; a given id list is
 really compared and the first difference is named (Q-08).
 """
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,36 +24,71 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.files import lines_of, write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.store import attributes, open_checked, write_store
+from vlpnb.data.store import open_checked, write_store
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.matching import Matcher, load_matcher
 
 NAME = "universe"
+SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
 @dataclass(frozen=True)
 class Keys:
-    """The voken dictionary: `vectors` [V, d], and the id and path of each."""
+    """The voken dictionary: `vectors` [V, d], and the id, path and image set of each."""
 
     vectors: Float[Tensor, "V d"]
     ids: tuple[str, ...]
     paths: tuple[Path, ...]
+    sets: tuple[str, ...]
+
+    @property
+    def names(self) -> list[str]:
+        """`<image set>/<image id>` of each: the lines of a voken file's `.ids`."""
+        return [f"{group}/{name}" for group, name in zip(self.sets, self.ids, strict=True)]
 
 
-def load_keys(folder: Path, name: str = NAME) -> Keys:
-    """Read `<name>.hdf5`, `.ids` and `.path`; UserError if one is missing or their lengths differ."""
-    path = Path(folder) / f"{name}.hdf5"
-    with open_checked(path, ["keys"]) as file:
-        vectors = torch.from_numpy(file["keys"][()])
-    ids = tuple(text for _, text in lines_of(path.with_suffix(".ids"), "one picture id a line"))
-    paths = tuple(Path(text) for _, text in lines_of(path.with_suffix(".path"), "one picture path a line"))
-    if not len(vectors) == len(ids) == len(paths):
-        raise UserError(
-            f"{path}: {len(vectors)} keys, {len(ids)} ids and {len(paths)} paths; run `keys` again"
-        )
-    return Keys(vectors, ids, paths)
+def key_files(folder: Path, sets: Sequence[str] = ()) -> list[Path]:
+    """The `<set>.hdf5` of a keys folder in alphabetical order; UserError if there are none."""
+    found = [Path(folder) / f"{name}.hdf5" for name in sorted(sets)] or sorted(
+        Path(folder).glob("*.hdf5"), key=lambda path: path.stem
+    )
+    if not found:
+        raise UserError(f"{folder} holds no keys; expected <image set>.hdf5, .ids and .path")
+    return found
+
+
+def load_keys(folder: Path, sets: Sequence[str] = (), limit: int | None = None) -> Keys:
+    """The voken dictionary of a folder, written here or by the original project (spec section 4).
+
+    Args:
+        sets: image sets to read; empty: all in the folder. They come in alphabetical order in any case.
+        limit: only the first so many rows (the original's `max_img_num`).
+    Raises:
+        UserError: a file is missing, is no such file, or the files of a set do not fit each other.
+    """
+    vectors, ids, paths, owners = [], [], [], []
+    for path in key_files(folder, sets):
+        with open_checked(path, ["keys"]) as file:
+            rows = file["keys"]
+            if rows.ndim != 2 or rows.dtype.kind != "f" or (vectors and rows.shape[1] != vectors[0].shape[1]):
+                expected = f"[V, {vectors[0].shape[1]}]" if vectors else "[V, d]"
+                raise UserError(
+                    f"{path}: keys are {rows.dtype} {list(rows.shape)}; expected floats {expected}"
+                )
+            vectors.append(torch.from_numpy(rows[()]).float())
+        names = [text for _, text in lines_of(path.with_suffix(".ids"), "one picture id a line")]
+        places = [Path(text) for _, text in lines_of(path.with_suffix(".path"), "one picture path a line")]
+        if not len(vectors[-1]) == len(names) == len(places):
+            raise UserError(
+                f"{path}: {len(vectors[-1])} keys, {len(names)} ids and {len(places)} paths; expected as many "
+                "of each: run `keys` again"
+            )
+        ids += names
+        paths += places
+        owners += [path.stem] * len(names)
+    return Keys(torch.cat(vectors)[:limit], tuple(ids[:limit]), tuple(paths[:limit]), tuple(owners[:limit]))
 
 
 def compare_ids(found: Sequence[str], expected: Path) -> None:
@@ -66,12 +103,12 @@ def compare_ids(found: Sequence[str], expected: Path) -> None:
 
 def extract_keys(
     matcher: Matcher,
-    images: Sequence[CaptionedImage],
+    images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
+    limit: int | None = None,
     batch: int = 32,
     shard: int = 512,
-    name: str = NAME,
     rank: int = 0,
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -80,62 +117,93 @@ def extract_keys(
 
     Shards of `shard` pictures in `checkpoint-keys` are kept when the process is killed; process r writes
     every r-th one.
+
+    Args:
+        images: by image set; a plain sequence is the one set `universe`.
+        limit: stop after so many readable pictures, counted over the sets in alphabetical order.
     """
+    sets = images if isinstance(images, Mapping) else {NAME: images}
+    flat = [(name, image) for name in sorted(sets) for image in sets[name]]
+    wanted = len(flat) if limit is None else min(limit, len(flat))
     parts = folder / "checkpoint-keys"
-    parts.mkdir(exist_ok=True)
-    shards = []
-    for i, first in enumerate(range(0, len(images), shard)):
-        path = parts / f"{name}.{first:08d}.hdf5"
-        shards.append(path)
-        if i % world_size != rank or path.is_file():
-            continue
-        vectors, ids, paths, broken, waiting = [], [], [], [], []
-        for image in images[first : first + shard]:
-            try:
-                waiting.append(open_rgb(image.path))
-            except BrokenImage as error:
-                broken.append([str(image.path), error.reason])
-                continue
-            ids.append(image.image_id)
-            paths.append(str(image.path))
-            if len(waiting) == batch:
-                vectors.append(matcher.keys(waiting).cpu())
-                waiting = []
-        if waiting:
-            vectors.append(matcher.keys(waiting).cpu())
-        with write_store(path, "keys-shard", {"ids": ids, "paths": paths, "broken": broken}) as file:
-            file["keys"] = torch.cat([*vectors, torch.empty(0, matcher.f[-1].out_features)]).float().numpy()
-        progress(min(first + shard, len(images)), len(images))
-    barrier(world_size)
-    broken = []
+    parts.mkdir(parents=True, exist_ok=True)
+    shards: list[Path] = []
+    taken = kept = 0
+    while kept < wanted and taken < len(flat):  # again only where broken pictures left fewer than wanted
+        end = min(len(flat), taken + wanted - kept)
+        new = [parts / f"{first:08d}.hdf5" for first in range(taken, end, shard)]
+        for first, path in zip(range(taken, end, shard), new, strict=True):
+            if (len(shards) + new.index(path)) % world_size == rank and not path.is_file():
+                _write_shard(path, matcher, flat[first : min(first + shard, end)], batch)
+                progress(min(first + shard, end), len(flat) if limit is None else wanted)
+        barrier(world_size)
+        kept += sum(len(_read_shard(path)["rows"]) for path in new)
+        shards, taken = shards + new, end
+    broken = [row for path in shards for row in _read_shard(path)["broken"]]
+    if not kept:
+        raise UserError(f"keys: none of the {len(flat)} pictures can be read; the first is {flat[0][1].path}")
+    barrier(world_size)  # all have read the shards
     if rank == 0:
-        ids, paths, rows = [], [], []
-        for path in shards:
-            about = attributes(path)
-            ids += about["ids"]
-            paths += about["paths"]
-            broken += about["broken"]
-            with open_checked(path, ["keys"]) as file:
-                rows.append(file["keys"][()])
-        if not ids:
-            raise UserError(
-                f"keys: none of the {len(images)} pictures can be read; the first is {images[0].path}"
-            )
-        for suffix, lines in ((".ids", ids), (".path", paths)):
-            write_text_atomic((folder / name).with_suffix(suffix), "".join(f"{line}\n" for line in lines))
-        with write_store(folder / f"{name}.hdf5", "keys", {"broken": broken}) as file:
-            file["keys"] = np.concatenate(rows)
-        for path in shards:
-            path.unlink()
+        _join(shards, folder, broken)
     barrier(world_size)
     return len(broken)
+
+
+def _write_shard(
+    path: Path, matcher: Matcher, images: Sequence[tuple[str, CaptionedImage]], batch: int
+) -> None:
+    vectors, rows, broken, waiting = [], [], [], []
+    for name, image in images:
+        try:
+            waiting.append(open_rgb(image.path))
+        except BrokenImage as error:
+            broken.append([name, str(image.path), error.reason])
+            continue
+        rows.append([name, image.image_id, str(image.path)])
+        if len(waiting) == batch:
+            vectors.append(matcher.keys(waiting).cpu())
+            waiting = []
+    if waiting:
+        vectors.append(matcher.keys(waiting).cpu())
+    with write_store(path, "keys-shard") as file:  # a dataset, because HDF5 attributes end at 64 KiB
+        file["about"] = json.dumps({"rows": rows, "broken": broken})
+        file["keys"] = torch.cat([*vectors, torch.empty(0, matcher.f[-1].out_features)]).float().numpy()
+
+
+def _read_shard(path: Path) -> dict[str, list]:
+    with open_checked(path, ["about", "keys"], "keys-shard") as file:
+        return json.loads(file["about"].asstr()[()])
+
+
+def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]]) -> None:
+    about = [row for path in shards for row in _read_shard(path)["rows"]]
+    vectors = []
+    for path in shards:
+        with open_checked(path, ["keys"]) as file:
+            vectors.append(file["keys"][()])
+    keys = np.concatenate(vectors)
+    owners = np.array([name for name, _, _ in about])
+    for name in dict.fromkeys(owners.tolist()):
+        mine = np.flatnonzero(owners == name)
+        for suffix, column in ((".ids", 1), (".path", 2)):
+            text = "".join(f"{about[i][column]}\n" for i in mine)
+            write_text_atomic(folder / f"{name}{suffix}", text)
+        unread = [row[1:] for row in broken if row[0] == name]
+        with write_store(folder / f"{name}.hdf5", "keys", {"broken": unread[:SHOWN]}) as file:
+            file["keys"] = keys[mine]
+    if broken:
+        write_text_atomic(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
+    for path in shards:
+        path.unlink()
 
 
 class KeysConfig(Config):
     """Which pictures become vokens."""
 
-    max_images: int | None = 50_000  # the first pictures of the universe; none: all (the paper's V is 50,000)
-    ids: str = ""  # a file with one id a line that the pictures must equal; empty: nothing to compare with
+    max_images: int | None = 50_000  # the first readable pictures; none: all (the paper's V is 50,000)
+    ids: str = (
+        ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
+    )
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
     shard: int = Field(512, ge=1, json_schema_extra={"hash": False})  # pictures per shard
 
@@ -143,18 +211,31 @@ class KeysConfig(Config):
 def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
-    images = load_dataset(context.inputs["dataset"]).universe_images()[: config.max_images]
+    sets = load_dataset(context.inputs["dataset"]).universe_sets()
     matcher = load_matcher(context.inputs["matching"], context.device)
     broken = extract_keys(
-        matcher, images, context.folder, batch=config.batch, shard=config.shard,
+        matcher, sets, context.folder, limit=config.max_images, batch=config.batch, shard=config.shard,
         rank=context.rank, world_size=context.world_size, progress=context.progress,
     )  # fmt: skip
     keys = load_keys(context.folder)
     if config.ids:
-        compare_ids(keys.ids, Path(config.ids))
+        _compare(keys, Path(config.ids))
     if broken:
-        context.log(f"{broken} of {len(images)} pictures cannot be read and are no vokens")
-    return {"vokens": float(len(keys.ids)), "broken": float(broken)}
+        context.log(f"{broken} pictures cannot be read and are no vokens (listed in broken.txt)")
+    names = sorted(set(keys.sets))
+    counts = {f"vokens_{name}": float(keys.sets.count(name)) for name in names} if len(names) > 1 else {}
+    return {"vokens": float(len(keys.ids)), "broken": float(broken), **counts}
+
+
+def _compare(keys: Keys, expected: Path) -> None:
+    """The ids against one list of all of them, or against a folder with a list `<set>.ids` for each set."""
+    if not expected.is_dir():
+        return compare_ids(keys.ids, expected)
+    for name in sorted(set(keys.sets)):
+        compare_ids(
+            [i for i, owner in zip(keys.ids, keys.sets, strict=True) if owner == name],
+            expected / f"{name}.ids",
+        )
 
 
 KEYS = Stage(

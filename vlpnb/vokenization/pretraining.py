@@ -5,12 +5,18 @@ Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is 
 | supervision | label of a token beside the masked words |
 |---|---|
 | `mlm` | none: the baseline |
-| `vokens` | its voken |
+| `vokens` | its voken: the image of the token in its context |
+| `sentence` | the image of its sentence, at the sentence's first token only |
+| `propagated` | the image of its sentence, at every token |
+| `term` | the image of its word piece without context |
 | `random` | an image drawn anew at each visit |
 | `shuffle` | the vokens of its block in random order, drawn anew |
 | `reverse` | the vokens of its block backwards |
 | `token` | the token itself |
 | `visual-only` | its voken, and no masked words (mlm_ratio 0) |
+
+`sentence`, `propagated`, `term` and `vokens` are the rows of the paper's table of granularities (spec 14.2); what a
+voken file holds is a field of its metadata and is checked, where the original went by its name (Q-10).
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
 schedule (the original gave the baseline 10 % more updates and another order); evaluation masks are fixed (Q-22) and
@@ -31,6 +37,7 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.files import lines_of
+from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
@@ -44,7 +51,9 @@ from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
 from vlpnb.vokenization.vokenize import Granularity
 
-Supervision = Literal["mlm", "vokens", "random", "shuffle", "reverse", "token", "visual-only"]
+Supervision = Literal[
+    "mlm", "vokens", "sentence", "propagated", "term", "random", "shuffle", "reverse", "token", "visual-only"
+]  # fmt: skip
 VokenLabels = Literal["all", "mask", "nonmask"]
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
@@ -58,11 +67,10 @@ class VLMConfig(Config):
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
     shared_head: bool = False  # the voken objective uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
-    granularity: Granularity = "token"  # of vokens: tokens in context, sentences, words without context
-    sentence_policy: Literal["first", "all"] = "first"  # tokens that carry a sentence's voken (spec 7.3)
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
+    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
     exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
     batch: int = Field(256, ge=1)  # sequences per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
@@ -95,6 +103,12 @@ class VLMConfig(Config):
         return self.supervision not in ("mlm", "token")
 
     @property
+    def granularity(self) -> Granularity:
+        """At which granularity the vokens must have been retrieved."""
+        kinds: dict[str, Granularity] = {"sentence": "sentence", "propagated": "sentence", "term": "term"}
+        return kinds.get(self.supervision, "token")
+
+    @property
     def mlm_weight(self) -> float:
         return 0.0 if self.supervision == "visual-only" else self.mlm_ratio
 
@@ -117,7 +131,6 @@ def voken_targets(
     labels: VokenLabels,
     count: int,
     generator: torch.Generator,
-    sentence_policy: str = "first",
 ) -> Int[Tensor, "B T"] | None:
     """The voken label of every position, −100 where there is none (spec 9.3 and 9.5).
 
@@ -136,7 +149,7 @@ def voken_targets(
     else:
         target = vokens.clone()
         later = (target < 0) & ~special
-        target[later] = IGNORE if sentence_policy == "first" else -target[later] - 1
+        target[later] = -target[later] - 1 if supervision == "propagated" else IGNORE
         if supervision == "shuffle":
             order = torch.rand(len(ids), body, generator=generator).argsort(dim=1)
             target[:, 1:-1] = target[:, 1:-1].gather(1, order)
@@ -180,7 +193,6 @@ class Batches:
             config.voken_labels,
             self.vokens,
             generator,
-            config.sentence_policy,
         )
         made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets}
         return {name: value for name, value in made.items() if value is not None}
@@ -262,12 +274,19 @@ def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
     labels = None
     if config.needs_vokens and config.supervision != "random":
         labels = context.inputs["vokens"] / f"{split}.hdf5"
+        found = attributes(labels).get("granularity", config.granularity)
+        if found != config.granularity:
+            raise UserError(
+                f"{labels}: its vokens were retrieved per {found}; supervision {config.supervision!r} needs them "
+                f"per {config.granularity}"
+            )
     return BlockDataset(
         context.inputs["corpus"] / f"{split}.hdf5",
         labels,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         block=config.block,
+        legacy=config.legacy_blocks,
         exclude=config.exclude if split == "train" else None,
     )
 

@@ -24,6 +24,9 @@ SHOWN = 12  # diverged runs that the page lists
 NAMES = {
     "mlm": "MLM only",
     "vokens": "MLM + vokens",
+    "sentence": "MLM + one voken a sentence",
+    "propagated": "MLM + sentences' vokens",
+    "term": "MLM + context-free vokens",
     "random": "MLM + random vokens",
     "shuffle": "MLM + shuffled vokens",
     "reverse": "MLM + reversed vokens",

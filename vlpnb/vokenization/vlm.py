@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.checkpoints import load_mlm, save_hf
+from vlpnb.nn.checkpoints import load_mlm, open_checkpoint, save_hf
 from vlpnb.nn.heads import MLMHead, Transform, VokenHead
 from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import Encoder, TransformerConfig, init_weights
@@ -32,6 +32,14 @@ from vlpnb.text.masking import IGNORE
 Objective = Literal["cls", "reg", "ctr"]
 CONTRAST_WIDTH = 512  # of the space in which hidden states meet image features ("ctr")
 HEAD_FILE = "voken_head.safetensors"
+
+# The original project's names of the voken head (spec 9.4); with a shared trunk it is the decoder alone.
+ORIGINAL_HEAD = {
+    "transform.dense": "visual_cls_head.dense",
+    "transform.norm": "visual_cls_head.layer_norm",
+    "decoder": "visual_cls_head.decoder",
+}
+ORIGINAL_SHARED = "cls.visn_decoder"
 
 # name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores.
 SIZES = {
@@ -248,12 +256,40 @@ def save_snapshot(folder: Path, model: VisuallySupervisedLM, tokenizer) -> None:
     save_hf(folder, model.encoder, mlm=model.mlm, tokenizer=tokenizer)
 
 
+def original_names(module: nn.Module, shared: bool) -> dict[str, str]:
+    """Names of a voken decoder's parameters in the original project's weights: ours → theirs."""
+    names = {}
+    for ours in module.state_dict():
+        part, _, leaf = ours.rpartition(".")
+        names[ours] = f"{ORIGINAL_SHARED}.{leaf}" if shared else f"{ORIGINAL_HEAD[part]}.{leaf}"
+    return names
+
+
 def load_snapshot(folder: Path) -> VisuallySupervisedLM:
-    """The model of a snapshot in eval mode, with its voken head where the folder holds one."""
+    """The model of a snapshot in eval mode, with its voken head where the folder holds one.
+
+    Also reads the original project's checkpoints: a HuggingFace folder whose weights (`pytorch_model.bin`,
+    opened as tensors only) hold a classification head beside the language model. Heads of its other voken
+    objectives are left out.
+    """
     encoder, mlm = load_mlm(folder)
-    state = load_file(folder / HEAD_FILE) if (Path(folder) / HEAD_FILE).is_file() else None
-    model = VisuallySupervisedLM(encoder.config, 0 if state is None else len(state["decoder.weight"]))
+    own = Path(folder) / HEAD_FILE
+    if own.is_file():
+        tensors, shared, decoder = load_file(own), False, "decoder.weight"
+    else:
+        checkpoint = open_checkpoint(folder)
+        tensors = checkpoint.tensors
+        shared = f"{ORIGINAL_SHARED}.weight" in tensors and not checkpoint.settings.get("do_voken_ctr")
+        decoder = f"{ORIGINAL_SHARED if shared else ORIGINAL_HEAD['decoder']}.weight"
+    model = VisuallySupervisedLM(
+        encoder.config, len(tensors[decoder]) if decoder in tensors else 0, shared=shared
+    )
     model.encoder, model.mlm = encoder, mlm
-    if state is not None:
-        model.voken.head.load_state_dict(state)
+    if model.voken is not None:
+        module = model.voken.decoder if shared else model.voken.head
+        names = {n: n for n in tensors} if own.is_file() else original_names(module, shared)
+        missing = [theirs for theirs in names.values() if theirs not in tensors]
+        if missing:
+            raise UserError(f"{checkpoint.file}: tensor {missing[0]!r} of the voken head is missing")
+        module.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
     return model.eval()

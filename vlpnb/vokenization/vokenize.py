@@ -26,21 +26,24 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlpnb.config import Config
-from vlpnb.data.files import content_hash, write_text_atomic
+from vlpnb.data.files import content_hash, fingerprint_files, write_text_atomic
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.retrieval.exact import top_k
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, split_long
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.grounding import grounding_rates
-from vlpnb.vokenization.keys import NAME, Keys, load_keys
+from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matching import WEIGHTS, Matcher, content_mask, load_matcher
+from vlpnb.vokenization.originals import import_vokens
+from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
 
 Granularity = Literal["token", "sentence", "term"]
 PRODUCER = "vokens"
@@ -175,7 +178,7 @@ class Progress:
 
 def vokenise_corpus(
     corpus: TokenCorpus,
-    vokenise: Vokeniser,
+    vokenise: Vokeniser | Revokeniser,
     target: Path,
     identity: str,
     *,
@@ -242,7 +245,12 @@ def vokenise_corpus(
             raise UserError(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
-        about = {"identity": identity, "granularity": vokenise.granularity, "size": len(vokenise.keys)}
+        about = {
+            "identity": identity,
+            "granularity": vokenise.granularity,
+            "size": len(vokenise.keys),
+            "revokenised": isinstance(vokenise, Revokeniser),
+        }
         with write_store(target, PRODUCER, about) as out:
             array = out.create_dataset("vokens", (len(corpus),), "int32")
             at = 0
@@ -260,7 +268,7 @@ def vokenise_corpus(
 
 
 class VokensConfig(Config):
-    """How a corpus is vokenised."""
+    """How a corpus is vokenised, or where its vokens are."""
 
     granularity: Granularity = (
         "token"  # contextual tokens (the paper's), whole sentences, or types without context
@@ -268,6 +276,38 @@ class VokensConfig(Config):
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
+    original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
+    original_valid: str = ""  # likewise; give both or none
+
+    @model_validator(mode="after")
+    def _both(self) -> "VokensConfig":
+        if bool(self.original_train) != bool(self.original_valid):
+            raise ValueError("give both original_train and original_valid, or neither")
+        return self
+
+
+def inputs(config: VokensConfig) -> dict[str, Request]:
+    """Vokens that are there already need the corpus only."""
+    names = ("corpus",) if config.original_train else ("matching", "keys", "corpus", "dataset")
+    return {name: Request(name) for name in names}
+
+
+def _import(context: StageContext) -> dict[str, float]:
+    config: VokensConfig = context.config
+    metrics: dict[str, float] = {}
+    for split in ("train", "valid") if context.rank == 0 else ():
+        corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
+        source, target = Path(getattr(config, f"original_{split}")), context.folder / f"{split}.hdf5"
+        metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
+        metrics[f"{split}_tokens"] = float(len(corpus))
+    barrier(context.world_size)
+    return metrics
+
+
+def _fingerprint(config: VokensConfig) -> str:
+    """The original project's files enter the stage's identity: other files, another folder."""
+    paths = [Path(path) for path in (config.original_train, config.original_valid) if path]
+    return fingerprint_files([*paths, *(path.with_suffix(".ids") for path in paths)]) if paths else ""
 
 
 def run_vokens(context: StageContext) -> dict[str, float]:
@@ -277,13 +317,23 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     import time
 
     config: VokensConfig = context.config
+    if config.original_train:
+        return _import(context)
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
-    vokenise = Vokeniser(matcher, keys.vectors, config.granularity, config.token_budget)
-    names = [f"{NAME}/{name}" for name in keys.ids]
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+
+    def vokeniser(granularity: Granularity) -> Vokeniser | Revokeniser:
+        own = Vokeniser(matcher, keys.vectors, granularity, config.token_budget)
+        return for_tokenizer(own, tokenizer, config.limit)
+
+    vokenise = vokeniser(config.granularity)
+    if isinstance(vokenise, Revokeniser):
+        context.log("the corpus has another tokenizer than the matcher: its vokens are carried over")
+    names = keys.names
     state = [
         content_hash(context.inputs["matching"] / WEIGHTS),
-        content_hash(context.inputs["keys"] / f"{NAME}.hdf5"),
+        *(content_hash(path) for path in key_files(context.inputs["keys"])),
     ]
     corpora = {split: TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5") for split in ("valid", "train")}
     metrics: dict[str, float] = {"size": float(len(keys.ids))}
@@ -306,20 +356,18 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     metrics["tokens_per_second"] = new / seconds if new else float("nan")
     if context.rank == 0:
         valid = np.asarray(mapped(context.folder / "valid.hdf5", "vokens"))
-        context_free = Vokeniser(matcher, keys.vectors, "term", config.token_budget)
         metrics |= grounding_rates(
             context.inputs["dataset"],
             corpora["valid"],
-            matcher.language.tokenizer,
+            tokenizer,
             keys.ids,
             valid,
-            context_free,
+            vokeniser("term"),
         )
     return metrics
 
 
 VOKENS = Stage(
-    "vokens", VokensConfig, run_vokens,
-    lambda config: {name: Request(name) for name in ("matching", "keys", "corpus", "dataset")},
-    variant=("granularity",), distributed=True, doc="Give every token of the corpus its voken.",
+    "vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
+    fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
 )  # fmt: skip
