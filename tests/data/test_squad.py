@@ -52,7 +52,7 @@ def test_offsets_count_characters(tmp_path):
     [
         (
             {"answers": [{"text": "a red car", "answer_start": 10}]},
-            r"qas\[0\].answers\[0\].answer_start: .*'a red car'",
+            r"answers\[0\].answer_start: .*'a red car'",
         ),
         ({"answers": [{"text": "A", "answer_start": -1}]}, r"answers\[0\].answer_start"),
         (

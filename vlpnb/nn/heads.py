@@ -4,7 +4,7 @@
 |---|---|---|
 | `MLMHead` | masked language modelling, decoder tied to the word embeddings | BERT, section 3.1 |
 | `VokenHead` | voken classification | Vokenization, section 3.1; spec 9.4 |
-| `Pooler`, `ClassificationHead` | GLUE and other sentence tasks; with one label, multiple choice | BERT, sections 4.1 and 4.4; RoBERTa, section 5.1 |
+| `Pooler`, `ClassificationHead` | GLUE; multiple choice (one label) | BERT, sections 4.1, 4.4; RoBERTa, section 5.1 |
 | `SpanHead` | start and end of an answer in a passage | BERT, section 4.2 |
 
 The two token heads share their trunk (dense, activation, layer norm) and compute their loss with
