@@ -84,6 +84,29 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
     return wrapped
 
 
+def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
+    """Train a RoBERTa-style byte-level BPE, saved like `train_wordpiece`'s; ids 0–4 are <s> <pad> </s> <unk> <mask>.
+
+    The vocabulary has at least the 256 bytes, so that any text can be written. UserError if there is no text.
+    """
+    lines = list(lines)
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(lines, trainer)
+    wrapped = _roberta(tokenizer)
+    save_tokenizer(wrapped, folder)
+    return wrapped
+
+
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Save as a HuggingFace folder; WordPiece also as a bare `vocab.txt`, which other tools ask for."""
     folder = Path(folder)
@@ -128,6 +151,27 @@ def piece_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:
     return [(token or "").replace("▁", " ") for token in tokens]
 
 
+def byte_pieces(tokenizer: PreTrainedTokenizerFast) -> list[bytes] | None:
+    """For every id of a byte-level tokenizer the bytes it stands for; None for any other kind.
+
+    GPT-2's alphabet writes printable Latin-1 characters as themselves and the other bytes from U+0100 on, in order.
+    """
+    if (json.loads(tokenizer.backend_tokenizer.to_str()).get("decoder") or {}).get("type") != "ByteLevel":
+        return None
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [b for b in range(256) if b not in printable]
+    value = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(others)}
+    tokens = [token or "" for token in tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))]
+    return [
+        bytes(value[c] for c in token) if all(c in value for c in token) else token.encode()
+        for token in tokens
+    ]
+
+
 def _wordpiece(model: models.WordPiece, lowercase: bool) -> Tokenizer:
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
@@ -150,6 +194,15 @@ def _bert(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
         model_input_names=["input_ids", "token_type_ids", "attention_mask"],
         **BERT_SPECIALS,
     )
+
+
+def _roberta(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
+    """Add `<s> A </s>` and the special tokens' roles to a byte-level tokenizer."""
+    ends = (("</s>", tokenizer.token_to_id("</s>")), ("<s>", tokenizer.token_to_id("<s>")))
+    tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=False)
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
+    roles |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **roles)
 
 
 def _bare_wordpiece(path: Path) -> PreTrainedTokenizerFast:
@@ -176,12 +229,7 @@ def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     if roberta:
-        tokenizer.post_processor = processors.RobertaProcessing(
-            ("</s>", vocab["</s>"]), ("<s>", vocab["<s>"]), trim_offsets=True, add_prefix_space=False
-        )
-        roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
-        roles |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
-        return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **roles)
+        return _roberta(tokenizer)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     end = "<|endoftext|>"
     if end not in vocab:

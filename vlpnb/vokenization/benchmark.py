@@ -19,8 +19,10 @@ from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.metrics.retrieval import RECALL_AT, diversity, mean_token_scores, ranks, recall
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matching import Matcher, load_matcher
+from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
 from vlpnb.vokenization.vokenize import Vokeniser
 
 
@@ -62,7 +64,7 @@ def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
 
 
 def token_vokens(
-    vokenise: Vokeniser, sentences: list[list[int]], block: int = 512
+    vokenise: Vokeniser | Revokeniser, sentences: list[list[int]], block: int = 512
 ) -> Iterator[tuple[int, int]]:
     """(token id, voken) of every token."""
     for first in range(0, len(sentences), block):
@@ -89,9 +91,11 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
         ids[len(language.prefix) : len(ids) - len(language.suffix)] for ids in language.encode(captions, 128)
     ]
     texts = {"corpus": [corpus.sentence(s).tolist()[:128] for s in range(count)], "captions": encoded}
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+    readers = {"corpus": for_tokenizer(vokenise, tokenizer), "captions": vokenise}
     for done, (name, sentences) in enumerate(texts.items(), start=2):
         kept = [ids for ids in sentences if ids]
-        report = diversity(token_vokens(vokenise, kept))
+        report = diversity(token_vokens(readers[name], kept))
         metrics |= {f"diversity_{name}_{key}": value for key, value in report.items()}
         context.progress(done, 3)
     for k in RECALL_AT:

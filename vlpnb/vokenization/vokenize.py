@@ -37,10 +37,12 @@ from vlpnb.errors import UserError
 from vlpnb.retrieval.exact import top_k
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, split_long
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.grounding import grounding_rates
 from vlpnb.vokenization.keys import NAME, Keys, load_keys
 from vlpnb.vokenization.matching import WEIGHTS, Matcher, content_mask, load_matcher
+from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
 
 Granularity = Literal["token", "sentence", "term"]
 PRODUCER = "vokens"
@@ -166,7 +168,7 @@ class Progress:
 
 def vokenise_corpus(
     corpus: TokenCorpus,
-    vokenise: Vokeniser,
+    vokenise: Vokeniser | Revokeniser,
     target: Path,
     identity: str,
     *,
@@ -233,7 +235,12 @@ def vokenise_corpus(
             raise UserError(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
-        about = {"identity": identity, "granularity": vokenise.granularity, "size": len(vokenise.keys)}
+        about = {
+            "identity": identity,
+            "granularity": vokenise.granularity,
+            "size": len(vokenise.keys),
+            "revokenised": isinstance(vokenise, Revokeniser),
+        }
         with write_store(target, PRODUCER, about) as out:
             array = out.create_dataset("vokens", (len(corpus),), "int32")
             at = 0
@@ -270,7 +277,15 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     config: VokensConfig = context.config
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
-    vokenise = Vokeniser(matcher, keys.vectors, config.granularity, config.token_budget)
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+
+    def vokeniser(granularity: Granularity) -> Vokeniser | Revokeniser:
+        own = Vokeniser(matcher, keys.vectors, granularity, config.token_budget)
+        return for_tokenizer(own, tokenizer, config.limit)
+
+    vokenise = vokeniser(config.granularity)
+    if isinstance(vokenise, Revokeniser):
+        context.log("the corpus has another tokenizer than the matcher: its vokens are carried over")
     names = [f"{NAME}/{name}" for name in keys.ids]
     state = [
         content_hash(context.inputs["matching"] / WEIGHTS),
@@ -297,14 +312,13 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     metrics["tokens_per_second"] = new / seconds if new else float("nan")
     if context.rank == 0:
         valid = np.asarray(mapped(context.folder / "valid.hdf5", "vokens"))
-        context_free = Vokeniser(matcher, keys.vectors, "term", config.token_budget)
         metrics |= grounding_rates(
             context.inputs["dataset"],
             corpora["valid"],
-            matcher.language.tokenizer,
+            tokenizer,
             keys.ids,
             valid,
-            context_free,
+            vokeniser("term"),
         )
     return metrics
 
