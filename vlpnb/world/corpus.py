@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vlpnb.errors import UserError
-from vlpnb.world.languages.english import NOUNS, PATTERNS, RELATIONS, SETTINGS, SIZES
+from vlpnb.world.languages.english import NOUNS, PATTERNS, RELATIONS, SETTINGS, SIZES, third_person
 from vlpnb.world.languages.english import article as a_or_an
-from vlpnb.world.languages.english import third_person
 from vlpnb.world.scene import COLOURS, KINDS, MATERIALS, SHAPES, free_colours
 from vlpnb.world.scene import SETTINGS as SETTING_NAMES
 

@@ -9,6 +9,8 @@
     vqa/ gqa/ nlvr2/ snli/                     questions, statements about two pictures, entailment pairs
     text/wiki.<split>.raw                      the encyclopedia, like WikiText's raw files
     glue/<TASK>/*.tsv                          a GLUE-shaped suite
+    squad/<split>-v{1.1,2.0}.json              questions about articles of the encyclopedia
+    swag/{train,val}.csv                       stories with four endings
     commonsense/<attribute>.jsonl              what pictures show and the text never says
     world.json                                 the configuration, written last
 
@@ -48,6 +50,7 @@ from vlpnb.world.questions import (
     statements,
     vqa_questions,
 )
+from vlpnb.world.reading import reading_files
 from vlpnb.world.render import pixel_box, render
 from vlpnb.world.scene import KINDS, SPLITS, Scene, Split, make_scene
 
@@ -91,6 +94,12 @@ class WorldConfig(Config):
     glue_train: int = Field(800, ge=8)
     # development (and test) examples per GLUE task
     glue_dev: int = Field(300, ge=8)
+    # SQuAD questions of each version to train on, and to develop on; whole articles, so a few more
+    squad_train: int = Field(2000, ge=1)
+    squad_dev: int = Field(400, ge=1)
+    # SWAG examples to train on, and to develop on
+    swag_train: int = Field(2000, ge=4)
+    swag_dev: int = Field(400, ge=4)
     # VQA questions per picture, and as many GQA questions; fewer where too few can be balanced
     questions: float = Field(3.0, ge=0)
     # NLVR2 statements per picture, and as many entailment pairs
@@ -308,6 +317,9 @@ class _Files:
             )
             for name in _glue_names(task):
                 yield f"glue/{task}/{name}", lambda make=content, n=name: [make()[n]]
+        squad = {"train": config.squad_train, "dev": config.squad_dev}
+        swag = {"train": config.swag_train, "dev": config.swag_dev}
+        yield from reading_files(config.seed, squad, swag)
 
     def ground_truth(self) -> Iterable[str]:
         return (f"{scene.to_json()}\n" for split in SPLITS for scene in self.scenes(split))
