@@ -2,7 +2,8 @@
 
 The paper's matcher starts from BERT (spec 3.1). The generated world has its own words, so this stage trains a
 vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
-the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes its place (`features.language`).
+the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
+its place (`features.language`).
 
 Sentences are examples of their own, `[CLS] sentence [SEP]`, in batches of similar length, because that is how the
 matcher will read them.
