@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, VokenHead
+from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, SpanHead, VokenHead
 from vlpnb.nn.transformer import Encoder, TransformerConfig
 
 CONFIG = TransformerConfig(vocab_size=50, hidden=16, layers=1, heads=2, ffn=32, max_positions=12)
@@ -74,3 +74,18 @@ def test_pooler():
     pooler = Pooler(16)
     hidden = torch.randn(4, 7, 16)
     torch.testing.assert_close(pooler(hidden), torch.tanh(pooler.dense(hidden[:, 0])))
+
+
+def test_span_head_ignores_padding_and_averages_both_ends():
+    head, hidden = SpanHead(16), torch.randn(2, 7, 16)
+    mask = torch.ones(2, 7, dtype=torch.bool)
+    mask[1, 4:] = False
+    starts, ends = torch.tensor([2, 0]), torch.tensor([5, 3])
+    loss = head.loss(hidden, mask, starts, ends)
+    by_hand = 0.0
+    for i, length in enumerate((7, 4)):
+        for scores, target in zip(head(hidden), (starts, ends), strict=True):
+            by_hand += (scores[i, :length].logsumexp(0) - scores[i, target[i]]) / 2
+    torch.testing.assert_close(loss, by_hand)
+    alone = head.loss(hidden[1:, :4], mask[1:, :4], starts[1:], ends[1:])
+    torch.testing.assert_close(head.loss(hidden[1:], mask[1:], starts[1:], ends[1:]), alone)

@@ -99,3 +99,58 @@ def test_one_seed_without_probes(inputs, tmp_path):
     assert math.isnan(metrics["glue.vokens.std"])
     assert "says nothing about noise" in (tmp_path / "out" / "results.md").read_text()
     assert not any(name.startswith("probes") for name in metrics)
+
+
+@pytest.fixture
+def reading_inputs(inputs):
+    for s, gain in (("mlm", 0.0), ("vokens", 0.1)):
+        for seed in (1, 2, 3):
+            folder = inputs[f"glue.{s}.{seed}"]
+            runs = json.loads((folder / "glue.json").read_text())
+            runs += [
+                {"task": t, "seed": 9, "value": 0.8, "diverged": ""} for t in ("SST-2", "QNLI", "QQP", "MNLI")
+            ]
+            (folder / "glue.json").write_text(json.dumps(runs))
+            squad = [
+                {
+                    "version": version,
+                    "seed": 9,
+                    "diverged": "",
+                    "metrics": {"em": em + gain, "f1": em + gain + 0.1},
+                }
+                for version, em in (("1.1", 0.6), ("2.0", 0.5))
+            ]
+            (folder / "squad.json").write_text(json.dumps(squad))
+            lost = "its loss is not a number" if (s, seed) == ("vokens", 2) else ""
+            (folder / "swag.json").write_text(
+                json.dumps([{"seed": 9, "value": 0.4 + gain, "diverged": lost}])
+            )
+            inputs |= {f"squad.{s}.{seed}": folder, f"swag.{s}.{seed}": folder}
+    return inputs
+
+
+def test_reading_columns(reading_inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1, 2, 3), squad=True, swag=True)
+    assert set(results.inputs(config)) == set(reading_inputs)
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", reading_inputs))
+    assert metrics["squad.vokens.v1_em"] == pytest.approx(70)
+    assert metrics["squad.vokens.v2_f1"] == pytest.approx(70)
+    assert metrics["swag.mlm.accuracy"] == pytest.approx(40)
+    assert metrics["swag.vokens.diverged"] == 1
+    assert metrics["difference_squad_v1.vokens_minus_mlm.mean"] == pytest.approx(10)
+    assert metrics["difference_swag.vokens_minus_mlm.mean"] == pytest.approx(10)
+    assert metrics["reading.mlm.average"] == pytest.approx((4 * 80 + 65 + 55 + 40) / 7)
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "| model | SQuAD 1.1 | SQuAD 2.0 | SWAG | average of the paper's seven columns |" in page
+    assert "| MLM only | 60.0/70.0 ± 0.0/0.0 | 50.0/60.0 ± 0.0/0.0 | 40.0 ± 0.0 |" in page
+    assert "MLM + vokens, pre-training seed 2: swag with fine-tuning seed 9, its loss is not a number" in page
+
+
+def test_one_reading_column(reading_inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1,), swag=True, probes=False)
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", reading_inputs))
+    assert "reading.mlm.average" not in metrics
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "| model | SWAG |" in page
+    assert "| MLM + vokens | 50.0 |" in page
+    assert "SQuAD 1.1" not in page

@@ -25,6 +25,18 @@ PAPER: dict[str, tuple[float, str]] = {
     "results.glue.vokens.qnli": (88.6, "BERT-base + voken-cls, unverified"),
     "results.glue.vokens.qqp": (88.6, "BERT-base + voken-cls, unverified"),
     "results.glue.vokens.mnli": (82.6, "BERT-base + voken-cls, unverified"),
+    "results.squad.mlm.v1_em": (77.0, "BERT-base, unverified"),
+    "results.squad.mlm.v1_f1": (85.3, "BERT-base, unverified"),
+    "results.squad.mlm.v2_em": (67.7, "BERT-base, unverified"),
+    "results.squad.mlm.v2_f1": (71.1, "BERT-base, unverified"),
+    "results.swag.mlm.accuracy": (65.7, "BERT-base, unverified"),
+    "results.reading.mlm.average": (79.4, "BERT-base, unverified"),
+    "results.squad.vokens.v1_em": (78.8, "BERT-base + voken-cls, unverified"),
+    "results.squad.vokens.v1_f1": (86.7, "BERT-base + voken-cls, unverified"),
+    "results.squad.vokens.v2_em": (68.1, "BERT-base + voken-cls, unverified"),
+    "results.squad.vokens.v2_f1": (71.2, "BERT-base + voken-cls, unverified"),
+    "results.swag.vokens.accuracy": (70.6, "BERT-base + voken-cls, unverified"),
+    "results.reading.vokens.average": (82.1, "BERT-base + voken-cls, unverified"),
 }
 
 

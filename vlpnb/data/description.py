@@ -1,5 +1,5 @@
-"""The description of a dataset: one `dataset.json` that says where captions, pictures, text and GLUE files
-lie.
+"""The description of a dataset: one `dataset.json` that says where captions, pictures, text, GLUE, SQuAD
+and SWAG files lie.
 
 The generated world and every real dataset are described alike, so that moving from one to the other changes a
 path and never code. Stages read it with `load_dataset`; the stage in `stage.py` checks and writes it.
@@ -63,6 +63,8 @@ class Dataset:
     corpus: Corpus
     glue: Path | None = None
     glue_tasks: tuple[str, ...] = ()
+    squad: Path | None = None
+    swag: Path | None = None
     scenes: Path | None = None
     knowledge: Path | None = None
     extra: dict = field(default_factory=dict)
@@ -166,6 +168,8 @@ def load_dataset(folder: Path) -> Dataset:
         ),
         glue=optional("glue"),
         glue_tasks=tuple(data.get("glue_tasks", ())),
+        squad=optional("squad"),
+        swag=optional("swag"),
         scenes=optional("scenes"),
         knowledge=optional("knowledge"),
         extra=data.get("extra", {}),

@@ -17,6 +17,8 @@ from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import Captions, Corpus, Dataset
 from vlpnb.data.files import fingerprint_files, require, write_text_atomic
 from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
+from vlpnb.data.squad import VERSIONS, read_squad, squad_file
+from vlpnb.data.swag import read_swag, swag_file
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
 
@@ -59,6 +61,9 @@ class DatasetConfig(Config):
     glue: str = "glue"
     # tasks to fine-tune; MNLI brings MNLI-MM with it where its file exists
     glue_tasks: tuple[str, ...] = tuple(name for name in GLUE_TASKS if name != "MNLI-MM")
+    # folders of SQuAD's JSON and of SWAG's CSV files; empty: none; nothing said: the world's, none for real data
+    squad: str | None = None
+    swag: str | None = None
     # world only: the scenes behind the pictures, and the commonsense lists; empty: none
     scenes: str = "scenes.jsonl"
     knowledge: str = "commonsense"
@@ -80,9 +85,19 @@ def describe(config: DatasetConfig, root: Path) -> Dataset:
         corpus=Corpus(t.rules, *(tuple(root / p for p in paths) for paths in (t.train, t.valid, t.test))),
         glue=root / config.glue if config.glue else None,
         glue_tasks=tasks,
+        squad=_optional(config, root, "squad"),
+        swag=_optional(config, root, "swag"),
         scenes=root / config.scenes if config.scenes else None,
         knowledge=root / config.knowledge if config.knowledge else None,
     )
+
+
+def _optional(config: DatasetConfig, root: Path, name: str) -> Path | None:
+    """The folder of a set that the world always has and real data has when it is named."""
+    chosen = getattr(config, name)
+    if chosen is None:
+        chosen = "" if config.root else name
+    return root / chosen if chosen else None
 
 
 def fingerprint(config: DatasetConfig) -> str:
@@ -101,6 +116,10 @@ def _files(data: Dataset) -> Iterator[Path]:
         for name in data.glue_tasks:
             task = GLUE_TASKS[name]
             yield from (data.glue / task.folder / task.file(split) for split in ("train", "valid"))
+    if data.squad is not None:
+        yield from (squad_file(data.squad, v, split) for v in VERSIONS for split in ("train", "valid"))
+    if data.swag is not None:
+        yield from (swag_file(data.swag, split) for split in ("train", "valid"))
     if data.scenes is not None:
         yield data.scenes
 
@@ -151,6 +170,13 @@ def _run(context: StageContext) -> dict[str, float]:
         mismatched = GLUE_TASKS["MNLI-MM"]
         if name == "MNLI" and (data.glue / mismatched.folder / mismatched.dev).is_file():
             metrics["glue_MNLI-MM_valid"] = len(read_glue(data.glue, "MNLI-MM", "valid"))
+    if data.squad is not None:
+        for version in VERSIONS:
+            for split in ("train", "valid"):
+                metrics[f"squad_{version}_{split}"] = len(read_squad(data.squad, version, split))
+    if data.swag is not None:
+        for split in ("train", "valid"):
+            metrics[f"swag_{split}"] = len(read_swag(data.swag, split))
     if data.scenes is not None:
         require(data.scenes, "the scenes behind the pictures (real data has none: set dataset.scenes to '')")
     if data.knowledge is not None:

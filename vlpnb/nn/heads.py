@@ -4,7 +4,8 @@
 |---|---|---|
 | `MLMHead` | masked language modelling, decoder tied to the word embeddings | BERT, section 3.1 |
 | `VokenHead` | voken classification | Vokenization, section 3.1; spec 9.4 |
-| `Pooler`, `ClassificationHead` | GLUE and other sentence tasks | BERT, section 4.1; RoBERTa, section 5.1 |
+| `Pooler`, `ClassificationHead` | GLUE; multiple choice (one label) | BERT, sections 4.1, 4.4; RoBERTa, section 5.1 |
+| `SpanHead` | start and end of an answer in a passage | BERT, section 4.2 |
 
 The two token heads share their trunk (dense, activation, layer norm) and compute their loss with
 `linear_cross_entropy`, so the scores over 30,522 words or 50,000 vokens never exist for all positions at
@@ -19,7 +20,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -149,3 +150,33 @@ class ClassificationHead(nn.Module):
         if self.style == "roberta":
             first = self.dropout(first)
         return self.out(self.dropout(self.pooler(first)))
+
+
+class SpanHead(nn.Module):
+    """Scores of every position as the start and as the end of an answer: one linear map to two numbers."""
+
+    def __init__(self, hidden: int):
+        super().__init__()
+        self.out = nn.Linear(hidden, 2)
+        init_weights(self)
+
+    def forward(
+        self, hidden: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"] | None = None
+    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
+        """Start and end scores; −∞ (the type's smallest number) at padding, where `mask` is False."""
+        scores = self.out(hidden)  # (B, T, 2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None], torch.finfo(scores.dtype).min)
+        return scores[..., 0], scores[..., 1]
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "B T D"],
+        mask: Bool[Tensor, "B T"],
+        starts: Int[Tensor, " B"],
+        ends: Int[Tensor, " B"],
+    ) -> Float[Tensor, ""]:
+        """Mean of the two cross-entropies over the positions, summed over the batch."""
+        start, end = (scores.float() for scores in self(hidden, mask))
+        both = F.cross_entropy(start, starts, reduction="sum") + F.cross_entropy(end, ends, reduction="sum")
+        return both / 2

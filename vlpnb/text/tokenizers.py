@@ -13,7 +13,16 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vlpnb.data.files import lines_of, read_json
@@ -26,6 +35,7 @@ BERT_SPECIALS = {
     "sep_token": "[SEP]",
     "mask_token": "[MASK]",
 }
+BYTE_MASK = AddedToken("<mask>", lstrip=True, special=True)  # RoBERTa's takes the space before it
 HF_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -96,7 +106,7 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", BYTE_MASK],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -197,8 +207,10 @@ def _roberta(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     ends = (("</s>", tokenizer.token_to_id("</s>")), ("<s>", tokenizer.token_to_id("<s>")))
     tokenizer.post_processor = processors.RobertaProcessing(*ends, trim_offsets=True, add_prefix_space=False)
     roles = {"bos_token": "<s>", "eos_token": "</s>", "cls_token": "<s>", "sep_token": "</s>"}
-    roles |= {"unk_token": "<unk>", "pad_token": "<pad>", "mask_token": "<mask>"}
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=512, **roles)
+    roles |= {"unk_token": "<unk>", "pad_token": "<pad>"}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_max_length=512, mask_token=BYTE_MASK, **roles
+    )
 
 
 def _bare_wordpiece(path: Path) -> PreTrainedTokenizerFast:

@@ -32,9 +32,9 @@ from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.loop import Diverged, Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update
-from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
+from vlpnb.vokenization import finetuning
+from vlpnb.vokenization.pretraining import Supervision
 
 FINE_TUNED = tuple(
     name for name in GLUE_TASKS if name != "MNLI-MM"
@@ -177,18 +177,10 @@ def majority(task: GlueTask, labels: Sequence) -> float:
 
 
 def divergence(task: GlueTask, predictions: np.ndarray, labels: Sequence, losses: Sequence[float]) -> str:
-    """Why a run counts as diverged, in words; "" when it does not.
-
-    It does when it gives every example the same answer, or when its training loss did not fall (last quarter
-    against first quarter) and its score is not above that of a constant answer.
-    """
-    if np.ptp(predictions) < 1e-3:
-        return "it gives every example the same answer"
-    quarter = max(1, len(losses) // 4)
-    fell = np.mean(losses[-quarter:]) < 0.98 * np.mean(losses[:quarter])
-    if not fell and score(task, predictions, labels)[task.metrics[0]] <= majority(task, labels) + 1e-9:
-        return "its training loss did not fall and it scores no better than a constant answer"
-    return ""
+    """Why a run counts as diverged, in words ("" when it does not): `finetuning.divergence` with GLUE's metrics."""
+    constant = np.ptp(predictions) < 1e-3
+    value = 0.0 if constant else score(task, predictions, labels)[task.metrics[0]]
+    return finetuning.divergence(constant, losses, value, majority(task, labels))
 
 
 def fine_tune(
@@ -210,22 +202,9 @@ def fine_tune(
         batch = train.batch(sampler(update))
         return Update([batch], {"task": len(batch["labels"])}, tokens=batch["ids"].numel())
 
-    updates = max(1, round(config.epochs * sampler.per_epoch))
-    plan = Plan(
-        updates=updates,
-        lr=config.lr,
-        warmup=round(config.warmup * updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        seed=seed,
-        log_every=max(1, updates // 20),
-        checkpoint_seconds=config.checkpoint_seconds,
+    losses, reason, updates = finetuning.train(
+        model, batches, sampler.per_epoch, config, folder, seed, device
     )
-    reason, losses = "", [float("nan")]
-    try:
-        losses = [record["loss"] for record in fit(model, batches, plan, folder, device=device)]
-    except Diverged as error:
-        reason = str(error)
 
     results = []
     for name in (task.name, "MNLI-MM") if task.name == "MNLI" else (task.name,):
@@ -261,12 +240,7 @@ def run(context: StageContext) -> dict[str, float]:
     dataset = load_dataset(context.inputs["dataset"])
     if dataset.glue is None:
         raise UserError(f"the dataset at {dataset.root} has no GLUE folder; set `dataset.glue` to one")
-    if config.model:
-        from vlpnb.nn.folders import model_folder
-
-        source = model_folder(config.model)
-    else:
-        source = snapshot_folders(context.inputs["vlm"])[config.snapshot]
+    source = finetuning.pretrained_folder(context)
     tasks = [
         GLUE_TASKS[name] for name in config.tasks if not dataset.glue_tasks or name in dataset.glue_tasks
     ]

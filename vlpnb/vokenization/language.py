@@ -1,8 +1,9 @@
 """Stage `language`: the visual world's stand-in for a pre-trained BERT.
 
 The paper's matcher starts from BERT (spec 3.1). The generated world has its own words, so this stage trains a
-WordPiece vocabulary and a small BERT (masked words only, no pictures) on the world's text and training captions,
-and saves them as a HuggingFace folder. On real data a published model takes its place (`features.language`).
+vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
+the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
+its place (`features.language`).
 
 Sentences are examples of their own, `[CLS] sentence [SEP]`, in batches of similar length, because that is how the
 matcher will read them.
@@ -10,6 +11,7 @@ matcher will read them.
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from vlpnb.nn.checkpoints import save_hf
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import IGNORE, mask_tokens
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_wordpiece
+from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
 from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config
@@ -30,6 +32,7 @@ from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config
 class LanguageConfig(Config):
     """How to train the small language model; about 40 s on two CPU cores as it stands."""
 
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's (spec 9.8)
     size: str = "mini"  # a key of `vlm.SIZES`
     vocab_size: int = Field(2000, ge=50)  # word pieces
     corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
@@ -94,7 +97,8 @@ def run(context: StageContext) -> dict[str, float]:
     lines = list(text_lines(dataset, config.corpus_lines))
     words = context.folder / "tokenizer"
     if not (words / "tokenizer.json").is_file():
-        train_wordpiece(lines, config.vocab_size, words)
+        train = train_byte_bpe if config.tokenizer == "byte-bpe" else train_wordpiece
+        train(lines, config.vocab_size, words)
     tokenizer = load_tokenizer(words)
     rows = sentences(lines, tokenizer, config.max_length)
     context.log(f"{len(lines):,} lines, {len(rows):,} distinct sentences, {len(tokenizer):,} word pieces")

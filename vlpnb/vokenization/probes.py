@@ -76,7 +76,8 @@ def candidate_scores(
     for i, item in enumerate(items):
         before, after = item["prompt"].split("[MASK]")
         for j, candidate in enumerate(item["candidates"]):
-            pieces = tokenizer(candidate, add_special_tokens=False)["input_ids"]
+            # a space before: byte-level pieces inside a sentence begin with one
+            pieces = tokenizer(f" {candidate}", add_special_tokens=False)["input_ids"]
             text = before + " ".join([tokenizer.mask_token] * len(pieces)) + after
             queries.append((text, pieces))
             places.append((i, j))

@@ -18,6 +18,13 @@ from vlpnb.data.files import write_text_atomic
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.glue import COLUMNS, summarise
 from vlpnb.vokenization.pretraining import Supervision
+from vlpnb.vokenization.reading_results import (
+    read_reading,
+    reading_metrics,
+    reading_table,
+    reading_values,
+    spread,
+)
 
 HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
 SHOWN = 12  # diverged runs that the page lists
@@ -40,11 +47,13 @@ class ResultsConfig(Config):
 
     supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
     seeds: tuple[int, ...] = (1, 2, 3)  # of pre-training; differences are paired by seed
+    squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
+    swag: bool = False
     probes: bool = True  # also the visual-knowledge probes, which only the visual world has
 
 
 def inputs(config: ResultsConfig) -> Mapping[str, Request]:
-    stages = ("glue", "probes") if config.probes else ("glue",)
+    stages = ["glue", *(name for name in ("squad", "swag", "probes") if getattr(config, name))]
     return {
         f"{stage}.{supervision}.{seed}": Request(stage, {"supervision": supervision, "seed": seed})
         for stage in stages
@@ -60,11 +69,6 @@ def result_row(values: Mapping[str, float]) -> str:
     cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
     mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8
     return "".join(cells) + mean
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (NaN for a single value)."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def paired(differences: Sequence[float], level: float = 0.95) -> dict[str, float]:
@@ -97,8 +101,9 @@ def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
     Metrics, in points (× 100): `glue.<supervision>.<task>` and `.mean`, `.std`, `.median`, `.mean_converged`;
-    `glue.<supervision>.diverged` (a count); `probes.<supervision>.<probe>` and `…_std`; and
-    `difference.<a>_minus_<b>.{mean,low,high}` of GLUE, `difference_probes.…` of the linear and calibrated probes.
+    `glue.<supervision>.diverged` (a count); `squad.<supervision>.v1_em` …, `swag.<supervision>.accuracy` and `…_std`,
+    `….diverged`; `reading.<supervision>.average`, of the paper's seven columns; `probes.<supervision>.<probe>` and
+    `…_std`; and `difference.<a>_minus_<b>.{mean,low,high}` of GLUE, `difference_<probes, squad, swag>.…` of the others.
     """
     config: ResultsConfig = context.config
     glue = {(s, seed): _glue(context, s, seed) for s in config.supervisions for seed in config.seeds}
@@ -129,6 +134,9 @@ def run(context: StageContext) -> dict[str, float]:
             if not name.endswith(("chance", "majority")):
                 metrics[f"probes.{s}.{name}_std"] = deviation
 
+    reading = read_reading(context)
+    metrics |= reading_metrics(config, glue, reading)
+
     sentences = []
     for a, b in comparisons(config.supervisions):
         compared = [("difference", "the GLUE mean", {k: v["summary"]["mean"] for k, v in glue.items()})]
@@ -138,6 +146,7 @@ def run(context: StageContext) -> dict[str, float]:
                 ("calibrated", "the calibrated cloze probes"),
             ):
                 compared.append((f"difference_{kind}", what, {k: v[kind] for k, v in probes.items()}))
+        compared += reading_values(reading)
         for prefix, what, values in compared:
             found = paired([100 * (values[a, seed] - values[b, seed]) for seed in config.seeds])
             metrics |= {f"{prefix}.{a}_minus_{b}.{name}": value for name, value in found.items()}
@@ -146,6 +155,11 @@ def run(context: StageContext) -> dict[str, float]:
     diverged = [
         f"{NAMES[s]}, pre-training seed {seed}: {run['task']} with fine-tuning seed {run['seed']}, {run['diverged']}"
         for (s, seed), found in glue.items()
+        for run in found["runs"]
+        if run["diverged"]
+    ] + [
+        f"{NAMES[s]}, pre-training seed {seed}: {stage} with fine-tuning seed {run['seed']}, {run['diverged']}"
+        for (stage, s, seed), found in reading.items()
         for run in found["runs"]
         if run["diverged"]
     ]
@@ -204,6 +218,7 @@ def report(
         names = [f"glue.{s}.{task.lower().replace('-', '_')}" for task in COLUMNS]
         cells = [cell(name, f"{name}_std") for name in names] + [cell(f"glue.{s}.mean", f"glue.{s}.std")]
         lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
+    lines += reading_table(config, metrics, NAMES)
     if probes:
         first = next(iter(probes.values()))
         asked = [name for name in first if f"{name}_chance" in first and f"{name}_calibrated" in first]
@@ -233,7 +248,7 @@ def report(
     lines += [f"* {line}" for line in diverged[:SHOWN]]
     if len(diverged) > SHOWN:
         lines.append(f"* and {len(diverged) - SHOWN} more, in `results.json`")
-    if diverged:
+    if any(metrics[f"glue.{s}.diverged"] for s in config.supervisions):
         both = [
             f"{NAMES[s]} {metrics[f'glue.{s}.mean_converged']:.1f} (median of all {metrics[f'glue.{s}.median']:.1f})"
             for s in config.supervisions

@@ -11,9 +11,12 @@ from vlpnb.vokenization.matching_training import MATCHING
 from vlpnb.vokenization.pretraining import VLM
 from vlpnb.vokenization.probes import PROBES
 from vlpnb.vokenization.results import RESULTS
+from vlpnb.vokenization.squad import SQUAD
+from vlpnb.vokenization.swag import SWAG
 from vlpnb.vokenization.vision import VISION
 from vlpnb.vokenization.vokenize import VOKENS
 
 STAGES: tuple[Stage, ...] = (
-    VISION, LANGUAGE, FEATURES, MATCHING, KEYS, CORPUS, VOKENS, BENCHMARK, VLM, GLUE, PROBES, RESULTS,
+    VISION, LANGUAGE, FEATURES, MATCHING, KEYS, CORPUS, VOKENS, BENCHMARK, VLM, GLUE, SQUAD, SWAG,
+    PROBES, RESULTS,
 )  # fmt: skip

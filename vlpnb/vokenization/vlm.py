@@ -75,6 +75,7 @@ def language_model_config(size: str, tokenizer, dropout: float = 0.1) -> Transfo
         attention_dropout=dropout,
         pad_id=tokenizer.pad_token_id,
         position_offset=offset,
+        norm_eps=1e-5 if roberta else 1e-12,
     )
 
 

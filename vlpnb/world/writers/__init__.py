@@ -9,6 +9,8 @@
     vqa/ gqa/ nlvr2/ snli/                     questions, statements about two pictures, entailment pairs
     text/wiki.<split>.raw                      the encyclopedia, like WikiText's raw files
     glue/<TASK>/*.tsv                          a GLUE-shaped suite
+    squad/<split>-v{1.1,2.0}.json              questions about articles of the encyclopedia
+    swag/{train,val}.csv                       stories with four endings
     commonsense/<attribute>.jsonl              what pictures show and the text never says
     world.json                                 the configuration, written last
 

@@ -44,6 +44,12 @@ class WorldConfig(Config):
     glue_train: int = Field(800, ge=8)
     # development (and test) examples per GLUE task
     glue_dev: int = Field(300, ge=8)
+    # SQuAD questions of each version to train on, and to develop on; whole articles, so a few more
+    squad_train: int = Field(2000, ge=1)
+    squad_dev: int = Field(400, ge=1)
+    # SWAG examples to train on, and to develop on
+    swag_train: int = Field(2000, ge=4)
+    swag_dev: int = Field(400, ge=4)
     # VQA questions per picture, and as many GQA questions; fewer where too few can be balanced
     questions: float = Field(3.0, ge=0)
     # NLVR2 statements per picture, and as many entailment pairs

@@ -13,6 +13,7 @@ from vlpnb.world.corpus import CORPUS_SPLITS, corpus_lines
 from vlpnb.world.glue import TASKS, glue_files
 from vlpnb.world.grammar import LANGUAGES
 from vlpnb.world.knowledge import ATTRIBUTES, knowledge_probes
+from vlpnb.world.reading import reading_files
 from vlpnb.world.scene import SPLITS
 from vlpnb.world.writers import captions, questions
 from vlpnb.world.writers.content import World
@@ -120,6 +121,9 @@ def _files(world: World) -> Iterable[tuple[str, Callable[[], Content]]]:
         files = cache(partial(_glue, config, task))
         for name in _glue_names(task):
             yield f"glue/{task}/{name}", lambda files=files, name=name: [files()[name]]
+    squad = {"train": config.squad_train, "dev": config.squad_dev}
+    swag = {"train": config.swag_train, "dev": config.swag_dev}
+    yield from reading_files(config.seed, squad, swag)
 
 
 def _json(make: Callable[..., Any], *arguments: Any) -> Callable[[], Content]:
