@@ -25,6 +25,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import cache, lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,7 +34,7 @@ from typing import Any
 from pydantic import Field
 
 from vlpnb.config import Config
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, writing
 from vlpnb.world.corpus import CORPUS_SPLITS, corpus_lines
 from vlpnb.world.glue import TASKS, glue_files
 from vlpnb.world.grammar import LANGUAGES, caption, plan_caption
@@ -198,14 +199,19 @@ def _claim(folder: Path, identity: str) -> None:
 
 def _write(path: Path, content: bytes | Iterable[str]) -> None:
     """Write bytes, or text piece by piece, under a temporary name and rename it when complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        if isinstance(content, bytes):
-            file.write(content)
-        else:
-            file.writelines(piece.encode() for piece in content)
-    os.replace(temporary, path)
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary, "wb") as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    file.writelines(piece.encode() for piece in content)
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 # Pictures
