@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.config import Config, Profile, load_profile, merge, nest, parse_config
-from vlpnb.errors import UserError, did_you_mean
+from vlpnb.errors import UserError, cannot_write, did_you_mean, is_full_disk
 from vlpnb.folders import (
     MANIFEST,
     Clock,
@@ -48,6 +48,8 @@ from vlpnb.folders import (
     make_writable,
     plain,
     read_json,
+    remove_leftovers,
+    remove_scratch,
     say_line,
     short,
     write_json,
@@ -392,11 +394,12 @@ class Run:
         damage = find_damage(plan.folder, read_json(path))
         if damage:
             say_line(self.say, f"[{plan.stage.name}] {plan.folder.name} is damaged ({damage}): made again")
-            path.unlink()
             for item in plan.folder.iterdir():
-                if item.name != ".lock":
+                if item.name not in (".lock", MANIFEST):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
+            path.unlink()  # last: a kill before leaves a folder that is still known to be damaged
             return None
+        remove_scratch(plan.folder)  # of a process killed right after it published
         with contextlib.suppress(OSError):
             os.utime(path)  # "newest" in reports means last used
         return self._result(plan, reused=True)
@@ -413,6 +416,8 @@ class Run:
         with lock(plan.folder, plan.stage.name, self.say) if rank == 0 else contextlib.nullcontext():
             result = self._reuse(plan) if rank == 0 else None
             run_it = result is None
+            if rank == 0 and run_it:
+                remove_leftovers(plan.folder)
             if plan.stage.distributed and world_size > 1:
                 run_it = _agree(run_it, self.device)
             if not run_it:
@@ -542,6 +547,10 @@ def _run_stage(plan: _Plan, context: StageContext) -> None:
         error.add_note(f"in stage {context.name!r}, folder {plan.folder}")
         with contextlib.suppress(OSError), open(plan.folder / "log.txt", "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
+        if is_full_disk(error) and not isinstance(error, UserError):
+            full = cannot_write(plan.folder, error)
+            full.add_note(error.__notes__[-1])
+            raise full from error
         raise
     if context.rank != 0:
         return
@@ -564,7 +573,7 @@ def _run_stage(plan: _Plan, context: StageContext) -> None:
         "files": list_files(plan.folder),
     }
     write_json(plan.folder / MANIFEST, manifest)
-    clock.path.unlink(missing_ok=True)
+    remove_scratch(plan.folder)
 
 
 def _checked_metrics(name: str, metrics: Any) -> dict[str, float]:

@@ -76,11 +76,15 @@ def extract_keys(
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the keys of some pictures to `folder`; returns the number of pictures that could not be read.
+    """Write the keys of some pictures to `folder`, if they are not there; returns the number of pictures that
+    could not be read.
 
     Shards of `shard` pictures in `checkpoint-keys` are kept when the process is killed; process r writes
     every r-th one.
     """
+    target = folder / f"{name}.hdf5"  # written last
+    if target.is_file():
+        return len(attributes(target)["broken"])
     parts = folder / "checkpoint-keys"
     parts.mkdir(exist_ok=True)
     shards = []
@@ -123,7 +127,7 @@ def extract_keys(
             )
         for suffix, lines in ((".ids", ids), (".path", paths)):
             write_text_atomic((folder / name).with_suffix(suffix), "".join(f"{line}\n" for line in lines))
-        with write_store(folder / f"{name}.hdf5", "keys", {"broken": broken}) as file:
+        with write_store(target, "keys", {"broken": broken}) as file:
             file["keys"] = np.concatenate(rows)
         for path in shards:
             path.unlink()

@@ -342,6 +342,7 @@ def run(context: StageContext) -> dict[str, float]:
         world_size=context.world_size,
         evaluate=at,
         progress=context.progress,
+        keep=True,
     )
     barrier(context.world_size)
     final = next(record for record in reversed(records) if "perplexity" in record)

@@ -220,7 +220,7 @@ def run_vision(context: StageContext) -> dict[str, float]:
     weights = torch.tensor([config.kind_weight if name.startswith("kind:") else 1.0 for name in names])
     fit(
         ClassifierLoss(net, weights), batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, progress=context.progress,
+        world_size=context.world_size, progress=context.progress, keep=True,
     )  # fmt: skip
     metrics = evaluate(net, valid, names, context.device)
     if context.rank == 0:

@@ -233,6 +233,8 @@ def vokenise_corpus(
             raise UserError(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
+        # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         about = {"identity": identity, "granularity": vokenise.granularity, "size": len(vokenise.keys)}
         with write_store(target, PRODUCER, about) as out:
             array = out.create_dataset("vokens", (len(corpus),), "int32")
@@ -242,7 +244,6 @@ def vokenise_corpus(
                 if len(part):
                     array[at : at + len(part)] = part
                 at += len(part)
-        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         for path in shards:
             path.unlink()
             path.with_suffix(".json").unlink()
