@@ -31,7 +31,7 @@ from transformers import PreTrainedTokenizerFast
 from vlpnb.data.files import require, write_text_atomic
 from vlpnb.data.store import attributes, mapped, open_checked, write_store
 from vlpnb.errors import UserError
-from vlpnb.text.tokenizers import encode_lines, piece_texts
+from vlpnb.text.tokenizers import encode_lines, piece_texts, vocabulary_hash
 
 Rules = Literal["wiki103", "wiki", "none"]
 PRODUCER = "corpus"
@@ -76,11 +76,21 @@ def _read_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
                 line = raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); "
-                    "convert the file."
+                    f"{path}: not UTF-8 in line {_line_at(path, offset):,}, which ends at byte {offset:,} "
+                    f"({error.reason}); convert the file, e.g. with iconv."
                 ) from error
             if keeps(line, rules):
                 yield line, offset
+
+
+def _line_at(path: Path, end: int) -> int:
+    """The number of the line that ends at a byte offset."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            end -= len(raw)
+            if end <= 0:
+                return number
+    return 0
 
 
 _TABLES: WeakKeyDictionary = WeakKeyDictionary()
@@ -216,6 +226,25 @@ class TokenCorpus:
         except ValueError as error:
             raise UserError(f"{path}: expected whole numbers ({error}).") from error
         return _checked_offsets(offsets, len(self), path)
+
+
+def check_tokenizer(corpus: TokenCorpus, tokenizer: PreTrainedTokenizerFast, whose: str) -> None:
+    """UserError unless the ids of `corpus` are ids of `tokenizer`, which is that of `whose` (a few words).
+
+    Corpora of other projects do not name their vocabulary; of those the largest id is checked.
+    """
+    about, size = corpus.attributes, len(tokenizer)
+    again = f"Tokenise the text again with the tokenizer of {whose} (stage `corpus`)."
+    if "vocabulary" in about and about["vocabulary"] != vocabulary_hash(tokenizer):
+        raise UserError(
+            f"{corpus.path} was written with another tokenizer ({about['vocab_size']:,} word pieces) than that of "
+            f"{whose} ({size:,}). {again}"
+        )
+    top = max(
+        (int(corpus.tokens[i : i + (1 << 24)].max()) for i in range(0, len(corpus), 1 << 24)), default=0
+    )
+    if top >= size:
+        raise UserError(f"{corpus.path} holds token id {top:,}; {whose} has {size:,} word pieces. {again}")
 
 
 def _checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
@@ -443,6 +472,7 @@ def _join(
         "rules": rules,
         "sources": [source.name for source in sources],
         "vocab_size": len(tokenizer),
+        "vocabulary": vocabulary_hash(tokenizer),
         "identity": hashlib.sha256(identity.encode()).hexdigest(),
     }
     with write_store(target, PRODUCER, about) as out:

@@ -7,6 +7,7 @@ character offsets and batch encoding in Rust.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -117,6 +118,12 @@ def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> li
     backend.no_padding()
     encodings = backend.encode_batch_fast(list(lines), add_special_tokens=False)
     return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Hex sha256 of the word pieces in the order of their ids: equal where ids mean the same."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
 
 
 def piece_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:

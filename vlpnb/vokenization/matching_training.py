@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -24,6 +24,7 @@ from vlpnb.data.files import write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
+from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
@@ -216,7 +217,7 @@ def train_matcher(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
         evaluate=evaluate, progress=progress, keep=True,
     )  # fmt: skip
-    matcher.load_state_dict(load_file(best), strict=False)
+    fill_module(matcher, read_weights(best), best, optional=("language.", "vision."))
     matcher.eval()
     chosen = json.loads(best.with_suffix(".json").read_text())
     metrics = {f"valid_{name}": value for name, value in chosen["valid"].items()}

@@ -18,12 +18,12 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.checkpoints import load_mlm, save_hf
+from vlpnb.nn.checkpoints import fill_module, load_mlm, read_weights, save_hf
 from vlpnb.nn.heads import MLMHead, Transform, VokenHead
 from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import Encoder, TransformerConfig, init_weights
@@ -249,11 +249,16 @@ def save_snapshot(folder: Path, model: VisuallySupervisedLM, tokenizer) -> None:
 
 
 def load_snapshot(folder: Path) -> VisuallySupervisedLM:
-    """The model of a snapshot in eval mode, with its voken head where the folder holds one."""
+    """The model of a snapshot in eval mode, with its voken head where the folder holds one.
+
+    UserError names the file of a snapshot that is damaged.
+    """
     encoder, mlm = load_mlm(folder)
-    state = load_file(folder / HEAD_FILE) if (Path(folder) / HEAD_FILE).is_file() else None
-    model = VisuallySupervisedLM(encoder.config, 0 if state is None else len(state["decoder.weight"]))
+    file = Path(folder) / HEAD_FILE
+    state = read_weights(file) if file.is_file() else None
+    model = VisuallySupervisedLM(encoder.config, 0 if state is None else len(state.get("decoder.weight", ())))
     model.encoder, model.mlm = encoder, mlm
     if state is not None:
-        model.voken.head.load_state_dict(state)
+        head = model.voken.head if model.voken is not None else VokenHead(encoder.config, 1)
+        fill_module(head, state, file)
     return model.eval()

@@ -36,7 +36,7 @@ from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.retrieval.exact import top_k
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.corpora import TokenCorpus, split_long
+from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.grounding import grounding_rates
 from vlpnb.vokenization.keys import NAME, Keys, load_keys
@@ -278,6 +278,8 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         content_hash(context.inputs["keys"] / f"{NAME}.hdf5"),
     ]
     corpora = {split: TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5") for split in ("valid", "train")}
+    for corpus in corpora.values():
+        check_tokenizer(corpus, matcher.language.tokenizer, "the matcher's language model")
     metrics: dict[str, float] = {"size": float(len(keys.ids))}
     new = seconds = 0.0
     for split, corpus in corpora.items():
