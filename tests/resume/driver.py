@@ -1,6 +1,6 @@
 """Runs stages in forked children and kills them: everything is imported once, an attempt costs milliseconds.
 
-A process of its own (`python driver.py ROOT SETTINGS`), because forking is safe only where nothing has been computed yet.
+A process of its own (`python driver.py ROOT SETTINGS`), because forking is safe only where nothing was computed.
 One JSON request a line on standard input, one answer a line on standard output:
 
     request   stage, and how the attempt ends: `after` (seconds into the stage's work), `events` ([kind, name] of
