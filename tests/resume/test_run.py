@@ -87,7 +87,8 @@ def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
     assert sorted(map(bool, held)) == [False, True], texts
     waited = held.index(max(held))
     assert set(held[waited]) == {str(both[1 - waited].pid)}
-    assert sum("[vision] started" in text for text in texts) == 1
+    # None at all where the killed runner's kernel, which notices within a second, got to the end of the stage.
+    assert sum("[vision] started" in text for text in texts) <= 1
 
     names = ("world", "dataset", "vision")
     found = {name: content(run._plan(name, {}).folder) for name in names}

@@ -235,14 +235,15 @@ def check_tokenizer(corpus: TokenCorpus, tokenizer: PreTrainedTokenizerFast, who
     """
     about, size = corpus.attributes, len(tokenizer)
     again = f"Tokenise the text again with the tokenizer of {whose} (stage `corpus`)."
-    if "vocabulary" in about and about["vocabulary"] != vocabulary_hash(tokenizer):
-        raise UserError(
-            f"{corpus.path} was written with another tokenizer ({about['vocab_size']:,} word pieces) than that of "
-            f"{whose} ({size:,}). {again}"
-        )
-    top = max(
-        (int(corpus.tokens[i : i + (1 << 24)].max()) for i in range(0, len(corpus), 1 << 24)), default=0
-    )
+    if "vocabulary" in about:
+        if about["vocabulary"] != vocabulary_hash(tokenizer):
+            raise UserError(
+                f"{corpus.path} was written with another tokenizer ({about['vocab_size']:,} word pieces) than that "
+                f"of {whose} ({size:,}). {again}"
+            )
+        return
+    pieces = (corpus.tokens[start : start + (1 << 24)] for start in range(0, len(corpus), 1 << 24))
+    top = max((int(np.max(piece)) for piece in pieces), default=0)
     if top >= size:
         raise UserError(f"{corpus.path} holds token id {top:,}; {whose} has {size:,} word pieces. {again}")
 
