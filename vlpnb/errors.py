@@ -6,7 +6,10 @@ machine and keeps its traceback.
 """
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -20,3 +23,26 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
     return f"{hint} (valid: {', '.join(names) or 'none'})"
+
+
+def cannot_write(path: Path, error: BaseException) -> UserError:
+    """The error for the user when `path` cannot be written: a full disk, a quota, a folder that is not writable."""
+    return UserError(
+        f"{path}: cannot be written ({error}). Expected a writable folder with free space: make room, or choose "
+        "another place with VLPNB_DATA, and run the same command again; finished work is kept."
+    )
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns every OSError while `path` is written into a UserError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether any library says, in its way, that the disk is full (or a quota or file size limit is reached)."""
+    said = r"No space left on device|File too large|Disk quota exceeded|os error (27|28|122)\b"
+    return bool(re.search(said, str(error)))

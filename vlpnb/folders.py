@@ -12,6 +12,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.config import Config
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, writing
 
 try:
     import fcntl
@@ -37,15 +38,17 @@ def write_json(path: Path, content: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never a part. nan becomes null."""
     text = json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8") as stream:
-            stream.write(text + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    with writing(path):
+        try:
+            with open(temporary, "w", encoding="utf-8") as stream:
+                stream.write(text + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(temporary, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
 
 
 def read_json(path: Path) -> Any:
@@ -187,6 +190,21 @@ def find_damage(folder: Path, manifest: Mapping[str, Any]) -> str:
     return ""
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove what only an unfinished stage needs: its `checkpoint…` files and folders, and its clock."""
+    for path in [*folder.glob("checkpoint*"), folder / ".elapsed"]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the half-written `….tmp` and `….partial` files of attempts that were killed.
+
+    For the holder of the folder's lock: nobody else is writing one.
+    """
+    for path in [path for kind in ("tmp", "partial") for path in folder.rglob(f"*.{kind}")]:
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def lock(folder: Path, name: str, say: Callable[[str], None] | None) -> Iterator[None]:
     """Hold the folder's lock; while another process has it, say who and wait."""
@@ -212,11 +230,12 @@ def lock(folder: Path, name: str, say: Callable[[str], None] | None) -> Iterator
                     f"[{name}] no lock on this file system ({error}): run one process at a time",
                 )
                 break
-        stream.truncate(0)
-        stream.write(
-            f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
-        )
-        stream.flush()
+        since = time.strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError):  # on a full disk the lock holds, it only cannot say for whom
+            stream.truncate(0)
+            os.write(
+                stream.fileno(), f"process {os.getpid()} on {socket.gethostname()} since {since}".encode()
+            )
         try:
             yield
         finally:

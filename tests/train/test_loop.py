@@ -134,7 +134,25 @@ def test_an_interrupted_run_continues_to_the_bit(tmp_path):
     model = Regression(dropout=0.3)
     records = fit(model, batches, plan, tmp_path / "parts")
     assert torch.equal(weights(model), weights(whole))
-    assert [r["step"] for r in records] == [r["step"] for r in expected]
+    assert untimed(records) == untimed(expected)
+    written = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert untimed(written) == untimed(expected)
+
+
+def untimed(records: list[dict]) -> list[dict]:
+    return [{name: value for name, value in r.items() if name != "tokens_per_second"} for r in records]
+
+
+def test_a_finished_training_that_is_kept_is_not_repeated(tmp_path):
+    model = Regression(dropout=0.3)
+    expected = fit(model, batches, PLAN, tmp_path, keep=True)
+
+    def never(step):
+        raise AssertionError("trained again")
+
+    again = Regression(dropout=0.3)
+    assert fit(again, never, PLAN, tmp_path, keep=True) == expected
+    assert torch.equal(weights(again), weights(model))
 
 
 def test_a_killed_process_continues_to_the_bit(tmp_path):

@@ -21,7 +21,7 @@ from typing import Any
 import nbformat
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import duration, make_writable, read_json, write_json
+from vlpnb.folders import duration, lock, make_writable, read_json, write_json
 from vlpnb.stage import Run
 
 END = "vlpnb: end of the notebook"
@@ -86,7 +86,8 @@ def run_notebooks(
     parameters: dict[str, Any] | None = None,
     say: Callable[[str], None] = print,
 ) -> list[Outcome]:
-    """Execute notebooks in order into `notebooks/` of the run's folder; stop at the first that fails.
+    """Execute notebooks in order into `notebooks/` of the run's folder; stop at the first that fails. While another
+    process executes notebooks of this run, say who and wait.
 
     Args:
         run: the validated run; its profile, name, settings and devices are what notebooks are given.
@@ -108,6 +109,18 @@ def run_notebooks(
     target = run.folder / "notebooks"
     make_writable(target)
     run.note()
+    with lock(target, run.name, say):  # two runners would take each other's executed copies away
+        return _run_all(run, notebooks, opened, given, target, say)
+
+
+def _run_all(
+    run: Run,
+    notebooks: Sequence[Path],
+    opened: Sequence[nbformat.NotebookNode],
+    given: dict[str, Any],
+    target: Path,
+    say: Callable[[str], None],
+) -> list[Outcome]:
     outcomes: list[Outcome] = []
     width = max((len(path.stem) for path in notebooks), default=0)
     for number, (path, notebook) in enumerate(zip(notebooks, opened, strict=True), 1):

@@ -45,13 +45,14 @@ def read_captions(
     images: Path,
     split: str | None = None,
     source: str | None = None,
+    left_out: list[str] | None = None,
 ) -> list[CaptionedImage]:
-    """Read captioned pictures in file order; pictures without a caption are left out.
+    """Read captioned pictures in file order. Empty captions, and then pictures without any, are left out.
 
     `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the coco
     and lxmert layouts have one file per split, and there `split` only helps to find the picture's sub-folder.
-    `source` keeps one of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. Raises
-    UserError naming file and field.
+    `source` keeps one of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. What is
+    left out is added to `left_out`, in words. Raises UserError naming file and field.
     """
     annotations, images = Path(annotations), Path(images)
     readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr}
@@ -64,9 +65,17 @@ def read_captions(
             f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
         )
     finder = _Finder(images, split)
-    found = [
-        CaptionedImage(Path(name).stem, finder.path(name), sentences) for name, sentences in rows if sentences
-    ]
+    found = []
+    for name, sentences in rows:
+        kept = tuple(sentence for sentence in sentences if sentence)
+        if left_out is not None and len(kept) < len(sentences):
+            left_out.append(
+                f"{name}: {len(sentences) - len(kept)} of its {len(sentences)} captions are empty"
+            )
+        if left_out is not None and not kept:
+            left_out.append(f"{name}: a picture without a caption")
+        if kept:
+            found.append(CaptionedImage(Path(name).stem, finder.path(name), kept))
     if not found:
         raise UserError(f"{annotations}: no captioned picture for split '{split}' in {format} format.")
     return found

@@ -79,14 +79,14 @@ class Dataset:
             )
         return present
 
-    def annotated(self, split: str) -> list[CaptionedImage]:
-        """All pictures that the annotations of a split name, whether their files exist or not."""
+    def annotated(self, split: str, left_out: list[str] | None = None) -> list[CaptionedImage]:
+        """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.captions
         if split not in c.annotations:
             known = ", ".join(c.annotations)
             raise UserError(f"the dataset has no captions for split '{split}'; it has {known}.")
         images = Path(c.images.replace("{split}", split))
-        return read_captions(c.format, c.annotations[split], images, split, c.source)
+        return read_captions(c.format, c.annotations[split], images, split, c.source, left_out)
 
     def universe_sets(self) -> dict[str, list[CaptionedImage]]:
         """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).

@@ -135,10 +135,11 @@ def _run(context: StageContext) -> dict[str, float]:
     data = describe(config, root)
     metrics: dict[str, float] = {}
     absent: list[str] = []
+    uncaptioned: list[str] = []
 
     for split, path in data.captions.annotations.items():
         require(path, f"the captions of split '{split}' in {data.captions.format} format")
-        present, missing = split_missing(data.annotated(split))
+        present, missing = split_missing(data.annotated(split, uncaptioned))
         data.captioned(split)  # raises when there is no picture at all
         absent += [str(image.path) for image in missing]
         metrics[f"{split}_images"] = len(present)
@@ -146,6 +147,13 @@ def _run(context: StageContext) -> dict[str, float]:
     universe = data.universe_images()
     metrics["universe_images"] = len(universe)
     metrics["missing_images"] = len(absent)
+    metrics["left_out_captions"] = len(uncaptioned)
+    if uncaptioned:
+        write_text_atomic(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
+        context.log(
+            f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
+            f"uncaptioned.txt): {uncaptioned[0]} …"
+        )
     if absent:
         write_text_atomic(context.folder / "missing.txt", "\n".join(absent) + "\n")
         context.log(

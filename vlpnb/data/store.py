@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from vlpnb.data.files import require
-from vlpnb.errors import UserError
+from vlpnb.data.files import PatientFile, require
+from vlpnb.errors import UserError, writing
 
 SCHEMA = 1
 
@@ -35,25 +35,22 @@ def write_store(
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with h5py.File(temporary, "w") as file:
-            file.attrs["schema"] = SCHEMA
-            file.attrs["producer"] = producer
-            for name, value in (attributes or {}).items():
-                file.attrs[name] = value if isinstance(value, str | int | float | bool) else json.dumps(value)
-            yield file
-        with temporary.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error}). Expected a writable folder with free space; "
-            "nothing was left behind."
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with writing(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with closing(PatientFile(temporary)) as target:
+                with h5py.File(target, "w") as file:
+                    file.attrs["schema"] = SCHEMA
+                    file.attrs["producer"] = producer
+                    for name, value in (attributes or {}).items():
+                        plain = isinstance(value, str | int | float | bool)
+                        file.attrs[name] = value if plain else json.dumps(value)
+                    yield file
+                target.check()
+            os.replace(temporary, path)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
 def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None = None) -> h5py.File:

@@ -209,6 +209,37 @@ def save_hf(
     return folder
 
 
+AGAIN = "remove its folder and run the stage that writes it again"
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file that a stage wrote; UserError when it is absent, cut short or foreign."""
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read ({error}); {AGAIN}") from error
+
+
+def fill_module(
+    module: nn.Module, state: dict[str, Tensor], file: Path, optional: Sequence[str] = ()
+) -> None:
+    """Copy tensors read from `file` into a module; names that begin with one of `optional` may lack or be too many.
+
+    UserError names the first tensor that is missing, unexpected or of another shape.
+    """
+    own = module.state_dict()
+    for name in dict.fromkeys([*own, *state]):
+        if name in own and name in state:
+            if state[name].shape != own[name].shape:
+                shapes = f"{tuple(state[name].shape)}, expected {tuple(own[name].shape)}"
+                raise UserError(f"{file}: tensor {name!r} has the shape {shapes}; {AGAIN}")
+        elif not name.startswith(tuple(optional)):
+            raise UserError(
+                f"{file}: tensor {name!r} is {'missing' if name in own else 'unexpected'}; {AGAIN}"
+            )
+    module.load_state_dict(state, strict=False)
+
+
 def their_name(ours: str, rules: dict[str, str]) -> str:
     """Translate a parameter's name: `blocks.3.think.norm.bias` → `encoder.layer.3.output.LayerNorm.bias`."""
     module, _, leaf = ours.rpartition(".")

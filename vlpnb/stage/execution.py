@@ -6,7 +6,17 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
-from vlpnb.folders import MANIFEST, Clock, Memory, duration, environment, list_files, write_json
+from vlpnb.errors import UserError, cannot_write, is_full_disk
+from vlpnb.folders import (
+    MANIFEST,
+    Clock,
+    Memory,
+    duration,
+    environment,
+    list_files,
+    remove_scratch,
+    write_json,
+)
 from vlpnb.stage.definition import StageContext
 from vlpnb.stage.plan import Plan
 
@@ -25,6 +35,10 @@ def run_stage(plan: Plan, context: StageContext) -> None:
         error.add_note(f"in stage {context.name!r}, folder {plan.folder}")
         with contextlib.suppress(OSError), open(plan.folder / "log.txt", "a", encoding="utf-8") as stream:
             stream.write(traceback.format_exc())
+        if is_full_disk(error) and not isinstance(error, UserError):
+            full = cannot_write(plan.folder, error)
+            full.add_note(error.__notes__[-1])
+            raise full from error
         raise
     if context.rank != 0:
         return
@@ -47,7 +61,7 @@ def run_stage(plan: Plan, context: StageContext) -> None:
         "files": list_files(plan.folder),
     }
     write_json(plan.folder / MANIFEST, manifest)
-    clock.path.unlink(missing_ok=True)
+    remove_scratch(plan.folder)
 
 
 def _checked_metrics(name: str, metrics: Any) -> dict[str, float]:

@@ -16,7 +16,18 @@ from typing import Any
 
 from vlpnb.config import Profile, load_profile, merge, nest, parse_config
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import MANIFEST, find_damage, lock, make_writable, plain, read_json, say_line, write_json
+from vlpnb.folders import (
+    MANIFEST,
+    find_damage,
+    lock,
+    make_writable,
+    plain,
+    read_json,
+    remove_leftovers,
+    remove_scratch,
+    say_line,
+    write_json,
+)
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.distributed import agree, launch, process_count, process_rank
 from vlpnb.stage.execution import run_stage
@@ -242,11 +253,12 @@ class Run:
         damage = find_damage(plan.folder, read_json(path))
         if damage:
             say_line(self.say, f"[{plan.stage.name}] {plan.folder.name} is damaged ({damage}): made again")
-            path.unlink()
             for item in plan.folder.iterdir():
-                if item.name != ".lock":
+                if item.name not in (".lock", MANIFEST):
                     shutil.rmtree(item) if item.is_dir() else item.unlink()
+            path.unlink()  # last: a kill before leaves a folder that is still known to be damaged
             return None
+        remove_scratch(plan.folder)  # of a process killed right after it published
         with contextlib.suppress(OSError):
             os.utime(path)  # "newest" in reports means last used
         return self._result(plan, reused=True)
@@ -263,6 +275,8 @@ class Run:
         with lock(plan.folder, plan.stage.name, self.say) if rank == 0 else contextlib.nullcontext():
             result = self._reuse(plan) if rank == 0 else None
             run_it = result is None
+            if rank == 0 and run_it:
+                remove_leftovers(plan.folder)
             if plan.stage.distributed and world_size > 1:
                 run_it = agree(run_it, self.device)
             if not run_it:

@@ -25,14 +25,15 @@ from vlpnb.errors import UserError
 from vlpnb.text.lines import Rules, keeps, lines_from, read_lines
 from vlpnb.text.original import add_sentences, export_original
 from vlpnb.text.sentences import sentence_ends, sentence_lengths, split_long
-from vlpnb.text.token_corpus import TokenCorpus
-from vlpnb.text.tokenizers import encode_lines
+from vlpnb.text.token_corpus import TokenCorpus, check_tokenizer
+from vlpnb.text.tokenizers import encode_lines, vocabulary_hash
 
 __all__ = [
     "CorpusSummary",
     "Rules",
     "TokenCorpus",
     "add_sentences",
+    "check_tokenizer",
     "export_original",
     "keeps",
     "read_lines",
@@ -86,6 +87,9 @@ def write_corpus(
     target = Path(target)
     identity = _identity(sources, tokenizer, rules, lines_are_sentences, max_tokens, shard_lines)
     folder = target.with_name(target.name + ".shards")
+    if (found := _finished(target, identity)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)  # a kill may leave some after the store is complete
+        return found
     if folder.exists() and _read_identity(folder) != identity:
         shutil.rmtree(folder)  # shards of another tokenizer, text or setting
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +116,11 @@ def write_corpus(
             progress(sum(sizes[: state["source"]]) + state["offset"], sum(sizes))
 
     summary = _join(shards, target, tokenizer, rules, sources, dtype, identity, reused)
-    _self_check(TokenCorpus(target), sources, tokenizer, rules, whole=max_tokens is None)
+    try:
+        _self_check(TokenCorpus(target), sources, tokenizer, rules, whole=max_tokens is None)
+    except UserError:
+        target.unlink()  # what failed its check must not be found complete
+        raise
     shutil.rmtree(folder)
     return summary
 
@@ -123,6 +131,20 @@ def _identity(
     files = [(str(s.resolve()), s.stat().st_size, s.stat().st_mtime_ns) for s in sources]
     words = hashlib.sha256(tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
     return json.dumps([files, words, rules, *settings])
+
+
+def _finished(target: Path, identity: str) -> CorpusSummary | None:
+    """What an earlier call with the same text and settings wrote; None where it did not finish."""
+    if not target.is_file():
+        return None
+    try:
+        with open_checked(target, ["tokens", "lines", "sentences"], PRODUCER) as file:
+            if file.attrs["identity"] != hashlib.sha256(identity.encode()).hexdigest():
+                return None
+            lines, sentences = len(file["lines"]) - 1, len(file["sentences"]) - 1
+            return CorpusSummary(len(file["tokens"]), lines, sentences)
+    except UserError:  # damaged: write it again
+        return None
 
 
 def _read_identity(folder: Path) -> str | None:
@@ -210,6 +232,7 @@ def _join(
         "rules": rules,
         "sources": [source.name for source in sources],
         "vocab_size": len(tokenizer),
+        "vocabulary": vocabulary_hash(tokenizer),
         "identity": hashlib.sha256(identity.encode()).hexdigest(),
     }
     with write_store(target, PRODUCER, about) as out:

@@ -46,8 +46,18 @@ def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
                 line = raw.decode("utf-8").rstrip("\r\n")
             except UnicodeDecodeError as error:
                 raise UserError(
-                    f"{path}: not UTF-8 in the line that ends at byte {offset:,} ({error.reason}); "
-                    "convert the file."
+                    f"{path}: not UTF-8 in line {_line_at(path, offset):,}, which ends at byte {offset:,} "
+                    f"({error.reason}); convert the file, e.g. with iconv."
                 ) from error
             if keeps(line, rules):
                 yield line, offset
+
+
+def _line_at(path: Path, end: int) -> int:
+    """The number of the line that ends at a byte offset."""
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            end -= len(raw)
+            if end <= 0:
+                return number
+    return 0

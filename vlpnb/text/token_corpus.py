@@ -75,6 +75,26 @@ class TokenCorpus:
         return checked_offsets(offsets, len(self), path)
 
 
+def check_tokenizer(corpus: TokenCorpus, tokenizer: PreTrainedTokenizerFast, whose: str) -> None:
+    """UserError unless the ids of `corpus` are ids of `tokenizer`, which is that of `whose` (a few words).
+
+    Corpora of other projects do not name their vocabulary; of those the largest id is checked.
+    """
+    about, size = corpus.attributes, len(tokenizer)
+    again = f"Tokenise the text again with the tokenizer of {whose} (stage `corpus`)."
+    if "vocabulary" in about:
+        if about["vocabulary"] != vocabulary_hash(tokenizer):
+            raise UserError(
+                f"{corpus.path} was written with another tokenizer ({about['vocab_size']:,} word pieces) than that "
+                f"of {whose} ({size:,}). {again}"
+            )
+        return
+    pieces = (corpus.tokens[start : start + (1 << 24)] for start in range(0, len(corpus), 1 << 24))
+    top = max((int(np.max(piece)) for piece in pieces), default=0)
+    if top >= size:
+        raise UserError(f"{corpus.path} holds token id {top:,}; {whose} has {size:,} word pieces. {again}")
+
+
 def checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
     """The offsets themselves; UserError naming the file if they do not run from 0 to `n` without going back."""
     tiles = len(offsets) and offsets[0] == 0 and offsets[-1] == n and (np.diff(offsets) >= 0).all()

@@ -7,8 +7,10 @@ character offsets and batch encoding in Rust.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -117,19 +119,25 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Save as a HuggingFace folder; WordPiece also as a bare `vocab.txt`, which other tools ask for."""
+    """Save as a HuggingFace folder; WordPiece also as a bare `vocab.txt`, which other tools ask for.
+
+    The files appear whole, `tokenizer.json` last: a folder that has it is complete.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
-    if model["type"] == "WordPiece":
-        pieces = sorted(model["vocab"], key=model["vocab"].get)
-        (folder / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
-    tokenizer.save_pretrained(str(folder))
-    target, temporary = folder / "tokenizer.json", folder / ".tokenizer.json.tmp"
-    os.replace(target, temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, target)
+    made = folder / f".tokenizer.{os.getpid()}.tmp"
+    try:
+        tokenizer.save_pretrained(str(made))
+        model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
+        if model["type"] == "WordPiece":
+            pieces = sorted(model["vocab"], key=model["vocab"].get)
+            (made / "vocab.txt").write_text("\n".join(pieces) + "\n", encoding="utf-8")
+        for path in sorted(made.iterdir(), key=lambda path: (path.name == "tokenizer.json", path.name)):
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(path, folder / path.name)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
@@ -139,6 +147,12 @@ def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> li
     backend.no_padding()
     encodings = backend.encode_batch_fast(list(lines), add_special_tokens=False)
     return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
+    """Hex sha256 of the word pieces in the order of their ids: equal where ids mean the same."""
+    pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    return hashlib.sha256(json.dumps(pieces).encode()).hexdigest()
 
 
 def piece_texts(tokenizer: PreTrainedTokenizerFast) -> list[str]:

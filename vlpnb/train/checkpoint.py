@@ -5,40 +5,60 @@ updates done (`vlpnb.train.sampling`), so model, optimiser and that number are t
 `torch.save`, read with `weights_only=True`: no code is ever unpickled.
 """
 
-import os
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from vlpnb.errors import UserError
+from vlpnb.data.files import PatientFile
+from vlpnb.errors import UserError, writing
 
 NAME = "checkpoint.pt"
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, step: int, seed: int
+    folder: Path,
+    model: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seed: int,
+    log: Mapping[str, Any] | None = None,
 ) -> None:
-    """Replaces the folder's checkpoint atomically; a kill at any moment leaves the old one or the new one."""
+    """Replaces the folder's checkpoint atomically; a kill at any moment leaves the old one or the new one.
+
+    Args:
+        log: what was measured so far (numbers, lists and tensors); `load_checkpoint` gives it back.
+    Raises:
+        UserError: it cannot be written; the old one is kept and nothing is left beside it.
+    """
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seed": seed}
     temporary = folder / f"{NAME}.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / NAME)
+    with writing(folder / NAME):
+        try:
+            with closing(PatientFile(temporary)) as file:
+                torch.save({**state, "log": dict(log or {})}, file)
+                file.check()
+            temporary.replace(folder / NAME)
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
 
-def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, seed: int) -> int:
-    """Restores model and optimiser in place and returns the number of updates done; 0 where there is no
-    checkpoint.
+def load_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, seed: int
+) -> tuple[int, dict[str, Any]]:
+    """Restores model and optimiser in place. Returns the number of updates done and the saved log; 0 and {}
+    where there is no checkpoint.
 
     Raises:
         UserError: the file is unreadable, or belongs to another model or seed.
     """
     path = folder / NAME
     if not path.exists():
-        return 0
+        return 0, {}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         if state["seed"] != seed:
@@ -50,7 +70,7 @@ def load_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optim
             f"{path}: this training checkpoint cannot be continued ({error}). "
             f"Delete the file to train from the beginning."
         ) from error
-    return int(state["step"])
+    return int(state["step"]), state.get("log", {})
 
 
 def clear_checkpoint(folder: Path) -> None:

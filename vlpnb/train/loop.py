@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, writing
 from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
 from vlpnb.train.distributed import barrier, replicate, sum_over_processes
 from vlpnb.train.optim import Schedule, adamw, learning_rate
@@ -59,6 +59,7 @@ def fit(
     world_size: int = 1,
     evaluate: Callable[[int], Mapping[str, float]] | None = None,
     progress: Callable[..., None] = lambda done, total, **values: None,
+    keep: bool = False,
 ) -> list[dict[str, float]]:
     """Trains `model` in place, from the folder's checkpoint on; returns the lines of its `metrics.jsonl`.
 
@@ -67,6 +68,8 @@ def fit(
         evaluate: called with the number of updates done, on every process, with the bare model in eval mode
             (under no_grad); what it returns goes into metrics.jsonl. Snapshots are written here too.
         progress: called as `progress(done, total, loss=…)` after every log line.
+        keep: leave a checkpoint of the finished training behind, so that a kill in the work that follows
+            does not lose it (the engine removes it when the stage is published).
 
     Raises:
         Diverged: a loss or the gradient norm became infinite or NaN; the last checkpoint is from before.
@@ -74,13 +77,22 @@ def fit(
     device = torch.device(device)
     model.to(device)
     optimiser = adamw(model, plan.lr, plan.weight_decay, plan.betas, plan.eps)
-    start = load_checkpoint(folder, model, optimiser, plan.seed)
-    lines = _Lines(folder / "metrics.jsonl", start, write=rank == 0)
+    start, log = load_checkpoint(folder, model, optimiser, plan.seed)
+    lines = _Lines(folder / "metrics.jsonl", log.get("lines", []), write=rank == 0)
     barrier(world_size)  # nobody replaces the checkpoint before everybody has read it
     replica = replicate(model, world_size)
     stream = updates(batches, start, plan.updates, ahead=device.type == "cuda")
     autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
-    window, saved, since, tokens = [], time.monotonic(), time.monotonic(), 0
+    window = [
+        {name: torch.as_tensor(v).to(device) for name, v in row.items()} for row in log.get("window", [])
+    ]
+    saved, since, tokens = time.monotonic(), time.monotonic(), 0
+
+    def save(step: int) -> None:
+        # What was not logged yet is saved too: without it the first line after a resume would be the mean of
+        # fewer updates. With several processes, process 0's share stands for all of them in that one line.
+        log = {"lines": lines.records, "window": window}
+        save_checkpoint(folder, model, optimiser, step, plan.seed, log)
 
     for step in range(start, plan.updates + 1):
         lr = learning_rate(step, plan.updates, plan.lr, plan.warmup, plan.schedule)
@@ -96,7 +108,7 @@ def fit(
         if rank == 0 and step > start and time.monotonic() - saved >= plan.checkpoint_seconds:
             if window:
                 _stop_if_diverged(window[-1], step, lr)
-            save_checkpoint(folder, model, optimiser, step, plan.seed)
+            save(step)
             saved = time.monotonic()
 
         model.train()
@@ -132,8 +144,10 @@ def fit(
             progress(step + 1, plan.updates, loss=loss)
             window, since, tokens = [], time.monotonic(), 0
     barrier(world_size)
-    if rank == 0:
+    if rank == 0 and not keep:
         clear_checkpoint(folder)
+    elif rank == 0 and start < plan.updates:
+        save(plan.updates)
     return lines.records
 
 
@@ -155,25 +169,17 @@ def _stop_if_diverged(values: Mapping[str, float | torch.Tensor], step: int, lr:
 
 
 class _Lines:
-    """`metrics.jsonl`: one JSON object a line. Lines newer than the checkpoint are dropped on resume."""
+    """`metrics.jsonl`: one JSON object a line. On resume it starts again from the lines of the checkpoint."""
 
-    def __init__(self, path: Path, start: int, write: bool):
-        old = path.read_text().splitlines() if path.exists() and start else []
-        self.records = [record for record in map(_parse, old) if record and record["step"] <= start]
+    def __init__(self, path: Path, records: list[dict[str, float]], write: bool):
+        self.records = list(records)
         self.path = path if write else None
         if write:
-            path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
+            with writing(path):
+                path.write_text("".join(json.dumps(record) + "\n" for record in self.records))
 
     def add(self, record: dict[str, float]) -> None:
         self.records.append(record)
         if self.path:
-            with self.path.open("a") as file:
+            with writing(self.path), self.path.open("a") as file:
                 file.write(json.dumps(record) + "\n")
-
-
-def _parse(line: str) -> dict[str, float] | None:
-    """A line of metrics.jsonl, or None for the half line that a kill may leave."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None

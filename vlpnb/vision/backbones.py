@@ -22,6 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
+from vlpnb.data.files import field, read_json
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.vision import efficientnet, transforms
 from vlpnb.vision.small import SmallResNet
@@ -231,15 +232,24 @@ def save_backbone(
 
 def load_classifier(folder: Path) -> tuple[SmallResNet, list[str]]:
     """The network of `save_backbone` with its classifier, in eval mode, and the names of its classes."""
-    description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+    description = _description(folder)
     net = SmallResNet(description["widths"], len(description["labels"]))
     _load_file(net, folder / WEIGHTS)
     return net.eval(), description["labels"]
 
 
+def _description(folder: Path) -> dict:
+    """The checked description of `save_backbone`."""
+    path = folder / DESCRIPTION
+    description = read_json(path, "the description of a vision backbone (stage `vision`)")
+    for name in ("widths", "image_size", "labels"):
+        field(description, name, str(path))
+    return description
+
+
 def _load_local(folder: Path) -> Backbone:
     net, _ = load_classifier(folder)
-    image_size = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))["image_size"]
+    image_size = _description(folder)["image_size"]
     return Backbone(net, remove_classifier(net), image_size).eval()
 
 

@@ -17,6 +17,7 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import RECALL_AT, diversity, mean_token_scores, ranks, recall
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus
@@ -36,7 +37,9 @@ class BenchmarkConfig(Config):
 
 
 def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
-    """`token_r*`, `sentence_r*` and `chance_r*` of captioned pictures; broken pictures are left out."""
+    """`token_r*`, `sentence_r*` and `chance_r*` of captioned pictures; broken pictures are left out and counted
+    (`broken`). UserError when none can be read.
+    """
     kept, vectors = [], []
     for image in images:
         try:
@@ -44,6 +47,8 @@ def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
             kept.append(image)
         except BrokenImage:
             continue
+    if not kept:
+        raise UserError(f"benchmark: none of the {len(images)} pictures can be read; see `dataset.captions`")
     pictures = torch.cat(vectors)
     vokenise = Vokeniser(matcher, pictures, token_budget=budget)
     tokens, sentences = [], []
@@ -61,7 +66,13 @@ def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
         sentences.append(ranks(mean_token_scores(padded, mask, pictures), own))
     chance = {f"chance_r{k}": min(1.0, k / len(pictures)) for k in RECALL_AT}
     found = recall(torch.cat(tokens), prefix="token_r") | recall(torch.cat(sentences), prefix="sentence_r")
-    return {**found, **chance, "pictures": float(len(pictures)), "tokens": float(sum(map(len, tokens)))}
+    return {
+        **found,
+        **chance,
+        "pictures": float(len(pictures)),
+        "broken": float(len(images) - len(kept)),
+        "tokens": float(sum(map(len, tokens))),
+    }
 
 
 def token_vokens(

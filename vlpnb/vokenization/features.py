@@ -295,6 +295,8 @@ def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> 
         found = attributes(shard)
         ids += found["ids"]
         broken += found["broken"]
+    # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+    write_text_atomic(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
     types = {"views": "float16", "states": "float16", "tokens": "int32", "owner": "int32"}
     with write_store(target, PRODUCER, {**about, "broken": broken}) as out:
         for name, kind in types.items():
@@ -314,7 +316,6 @@ def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> 
                 for name in names:
                     done[name] += len(file[name])
         out["offsets"] = offsets
-    write_text_atomic(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
     return {"images": shapes["views"][0], "captions": shapes["lengths"][0], "broken": len(broken)}
 
 

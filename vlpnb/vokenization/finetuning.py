@@ -61,7 +61,7 @@ def train(
         checkpoint_seconds=config.checkpoint_seconds,
     )
     try:
-        records = fit(model, batches, plan, folder, device=device)
+        records = fit(model, batches, plan, folder, device=device, keep=True)
     except Diverged as error:
         return [float("nan")], str(error), updates
     return [record["loss"] for record in records], "", updates

@@ -254,16 +254,16 @@ def run(context: StageContext) -> dict[str, float]:
     total = len(tasks) * len(config.seeds)
     for number, (task, seed) in enumerate((task, seed) for task in tasks for seed in config.seeds):
         folder = context.folder / f"seed-{seed}" / task.name
-        file = folder / "result.json"
+        file, work = folder / "result.json", folder / "work"
         if not file.is_file():
-            work = folder / "work"
             found = fine_tune(work, source, dataset.glue, task, config, seed, context.device)
             if (work / "model").is_dir():
+                shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
                 (work / "model").replace(folder / "model")
             for result in found:
                 write_eval_results(folder.with_name(result["task"]), result["metrics"])
             write_text_atomic(file, json.dumps(found, indent=1))
-            shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
         found = json.loads(file.read_text())
         results += found
         for result in found:

@@ -113,7 +113,8 @@ def extract_keys(
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Write the keys of some pictures to `folder`; returns the number of pictures that could not be read.
+    """Write the keys of some pictures to `folder`, if they are not there; returns the number of pictures that
+    could not be read.
 
     Shards of `shard` pictures in `checkpoint-keys` are kept when the process is killed; process r writes
     every r-th one.

@@ -113,7 +113,9 @@ def run(context: StageContext) -> dict[str, float]:
         seed=config.seed,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-    records = fit(model, batches, plan, context.folder, device=context.device, progress=context.progress)
+    records = fit(
+        model, batches, plan, context.folder, device=context.device, progress=context.progress, keep=True
+    )
     save_hf(context.folder / "model", model.encoder, mlm=model.mlm, tokenizer=tokenizer)
     return {
         "loss": records[-1]["loss"],

@@ -23,12 +23,13 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vlpnb.config import Config
 from vlpnb.data.files import field, read_json, write_text_atomic
+from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vokenization.features import LanguageBackbone, picture_features, read_backbones
@@ -197,7 +198,8 @@ def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> M
     """Open a trained matcher in eval mode, with its backbones unless only cached features will be used.
 
     Raises:
-        UserError: no matcher in the folder, or its features folder is gone.
+        UserError: no matcher in the folder, its weights are broken or of another shape, or its features folder
+            is gone.
     """
     folder = Path(folder)
     path = folder / DESCRIPTION
@@ -209,12 +211,12 @@ def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> M
         source = read_backbones(features)
         language, vision = source.open_language(), source.open_vision()
     matcher = new_matcher(config, features, language, vision)
-    state = load_file(folder / WEIGHTS)
+    state = read_weights(folder / WEIGHTS)
     if backbones and any(name.startswith("vision.") for name in state):
         vision.freeze(False)  # a fine-tuned network was saved with frozen batch norm
     if not backbones:
         state = {name: value for name, value in state.items() if name.startswith(("f.", "g."))}
-    matcher.load_state_dict(state, strict=False)
+    fill_module(matcher, state, folder / WEIGHTS, optional=("language.", "vision."))
     if backbones:
         language.freeze()
         vision.freeze() if config.train_vision else vision.fuse()

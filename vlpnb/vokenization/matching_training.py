@@ -15,15 +15,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
+from vlpnb.data.files import write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
+from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
@@ -194,9 +196,8 @@ def train_matcher(
         if rank == 0 and (found is None or (score, update) < (found["score"], found["update"])):
             save_file(trainable_state(matcher), best.with_suffix(".tmp"))
             os.replace(best.with_suffix(".tmp"), best)
-            best.with_suffix(".json").write_text(
-                json.dumps({"score": score, "update": update, "valid": values})
-            )
+            about = {"score": score, "update": update, "valid": values}
+            write_text_atomic(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
     plan = Plan(
@@ -215,9 +216,9 @@ def train_matcher(
     model = MatchingLoss(matcher, loss_function(config))
     fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
-        evaluate=evaluate, progress=progress,
+        evaluate=evaluate, progress=progress, keep=True,
     )  # fmt: skip
-    matcher.load_state_dict(load_file(best), strict=False)
+    fill_module(matcher, read_weights(best), best, optional=("language.", "vision."))
     matcher.eval()
     chosen = json.loads(best.with_suffix(".json").read_text())
     metrics = {f"valid_{name}": value for name, value in chosen["valid"].items()}

@@ -37,10 +37,11 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.files import lines_of
-from vlpnb.data.store import attributes
+from vlpnb.data.store import attributes, mapped
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import BlockDataset
 from vlpnb.text.tokenizers import load_tokenizer
@@ -269,6 +270,19 @@ def voken_count(folder: Path) -> int:
     return len(names["train"])
 
 
+def check_vokens(path: Path, vokens: int) -> None:
+    """UserError when a store of vokens holds one that the id list beside it does not have."""
+    labels = mapped(path, "vokens")
+    for start in range(0, len(labels), 1 << 24):
+        part = np.asarray(labels[start : start + (1 << 24)])
+        top = int(np.where(part < 0, -part - 1, part).max())  # marked ones of whole sentences are negative
+        if top >= vokens:
+            raise UserError(
+                f"{path} holds voken {top:,}, but {path.with_suffix('.ids')} lists {vokens:,} images; "
+                "they come from different runs. Run `vokens` again."
+            )
+
+
 def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
     config = context.config
     labels = None
@@ -280,6 +294,10 @@ def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
                 f"{labels}: its vokens were retrieved per {found}; supervision {config.supervision!r} needs them "
                 f"per {config.granularity}"
             )
+        check_vokens(labels, voken_count(labels.parent))
+    check_tokenizer(
+        TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5"), tokenizer, "the folder beside it"
+    )
     return BlockDataset(
         context.inputs["corpus"] / f"{split}.hdf5",
         labels,
@@ -355,6 +373,7 @@ def run(context: StageContext) -> dict[str, float]:
         world_size=context.world_size,
         evaluate=at,
         progress=context.progress,
+        keep=True,
     )
     barrier(context.world_size)
     final = next(record for record in reversed(records) if "perplexity" in record)

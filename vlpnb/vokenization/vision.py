@@ -7,10 +7,9 @@ ball", which kinds and colours apart would not. Labels come from the scenes' gro
 of ImageNet's human labels and is used by this stage alone.
 """
 
-import contextlib
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -78,12 +77,22 @@ def labels_of(scene: Scene) -> set[str]:
 
 
 def read_pictures(
-    images: Iterable[CaptionedImage], scenes: dict[str, Scene], size: int
+    images: Iterable[CaptionedImage],
+    scenes: dict[str, Scene],
+    size: int,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Iterator[tuple[Scene, np.ndarray]]:
-    """Scenes and their pictures as (size, size, 3) uint8; broken files are passed over."""
+    """Scenes and their pictures as (size, size, 3) uint8; broken files are passed over and named to `log`.
+
+    UserError for a picture without a scene.
+    """
     for image in images:
-        with contextlib.suppress(BrokenImage):
+        if image.image_id not in scenes:
+            raise UserError(f"{image.path}: `dataset.scenes` has no scene of this picture to learn from")
+        try:
             yield scenes[image.image_id], np.asarray(eval_view(open_rgb(image.path), size, "whole"))
+        except BrokenImage as error:
+            log(f"left out: {error}")
 
 
 def draw_pictures(dataset: Dataset, count: int, size: int) -> Iterator[tuple[Scene, np.ndarray]]:
@@ -109,6 +118,10 @@ class Pictures:
         for scene, picture in pictures:
             pixels.append(picture)
             self.scenes.append(scene)
+        if not pixels:
+            raise UserError(
+                "vision: none of the pictures of a split can be read; see `dataset.captions.images`"
+            )
         self.pixels = torch.from_numpy(np.stack(pixels))  # (N, S, S, 3)
         self.labels = torch.zeros(len(pixels), len(names))
         for row, scene in enumerate(self.scenes):
@@ -186,11 +199,13 @@ def run_vision(context: StageContext) -> dict[str, float]:
             "(a torchvision model, or efficientnet_lite0) instead of 'stage'"
         )
     scenes, names = load_scenes(dataset.scenes), label_names()
-    written = read_pictures(dataset.captioned("train")[: config.max_images], scenes, config.image_size)
+    written = read_pictures(
+        dataset.captioned("train")[: config.max_images], scenes, config.image_size, context.log
+    )
     drawn = draw_pictures(dataset, config.drawn, config.image_size)
     train = Pictures(itertools.chain(written, drawn), names)
     valid = dataset.captioned("valid")[: config.max_images]
-    valid = Pictures(read_pictures(valid, scenes, config.image_size), names)
+    valid = Pictures(read_pictures(valid, scenes, config.image_size, context.log), names)
     sampler = EpochSampler(
         len(train.scenes), min(config.batch, len(train.scenes)), config.seed, drop_last=True
     )
@@ -213,7 +228,7 @@ def run_vision(context: StageContext) -> dict[str, float]:
     weights = torch.tensor([config.kind_weight if name.startswith("kind:") else 1.0 for name in names])
     fit(
         ClassifierLoss(net, weights), batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, progress=context.progress,
+        world_size=context.world_size, progress=context.progress, keep=True,
     )  # fmt: skip
     metrics = evaluate(net, valid, names, context.device)
     if context.rank == 0:

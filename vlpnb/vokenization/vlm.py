@@ -18,12 +18,12 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.checkpoints import load_mlm, open_checkpoint, save_hf
+from vlpnb.nn.checkpoints import fill_module, load_mlm, open_checkpoint, read_weights, save_hf
 from vlpnb.nn.heads import MLMHead, Transform, VokenHead
 from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import Encoder, TransformerConfig, init_weights
@@ -271,26 +271,25 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
 
     Also reads the original project's checkpoints: a HuggingFace folder whose weights (`pytorch_model.bin`,
     opened as tensors only) hold a classification head beside the language model. Heads of its other voken
-    objectives are left out.
+    objectives are left out. UserError names the file of a snapshot that is damaged.
     """
     encoder, mlm = load_mlm(folder)
-    own = Path(folder) / HEAD_FILE
-    if own.is_file():
-        tensors, shared, decoder = load_file(own), False, "decoder.weight"
+    file = Path(folder) / HEAD_FILE
+    if file.is_file():
+        head, shared = read_weights(file), False
+        size = len(head.get("decoder.weight", ()))
     else:
         checkpoint = open_checkpoint(folder)
-        tensors = checkpoint.tensors
-        shared = f"{ORIGINAL_SHARED}.weight" in tensors and not checkpoint.settings.get("do_voken_ctr")
-        decoder = f"{ORIGINAL_SHARED if shared else ORIGINAL_HEAD['decoder']}.weight"
-    model = VisuallySupervisedLM(
-        encoder.config, len(tensors[decoder]) if decoder in tensors else 0, shared=shared
-    )
+        file, theirs = checkpoint.file, checkpoint.tensors
+        shared = f"{ORIGINAL_SHARED}.weight" in theirs and not checkpoint.settings.get("do_voken_ctr")
+        size = len(theirs.get(f"{ORIGINAL_SHARED if shared else ORIGINAL_HEAD['decoder']}.weight", ()))
+        head = None
+    model = VisuallySupervisedLM(encoder.config, size, shared=shared)
     model.encoder, model.mlm = encoder, mlm
-    if model.voken is not None:
+    if head is not None:
+        fill_module(model.voken.head if model.voken is not None else VokenHead(encoder.config, 1), head, file)
+    elif model.voken is not None:
         module = model.voken.decoder if shared else model.voken.head
-        names = {n: n for n in tensors} if own.is_file() else original_names(module, shared)
-        missing = [theirs for theirs in names.values() if theirs not in tensors]
-        if missing:
-            raise UserError(f"{checkpoint.file}: tensor {missing[0]!r} of the voken head is missing")
-        module.load_state_dict({ours: tensors[theirs] for ours, theirs in names.items()})
+        names = original_names(module, shared)
+        fill_module(module, {ours: theirs[name] for ours, name in names.items() if name in theirs}, file)
     return model.eval()

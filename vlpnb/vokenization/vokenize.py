@@ -36,7 +36,7 @@ from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.retrieval.exact import top_k
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.corpora import TokenCorpus, split_long
+from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.grounding import grounding_rates
@@ -245,6 +245,8 @@ def vokenise_corpus(
             raise UserError(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
+        # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         about = {
             "identity": identity,
             "granularity": vokenise.granularity,
@@ -259,7 +261,6 @@ def vokenise_corpus(
                 if len(part):
                     array[at : at + len(part)] = part
                 at += len(part)
-        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         for path in shards:
             path.unlink()
             path.with_suffix(".json").unlink()
@@ -336,6 +337,8 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         *(content_hash(path) for path in key_files(context.inputs["keys"])),
     ]
     corpora = {split: TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5") for split in ("valid", "train")}
+    for corpus in corpora.values():
+        check_tokenizer(corpus, tokenizer, "the folder beside it")
     metrics: dict[str, float] = {"size": float(len(keys.ids))}
     new = seconds = 0.0
     for split, corpus in corpora.items():

@@ -1,0 +1,77 @@
+"""Captions without pictures, pictures without captions, captions without words: counted, listed, left out."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from vlpnb.data.description import load_dataset
+from vlpnb.data.stage import DATASET, DatasetConfig
+from vlpnb.errors import UserError
+from vlpnb.stage import StageContext
+
+
+@pytest.fixture
+def root(tmp_path):
+    """A small dataset in COCO format: a good picture, one missing, one that nobody describes, one half described."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "text").mkdir()
+    images = ["good.png", "missing.png", "silent.png", "half.png"]
+    for name in images:
+        if name != "missing.png":
+            Image.new("RGB", (8, 8)).save(tmp_path / "images" / name)
+    said = {0: ["a dot", "a  black\tdot "], 1: ["nobody sees this"], 2: [], 3: ["", "  \n", "black"]}
+    rows = [{"image_id": i, "caption": text} for i, texts in said.items() for text in texts]
+    captions = {"images": [{"id": i, "file_name": n} for i, n in enumerate(images)], "annotations": rows}
+    for split in ("train", "valid", "test"):
+        (tmp_path / f"{split}.json").write_text(json.dumps(captions))
+        (tmp_path / "text" / f"{split}.raw").write_text("one line of five words here .\n")
+    return tmp_path
+
+
+def describe(root, folder, **captions):
+    annotations = {split: f"{split}.json" for split in ("train", "valid", "test")}
+    config = DatasetConfig.model_validate(
+        {
+            "root": str(root),
+            "captions": {"annotations": annotations, "images": "images", **captions},
+            "universe": ("images",),
+            "corpus": {split: (f"text/{split}.raw",) for split in annotations},
+            "glue": "", "scenes": "", "knowledge": "",
+        }
+    )  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    lines = []
+    return DATASET.run(StageContext(config, folder, {}, "cpu", say=lines.append)), lines
+
+
+def test_what_cannot_be_used_is_counted_and_listed(root, tmp_path):
+    folder = tmp_path / "stage"
+    metrics, lines = describe(root, folder)
+    assert (metrics["train_images"], metrics["train_captions"]) == (2, 3)
+    assert metrics["missing_images"] == 3
+    assert (folder / "missing.txt").read_text().count("missing.png") == 3
+    assert metrics["left_out_captions"] == 6
+    listed = (folder / "uncaptioned.txt").read_text().splitlines()
+    assert listed.count("silent.png: a picture without a caption") == 3
+    assert listed.count("half.png: 2 of its 3 captions are empty") == 3
+    assert any("uncaptioned.txt" in line for line in lines)
+    found = load_dataset(folder).captioned("train")
+    assert [(image.image_id, image.sentences) for image in found] == [
+        ("good", ("a dot", "a black dot")),
+        ("half", ("black",)),
+    ]
+
+
+def test_no_caption_at_all_is_an_error(root, tmp_path):
+    content = json.loads((root / "valid.json").read_text())
+    for row in content["annotations"]:
+        row["caption"] = " "
+    (root / "valid.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"valid\.json: no captioned picture for split 'valid'"):
+        describe(root, tmp_path / "stage")
+
+
+def test_no_picture_at_all_says_where_they_should_be(root, tmp_path):
+    with pytest.raises(UserError, match=r"none of the 3 pictures.*good\.png.*dataset\.captions\.images"):
+        describe(root, tmp_path / "stage", images="elsewhere")

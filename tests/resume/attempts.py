@@ -1,0 +1,94 @@
+"""A tiny run of the whole pipeline, an interpreter that forks its attempts, and what a stage's folder holds."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SETTINGS = {
+    "world": {
+        "train": 24, "valid": 8, "test": 8, "universe": 16, "image_size": 48, "captions": 2, "languages": ["en"],
+        "corpus_train": 900, "corpus_valid": 500, "corpus_test": 60, "glue_train": 16, "glue_dev": 8, "questions": 0.5,
+    },
+    "vision": {"batch": 8, "checkpoint_seconds": 0},
+    "language": {"size": "micro", "vocab_size": 300, "corpus_lines": 40, "updates": 6, "checkpoint_seconds": 0},
+    "features": {"shard": 8},
+    "matching": {"batch": 16, "checkpoint_seconds": 0},
+    "keys": {"shard": 4},
+    "corpus": {"shard_lines": 4},
+    "vokens": {"page_tokens": 128},
+    "benchmark": {"diversity_sentences": 20},
+    "vlm": {
+        "size": "micro", "block": 30, "batch": 8, "micro_batch": 8, "updates": 6, "snapshots": 2, "log_every": 4,
+        "eval_blocks": 4, "checkpoint_seconds": 0,
+    },
+    "glue": {"tasks": ["RTE", "MNLI"], "batch": 8, "keep_models": True, "checkpoint_seconds": 0},
+    "results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
+}  # fmt: skip
+TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on
+
+
+class Driver:
+    """Asks `driver.py` for attempts at stages; reference results are made when they are first needed."""
+
+    def __init__(self, root: Path):
+        variables = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "VLPNB_HEADLESS": "1"}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("driver.py")), str(root), json.dumps(SETTINGS)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **variables},
+        )
+        self.folders = {name: Path(path) for name, path in self._answer()["stages"].items()}
+        self.references: dict[str, dict] = {}
+
+    def _answer(self) -> dict:
+        line = self.process.stdout.readline()
+        assert line, "the driver ended"
+        return json.loads(line)
+
+    def attempt(self, stage: str, **end) -> dict:
+        """One attempt at a stage whose inputs are finished; see `driver.py`."""
+        self.process.stdin.write(json.dumps({"stage": stage, **end}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()
+
+    def reference(self, stage: str) -> dict:
+        """The uninterrupted attempt at a stage, after its inputs', and what it left (`content`)."""
+        for name in self.folders:
+            if name not in self.references:
+                answer = self.attempt(name)
+                assert answer["outcome"] == "finished", answer
+                self.references[name] = {**answer, "content": content(self.folders[name])}
+            if name == stage:
+                return self.references[name]
+        raise KeyError(stage)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def content(folder: Path) -> dict[str, object]:
+    """Every file of a folder with its bytes, down to hidden ones; times left out of manifests and logs."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_dir():
+            found[name] = "folder"
+        elif path.name == "manifest.json":
+            manifest = json.loads(path.read_text())
+            found[name] = {key: manifest[key] for key in ("hash", "config", "inputs", "files")}
+            found[f"{name}: metrics"] = _untimed(manifest["metrics"])
+        elif path.name == "metrics.jsonl":
+            found[name] = [_untimed(json.loads(line)) for line in path.read_text().splitlines()]
+        elif not path.name.startswith("log.") and path.name != ".lock":
+            found[name] = path.read_bytes()
+    return found
+
+
+def _untimed(values: dict) -> dict:
+    return {key: value for key, value in values.items() if not key.endswith(TIMED)}
