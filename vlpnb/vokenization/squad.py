@@ -229,16 +229,15 @@ def run(context: StageContext) -> dict[str, float]:
     results = []
     for number, (version, seed) in enumerate(runs):
         folder = context.folder / f"seed-{seed}" / f"v{version}"
-        file = folder / "result.json"
+        file, work = folder / "result.json", folder / "work"
         if not file.is_file():
-            work = folder / "work"
             result, given, odds = fine_tune(
                 work, source, dataset.squad, version, config, seed, context.device
             )
             write_text_atomic(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
             write_text_atomic(folder / "null_odds.json", json.dumps(odds, indent=1))
             write_text_atomic(file, json.dumps(result, indent=1))
-            shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
         result = json.loads(file.read_text())
         results.append(result)
         em, f1 = (100 * result["metrics"][name] for name in ("em", "f1"))

@@ -178,12 +178,11 @@ def run(context: StageContext) -> dict[str, float]:
     results = []
     for number, seed in enumerate(config.seeds):
         folder = context.folder / f"seed-{seed}"
-        file = folder / "result.json"
+        file, work = folder / "result.json", folder / "work"
         if not file.is_file():
-            work = folder / "work"
             result = fine_tune(work, source, dataset.swag, config, seed, context.device)
             write_text_atomic(file, json.dumps(result, indent=1))
-            shutil.rmtree(work)
+        shutil.rmtree(work, ignore_errors=True)
         result = json.loads(file.read_text())
         results.append(result)
         note = f"   DIVERGED: {result['diverged']}" if result["diverged"] else ""
