@@ -196,6 +196,16 @@ def site(run: OldRunOption = None) -> None:
 
 
 @app.command()
+def student(folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")]) -> None:
+    """Copy the notebooks without the solutions of the exercises. Files that differ are never overwritten."""
+    from vlpnb.course import notebooks_folder
+    from vlpnb.course.student import write_student_edition
+
+    written = write_student_edition(notebooks_folder(), folder)
+    print(f"{folder}: {len(written)} notebooks without solutions")
+
+
+@app.command()
 def figures(
     run: OldRunOption = None,
     target: Annotated[Path | None, typer.Option(help="Default: figures/ of the checkout.")] = None,
