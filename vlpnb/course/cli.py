@@ -196,6 +196,22 @@ def site(run: OldRunOption = None) -> None:
 
 
 @app.command()
+def glance(
+    runs: Annotated[list[str] | None, typer.Argument(help="Finished runs: names, or their folders.")] = None,
+    machine: Annotated[str, typer.Option(help="What they ran on, such as '2 cores'.")] = "",
+) -> None:
+    """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
+    from vlpnb.course import data_root, glance, notebooks_folder
+    from vlpnb.folders import read_json
+
+    for run in runs or []:
+        folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
+        print(f"{folder}: measured profile {glance.remember(folder, machine)}")
+    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+        print(f"{path}: table renewed")
+
+
+@app.command()
 def student(folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")]) -> None:
     """Copy the notebooks without the solutions of the exercises. Files that differ are never overwritten."""
     from vlpnb.course import notebooks_folder
