@@ -216,6 +216,32 @@ def site(run: OldRunOption = None) -> None:
 
 
 @app.command()
+def glance(
+    runs: Annotated[list[str] | None, typer.Argument(help="Finished runs: names, or their folders.")] = None,
+    machine: Annotated[str, typer.Option(help="What they ran on, such as '2 cores'.")] = "",
+) -> None:
+    """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
+    from vlpnb.course import data_root, glance, notebooks_folder
+    from vlpnb.folders import read_json
+
+    for run in runs or []:
+        folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
+        print(f"{folder}: measured profile {glance.remember(folder, machine)}")
+    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+        print(f"{path}: table renewed")
+
+
+@app.command()
+def student(folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")]) -> None:
+    """Copy the notebooks without the solutions of the exercises. Files that differ are never overwritten."""
+    from vlpnb.course import notebooks_folder
+    from vlpnb.course.student import write_student_edition
+
+    written = write_student_edition(notebooks_folder(), folder)
+    print(f"{folder}: {len(written)} notebooks without solutions")
+
+
+@app.command()
 def figures(
     run: OldRunOption = None,
     target: Annotated[Path | None, typer.Option(help="Default: figures/ of the checkout.")] = None,
