@@ -55,7 +55,9 @@ def browser():
     path = find_chromium()
     if path is None:
         pytest.skip("no Chromium: the views were NOT tested; install one or set CHROMIUM to its path")
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is missing: views were NOT tested")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is missing: views were NOT tested"
+    )
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield chromium
@@ -74,14 +76,16 @@ def show(browser):
         context = browser.new_context(viewport={"width": 1000, "height": 700}, **options)
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(5000)
+        page.set_default_timeout(20_000)  # a busy machine is no failure
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("console", lambda message: message.type == "error" and trouble.append(message.text))
         page.route("http*://**", lambda route: (trouble.append(route.request.url), route.abort()))
         page.set_content("<!doctype html><html><body><div id='view'></div></body></html>")
-        state = widget.get_state()
-        buffers = {n: base64.b64encode(v).decode() for n, v in state.items() if isinstance(v, bytes | memoryview)}
-        state = {n: v for n, v in state.items() if not n.startswith("_") and n not in (*buffers, "layout", "tabbable", "tooltip")}  # fmt: skip
+        own = {n for n in widget.trait_names(sync=True) if n[0] != "_"} - {"layout", "tabbable", "tooltip"}
+        state = widget.get_state(own)
+        buffers = {
+            n: base64.b64encode(state.pop(n)).decode() for n in list(state) if isinstance(state[n], bytes)
+        }
         page.evaluate(SHOW, {"esm": widget._esm, "css": widget._css, "state": state, "buffers": buffers})
         return page
 

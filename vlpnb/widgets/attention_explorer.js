@@ -73,7 +73,9 @@ function render({ model, el }) {
   queryList.setAttribute("role", "listbox");
   queryList.setAttribute("aria-label", "token that looks");
   const keyList = element("div");
-  const drawing = svg("svg", { viewBox: `0 0 100 ${Math.max(queries.length, keys.length) * 26}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const height = Math.max(queries.length, keys.length) * 26; // 26 pixels a token, as in the style
+  const drawing = svg("svg", { viewBox: `0 0 100 ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  drawing.style.height = `${height}px`;
   queries.forEach((text, index) => {
     const button = element("button", "vlpnb-query", text);
     button.type = "button";
@@ -85,7 +87,7 @@ function render({ model, el }) {
   });
   const keyTexts = keys.map((text) => {
     const line = element("div", "vlpnb-key");
-    const value = element("output");
+    const value = element("span", "vlpnb-value");
     line.append(value, text);
     keyList.append(line);
     return { line, value };
