@@ -102,7 +102,7 @@ function render({ model, el }) {
   large.append(heading, lines);
 
   // and the whole map: rows look at columns
-  const side = element("div");
+  const side = element("div", "vlpnb-side");
   const whole = element("div", "vlpnb-whole");
   whole.style.setProperty("--ratio", `${keys.length} / ${queries.length}`);
   const row = element("div", "vlpnb-row");

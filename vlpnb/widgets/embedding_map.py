@@ -84,7 +84,8 @@ class EmbeddingMap(View):
             raise UserError(f"a picture or its name is missing: {error}") from error
         centred = [group - group.mean(0) if apart and len(group) else group for group in (words, keys)]
         places, explained = principal_plane(np.concatenate(centred))
-        places /= np.maximum(np.abs(places).max(0), 1e-9)
+        low, high = places.min(0), places.max(0)
+        places = (2 * places - low - high) / np.maximum(high - low, 1e-9)  # the whole plane is used
         every = np.concatenate([words, keys])
         unit = every / np.maximum(np.linalg.norm(every, axis=1, keepdims=True), 1e-9)
         kinds = ["token"] * len(words) + ["picture"] * len(keys)
