@@ -93,17 +93,8 @@ def lab(browser, tmp_path):
             server.wait()
 
 
-def test_views_live_in_jupyterlab(browser, lab, tmp_path):
-    # the system is light, Lab is dark: the views must follow Lab
-    context = browser.new_context(viewport={"width": 1300, "height": 1000}, color_scheme="light")
-    page = context.new_page()
-    page.set_default_timeout(WAIT)
-    outside = []
-    page.on("request", lambda request: None if "//127.0.0.1:" in request.url else outside.append(request.url))
-    page.goto(f"{lab}lab/tree/views.ipynb?token={TOKEN}")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
-    page.get_by_role("menuitem", name="Run", exact=True).click()
-    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+def use_views(page, tmp_path):
+    """Point, type and press keys in every view, and see what changed; leaves a screenshot of each."""
     views = {name: page.locator(f".vlpnb-{css}") for name, css in VIEWS.items()}
     for view in views.values():
         view.wait_for()
@@ -140,6 +131,23 @@ def test_views_live_in_jupyterlab(browser, lab, tmp_path):
     for name, view in views.items():
         view.screenshot(path=tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
+
+
+def test_views_live_in_jupyterlab(browser, lab, tmp_path):
+    # the system is light, Lab is dark: the views must follow Lab
+    context = browser.new_context(viewport={"width": 1300, "height": 1000}, color_scheme="light")
+    page = context.new_page()
+    page.set_default_timeout(WAIT)
+    outside = []
+    page.on("request", lambda request: None if "//127.0.0.1:" in request.url else outside.append(request.url))
+    page.goto(f"{lab}lab/tree/views.ipynb?token={TOKEN}")
+    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+    try:
+        use_views(page, tmp_path)
+    finally:
+        page.screenshot(path=tmp_path / "lab.png")
     context.close()
     assert [url for url in outside if url.startswith(("http", "ws"))] == []
 
