@@ -300,12 +300,36 @@ def figures(
         print(path)
 
 
+@app.command()
+def explore(
+    run: OldRunOption = None,
+    address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+) -> None:
+    """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
+    import subprocess
+
+    from vlpnb.course import explorer, notebooks_folder
+    from vlpnb.course.report import reopen
+
+    explorer.need_voila()
+    opened = reopen(run)
+    notebook = explorer.prepare(opened, notebooks_folder())
+    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
+    if address not in ("127.0.0.1", "localhost", "::1"):
+        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
+    arguments = explorer.command(notebook, address, port, browser)
+    raise typer.Exit(subprocess.run(arguments, env=explorer.environment(opened)).returncode)
+
+
 def _write_site(opened) -> None:
-    from vlpnb.course.report import write_report
+    from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site
 
     markdown = write_report(opened)
-    index = write_site(opened.folder, opened.results(), opened.name, opened.profile.name, opened.device)
+    about = (opened.name, opened.profile.name, opened.device)
+    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
