@@ -12,8 +12,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-# 00 is the way in: no exercises there
-TAUGHT = [path for path in NOTEBOOKS if not path.name.startswith("00")]
+# 00 is the way in, and those from 90 on look into finished runs: no exercises there
+TAUGHT = [path for path in NOTEBOOKS if path.name[:2] != "00" and path.name[0] != "9"]
 
 
 def load(path: Path) -> dict:
