@@ -1,5 +1,7 @@
 """Checks of notebook 13: the solutions pass, stubs and typical mistakes are named."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -107,3 +109,10 @@ def test_the_effective_number(capsys):
 def test_slips_of_the_effective_number_are_named(slip, message):
     with pytest.raises(Wrong, match=message):
         nb13.check_effective_number(lambda counts: effective_number(counts, slip))
+
+
+def test_the_logarithm_of_zero_is_explained():
+    with pytest.raises(Wrong, match="leave them out"):
+        nb13.check_effective_number(
+            lambda counts: math.exp(-sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts))
+        )

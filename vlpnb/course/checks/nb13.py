@@ -103,12 +103,14 @@ def check_effective_number(function: Callable[[Sequence[int]], float]) -> None:
         share = np.array([c for c in counts if c]) / sum(counts)
         entropy = float(-(share * np.log(share)).sum())
         expected = float(np.exp(entropy))
-        with np.errstate(all="ignore"):  # log 0 is a slip which the message below explains
-            found = function(list(counts))
+        zero = f"{what}: unused pictures give 0 · log 0; leave them out, they add nothing."
+        try:
+            with np.errstate(all="ignore"):  # numpy's log 0 is -inf and 0 · -inf nan; math.log refuses
+                found = function(list(counts))
+        except ValueError as error:
+            raise (Wrong(zero) if 0 in counts else error) from None
         if isinstance(found, float | np.floating) and np.isnan(found):
-            raise Wrong(
-                f"{what}: found nan. Unused pictures give 0 · log 0; leave them out, they add nothing."
-            )
+            raise Wrong(zero)
         slips = {
             "this is the entropy in nats; its exponential is a number of pictures.": entropy,
             "this is the entropy in bits; take natural logarithms, then the exponential.": entropy
