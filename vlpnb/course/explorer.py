@@ -149,6 +149,7 @@ def prepare(run: Run, notebooks: Path) -> Path:
     Raises:
         UserError: the run lacks a stage that the explorer looks into.
     """
+    from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
     missing = [name for name in NEEDED if run.find(name) is None]
@@ -162,7 +163,7 @@ def prepare(run: Run, notebooks: Path) -> Path:
         "run_name": run.name,
         "settings": json.dumps(run.settings) if run.settings else "",
     }
-    notebook = nbformat.read(notebooks / NOTEBOOK, as_version=4)
+    notebook = load_notebook_node(str(notebooks / NOTEBOOK))
     target = run.folder / "explorer"
     target.mkdir(parents=True, exist_ok=True)
     written = parameterize_notebook(notebook, given, kernel_name="python3", language="python")

@@ -151,18 +151,19 @@ def ours(cell: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
 
 @dataclass
 class Node:
-    """A notebook on the map of the course, in a drawing `MAP_WIDTH` wide."""
+    """A notebook on the map of the course, in a drawing `MAP_WIDTH` wide: the middle of its box, and its width."""
 
     number: str
     title: str
     href: str
     x: float
     y: float
+    width: float
     needs: list["Node"] = field(default_factory=list)
     leads: list["Node"] = field(default_factory=list)
 
 
-MAP_WIDTH, BOX, ROW = 760, (212, 40), 66
+MAP_WIDTH, BOX, ROW = 760, (236, 40), 66
 
 
 def draw_map(titles: Sequence[str], hrefs: Sequence[str], needs: Sequence[frozenset[int]]) -> list[Node]:
@@ -177,11 +178,12 @@ def draw_map(titles: Sequence[str], hrefs: Sequence[str], needs: Sequence[frozen
     for before in needs:
         level.append(1 + max((level[j] for j in before), default=-1))
     nodes = []
+    width = min(BOX[0], MAP_WIDTH / max(map(level.count, level)) - 12)
     for i, title in enumerate(titles):
         row = [j for j in range(len(titles)) if level[j] == level[i]]
         x = MAP_WIDTH * (row.index(i) + 0.5) / len(row)
         first, _, rest = title.partition(" · ")
-        nodes.append(Node(first, rest or title, hrefs[i], x, ROW * level[i] + BOX[1] / 2 + 4))
+        nodes.append(Node(first, rest or title, hrefs[i], x, ROW * level[i] + BOX[1] / 2 + 4, width))
     for i, before in enumerate(needs):
         for j in sorted(before):
             nodes[i].needs.append(nodes[j])

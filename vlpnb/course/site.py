@@ -227,7 +227,9 @@ def _with_pages(body: str, site: Path) -> str:
 
     def page_of(match: re.Match[str]) -> str:
         name = match[1] + ".ipynb"
-        return f'href="{match[1]}.html{match[2] or ""}"' if name in executed else 'data-notebook="not executed"'
+        return (
+            f'href="{match[1]}.html{match[2] or ""}"' if name in executed else 'data-notebook="not executed"'
+        )
 
     return re.sub(r'href="(?!https?:)([^"#]+)\.ipynb(#[^"]*)?"', page_of, body)
 
