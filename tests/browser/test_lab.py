@@ -141,7 +141,9 @@ def test_views_live_in_jupyterlab(browser, lab, tmp_path):
     outside = []
     page.on("request", lambda request: None if "//127.0.0.1:" in request.url else outside.append(request.url))
     page.goto(f"{lab}lab/tree/views.ipynb?token={TOKEN}")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    page.locator(
+        ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+    ).wait_for()  # earlier, Lab asks for a kernel
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     try:
