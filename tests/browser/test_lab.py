@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import nbformat
@@ -93,6 +94,17 @@ def lab(browser, tmp_path):
             server.wait()
 
 
+def wait_for_kernel(lab):
+    """Until the page is connected to the notebook's kernel: before that, Lab answers "run" with a question."""
+    until = time.monotonic() + WAIT / 1000
+    while True:
+        with urllib.request.urlopen(f"{lab}api/sessions?token={TOKEN}") as answer:
+            if any(session["kernel"]["connections"] for session in json.load(answer)):
+                return
+        assert time.monotonic() < until, "the notebook's kernel did not start"
+        time.sleep(0.2)
+
+
 def use_views(page, tmp_path):
     """Point, type and press keys in every view, and see what changed; leaves a screenshot of each."""
     views = {name: page.locator(f".vlpnb-{css}") for name, css in VIEWS.items()}
@@ -141,7 +153,7 @@ def test_views_live_in_jupyterlab(browser, lab, tmp_path):
     outside = []
     page.on("request", lambda request: None if "//127.0.0.1:" in request.url else outside.append(request.url))
     page.goto(f"{lab}lab/tree/views.ipynb?token={TOKEN}")
-    page.locator(".jp-Notebook .jp-Cell").first.wait_for()
+    wait_for_kernel(lab)
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
     try:
