@@ -47,7 +47,9 @@ def test_corpus_tokenizer_and_model(opened):
     assert [*text.train, *text.valid, *text.test] == [f"{folder}/{file}" for file in files]
     assert (stream.tokenizer, stream.max_train_tokens) == (tokenizer, None)
     assert SIZES[run.config("vlm").size][:2] == (layers, width)
-    assert run.config("features").language == "bert-base-uncased"  # the matcher's: RoBERTa's labels are carried over
+    assert (
+        run.config("features").language == "bert-base-uncased"
+    )  # the matcher's: RoBERTa's labels are carried over
 
 
 def test_pre_training_is_the_table_of_section_9_6(opened):
@@ -59,7 +61,13 @@ def test_pre_training_is_the_table_of_section_9_6(opened):
     assert (config.shuffle, config.seed, config.dropout) == (False, 95, 0.1)
     per_epoch = (WIKIPEDIA if wikipedia else WIKI103) // 126 // 256
     plan = training_plan(config, per_epoch)
-    assert (plan.lr, plan.schedule, plan.weight_decay, plan.eps, plan.clip) == (2e-4, "linear", 0.01, 1e-6, 1.0)
+    assert (plan.lr, plan.schedule, plan.weight_decay, plan.eps, plan.clip) == (
+        2e-4,
+        "linear",
+        0.01,
+        1e-6,
+        1.0,
+    )
     assert (plan.betas, plan.optimiser) == ((0.9, 0.999), "adamw")
     assert plan.warmup == (5_000 if wikipedia else 10_000)
     assert plan.updates == (200_000 if wikipedia else 40 * per_epoch)
