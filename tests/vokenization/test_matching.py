@@ -88,13 +88,13 @@ def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
         warmup_share=0.05,
         weight_decay=0.01,
         optimiser="sgd",
-        batch=16,
+        batch=8,
         joint=8,
     )
     small.run(MATCHING, config, tmp_path, features=small.features, dataset=small.dataset)
     (plan,) = plans
     assert (plan.lr, plan.schedule, plan.weight_decay, plan.eps) == (1e-4, "linear", 0.01, 1e-8)
-    assert plan.warmup == round(0.05 * plan.updates) == 1
+    assert plan.warmup == round(0.05 * plan.updates) == 2
     assert plan.optimiser == "sgd"
 
 
