@@ -70,3 +70,40 @@ def test_wrong_associations_are_named(slip, message):
 def test_the_best_colour_alone_is_not_an_answer():
     with pytest.raises(Wrong, match="one number per candidate"):
         nb01.check_association(lambda lines, word, candidates: candidates[0])
+
+
+def blind(questions, slip=""):
+    by_text = {}
+    for text, answer in questions:
+        by_text.setdefault(text, []).append(answer)
+    if slip == "prior":
+        by_text = {"": [answer for _, answer in questions]}
+    best = [max(answers.count(a) for a in answers) for answers in by_text.values()]
+    if slip == "texts":
+        return sum(n / len(a) for n, a in zip(best, by_text.values(), strict=True)) / len(best)
+    return sum(best) / (1 if slip == "counts" else len(questions))
+
+
+def test_blind_accuracy(capsys):
+    nb01.check_blind(blind)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb01.check_blind(lambda questions: ...)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [("prior", "each text differently"), ("texts", "over questions"), ("counts", "divide by the number")],
+)
+def test_wrong_blind_accuracies_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb01.check_blind(lambda questions: blind(questions, slip))
+
+
+def test_guessing_among_a_texts_answers_is_named():
+    def guess(questions):
+        answers = {text: {a for t, a in questions if t == text} for text, _ in questions}
+        return sum(1 / len(answers[text]) for text, _ in questions) / len(questions)
+
+    with pytest.raises(Wrong, match="at random"):
+        nb01.check_blind(guess)

@@ -84,3 +84,37 @@ def test_slips_of_recall_are_named():
         )
     with pytest.raises(Wrong, match="number of hits"):
         nb10.check_recall_at_k(lambda scores, own, k: recall_at_k(scores, own, k) * len(own))
+
+
+def gradient(f, g, temperature, slip=""):
+    scores = f @ g.T / (1 if slip == "inside" else temperature)
+    share = scores.softmax(dim=0 if slip == "tokens" else 1)
+    if slip == "alike":
+        share = torch.full_like(share, 1 / len(g))
+    pull = share @ g if slip == "own" else share @ g - g
+    pull = -pull if slip == "sign" else pull
+    return pull / (1 if slip == "temperature" else temperature) / (1 if slip == "mean" else len(f))
+
+
+def test_the_gradient_of_info_nce(capsys):
+    nb10.check_info_nce_gradient(gradient)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb10.check_info_nce_gradient(lambda f, g, temperature: ...)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("sign", "sign is turned"),
+        ("temperature", "division by the temperature"),
+        ("mean", "division by B"),
+        ("inside", "inside the softmax"),
+        ("tokens", "dim=1"),
+        ("alike", "softmax share"),
+        ("own", "subtract g"),
+    ],
+)
+def test_slips_of_the_gradient_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb10.check_info_nce_gradient(lambda *arguments: gradient(*arguments, slip))

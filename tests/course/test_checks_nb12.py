@@ -68,3 +68,31 @@ def test_slips_of_the_pieces_are_named(answer, message):
 def test_slips_of_positions_are_named(answer, message):
     with pytest.raises(Wrong, match=message):
         nb12.check_sentence_of(answer)
+
+
+def place(i, n, block):
+    number, offset = divmod(i, block)
+    return (number, offset + 1) if number < n // block else None
+
+
+def test_the_place_in_a_block(capsys):
+    nb12.check_place_in_block(place)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb12.check_place_in_block(lambda i, n, block: None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda i, n, block: divmod(i, block) if i // block < n // block else None, r"\[CLS\]"),
+        (lambda i, n, block: (i // (block + 2), i % (block + 2) + 1), "special tokens are added"),
+        (lambda i, n, block: place(i, n, block) and place(i, n, block)[::-1], "exchanged"),
+        (lambda i, n, block: (i // block + 1, i % block + 1), "counted from 0"),
+        (lambda i, n, block: (i // block, i % block + 1), "read by no block"),
+        (lambda i, n, block: place(i, n, block) if i // block < -(-n // block) - 2 else None, "Q-14"),
+    ],
+)
+def test_slips_of_places_are_named(answer, message):
+    with pytest.raises(Wrong, match=message):
+        nb12.check_place_in_block(answer)

@@ -1,5 +1,8 @@
 """Checks of notebook 13: the solutions pass, stubs and typical mistakes are named."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -74,3 +77,42 @@ def test_slips_of_the_search_are_named(slip, message):
 def test_slips_of_the_batches_are_named(slip, message):
     with pytest.raises(Wrong, match=message):
         nb13.check_make_batches(lambda *arguments: make_batches(*arguments, slip=slip))
+
+
+def effective_number(counts, slip=""):
+    share = np.array([c for c in counts if c or slip == "zeros"]) / sum(counts)
+    with np.errstate(all="ignore"):
+        entropy = -(share * (np.log2 if slip in ("bits", "bases") else np.log)(share)).sum()
+    return {"nats": entropy, "bits": entropy, "used": len(share), "all": len(counts)}.get(
+        slip, np.exp(entropy)
+    )
+
+
+def test_the_effective_number(capsys):
+    nb13.check_effective_number(effective_number)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb13.check_effective_number(lambda counts: ...)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("zeros", "0 · log 0"),
+        ("nats", "entropy in nats"),
+        ("bits", "entropy in bits"),
+        ("bases", "different bases"),
+        ("used", "used at all"),
+        ("all", "size of the universe"),
+    ],
+)
+def test_slips_of_the_effective_number_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb13.check_effective_number(lambda counts: effective_number(counts, slip))
+
+
+def test_the_logarithm_of_zero_is_explained():
+    with pytest.raises(Wrong, match="leave them out"):
+        nb13.check_effective_number(
+            lambda counts: math.exp(-sum(c / sum(counts) * math.log(c / sum(counts)) for c in counts))
+        )

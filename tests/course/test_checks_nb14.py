@@ -1,5 +1,7 @@
 """Checks of notebook 14: the solutions pass, stubs and typical mistakes are named."""
 
+import itertools
+import math
 from collections import Counter, defaultdict
 
 import numpy as np
@@ -72,3 +74,35 @@ def test_slips_of_diversity_are_named(change, message):
 
     with pytest.raises(Wrong, match=message):
         nb14.check_diversity(wrong)
+
+
+def chance(n, c, k):
+    return 1 - math.comb(n - c, k) / math.comb(n, k)
+
+
+def test_chance(capsys):
+    nb14.check_chance(chance)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb14.check_chance(lambda n, c, k: ...)
+
+
+def test_chance_is_what_random_lists_give():
+    lists = itertools.combinations(range(7), 3)
+    hits = [any(picture < 2 for picture in chosen) for chosen in lists]
+    assert chance(7, 2, 3) == pytest.approx(sum(hits) / len(hits))
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda n, c, k: k / n, "when one picture is right"),
+        (lambda n, c, k: k * c / n, "twice"),
+        (lambda n, c, k: 1 - (1 - c / n) ** k, "with replacement"),
+        (lambda n, c, k: 1 - chance(n, c, k), "one minus it"),
+        (lambda n, c, k: c * math.comb(n - c, k - 1) / math.comb(n, k), "exactly"),
+    ],
+)
+def test_slips_of_chance_are_named(answer, message):
+    with pytest.raises(Wrong, match=message):
+        nb14.check_chance(answer)

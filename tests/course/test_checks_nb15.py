@@ -74,3 +74,33 @@ def test_slips_of_the_masks_are_named(slip, message):
 def test_slips_of_the_loss_are_named(slip, message):
     with pytest.raises(Wrong, match=message):
         nb15.check_joint_loss(lambda *arguments: joint(*arguments, slip=slip))
+
+
+def calibrated(scores, right, slip=""):
+    means = {"rows": scores.mean(1, keepdim=True), "plain": 0.0, "added": -scores.mean(0)}.get(
+        slip, scores.mean(0)
+    )
+    answers = (scores - means).argmin(1) if slip == "lowest" else (scores - means).argmax(1)
+    hits = answers == right
+    return hits.sum().item() if slip == "count" else hits.float().mean().item()
+
+
+def test_calibrated_answers(capsys):
+    nb15.check_calibrated(calibrated)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb15.check_calibrated(lambda scores, right: ...)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("rows", r"row\) changes no arg max"),
+        ("plain", "plain scores"),
+        ("count", "divide by the number"),
+        ("lowest", "lowest scores"),
+    ],
+)
+def test_slips_of_calibrated_answers_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb15.check_calibrated(lambda scores, right: calibrated(scores, right, slip))

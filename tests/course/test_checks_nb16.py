@@ -96,3 +96,39 @@ def test_slips_of_matthews_are_named(slip, message):
 def test_slips_of_the_interval_are_named(slip, message):
     with pytest.raises(Wrong, match=message):
         nb16.check_interval(lambda a, b: interval(a, b, slip))
+
+
+def diverged(predictions, losses, score, floor, slip=""):
+    if len(set(predictions)) == 1 and slip != "constant":
+        return True
+    if slip != "nan" and not all(map(math.isfinite, losses)):
+        return True
+    quarter = max(1, len(losses) // 4)
+    fell = np.mean(losses[-quarter:]) < 0.98 * np.mean(losses[:quarter])
+    if slip == "lowest":
+        fell = min(losses) < 0.98 * losses[0]
+    if slip == "either":
+        return not fell or score <= floor
+    return not fell and (score < floor if slip == "below" else score <= floor)
+
+
+def test_diverged_runs(capsys):
+    nb16.check_diverged(diverged)
+    assert "Correct" in capsys.readouterr().out
+    with pytest.raises(Wrong, match="nothing came back yet"):
+        nb16.check_diverged(lambda *arguments: ...)
+
+
+@pytest.mark.parametrize(
+    ("slip", "message"),
+    [
+        ("constant", "is rule 1"),
+        ("nan", "comparisons with nan"),
+        ("below", "does not beat it"),
+        ("either", "asks for both"),
+        ("lowest", "what was between"),
+    ],
+)
+def test_slips_of_diverged_runs_are_named(slip, message):
+    with pytest.raises(Wrong, match=message):
+        nb16.check_diverged(lambda *arguments: diverged(*arguments, slip))

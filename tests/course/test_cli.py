@@ -10,7 +10,7 @@ import pytest
 
 from vlpnb.config import PROFILES, load_profile
 from vlpnb.course import report
-from vlpnb.course.cli import main
+from vlpnb.course.cli import exit_code, main
 from vlpnb.stage import Run
 
 TOYS = str(Path(__file__).parent)
@@ -102,3 +102,49 @@ def test_doctor_lists_the_profiles(capsys):
 @pytest.mark.parametrize("path", sorted(PROFILES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_profile_is_accepted_by_the_pipeline(path, tmp_path):
     Run(tmp_path, "x", load_profile(path.stem), "vlpnb.course.pipeline:STAGES")
+
+
+def test_run_tells_schedulers_what_happened(toy_pipeline, tmp_path, monkeypatch, capsys):
+    import nbformat
+
+    new = nbformat.v4
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    names = ("profile", "run_name", "settings", "devices")
+    first = new.new_code_cell("\n".join(f"{n}: str = ''" for n in names), metadata={"tags": ["parameters"]})
+    for name, code in (("10_never", "1"), ("11_bad", "1/0"), ("12_never", "1")):
+        cells = [new.new_markdown_cell("# Toy"), first, new.new_code_cell(code)]
+        nbformat.write(new.new_notebook(cells=cells), folder / f"{name}.ipynb")
+    monkeypatch.setattr("vlpnb.course.notebooks_folder", lambda: folder)
+    base = ["run", "--profile", toy_pipeline, "--run", "t"]
+    assert "--budget 'soon'" in fails([*base, "--budget", "soon"], capsys, 2)
+    assert "--from 13" in fails([*base, "--only", "10,11", "--from", "13"], capsys, 2)
+    with pytest.raises(SystemExit) as caught:
+        main([*base, "--only", "10,11,12", "--from", "11"])
+    out = capsys.readouterr().out
+    assert caught.value.code == 3
+    assert "ZeroDivisionError" in out
+    assert "2 notebooks" in out
+    assert "never" not in out
+
+
+@pytest.mark.parametrize(
+    ("kinds", "complete", "code"),
+    [
+        (["", ""], True, 0),
+        (["", "failed"], False, 3),
+        (["", "memory"], False, 4),
+        (["killed"], False, 4),
+        (["", "budget"], False, 5),
+        ([""], False, 5),
+        (["budget", "failed"], False, 3),
+        (["interrupted"], False, 130),
+    ],
+)
+def test_exit_codes(kinds, complete, code):
+    assert exit_code(kinds, complete) == code
+
+
+def test_exit_codes_are_in_the_help(capsys):
+    text = " ".join(succeeds(["run", "--help"], capsys).split())
+    assert "5 stopped for the budget" in text

@@ -1,10 +1,20 @@
 """The runner on toy notebooks: success, failure, a killed kernel, and what is refused before anything starts."""
 
+from pathlib import Path
+
 import nbformat
 import pytest
 
 from vlpnb.config import Profile
-from vlpnb.course.runner import END, find_notebooks, read_status, run_notebooks
+from vlpnb.course import watch
+from vlpnb.course.runner import (
+    END,
+    find_notebooks,
+    parse_duration,
+    read_status,
+    run_notebooks,
+    starting_from,
+)
 from vlpnb.errors import UserError
 from vlpnb.stage import Run
 
@@ -17,13 +27,13 @@ def course(tmp_path):
     folder = tmp_path / "notebooks"
     folder.mkdir()
 
-    def course(parameters=PARAMETERS, **notebooks):
+    def course(parameters=PARAMETERS, text="# Toy", **notebooks):
         paths = []
         for name, cells in notebooks.items():
             new = nbformat.v4
             first = new.new_code_cell(parameters, metadata={"tags": ["parameters"]})
             book = new.new_notebook(
-                cells=[new.new_markdown_cell("# Toy"), first, *map(new.new_code_cell, cells)]
+                cells=[new.new_markdown_cell(text), first, *map(new.new_code_cell, cells)]
             )
             paths.append(folder / f"{name.lstrip('n')}.ipynb")
             nbformat.write(book, paths[-1])
@@ -87,3 +97,111 @@ def test_finds_notebooks_by_number_name_and_path(course, tmp_path):
     assert find_notebooks(tmp_path / "notebooks", [str(paths[0])]) == paths[:1]
     with pytest.raises(UserError, match="'12' not found"):
         find_notebooks(tmp_path / "notebooks", ["12"])
+
+
+RESUMING = """
+import os, sys, threading, time
+from pathlib import Path
+sys.path.insert(0, {toys!r})
+from toy_stages import STAGES
+from vlpnb.config import Profile
+from vlpnb.stage import Run
+run = Run(Path(os.environ["VLPNB_DATA"]) / "runs", run_name, Profile("smoke"), STAGES, device="cpu")
+flag = run.folder / "killed-once"
+def kill():
+    while not any(f.read_text() > "1" for f in run.folder.glob("count-*/checkpoint.txt")):
+        time.sleep(0.01)
+    flag.touch()
+    os.kill(os.getpid(), 9)
+if not flag.exists():
+    threading.Thread(target=kill, daemon=True).start()
+print("resumed at", run.stage("count", steps=9, pause=0.2).metrics["resumed_at"])
+"""
+
+
+def test_a_kernel_killed_in_a_stage_is_named_and_the_next_run_continues_it(course, tmp_path, monkeypatch):
+    toys = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(toys)
+    from toy_stages import STAGES
+
+    run = Run(tmp_path / "data" / "runs", "toy", Profile("smoke"), STAGES, device="cpu")
+    paths = course(n10_stage=[RESUMING.format(toys=toys)])
+    (killed,) = run_notebooks(run, paths, say=lambda line: None)
+    assert killed.kind == "killed"
+    assert "Unfinished, and continued by the next attempt: count-" in killed.problem
+    (again,) = run_notebooks(run, paths, say=lambda line: None)
+    assert (again.problem, again.kind) == ("", "")
+    text = (run.folder / "notebooks" / "10_stage.ipynb").read_text()
+    resumed = float(text.partition("resumed at ")[2][:3])
+    assert resumed >= 2, "the second attempt began where the first was killed"
+
+
+def test_a_stage_that_a_notebook_leaves_unfinished_is_a_failure(course, tmp_path, monkeypatch):
+    toys = str(Path(__file__).parent)
+    monkeypatch.syspath_prepend(toys)
+    from toy_stages import STAGES
+
+    run = Run(tmp_path / "data" / "runs", "toy", Profile("smoke"), STAGES, device="cpu")
+    hiding = RESUMING.format(toys=toys).partition("flag =")[0]
+    hiding += "try:\n    run.stage('count', way='fail')\nexcept ValueError:\n    pass"
+    (outcome,) = run_notebooks(run, course(n10_hides=[hiding]), say=lambda line: None)
+    assert outcome.kind == "failed"
+    assert "not all stages that it began did" in outcome.problem
+    assert "count-" in outcome.problem
+
+
+def test_the_systems_out_of_memory_kill_is_told_from_others(course, run, tmp_path, monkeypatch):
+    counter = tmp_path / "vmstat"
+    counter.write_text("nr_free_pages 7\noom_kill 3\n")
+    monkeypatch.setattr(watch, "VMSTAT", counter)
+    code = f"open({str(counter)!r}, 'w').write('oom_kill 4\\n')\nimport os\nos.kill(os.getpid(), 9)"
+    (outcome,) = run_notebooks(run, course(n10_large=[code]), say=lambda line: None)
+    assert outcome.kind == "killed"
+    assert "the kernel was killed because the machine ran out of memory" in outcome.problem
+    assert "take a smaller profile" in outcome.problem
+
+
+def test_an_allocation_that_fails_is_a_want_of_memory(course, run):
+    code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 33, -1))\nbytearray(1 << 34)"
+    (outcome,) = run_notebooks(run, course(n10_large=[code]), say=lambda line: None)
+    assert outcome.kind == "memory"
+    assert "MemoryError" in outcome.problem
+    assert "Memory ran out" in outcome.problem
+
+
+def test_a_budget_stops_the_notebook_under_way_and_starts_no_other(course, run):
+    lines = []
+    paths = course(n10_long=["import time", "time.sleep(200)"], n11_never=["1"])
+    outcomes = run_notebooks(run, paths, say=lines.append, budget=12)
+    assert [(item.notebook, item.kind) for item in outcomes] == [("10_long.ipynb", "budget")]
+    assert outcomes[0].seconds < 100
+    assert "Not started within the budget: 11_never" in lines
+    assert read_status(run.folder) == outcomes
+
+
+def test_independent_notebooks_run_side_by_side(course, run, tmp_path):
+    glance = "# Toy\n\n## At a glance\n\n**Reads:** nothing. **Writes:** nothing."
+    meet = (
+        "import time\nfrom pathlib import Path\nPath({mine!r}).touch()\n"
+        "while not Path({other!r}).exists():\n    time.sleep(0.05)"
+    )
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    cells = {"n10_a": [meet.format(mine=a, other=b)], "n11_b": [meet.format(mine=b, other=a)]}
+    outcomes = run_notebooks(run, course(text=glance, **cells), say=lambda line: None, jobs=2)
+    assert [item.problem for item in outcomes] == ["", ""]
+    with pytest.raises(UserError, match=r"12_c\.ipynb.*--jobs 1"):
+        run_notebooks(run, course(n12_c=["1"]), jobs=2)
+
+
+def test_durations_and_starting_points():
+    assert [parse_duration(text) for text in ("2h", "90m", "1h30m", "45s", "1.5h")] == [
+        *(7200, 5400, 5400),
+        *(45, 5400),
+    ]
+    for wrong in ("", "2", "0h", "h", "2 days", "1.2.3h"):
+        with pytest.raises(UserError, match="such as 2h"):
+            parse_duration(wrong)
+    paths = [Path("10_a.ipynb"), Path("11_b.ipynb"), Path("13_c.ipynb")]
+    assert starting_from(paths, "11") == paths[1:]
+    with pytest.raises(UserError, match="--from 12"):
+        starting_from(paths, "12")

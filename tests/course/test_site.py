@@ -6,7 +6,8 @@ import re
 import nbformat
 import pytest
 
-from vlpnb.course.site import WIDGET_VIEW, describe, duration, outside_requests, write_site
+from vlpnb.course.audit import broken_links, outline, outside_requests, shut_out
+from vlpnb.course.site import WIDGET_VIEW, describe, duration, write_site
 from vlpnb.errors import UserError
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
@@ -20,6 +21,10 @@ def run_folder(tmp_path):
     first = new.new_notebook(
         cells=[
             new.new_markdown_cell("# 10 Matching\n\nTokens meet *pictures*.\n\n$$a^2$$"),
+            new.new_markdown_cell("## At a glance\n\n**Reads:** nothing. **Writes:** the stage `matching`."),
+            new.new_markdown_cell(
+                "## 4. The paired hinge loss\n\nSee [keys](11_keys.ipynb) and [13](13_v.ipynb)."
+            ),
             new.new_code_cell("1", outputs=[new.new_output("display_data", data=widget)]),
             new.new_code_cell(
                 "2", outputs=[new.new_output("display_data", data=figure | {"text/plain": "a curve"})]
@@ -27,7 +32,14 @@ def run_folder(tmp_path):
         ],
         metadata={"papermill": {"duration": 75.2}, "widgets": {"state": {}}},
     )
-    second = new.new_notebook(cells=[new.new_markdown_cell("# 11 Keys")])
+    table = "<table><thead><tr><th>a</th></tr></thead><tbody><tr><th>0</th><td>1</td></tr></tbody></table>"
+    second = new.new_notebook(
+        cells=[
+            new.new_markdown_cell("# 11 Keys\n\nVectors."),
+            new.new_markdown_cell("| Reads | stage `matching` |\n|---|---|\n| Writes | stage `keys` |"),
+            new.new_code_cell("3", outputs=[new.new_output("display_data", data={"text/html": table})]),
+        ]
+    )
     (tmp_path / "notebooks").mkdir()
     nbformat.write(first, tmp_path / "notebooks" / "10_matching.ipynb")
     nbformat.write(second, tmp_path / "notebooks" / "11_keys.ipynb")
@@ -72,3 +84,129 @@ def test_describe_survives_a_notebook_without_prose(tmp_path):
     page = describe(tmp_path / "x.ipynb", nbformat.v4.new_notebook())
     assert page.title == "x"
     assert [duration(s) for s in (4.4, 60, 3725)] == ["4 s", "1 min 00 s", "1 h 02 min"]
+
+
+@pytest.fixture
+def site(run_folder):
+    metrics = {
+        "results.glue.vokens.sst_2": 77.22,
+        "results.glue.vokens.sst_2_std": 6.275,
+        "vokens.named_rate": 0.8828,
+    }
+    return write_site(run_folder, [], "r", "smoke", "cpu", metrics=metrics).parent
+
+
+def test_every_link_and_anchor_of_the_site_exists(site):
+    assert {page.stem for page in site.glob("*.html")} == {
+        *("index", "glossary", "vokenization", "code"),
+        *("10_matching", "11_keys"),
+    }
+    assert broken_links(site) == []
+    page = (site / "10_matching.html").read_text()
+    assert 'href="11_keys.html"' in page
+    assert ".ipynb" not in page, "a link to a notebook is a link to its page, or none"
+
+
+def test_no_page_shuts_readers_out(site):
+    for page in sorted(site.glob("*.html")):
+        assert shut_out(page.read_text()) == [], page.name
+        assert outside_requests(page) == [], page.name
+
+
+def test_the_audit_notices_what_it_is_for(tmp_path):
+    (tmp_path / "a.html").write_text('<p id="x"><a href="b.html">b</a><a href="#y">y</a><a href="#x">x</a>')
+    assert broken_links(tmp_path) == ["a.html: b.html", "a.html: #y"]
+    bad = "<html><title>t</title><main><h1>a</h1><h3 id='i'>b</h3><img src='x.png' alt=' '>"
+    problems = shut_out(bad + "<table><tr><th id='i'>c</th></tr></table></main>")
+    for words in (
+        "language",
+        "skip",
+        "level 3 follows one of level 1",
+        "alt text",
+        "scope",
+        "'i' is given twice",
+    ):
+        assert any(words in problem for problem in problems), words
+
+
+def test_the_index_says_what_leads_to_what(site):
+    html = (site / "index.html").read_text()
+    row = re.search(r"<tr><th[^>]*><a href=\"11_keys.html\".*?</tr>", html, flags=re.S)[0]
+    needs, leads = re.findall(r"<td>(.*?)</td>", row, flags=re.S)[1:3]
+    assert 'href="10_matching.html"' in needs
+    assert "–" in leads
+    assert html.count("marker-end") == 1, "one arrow on the map"
+    assert "LXMERT" in html
+
+
+def test_the_papers_page_has_our_number_beside_its_own(site):
+    page = (site / "vokenization.html").read_text()
+    main = page[page.index("Main results") :]
+    quoted = re.search(r"BERT 12L/768H \+ voken-cls.*?</tr>", main, flags=re.S)[0]
+    assert re.search(r'92\.2 <abbr title="recalled[^"]*">\?</abbr>', quoted)
+    assert "77.2 ± 6.2" in main
+    assert re.search(r'89\.3 <abbr title="a second source[^"]*">✓</abbr>', main)
+    assert "not run here" in main
+    assert "named rate: <b>88.3 %</b>" in page
+    assert 'href="10_matching.html#4.-The-paired-hinge-loss"' in page
+    assert "(not executed in this run)" in page
+
+
+def test_the_glossary_points_to_code_and_notebooks(site):
+    page = (site / "glossary.html").read_text()
+    entry = page[page.index('id="term-paired-hinge"') :].partition("</dd>")[0]
+    assert 'href="code.html#vlpnb.nn.losses.paired_hinge"' in entry
+    assert 'href="10_matching.html"' in entry
+    assert "def paired_hinge(" in (site / "code.html").read_text()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"image/png": PIXEL, "text/plain": "<Figure size 640x480 with 1 Axes>"},
+        {"image/png": PIXEL},
+        {"text/html": '<p><img src="x.png"></p>'},
+    ],
+)
+def test_a_figure_without_alt_text_is_refused(tmp_path, data):
+    new = nbformat.v4
+    cells = [new.new_markdown_cell("# 10 T"), new.new_code_cell("plt.plot([1])")]
+    cells[1].outputs = [new.new_output("display_data", data=data)]
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(new.new_notebook(cells=cells), tmp_path / "notebooks" / "10_t.ipynb")
+    with pytest.raises(UserError, match=r"10_t\.ipynb, cell 2 \('plt\.plot.*without alt text"):
+        write_site(tmp_path, [], "r", "smoke", "cpu")
+
+
+def contrast(a: str, b: str) -> float:
+    """Contrast ratio of two #rrggbb colours (WCAG 2.1)."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(a), luminance(b)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_has_contrast_in_both_themes(site):
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    style = (site / "index.html").read_text()
+    themes = re.findall(r":root \{([^}]*--ink[^}]*)\}", style)
+    assert len(themes) == 2
+    for theme in themes:
+        colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", theme))
+        for ink in ("ink", "soft", "accent"):
+            for ground in ("paper", "tint"):
+                assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+    code = (site / "10_matching.html").read_text()
+    ours = code[code.index("too little contrast") :]
+    overridden = re.findall(r"--jp-mirror-editor-(\w+)-color: (#[0-9a-f]{6})", ours)
+    assert len(overridden) >= 4
+    for name, colour in overridden:
+        assert contrast(colour, "#f5f5f5") >= 4.5, name
+
+
+def test_headings_are_read_in_order():
+    assert outline("<h1>a</h1><h2>b</h2>").headings == [1, 2]

@@ -7,10 +7,11 @@ those that are missing, as it does for a reader who opens it first.
 import pytest
 
 from vlpnb.course import notebooks_folder, open_run
+from vlpnb.course.audit import broken_links, outside_requests, shut_out
 from vlpnb.course.runner import find_notebooks, run_notebooks
-from vlpnb.course.site import outside_requests, write_site
+from vlpnb.course.site import write_site
 
-NUMBERS = ["00", "01", "02", "10", "11", "12", "13", "14", "15", "16"]
+NUMBERS = ["00", "01", "02", "10", "11", "12", "13", "14", "15", "16", "91"]
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 
@@ -53,3 +54,5 @@ def test_the_site_of_the_run_asks_nobody_outside(run):
     assert {path.stem for path in pages} >= {path.stem for path in executed} | {"index"}
     for page in pages:
         assert outside_requests(page) == [], page.name
+        assert shut_out(page.read_text(encoding="utf-8")) == [], page.name
+    assert broken_links(index.parent) == []

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlpnb.errors import UserError
 from vlpnb.widgets.voken_explorer import VokenExplorer
 
 
@@ -59,5 +60,36 @@ def test_view_module_needs_no_network():
     ],
 )
 def test_misshapen_input_is_refused(pictures, ids, scores, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         VokenExplorer(["a", "b"], ids, scores, pictures)
+
+
+@pytest.fixture
+def compared(pictures):
+    ids, scores = np.array([[0], [-1]]), np.array([[0.5], [0.0]])
+    return VokenExplorer(
+        ["a", "b"], ids, scores, pictures, name="in context", compare={"alone": (ids[::-1], scores[::-1])},
+        context=[[0, 0.25], [-0.5, 0]], context_label="loss when masked",
+    )  # fmt: skip
+
+
+def test_models_stand_side_by_side_live_and_in_the_fallback(compared):
+    assert [token["vokens"] for token in compared.tokens] == [[{"id": "0", "score": 0.5}], []]
+    assert compared.compared == [{"name": "alone", "vokens": [[], [{"id": "0", "score": 0.5}]]}]
+    assert "alone: picture 0 (0.50)" in compared.to_text()
+    html = compared.to_html()
+    assert html.index("in context: voken 1") < html.index("alone: voken 1")
+    rows = html.split("<tr>")[2:]
+    assert [row.count("<td") for row in rows] == [2, 2], "a model without a picture leaves its cell empty"
+
+
+def test_context_is_a_weight_for_every_pair_of_tokens(compared, pictures):
+    assert compared.context == [[0, 0.25], [-0.5, 0]]
+    with pytest.raises(UserError, match=r"context \(2, 1\): expected \(T, T\) = \(2, 2\)"):
+        VokenExplorer(["a", "b"], [[0], [1]], [[0.0], [0.0]], pictures, context=[[1], [2]])
+
+
+def test_pictures_may_come_from_a_function_asked_only_for_what_is_shown(pictures):
+    asked = []
+    VokenExplorer(["a"], [[2]], [[0.1]], lambda voken: asked.append(voken) or pictures[voken])
+    assert asked == [2]

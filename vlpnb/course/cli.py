@@ -1,6 +1,13 @@
-"""The command line. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+"""The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
+Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check) or vlpnb itself broke; 2 wrong
+usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the budget;
+130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+"""
+
+import contextlib
 import sys
+from enum import IntEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +15,25 @@ import typer
 
 from vlpnb.course import PROFILE_NAMES
 from vlpnb.errors import UserError
+
+
+class Exit(IntEnum):
+    """What `vlpnb run` tells a scheduler."""
+
+    DONE = 0
+    USAGE = 2
+    FAILED = 3
+    KILLED = 4
+    BUDGET = 5
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+EXIT_CODES = (
+    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed · 4 a kernel was killed or memory "
+    "ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
+    "After 3, 4, 5, 130 and 143 the same command continues where it was."
+)
 
 app = typer.Typer(
     name="vlpnb",
@@ -46,7 +72,7 @@ def _open(
     return open_run(profile, run, values, devices=devices)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 def run(
     notebooks: Annotated[
         list[str] | None, typer.Argument(help="Numbers such as 10 11 (default: those of the profile).")
@@ -56,24 +82,89 @@ def run(
     devices: DevicesOption = 1,
     run: RunOption = None,
     data: DataOption = None,
+    only: Annotated[
+        str | None, typer.Option("--only", metavar="10,13", help="These alone; the same as naming them.")
+    ] = None,
+    first: Annotated[
+        str | None, typer.Option("--from", metavar="13", help="Begin with this one of those to run.")
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Notebooks at a time; one waits for those that make what it reads.")
+    ] = 1,
+    budget: Annotated[
+        str | None, typer.Option(metavar="2h", help="Stop cleanly before so much time has passed.")
+    ] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="A plain log, in a terminal too.")] = False,
     site: Annotated[bool, typer.Option(help="Write the HTML site and the results when done.")] = True,
 ) -> None:
     """Execute notebooks, then write their HTML pages and the results table. Running again resumes."""
     from vlpnb.course import notebooks_folder
-    from vlpnb.course.runner import find_notebooks, run_notebooks
+    from vlpnb.course.display import LiveStatus, PlainLog
+    from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
 
+    seconds = parse_duration(budget) if budget is not None else None
     opened = _open(profile, run, settings, data, devices)
-    paths = find_notebooks(notebooks_folder(), notebooks or opened.profile.notebooks)
+    wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
+    paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
+    if first is not None:
+        paths = starting_from(paths, first)
     print(
         f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
         flush=True,
     )
-    outcomes = run_notebooks(opened, paths, say=lambda line: print(line, flush=True))
-    failed = any(outcome.problem for outcome in outcomes)
-    if site:
+    watched = sys.stdout.isatty() and not plain
+    display = LiveStatus() if watched else PlainLog(lambda line: print(line, flush=True))
+    with _terminable():
+        try:
+            outcomes = run_notebooks(opened, paths, display=display, jobs=jobs, budget=seconds)
+        except KeyboardInterrupt:
+            print("Interrupted. Run the same command again to continue.", file=sys.stderr)
+            raise typer.Exit(Exit.INTERRUPTED) from None
+    code = exit_code([outcome.kind for outcome in outcomes], len(outcomes) == len(paths))
+    if code == Exit.BUDGET:
+        print("Stopped for the budget; the same command continues, `vlpnb site` writes the pages so far.")
+    elif site:
+        _write_site_after(opened, code)
+    raise typer.Exit(code)
+
+
+def exit_code(kinds: list[str], complete: bool) -> Exit:
+    """The code for how notebooks went: what needs a person comes before what needs only another run."""
+    for kind, code in (
+        ("failed", Exit.FAILED),
+        ("memory", Exit.KILLED),
+        ("killed", Exit.KILLED),
+        ("interrupted", Exit.INTERRUPTED),
+        ("budget", Exit.BUDGET),
+    ):
+        if kind in kinds:
+            return code
+    return Exit.DONE if complete else Exit.BUDGET
+
+
+@contextlib.contextmanager
+def _terminable():
+    """Let a scheduler's SIGTERM end kernels in order, as Ctrl-C does, and exit with its own code."""
+    import signal
+
+    def leave(number, frame):
+        raise SystemExit(int(Exit.TERMINATED))
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _write_site_after(opened, code: Exit) -> None:
+    """Write the pages; when notebooks failed, their code must not be lost to a page that cannot be written."""
+    try:
         _write_site(opened)
-    if failed:
-        raise typer.Exit(1)
+    except UserError as error:
+        if code == Exit.DONE:
+            raise
+        print(f"No pages: {error}", file=sys.stderr)
 
 
 @app.command()
@@ -217,6 +308,32 @@ def site(run: OldRunOption = None) -> None:
 
 
 @app.command()
+def glance(
+    runs: Annotated[list[str] | None, typer.Argument(help="Finished runs: names, or their folders.")] = None,
+    machine: Annotated[str, typer.Option(help="What they ran on, such as '2 cores'.")] = "",
+) -> None:
+    """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
+    from vlpnb.course import data_root, glance, notebooks_folder
+    from vlpnb.folders import read_json
+
+    for run in runs or []:
+        folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
+        print(f"{folder}: measured profile {glance.remember(folder, machine)}")
+    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+        print(f"{path}: table renewed")
+
+
+@app.command()
+def student(folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")]) -> None:
+    """Copy the notebooks without the solutions of the exercises. Files that differ are never overwritten."""
+    from vlpnb.course import notebooks_folder
+    from vlpnb.course.student import write_student_edition
+
+    written = write_student_edition(notebooks_folder(), folder)
+    print(f"{folder}: {len(written)} notebooks without solutions")
+
+
+@app.command()
 def figures(
     run: OldRunOption = None,
     target: Annotated[Path | None, typer.Option(help="Default: figures/ of the checkout.")] = None,
@@ -230,12 +347,36 @@ def figures(
         print(path)
 
 
+@app.command()
+def explore(
+    run: OldRunOption = None,
+    address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
+    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+) -> None:
+    """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
+    import subprocess
+
+    from vlpnb.course import explorer, notebooks_folder
+    from vlpnb.course.report import reopen
+
+    explorer.need_voila()
+    opened = reopen(run)
+    notebook = explorer.prepare(opened, notebooks_folder())
+    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
+    if address not in ("127.0.0.1", "localhost", "::1"):
+        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
+    arguments = explorer.command(notebook, address, port, browser)
+    raise typer.Exit(subprocess.run(arguments, env=explorer.environment(opened)).returncode)
+
+
 def _write_site(opened) -> None:
-    from vlpnb.course.report import write_report
+    from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site
 
     markdown = write_report(opened)
-    index = write_site(opened.folder, opened.results(), opened.name, opened.profile.name, opened.device)
+    about = (opened.name, opened.profile.name, opened.device)
+    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")

@@ -9,35 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vlpnb.course import data_root, open_run
+from vlpnb.course.pages import paper_figures
 from vlpnb.course.runner import read_status
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.folders import read_json, write_json
 from vlpnb.stage import Run, StageResult
 
-# Figures of Tan & Bansal (2020) as our specification has them, with how sure it is of each (section 14).
-# BERT 12L/768H on Wikipedia; only the first four were confirmed by a second source.
-PAPER: dict[str, tuple[float, str]] = {
-    "results.glue.mlm.sst_2": (89.3, "BERT-base"),
-    "results.glue.mlm.qnli": (87.9, "BERT-base"),
-    "results.glue.mlm.qqp": (83.2, "BERT-base"),
-    "results.glue.mlm.mnli": (79.4, "BERT-base"),
-    "results.glue.vokens.sst_2": (92.2, "BERT-base + voken-cls, unverified"),
-    "results.glue.vokens.qnli": (88.6, "BERT-base + voken-cls, unverified"),
-    "results.glue.vokens.qqp": (88.6, "BERT-base + voken-cls, unverified"),
-    "results.glue.vokens.mnli": (82.6, "BERT-base + voken-cls, unverified"),
-    "results.squad.mlm.v1_em": (77.0, "BERT-base, unverified"),
-    "results.squad.mlm.v1_f1": (85.3, "BERT-base, unverified"),
-    "results.squad.mlm.v2_em": (67.7, "BERT-base, unverified"),
-    "results.squad.mlm.v2_f1": (71.1, "BERT-base, unverified"),
-    "results.swag.mlm.accuracy": (65.7, "BERT-base, unverified"),
-    "results.reading.mlm.average": (79.4, "BERT-base, unverified"),
-    "results.squad.vokens.v1_em": (78.8, "BERT-base + voken-cls, unverified"),
-    "results.squad.vokens.v1_f1": (86.7, "BERT-base + voken-cls, unverified"),
-    "results.squad.vokens.v2_em": (68.1, "BERT-base + voken-cls, unverified"),
-    "results.squad.vokens.v2_f1": (71.2, "BERT-base + voken-cls, unverified"),
-    "results.swag.vokens.accuracy": (70.6, "BERT-base + voken-cls, unverified"),
-    "results.reading.vokens.average": (82.1, "BERT-base + voken-cls, unverified"),
-}
+# The papers' figures with their setting and how sure we are of them; the data is in `papers/*.yaml`.
+PAPER: dict[str, tuple[float, str]] = paper_figures()
 
 
 @dataclass(frozen=True)

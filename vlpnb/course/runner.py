@@ -2,8 +2,8 @@
 
 Papermill only warns about unknown parameters, passes `1e-4` on as text, and leaves a notebook whose kernel
 was killed looking complete. So parameters and settings are validated before the first notebook starts, and
-a notebook counts as done only when a last cell, added here and removed again, has been heard from. Running
-again is resuming: finished stages are reused.
+each notebook is judged by what it left behind (`execute.py`). Running again is resuming: finished stages are
+reused, killed ones continue.
 """
 
 import contextlib
@@ -11,31 +11,36 @@ import json
 import logging
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
+from vlpnb.course.display import Display, PlainLog, Progress
+from vlpnb.course.execute import END, Outcome, execute
+from vlpnb.course.outline import prerequisites, stated
+from vlpnb.course.watch import Watch
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import duration, lock, make_writable, read_json, write_json
+from vlpnb.folders import cores, duration, lock, make_writable, read_json, write_json
 from vlpnb.stage import Run
 
-END = "vlpnb: end of the notebook"
+__all__ = [
+    "END",
+    "Outcome",
+    "check_parameters",
+    "find_notebooks",
+    "parse_duration",
+    "read_status",
+    "run_notebooks",
+]
+
 STATUS = "status.json"
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one notebook went. `problem` is "" when it went well."""
-
-    notebook: str
-    seconds: float
-    problem: str = ""
+LOOK_SECONDS = 0.25
+GRACE = (0.05, 1.0, 60.0)  # share of a budget, and bounds in seconds, kept back for stopping cleanly
 
 
 def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
@@ -56,6 +61,36 @@ def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
             raise UserError(f"notebook {name!r} not found in {folder}{hint}")
         found += [path for path in matches if path not in found]
     return found
+
+
+def starting_from(paths: Sequence[Path], first: str) -> list[Path]:
+    """The notebooks from the first whose name begins so, to the end.
+
+    Raises:
+        UserError: none does.
+    """
+    for i, path in enumerate(paths):
+        if path.stem.startswith(Path(first).stem):
+            return list(paths[i:])
+    raise UserError(
+        f"--from {first}: not among the notebooks to run{did_you_mean(first, [path.stem for path in paths])}"
+    )
+
+
+def parse_duration(text: str) -> float:
+    """Seconds of `2h`, `90m`, `1h30m`, `45s` or `2.5h`.
+
+    Raises:
+        UserError: it is none of these, or no time at all.
+    """
+    match = re.fullmatch(r"(?:([\d.]+)h)?(?:([\d.]+)m(?:in)?)?(?:([\d.]+)s)?", text.strip().lower())
+    try:
+        hours, minutes, seconds = (float(part or 0) for part in match.groups()) if match else (0, 0, 0)
+    except ValueError:
+        hours = minutes = seconds = 0
+    if not (total := hours * 3600 + minutes * 60 + seconds):
+        raise UserError(f"--budget {text!r}: expected a time such as 2h, 90m or 1h30m")
+    return total
 
 
 def check_parameters(path: Path, parameters: dict[str, Any]) -> nbformat.NotebookNode:
@@ -85,18 +120,30 @@ def run_notebooks(
     notebooks: Sequence[Path],
     parameters: dict[str, Any] | None = None,
     say: Callable[[str], None] = print,
+    *,
+    display: Display | None = None,
+    jobs: int = 1,
+    budget: float | None = None,
 ) -> list[Outcome]:
-    """Execute notebooks in order into `notebooks/` of the run's folder; stop at the first that fails. While another
-    process executes notebooks of this run, say who and wait.
+    """Execute notebooks into `notebooks/` of the run's folder; start no more once one has failed.
+
+    While another process executes notebooks of this run, say who and wait.
 
     Args:
         run: the validated run; its profile, name, settings and devices are what notebooks are given.
         notebooks: paths.
         parameters: more parameters; each notebook must declare them.
-        say: receives one status line per notebook and the explanation of a failure.
+        say: receives one status line per notebook and the explanation of a failure (without `display`).
+        display: shows the run instead of a plain log.
+        jobs: notebooks at a time; one waits for those before it that make what it reads.
+        budget: seconds after which the run has ended: the notebooks under way are interrupted a little before.
+
+    Returns:
+        How each notebook went that was started, in the order given.
 
     Raises:
-        UserError: before anything starts, when a notebook does not declare a parameter.
+        UserError: before anything starts, when a notebook does not declare a parameter, or does not say what
+        it reads and `jobs` would need to know.
     """
     given = {
         "profile": run.profile.source or run.profile.name,
@@ -106,37 +153,30 @@ def run_notebooks(
         **(parameters or {}),
     }
     opened = [check_parameters(path, given) for path in notebooks]
+    if jobs > 1:
+        for path, notebook in zip(notebooks, opened, strict=True):
+            if not stated(notebook, run.stages).said:
+                raise UserError(
+                    f"{path}: does not say under 'At a glance' which stages it reads and writes, so nobody knows "
+                    "what it may run beside; use --jobs 1"
+                )
     target = run.folder / "notebooks"
     make_writable(target)
     run.note()
+    before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
+    tasks = [
+        _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 1), after)
+        for path, notebook, after in zip(notebooks, opened, before, strict=True)
+    ]
+    show = display or PlainLog(say)
+    supervisor = _Supervisor(run, tasks, given, target, show, jobs, budget)
     with lock(target, run.name, say):  # two runners would take each other's executed copies away
-        return _run_all(run, notebooks, opened, given, target, say)
-
-
-def _run_all(
-    run: Run,
-    notebooks: Sequence[Path],
-    opened: Sequence[nbformat.NotebookNode],
-    given: dict[str, Any],
-    target: Path,
-    say: Callable[[str], None],
-) -> list[Outcome]:
-    outcomes: list[Outcome] = []
-    width = max((len(path.stem) for path in notebooks), default=0)
-    for number, (path, notebook) in enumerate(zip(notebooks, opened, strict=True), 1):
-        say(f"{path.stem:<{width}}  running ({number} of {len(notebooks)})")
-        start = time.monotonic()
-        problem = _execute(notebook, path, target / path.name, given, run.root.parent)
-        outcome = Outcome(path.name, time.monotonic() - start, problem)
-        outcomes.append(outcome)
-        _remember(target, outcome)
-        say(f"{path.stem:<{width}}  {'FAILED' if problem else 'done'} in {duration(outcome.seconds)}")
-        if problem:
-            say(problem)
-            say(f"The notebook as far as it went: {target / path.name}")
-            say("Run the same command again to continue: finished stages are reused, killed ones resume.")
-            break
-    return outcomes
+        show.begin([task.progress for task in tasks])
+        try:
+            with _kernel_environment(run.root.parent, jobs):
+                return supervisor.work()
+        finally:
+            show.end()
 
 
 def read_status(run_folder: Path) -> list[Outcome]:
@@ -147,104 +187,124 @@ def read_status(run_folder: Path) -> list[Outcome]:
     return [Outcome(**item) for item in sorted(read_json(path), key=lambda item: item["notebook"])]
 
 
-def _remember(folder: Path, outcome: Outcome) -> None:
-    others = [item for item in read_status(folder.parent) if item.notebook != outcome.notebook]
-    write_json(folder / STATUS, [asdict(item) for item in [*others, outcome]])
+@dataclass
+class _Task:
+    path: Path
+    notebook: nbformat.NotebookNode
+    progress: Progress
+    after: frozenset[int]
+    outcome: Outcome | None = None
 
 
-def _execute(
-    notebook: nbformat.NotebookNode, source: Path, target: Path, parameters: dict[str, Any], data: Path
-) -> str:
-    """Execute into `target`; what went wrong, in words, or ""."""
-    import papermill
-    from nbclient.exceptions import DeadKernelError
+class _Supervisor:
+    """Starts notebooks when their turn has come, looks at them while they run, and stops them in time."""
 
-    target.unlink(missing_ok=True)  # an old copy must not stand for this attempt
-    notebook = nbformat.from_dict(notebook)
-    end = nbformat.v4.new_code_cell(f"print({END!r})", metadata={"tags": ["vlpnb-end"]})
-    if not any("id" in cell for cell in notebook.cells):
-        end.pop("id")
-    notebook.cells.append(end)
-    problem = ""
-    with _kernel_environment(data):
-        try:
-            papermill.execute_notebook(
-                notebook,
-                str(target),
-                parameters=parameters,
-                kernel_name="python3",
-                language="python",
-                kernel_manager_class="vlpnb.course.kernel.ThisPython",
-                cwd=str(source.parent),
-                progress_bar=False,
-                stdout_file=_Indented(sys.stdout),
-                stderr_file=_Indented(sys.stderr),
-                request_save_on_cell_execute=True,
-                autosave_cell_every=0,
+    def __init__(
+        self,
+        run: Run,
+        tasks: list[_Task],
+        given: dict[str, Any],
+        target: Path,
+        display: Display,
+        jobs: int,
+        budget: float | None,
+    ):
+        self.run, self.tasks, self.given, self.target = run, tasks, given, target
+        self.display, self.jobs, self.budget = display, jobs, budget
+        self.began = time.monotonic()
+        self.running: dict[Future[Outcome], tuple[_Task, Watch]] = {}
+
+    def work(self) -> list[Outcome]:
+        """Run all tasks, or as many as go well and fit."""
+        with ThreadPoolExecutor(self.jobs) as pool:
+            try:
+                while self._start(pool) or self.running:
+                    done, _ = wait(self.running, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        self._finish(future)
+                    self._look()
+            except BaseException:  # Ctrl-C, or the scheduler's SIGTERM
+                self._stop_all()
+                raise
+        if self._late() and any(task.outcome is None for task in self.tasks):
+            left = [task.progress.name for task in self.tasks if task.outcome is None]
+            self.display.say(f"Not started within the budget: {', '.join(left)}")
+        return [task.outcome for task in self.tasks if task.outcome is not None]
+
+    def _start(self, pool: ThreadPoolExecutor) -> bool:
+        """Start what may start; whether anything still waits for its turn."""
+        if self._late() or any(task.outcome and task.outcome.problem for task in self.tasks):
+            return False
+        waiting = [task for task in self.tasks if task.progress.state == "waiting"]
+        for task in waiting:
+            if len(self.running) >= self.jobs:
+                break
+            if all(self.tasks[i].outcome is not None for i in task.after):
+                watch, progress = Watch(), task.progress
+                progress.state, progress.started = "running", time.monotonic()
+                progress.heard = progress.started
+                self.display.started(progress)
+                target = self.target / task.path.name
+                arguments = (task.notebook, task.path, target, self.given, progress, self.display, watch)
+                self.running[pool.submit(execute, self.run, *arguments)] = task, watch
+        return bool(waiting)
+
+    def _look(self) -> None:
+        grace = self._grace()
+        for task, watch in self.running.values():
+            task.progress.memory = watch.look()
+            if self._late():
+                watch.interrupt("budget")
+            if self.budget is not None and time.monotonic() > self.began + self.budget - grace / 4:
+                watch.kill("budget")
+        self.display.tick()
+
+    def _grace(self) -> float:
+        share, least, most = GRACE
+        return min(max(share * (self.budget or 0), least), most)
+
+    def _late(self) -> bool:
+        return self.budget is not None and time.monotonic() > self.began + self.budget - self._grace()
+
+    def _stop_all(self) -> None:
+        for _, watch in self.running.values():
+            watch.interrupt("interrupted")
+        wait(self.running, timeout=10)
+        for _, watch in self.running.values():
+            watch.kill("interrupted")
+        done, _ = wait(self.running, timeout=10)
+        for future in done:
+            with contextlib.suppress(Exception):
+                self._finish(future)
+
+    def _finish(self, future: Future[Outcome]) -> None:
+        task, _ = self.running.pop(future)
+        task.outcome = outcome = future.result()
+        progress = task.progress
+        progress.seconds = outcome.seconds
+        stopped = outcome.kind in ("budget", "interrupted")
+        progress.state = "stopped" if stopped else "failed" if outcome.problem else "done"
+        others = [item for item in read_status(self.run.folder) if item.notebook != outcome.notebook]
+        write_json(self.target / STATUS, [asdict(item) for item in [*others, outcome]])
+        self.display.finished(progress)
+        if outcome.problem:
+            self.display.say(outcome.problem)
+            self.display.say(f"The notebook as far as it went: {self.target / task.path.name}")
+            self.display.say(
+                "Run the same command again to continue: finished stages are reused, killed ones resume."
             )
-        except papermill.PapermillExecutionError as error:
-            where = f"{source.name}, cell {error.exec_count or '?'}"
-            trace = (
-                []
-                if error.ename == "UserError"
-                else ANSI.sub("", "\n".join(error.traceback)).splitlines()[-12:]
-            )
-            problem = "\n".join(
-                [f"{where}: {error.ename}: {error.evalue}", *(f"  | {line}" for line in trace)]
-            )
-        except DeadKernelError:
-            problem = "dead"
-    return _verdict(target, source, problem)
-
-
-def _verdict(target: Path, source: Path, problem: str) -> str:
-    """Judge the executed copy by its outputs, and take the end cell and saved widget states out of it."""
-    if not target.is_file():
-        return problem or f"{source.name}: no executed copy was written"
-    executed = nbformat.read(target, as_version=4)
-    code = [cell for cell in executed.cells if cell.cell_type == "code"]
-    heard = any(END in output.get("text", "") for cell in code[-1:] for output in cell.outputs)
-    errors = [
-        output
-        for cell in code
-        if "raises-exception" not in cell.metadata.get("tags", [])
-        for output in cell.outputs
-        if output.output_type == "error"
-    ]
-    if (not problem or problem == "dead") and not heard:
-        waiting = [
-            cell
-            for cell in code[:-1]
-            if "shell.execute_reply" not in cell.metadata.get("execution", {})
-            and cell.source.strip()
-            and "skip-execution" not in cell.metadata.get("tags", [])
-        ]
-        last = f" in the cell that begins\n{_excerpt(waiting[0].source)}" if waiting else " at the end"
-        problem = (
-            f"{source.name}: the kernel was killed{last}\n"
-            "Most often the machine ran out of memory: close other programs, or take a smaller profile."
-        )
-    if not problem and errors:
-        problem = f"{source.name}: {errors[0].ename}: {errors[0].evalue}"
-    executed.cells = [cell for cell in executed.cells if "vlpnb-end" not in cell.metadata.get("tags", [])]
-    # saved widget states are large, and useless without a kernel; the fallbacks are in the outputs
-    executed.metadata.pop("widgets", None)
-    if "papermill" in executed.metadata:
-        # papermill writes the whole source and paths of this machine here
-        executed.metadata.papermill.update(input_path=source.name, output_path=target.name)
-    nbformat.write(executed, target)
-    return problem
-
-
-def _excerpt(source: str) -> str:
-    return "\n".join(f"  | {line}" for line in source.splitlines()[:6])
+        elif self.budget is not None:
+            left = max(0.0, self.began + self.budget - time.monotonic())
+            self.display.say(f"{duration(left)} of the budget left")
 
 
 @contextlib.contextmanager
-def _kernel_environment(data: Path) -> Iterator[None]:
-    """What kernels inherit: the data folder of this run, and that nobody watches."""
+def _kernel_environment(data: Path, jobs: int) -> Iterator[None]:
+    """What kernels inherit: the data folder of this run, their share of the cores, and that nobody watches."""
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it warns of is checked and said here
     changed = {"VLPNB_DATA": str(data), "VLPNB_HEADLESS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    if jobs > 1:
+        changed["OMP_NUM_THREADS"] = str(max(1, cores() // jobs))
     before = {name: os.environ.get(name) for name in changed}
     os.environ.update(changed)
     try:
@@ -255,20 +315,3 @@ def _kernel_environment(data: Path) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-class _Indented:
-    """A stream that shows a notebook's lines as they come, set in below its status line."""
-
-    def __init__(self, stream: Any):
-        self.stream, self.fresh = stream, True
-
-    def write(self, text: str) -> None:
-        for line in text.splitlines(keepends=True):
-            if END not in line:
-                self.stream.write(("    " if self.fresh else "") + line)
-                self.fresh = line.endswith("\n")
-        self.stream.flush()
-
-    def flush(self) -> None:
-        self.stream.flush()

@@ -1,20 +1,27 @@
-"""The site of a run: every executed notebook as an HTML page, an index, the figures and the results table.
+"""The site of a run: every executed notebook as an HTML page, an index with the map of the course, the results, a
+glossary, a page per paper with our numbers beside its own, and the code that these point to.
 
 Nothing on a page asks the network: equations are set by the MathJax that the `jupyter-server-mathjax` package
-brings, widgets show their static fallback, styles and pictures are in the page.
+brings, widgets show their static fallback, styles and pictures are in the page. A figure without alt text is an
+error, so that no page is written that a reader who cannot see it is shut out of.
 """
 
 import base64
+import html
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
+from vlpnb.course import open_run, pages
+from vlpnb.course.audit import outline
+from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
-from vlpnb.stage import StageResult
+from vlpnb.stage import Run, StageResult
 
 TEMPLATES = Path(__file__).with_name("templates")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -29,54 +36,134 @@ class Page:
     title: str
     about: str
     time: str
+    seconds: float = 0.0
     figures: list[dict[str, str]] = field(default_factory=list)
+    node: pages.Node | None = None
+    headings: dict[str, str] = field(default_factory=dict)
 
     @property
     def href(self) -> str:
         """Address of the page inside the site."""
         return f"{self.notebook.stem}.html"
 
+    @property
+    def number(self) -> str:
+        """The two digits that its name begins with."""
+        return self.notebook.stem.partition("_")[0]
 
-def write_site(run_folder: Path, results: Sequence[StageResult], run: str, profile: str, device: str) -> Path:
-    """Write `site/` into a run's folder: `index.html`, a page a notebook, `figures/` and the results table.
+
+def write_site(
+    run_folder: Path,
+    results: Sequence[StageResult],
+    run: str,
+    profile: str,
+    device: str,
+    opened: Run | None = None,
+    metrics: Mapping[str, float] | None = None,
+) -> Path:
+    """Write `site/` into a run's folder: `index.html`, a page a notebook, the glossary, the papers, `figures/`.
 
     Args:
         run_folder: `data/runs/<run>`; its `notebooks/` holds the executed notebooks.
         results: the run's finished stages.
-        run, profile, device: named on the index page.
+        run, profile, device: named on the pages.
+        opened: the run as configured, which says what stages need; by default one of that profile.
+        metrics: flat `stage.metric` → value, shown beside the papers' figures; by default those of `opened`.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        UserError: the run has no executed notebooks.
+        UserError: the run has no executed notebooks, or a figure has no alt text.
     """
-    notebooks = sorted((run_folder / "notebooks").glob("[0-9]*.ipynb"))
-    if not notebooks:
+    paths = sorted((run_folder / "notebooks").glob("[0-9]*.ipynb"))
+    if not paths:
         raise UserError(
             f"{run_folder / 'notebooks'}: no executed notebook here; `vlpnb run --run {run}` makes them"
         )
+    opened = opened or open_run(profile, run, root=run_folder.parent.parent)
+    metrics = opened.metrics() if metrics is None else metrics
     site = run_folder / "site"
     (site / "figures").mkdir(parents=True, exist_ok=True)
     _copy_mathjax(site / "mathjax")
-    opened = [nbformat.read(path, as_version=4) for path in notebooks]
-    pages = [describe(path, notebook) for path, notebook in zip(notebooks, opened, strict=True)]
-    for i, (page, notebook) in enumerate(zip(pages, opened, strict=True)):
-        page.figures = list(_save_figures(notebook, page, site))
-        _write_page(notebook, page, pages[i - 1 : i], pages[i + 1 : i + 2], site)
+    books = [nbformat.read(path, as_version=4) for path in paths]
+    described = [describe(path, book) for path, book in zip(paths, books, strict=True)]
+    for book, page in zip(books, described, strict=True):
+        check_alt_text(book, page.notebook)
+    near = direct(prerequisites(opened, books))
+    nodes = pages.draw_map([page.title for page in described], [page.href for page in described], near)
+    for i, (page, book) in enumerate(zip(described, books, strict=True)):
+        page.node = nodes[i]
+        page.figures = list(_save_figures(book, page, site))
+        _write_page(book, page, described[i - 1 : i], described[i + 1 : i + 2], site)
     table, summary = _results_table(results)
-    about = {"run": run, "profile": profile, "device": device}
+    papers = pages.read_papers()
+    about = {
+        "run": run,
+        "profile": profile,
+        "device": device,
+        "has_results": bool(table),
+        "papers": [{"href": f"{name}.html", "title": paper["title"]} for name, paper in papers.items()],
+    }
     if table:
         _render("results.html", site, **about, results=table)
+    terms = pages.read_glossary()
+    shown = [{"term": term, **_link(described, term.notebook)} for term in terms]
+    _render("glossary.html", site, **about, terms=shown)
+    symbols = {symbol for term in terms for symbol in term.symbols}
+    for name, paper in papers.items():
+        symbols |= {symbol for item in paper["equations"] for symbol in item["symbols"]}
+        content = _paper(paper, described, metrics)
+        _render(
+            "paper.html",
+            site,
+            f"{name}.html",
+            **about,
+            paper=content,
+            statuses=pages.STATUSES,
+            mathjax=MATHJAX,
+        )
+    _render("code.html", site, **about, codes=pages.read_code(sorted(symbols)))
+    total = sum(page.seconds for page in described)
     return _render(
         "index.html",
         site,
         **about,
-        pages=pages,
+        map={
+            "nodes": nodes,
+            "width": pages.MAP_WIDTH,
+            "height": max(node.y for node in nodes) + pages.BOX[1] / 2 + 4,
+            "box": pages.BOX,
+        },
+        parts=[
+            {"digit": digit, "name": name, "pages": [page for page in described if page.number[0] == digit]}
+            for digit, name in PARTS.items()
+        ],
+        total=duration(total) if total else "",
         summary=summary,
-        figures=[figure for page in pages for figure in page.figures],
+        figures=[figure for page in described for figure in page.figures],
         stages=[_stage_row(result) for result in results],
     )
+
+
+def check_alt_text(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """See that every figure among a notebook's outputs says what it shows.
+
+    Raises:
+        UserError: names the notebook and the cell of a figure that does not.
+    """
+    for place, cell in enumerate(notebook.cells, 1):
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            text = data.get("text/plain", "")
+            silent = "image/png" in data and (not text.strip() or text.lstrip().startswith("<"))
+            shown = outline(data["text/html"]).images if "text/html" in data else []
+            if silent or any(not (image.get("alt") or "").strip() for image in shown):
+                begins = next(iter(cell.source.strip().splitlines()), "")
+                raise UserError(
+                    f"{path.name}, cell {place} ({begins[:60]!r}): a figure without alt text; show it with "
+                    "vlpnb.course.plotting.show(fig, alt), where alt says in a sentence what it shows"
+                )
 
 
 def describe(path: Path, notebook: nbformat.NotebookNode) -> Page:
@@ -91,7 +178,7 @@ def describe(path: Path, notebook: nbformat.NotebookNode) -> Page:
     title = lines[0].lstrip("# ") if lines else path.stem
     about = re.sub(r"[*_`]", "", lines[1]) if len(lines) > 1 else ""
     seconds = notebook.metadata.get("papermill", {}).get("duration")
-    return Page(path, title, about, duration(seconds) if seconds else "")
+    return Page(path, title, about, duration(seconds) if seconds else "", seconds or 0.0)
 
 
 def duration(seconds: float) -> str:
@@ -126,7 +213,73 @@ def _write_page(notebook, page: Page, before: Sequence[Page], after: Sequence[Pa
             links[key], links[f"{key}_title"] = neighbour.href, neighbour.title
     resources = {"course": links, "metadata": {"name": page.title}}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
+    body = _with_scopes(_with_pages(body, site))
     (site / page.href).write_text(body, encoding="utf-8")
+    for anchor, text in re.findall(
+        r'<h[1-6] id="([^"]+)">(.*?)(?:<a class="anchor-link"|</h[1-6]>)', body, re.S
+    ):
+        page.headings.setdefault(html.unescape(re.sub(r"<[^>]+>", "", text)).strip(), anchor)
+
+
+def _with_pages(body: str, site: Path) -> str:
+    """Links to notebooks of this run as links to their pages; those to others as plain words."""
+    executed = {path.name for path in (site.parent / "notebooks").glob("*.ipynb")}
+
+    def page_of(match: re.Match[str]) -> str:
+        name = match[1] + ".ipynb"
+        return f'href="{match[1]}.html{match[2] or ""}"' if name in executed else 'data-notebook="not executed"'
+
+    return re.sub(r'href="(?!https?:)([^"#]+)\.ipynb(#[^"]*)?"', page_of, body)
+
+
+def _with_scopes(body: str) -> str:
+    """Every head cell of a table says what it is the head of."""
+
+    def table(match: re.Match[str]) -> str:
+        head, closing, rest = match[0].rpartition("</thead>")
+        head = re.sub(r"<th(?=[ >])(?![^>]*scope=)", '<th scope="col"', head)
+        return head + closing + re.sub(r"<th(?=[ >])(?![^>]*scope=)", '<th scope="row"', rest)
+
+    return re.sub(r"<table.*?</table>", table, body, flags=re.S)
+
+
+def _link(described: Sequence[Page], number: str, heading: str = "") -> dict[str, str]:
+    """Where a notebook, or a heading in it, is on this site; no address when it was not executed."""
+    for page in described:
+        if page.number == number:
+            anchor = page.headings.get(heading, "")
+            return {"href": page.href + (f"#{anchor}" if anchor else ""), "title": page.title}
+    return {"href": "", "title": ""}
+
+
+def _paper(
+    paper: Mapping[str, Any], described: Sequence[Page], metrics: Mapping[str, float]
+) -> dict[str, Any]:
+    """The content of a paper's page: its file with addresses and our numbers filled in."""
+
+    def linked(item: Mapping[str, Any]) -> dict[str, Any]:
+        return {**item, "href": _link(described, item["notebook"], item["heading"])["href"]}
+
+    tables = []
+    for table in paper["tables"]:
+        rows = []
+        for row in table["rows"]:
+            cells = [{**cell, "shown": pages.ours(cell, metrics)} for cell in row["cells"]]
+            rows.append(
+                {
+                    "label": row["label"],
+                    "cells": cells,
+                    "quoted": any("paper" in cell for cell in cells),
+                    "measured": any(cell["shown"] != pages.NOT_RUN for cell in cells),
+                }
+            )
+        tables.append({**linked(table), "rows": rows})
+    claims = [
+        {**linked(claim), "ours": [{**one, "shown": pages.ours(one, metrics)} for one in claim["ours"]]}
+        for claim in paper["claims"]
+    ]
+    equations = [linked(item) for item in paper["equations"]]
+    return {**paper, "equations": equations, "claims": claims, "tables": tables}
 
 
 def _save_figures(notebook, page: Page, site: Path) -> Iterable[dict[str, str]]:
@@ -140,8 +293,7 @@ def _save_figures(notebook, page: Page, site: Path) -> Iterable[dict[str, str]]:
             number += 1
             name = f"figures/{page.notebook.stem}-{number:02d}.png"
             (site / name).write_bytes(base64.b64decode(data["image/png"]))
-            alt = data.get("text/plain", "")
-            alt = page.title if not alt or alt.startswith("<") else alt
+            alt = data["text/plain"]
             yield {"src": name, "alt": alt, "caption": alt, "page": page.href}
 
 
@@ -162,7 +314,7 @@ def _html(markdown: str) -> str:
     """Markdown as HTML, without the pilcrow links that the converter puts behind headings."""
     from nbconvert.filters import markdown2html
 
-    return re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(markdown))
+    return _with_scopes(re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(markdown)))
 
 
 def _stage_row(result: StageResult) -> dict:
@@ -184,20 +336,10 @@ def _copy_mathjax(target: Path) -> None:
         shutil.copytree(source, target, symlinks=False)
 
 
-def _render(name: str, site: Path, **values) -> Path:
+def _render(name: str, site: Path, written: str = "", **values) -> Path:
     import jinja2
 
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False)
-    path = site / name
+    path = site / (written or name)
     path.write_text(environment.get_template(f"{name}.j2").render(**values), encoding="utf-8")
     return path
-
-
-def outside_requests(page: Path) -> list[str]:
-    """Addresses outside the site that opening a page would load (links a reader may click are not counted)."""
-    text = page.read_text(encoding="utf-8")
-    loaded = re.findall(r"<(?:script|img|iframe|source|video)[^>]+src=[\"']((?:https?:)?//[^\"']+)", text)
-    loaded += re.findall(r"<link[^>]+href=[\"']((?:https?:)?//[^\"']+)", text)
-    loaded += re.findall(r"@import\s+(?:url\()?[\"']?((?:https?:)?//[^\"')]+)", text)
-    loaded += re.findall(r"\bimport\s*\(?\s*[\"']((?:https?:)?//[^\"']+)", text)
-    return loaded

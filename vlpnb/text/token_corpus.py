@@ -7,10 +7,12 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from transformers import PreTrainedTokenizerFast
 
 from vlpnb.data.files import require
 from vlpnb.data.store import attributes, mapped, open_checked
 from vlpnb.errors import UserError
+from vlpnb.text.tokenizers import vocabulary_hash
 
 
 class TokenCorpus:

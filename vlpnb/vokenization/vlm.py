@@ -291,5 +291,8 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
     elif model.voken is not None:
         module = model.voken.decoder if shared else model.voken.head
         names = original_names(module, shared)
-        fill_module(module, {ours: theirs[name] for ours, name in names.items() if name in theirs}, file)
+        missing = [name for name in names.values() if name not in theirs]
+        if missing:
+            raise UserError(f"{file}: tensor {missing[0]!r} of the voken head is missing")
+        fill_module(module, {ours: theirs[name] for ours, name in names.items()}, file)
     return model.eval()

@@ -1,6 +1,7 @@
-"""Checks of notebook 01, the visual world: overlap of boxes, and what counting the text can tell."""
+"""Checks of notebook 01, the visual world: overlap of boxes, what counting the text can tell, and blind answers."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import torch
@@ -113,3 +114,38 @@ def check_association(function: Callable[[Sequence[str], str, Sequence[str]], Se
         slips = {text: _associations(_LINES, word, candidates, s) for text, s in _ASSOCIATION_SLIPS.items()}
         compare(f"the association of {word!r} with {', '.join(candidates)}", got, expected, slips)
     passed("each line counts once, frequent colours have no advantage, and unseen pairs stay finite.")
+
+
+def _blind(questions: Sequence[tuple[str, str]], slip: str = "") -> float:
+    by_text: dict[str, Counter] = defaultdict(Counter)
+    for text, answer in questions:
+        by_text[text][answer] += 1
+    if slip == "prior":
+        return max(Counter(answer for _, answer in questions).values()) / len(questions)
+    if slip == "texts":
+        return sum(max(c.values()) / c.total() for c in by_text.values()) / len(by_text)
+    if slip == "uniform":
+        return sum(c.total() / len(c) for c in by_text.values()) / len(questions)
+    right = sum(max(c.values()) for c in by_text.values())
+    return float(right) if slip == "counts" else right / len(questions)
+
+
+_BLIND_SLIPS = {
+    "one answer for all questions is not the best: a reader of the text may answer each text differently.": "prior",
+    "you averaged over texts; the share is over questions, and a text that is asked more often weighs more.": "texts",
+    "this reader picks one of a text's answers at random; the best one gives the most frequent.": "uniform",
+    "this is the number of right answers; divide by the number of questions.": "counts",
+}
+
+
+def check_blind(function: Callable[[Sequence[tuple[str, str]]], float]) -> None:
+    """Exercise 01.3: the best accuracy of a reader of the questions' texts alone (Goyal et al. 2017)."""
+    biased = [("is there a sheep ?", a) for a in ("yes", "yes", "yes", "no")]
+    biased += [("what colour is the car ?", a) for a in ("red", "blue", "red")] + [("is it night ?", "no")]
+    balanced = [(text, a) for text in ("is it a cat ?", "is it a dog ?") for a in ("yes", "no")]
+    for what, questions in (("biased questions", biased), ("balanced questions", balanced)):
+        expected = _blind(questions)
+        slips = {text: _blind(questions, slip) for text, slip in _BLIND_SLIPS.items()}
+        slips = {text: slip for text, slip in slips.items() if not math.isclose(slip, expected)}
+        compare(f"the accuracy on {what}", function(list(questions)), expected, slips)
+    passed("where every text has each answer equally often, words alone are worth nothing.")

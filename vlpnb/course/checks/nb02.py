@@ -1,6 +1,6 @@
-"""Checks of notebook 02, pictures to features: batch norm folded into a convolution, and nearest pictures."""
+"""Checks of notebook 02, pictures to features: folded batch norm, nearest pictures, receptive fields."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -120,3 +120,45 @@ def check_neighbours(function: Callable[[Tensor, int], Tensor]) -> None:
         slips = {text: _neighbours(features, k, slip) for text, slip in _NEIGHBOUR_SLIPS.items()}
         compare(f"the {k} nearest of 12 pictures", function(features, k), expected, slips)
     passed("equal to vlpnb.retrieval.exact.top_k without the picture itself.")
+
+
+Layers = Sequence[tuple[int, int]]  # (kernel, stride) of each layer, the first one sees the pixels
+
+
+def _receptive_field(layers: Layers, slip: str = "") -> int:
+    field, jump = 0 if slip == "no start" else 1, 1
+    for kernel, stride in layers:
+        if slip == "own stride":
+            jump *= stride
+        field += (kernel if slip == "kernel" else kernel - 1) * (1 if slip == "no stride" else jump)
+        if slip != "own stride":
+            jump *= stride
+    return jump if slip == "jump" else field
+
+
+_FIELD_SLIPS = {
+    "strides are missing: after a stride of 2 one step in the map is two pixels, and a kernel reaches twice as far.": (
+        "no stride"
+    ),
+    "a layer's own stride acts on the layers after it, not on itself.": "own stride",
+    "a kernel of k adds k − 1 steps, not k: one of them is the cell that was seen already.": "kernel",
+    "begin with one pixel: without any layer a cell sees itself.": "no start",
+    "this is the step between neighbouring cells (the product of the strides), not what one cell sees.": "jump",
+}
+
+_RESNET18 = [(7, 2), (3, 2), *[(3, 1)] * 4, *([(3, 2)] + [(3, 1)] * 3) * 3]
+
+
+def check_receptive_field(function: Callable[[Layers], int]) -> None:
+    """Exercise 02.3: `function(layers)` is the side, in pixels, of what one cell of the last map sees."""
+    for what, layers in (
+        ("two 3 × 3 convolutions", [(3, 1), (3, 1)]),
+        ("a strided layer and a 5 × 5 convolution", [(3, 2), (5, 1)]),
+        ("ResNet-18", _RESNET18),
+        ("no layer", []),
+    ):
+        expected = _receptive_field(layers)
+        slips = {text: _receptive_field(layers, slip) for text, slip in _FIELD_SLIPS.items()}
+        slips = {text: slip for text, slip in slips.items() if slip != expected}
+        compare(f"the receptive field of {what}", function(list(layers)), expected, slips)
+    passed("a cell of ResNet-18's last map sees 435 pixels a side, more than the whole picture of 224.")

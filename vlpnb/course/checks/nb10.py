@@ -1,4 +1,4 @@
-"""Checks of notebook 10, contextual matching: the paired hinge and recall at k."""
+"""Checks of notebook 10, contextual matching: the paired hinge, recall at k, the gradient of InfoNCE."""
 
 from collections.abc import Callable
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vlpnb.course.checks import Wrong, compare, passed
 from vlpnb.metrics.retrieval import ranks
-from vlpnb.nn.losses import paired_hinge
+from vlpnb.nn.losses import info_nce, paired_hinge
 
 
 def _unit(*shape: int, seed: int) -> Tensor:
@@ -95,3 +95,36 @@ def check_recall_at_k(function: Callable[[Tensor, Tensor, int], float]) -> None:
     if not 0 <= float(function(scores, own, 9)) <= 1.0001:
         raise Wrong("R@9 among 9 pictures: a share lies between 0 and 1.")
     passed("a hit is rank ≤ k, ranks start at 1; with k = V everything is found.")
+
+
+def check_info_nce_gradient(function: Callable[[Tensor, Tensor, float], Tensor]) -> None:
+    """Exercise 10.3: `function(f [B d], g [B d], temperature)` is the derivative of the mean InfoNCE by f, [B d]."""
+    for size, temperature in ((5, 0.5), (8, 0.1)):
+        f, g = _unit(size, 6, seed=size), _unit(size, 6, seed=size + 1)
+        leaf = f.clone().requires_grad_()
+        info_nce(leaf[:, None], g, torch.ones(size, 1), temperature).backward()
+        right = leaf.grad
+        share = (f @ g.T / temperature).softmax(dim=1)
+        columns = (f @ g.T / temperature).softmax(dim=0)
+
+        def pull(weights: Tensor, scale: float = 1 / (size * temperature), g: Tensor = g) -> Tensor:
+            return (weights @ g - g) * scale
+
+        slips = {
+            "the sign is turned: the gradient points from the own picture to the mean of all (a step goes back).": (
+                -right
+            ),
+            "the division by the temperature is missing: the scores are f · g / τ, so τ appears once more.": (
+                pull(share, 1 / size)
+            ),
+            "the division by B is missing: the loss is a mean over B tokens.": pull(share, 1 / temperature),
+            "every picture pulls alike here; each pulls with its softmax share.": pull(
+                torch.ones_like(share) / size
+            ),
+            "the temperature is missing inside the softmax.": pull((f @ g.T).softmax(dim=1)),
+            "the softmax runs over the tokens; each token chooses among the pictures (dim=1).": pull(columns),
+            "the pull towards the own picture is missing: subtract g.": share @ g / (size * temperature),
+        }
+        what = f"the gradient for B = {size}, temperature {temperature}"
+        compare(what, function(f, g, temperature), right, slips, tol=1e-5)
+    passed("equal to autograd: each picture pulls with its softmax share, so hard negatives pull most.")

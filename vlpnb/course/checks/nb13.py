@@ -1,7 +1,8 @@
-"""Checks of notebook 13, vokenise: a running top-k over chunks of keys, and batches under a token budget."""
+"""Checks of notebook 13, vokenise: a running top-k, batches under a token budget, pictures in effective use."""
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -90,3 +91,38 @@ def check_make_batches(function: Callable[[list[int], int], list[list[int]]]) ->
         if len(found) > len(best):
             raise Wrong(f"{len(found)} batches where {len(best)} fit the budget; fill them before you go on.")
     passed("each sentence once, no batch above the budget, and hardly any padding.")
+
+
+def check_effective_number(function: Callable[[Sequence[int]], float]) -> None:
+    """Exercise 13.3: `function(counts)` is exp(entropy) of how often each picture is a voken, unused ones included."""
+    for what, counts in (
+        ("four pictures used equally often", [5, 5, 5, 5]),
+        ("one picture that takes all", [7, 0, 0]),
+        ("some used, some not", [12, 3, 0, 1, 0, 4]),
+    ):
+        share = np.array([c for c in counts if c]) / sum(counts)
+        entropy = float(-(share * np.log(share)).sum())
+        expected = float(np.exp(entropy))
+        zero = f"{what}: unused pictures give 0 · log 0; leave them out, they add nothing."
+        try:
+            with np.errstate(all="ignore"):  # numpy's log 0 is -inf and 0 · -inf nan; math.log refuses
+                found = function(list(counts))
+        except ValueError as error:
+            raise (Wrong(zero) if 0 in counts else error) from None
+        if isinstance(found, float | np.floating) and np.isnan(found):
+            raise Wrong(zero)
+        slips = {
+            "this is the entropy in nats; its exponential is a number of pictures.": entropy,
+            "this is the entropy in bits; take natural logarithms, then the exponential.": entropy
+            / np.log(2),
+            "logarithm and power have different bases: e goes with the natural logarithm.": float(
+                np.exp(entropy / np.log(2))
+            ),
+            "this is the number of pictures that are used at all, however rarely.": len(share),
+            "this is the size of the universe; unused pictures add nothing.": len(counts),
+            "the minus sign of the entropy is missing.": float(np.exp(-entropy)),
+            "this is one over the greatest share; the entropy looks at all of them.": float(1 / share.max()),
+        }
+        slips = {text: slip for text, slip in slips.items() if not np.isclose(slip, expected)}
+        compare(what, found, expected, slips)
+    passed("equally used pictures count fully; one picture that takes everything counts as one.")

@@ -1,5 +1,6 @@
-"""Checks of notebook 14, the benchmark of a matcher: two averages of recall, and diversity."""
+"""Checks of notebook 14, the benchmark of a matcher: two averages of recall, diversity, and chance."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
@@ -88,3 +89,21 @@ def _diversity_slips(pairs: Sequence[tuple]) -> dict[str, dict[str, float]]:
         "cover": {"a picture given to two types counts once.": sum(map(len, rows))},
         "types": {"this is the number of tokens; a type is a different token.": len(pairs)},
     }
+
+
+def check_chance(function: Callable[[int, int, int], float]) -> None:
+    """Exercise 14.3: `function(n, c, k)`: a random order of n pictures has one of c right ones among the first k."""
+    for n, c, k in ((100, 1, 10), (300, 12, 10), (10, 3, 2), (20, 15, 10)):
+        right = 1 - math.comb(n - c, k) / math.comb(n, k)
+        slips = {
+            "this is k / n, the chance when one picture is right; here c are.": k / n,
+            "k · c / n counts a list twice when it holds two right pictures.": k * c / n,
+            "this draws with replacement; the k pictures of a list are different.": 1 - (1 - c / n) ** k,
+            "this is the chance that *no* right picture is in the list; take one minus it.": 1 - right,
+            "this asks for *exactly* one right picture; more are a hit, too.": (
+                c * math.comb(n - c, k - 1) / math.comb(n, k)
+            ),
+        }
+        slips = {text: slip for text, slip in slips.items() if not math.isclose(slip, right)}
+        compare(f"chance with n = {n}, c = {c}, k = {k}", function(n, c, k), right, slips)
+    passed("the more pictures are right, the higher is chance: print it beside every recall.")

@@ -1,4 +1,4 @@
-"""Checks of notebook 15, visual supervision: masking with given random numbers, and the joint loss."""
+"""Checks of notebook 15, visual supervision: masking with given random numbers, the joint loss, calibrated answers."""
 
 from collections.abc import Callable
 
@@ -93,3 +93,35 @@ def check_joint_loss(function: Callable[..., Tensor]) -> None:
         what = f"the joint loss with mlm_ratio {ratio}"
         compare(what, function(word_scores, words, voken_scores, vokens, ratio), right, slips)
     passed("two means, each over its own positions, and a weight on the words.")
+
+
+def check_calibrated(function: Callable[[Tensor, Tensor], float]) -> None:
+    """Exercise 15.3: `function(scores [N C], right [N])` is the accuracy after each candidate's mean is taken off."""
+    generator = torch.Generator().manual_seed(5)
+    right = torch.arange(24) % 4
+    knows = torch.nn.functional.one_hot(right, 4) * 1.0
+    loves = torch.tensor([3.0, 0.0, 0.0, -1.0])  # one colour is likeliest whatever the question
+    noise = torch.randn(24, 4, generator=generator)
+    for what, scores in (("a model with a favourite", knows + loves), ("a noisy one", knows + loves + noise)):
+        calibrated = (scores - scores.mean(0)).argmax(1)
+        expected = (calibrated == right).float().mean()
+        slips = {
+            "this is the number of right answers; divide by the number of questions.": expected * len(right),
+            "the mean is added; take it off.": ((scores + scores.mean(0)).argmax(1) == right).float().mean(),
+            "these are the lowest scores; the answer has the greatest.": (
+                ((scores - scores.mean(0)).argmin(1) == right).float().mean()
+            ),
+        }
+        slips = {text: slip for text, slip in slips.items() if not torch.isclose(slip, expected)}
+        found = function(scores.clone(), right.clone())
+        if (
+            found is not None
+            and found is not ...
+            and float(found) == float((scores.argmax(1) == right).float().mean())
+        ):
+            raise Wrong(
+                f"the calibrated accuracy of {what}: {float(found):.3f} is that of the plain scores. Take the mean "
+                "of each *candidate* (column) off; a question's own mean (row) changes no arg max."
+            )
+        compare(f"the calibrated accuracy of {what}", found, expected, slips)
+    passed("a favourite colour no longer hides what the model knows of each thing.")

@@ -1,4 +1,4 @@
-"""Checks of notebook 16, GLUE: Matthews' correlation and the interval of a paired difference."""
+"""Checks of notebook 16, GLUE: Matthews' correlation, the interval of a paired difference, diverged runs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -88,3 +88,38 @@ def _interval_slips(a: np.ndarray, b: np.ndarray) -> dict[str, tuple[float, floa
         ),
         "this is mean ± standard deviation, not an interval of the mean.": around(mean, std),
     }
+
+
+_FELL, _FLAT = (
+    (0.70, 0.69, 0.68, 0.60, 0.50, 0.45, 0.42, 0.40),
+    (0.70, 0.71, 0.69, 0.70, 0.70, 0.71, 0.70, 0.70),
+)
+_DIP = (0.70, 0.70, 0.40, 0.40, 0.40, 0.40, 0.70, 0.70)
+_MIXED, _SAME = (0, 1, 1, 0, 1, 0), (1,) * 6
+# what happened, answers, losses, score, score of the best constant, diverged?, the slip that says otherwise
+_RUNS: tuple[tuple[str, tuple, tuple, float, float, bool, str], ...] = (
+    ("the loss fell, the score is good", _MIXED, _FELL, 0.8, 0.5, False, "nothing speaks against this run."),
+    ("one answer for everything", _SAME, _FELL, 0.5, 0.5, True,
+     "the same answer for every example is rule 1, whatever the loss does."),
+    ("a loss that is not finite", _MIXED, (*_FELL[:4], math.nan, *_FELL[5:]), 0.8, 0.5, True,
+     "comparisons with nan are false; ask math.isfinite of *every* loss."),
+    ("a flat loss and a poor score", _MIXED, _FLAT, 0.5, 0.5, True,
+     "a score that equals the constant's does not beat it."),
+    ("a flat loss and a good score", _MIXED, _FLAT, 0.8, 0.5, False,
+     "rule 2 asks for both: it beats a constant answer, so it learnt something."),
+    ("the loss fell, the score is poor", _MIXED, _FELL, 0.4, 0.5, False,
+     "rule 2 asks for both: the loss fell. This is a poor model, not a diverged run."),
+    ("a loss that fell and came back, and a poor score", _MIXED, _DIP, 0.4, 0.5, True,
+     "compare the mean of the last quarter with that of the first; what was between does not count."),
+)  # fmt: skip
+
+
+def check_diverged(function: Callable[[Sequence[int], Sequence[float], float, float], bool]) -> None:
+    """Exercise 16.3: `function(predictions, losses, score, floor)` says whether a fine-tuning run diverged."""
+    for what, predictions, losses, score, floor, expected, why in _RUNS:
+        found = function(list(predictions), list(losses), score, floor)
+        if found is None or found is ...:
+            compare(what, found, expected)
+        if bool(found) != expected:
+            raise Wrong(f"{what}: expected {expected}, found {bool(found)}; {why}")
+    passed("a run that failed is told apart from a model that is merely poor.")

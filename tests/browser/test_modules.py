@@ -1,0 +1,248 @@
+"""The views' ES modules on a blank page with a fake model: pointer, touch, keys, themes, what they send."""
+
+import pytest
+
+from tests.browser import toys
+
+pytestmark = pytest.mark.browser
+
+CONTRAST = """
+(node) => {
+  // relative luminance and contrast ratio of WCAG 2.2
+  const rgb = (colour) => {
+    const drawing = document.createElement("canvas").getContext("2d");
+    drawing.fillStyle = colour;
+    drawing.fillRect(0, 0, 1, 1);
+    return [...drawing.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (colour) => rgb(colour)
+    .map((c) => (c / 255 <= 0.04045 ? c / 255 / 12.92 : ((c / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
+  let behind = node;
+  while (getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+  const colours = [getComputedStyle(node).color, getComputedStyle(behind).backgroundColor];
+  const pair = colours.map(light).sort((a, b) => a - b);
+  return (pair[1] + 0.05) / (pair[0] + 0.05);
+}
+"""
+BACKGROUND = "(node) => getComputedStyle(node).backgroundColor"
+
+
+def state(page, name):
+    return page.evaluate(f"model.state.{name}")
+
+
+def alts(locator):
+    return [image.get_attribute("alt") for image in locator.locator("img").all()]
+
+
+def test_vokens_follow_pointer_and_keys_in_two_columns(show):
+    page = show(toys.vokens())
+    tokens, columns = page.locator(".vlpnb-token"), page.locator(".vlpnb-model")
+    assert tokens.nth(0).is_disabled()
+    assert [c.locator("p").inner_text() for c in columns.all()] == ["in context", "alone"]
+    tokens.filter(has_text="gold").hover()
+    assert state(page, "selected") == 4
+    assert alts(columns.nth(0))[0] == "a gold disc"
+    assert alts(columns.nth(1))[-1] == "a gold disc", "the other model ranks it last"
+    assert columns.nth(0).locator(".shared").count() == 4
+
+    page.mouse.move(900, 650)
+    page.keyboard.press("Tab")
+    walked = []
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowLeft", "Home", "End"):
+        page.keyboard.press(key)
+        walked.append(state(page, "selected"))
+    assert walked == [5, 6, 1, 6, 1, 6], "round the row, past the token that has no voken"
+    assert page.locator(".vlpnb-token[tabindex='0']").count() == 1
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body")
+
+
+def test_context_is_shaded_by_its_contribution(show):
+    page = show(toys.vokens())
+    tokens = page.locator(".vlpnb-token")
+    assert "against" in tokens.nth(0).get_attribute("class"), "a negative contribution has the other colour"
+    assert "weighed" not in tokens.nth(1).get_attribute("class"), "the selected token is not its own context"
+    strong, weak = (tokens.nth(i).evaluate("(n) => +n.style.getPropertyValue('--weight')") for i in (6, 3))
+    assert strong == 1 > weak
+
+
+def test_a_finger_selects_a_token(show):
+    page = show(toys.vokens(), has_touch=True)
+    page.locator(".vlpnb-token").nth(3).tap()
+    assert state(page, "selected") == 3
+    assert page.evaluate("model.saved.length") == 1, "one tap is one message"
+
+
+@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "embedding"])
+def test_readable_in_both_themes_and_lab_decides_over_the_system(show, name):
+    page = show(getattr(toys, name)(), color_scheme="dark")
+    root = page.locator(".vlpnb")
+    readable = page.locator(
+        ".vlpnb p:not(:empty), .vlpnb button:not(:disabled), .vlpnb input, .vlpnb-maps > span"
+    )
+    for lab, background in (
+        (None, "rgb(22, 22, 22)"),
+        ("true", "rgb(255, 255, 255)"),
+        ("false", "rgb(22, 22, 22)"),
+    ):
+        if lab:
+            page.evaluate("(lab) => { document.body.dataset.jpThemeLight = lab; }", lab)
+        assert root.evaluate(BACKGROUND) == background
+        for node in readable.all():
+            assert node.evaluate(CONTRAST) >= 4.5, (lab, node.inner_text())
+
+
+def test_sentences_are_sent_one_at_a_time_when_typing_rests(show):
+    widget = toys.retrieval()
+    page = show(widget)
+
+    def answer():
+        widget.sentence = state(page, "sentence")
+        names = ("tokens", "pictures", "selected", "error", "answered")
+        page.evaluate("(changes) => model.answer(changes)", {name: getattr(widget, name) for name in names})
+
+    def write(text):  # letter by letter inside the page: how fast the test's machine is does not matter
+        box.evaluate(
+            """(box, text) => [...text].forEach((letter) => {
+                 box.value += letter;
+                 box.dispatchEvent(new InputEvent("input", { bubbles: true }));
+               })""",
+            text,
+        )
+
+    box = page.get_by_label("Sentence")
+    box.evaluate("(box) => { box.focus(); box.value = ''; }")
+    write("blue sea")
+    page.wait_for_function("model.saved.length > 0")
+    assert [saved["sentence"] for saved in page.evaluate("model.saved")] == ["blue sea"], "debounced"
+    assert "asking" in page.get_by_role("status").inner_text()
+    write(" green")
+    page.wait_for_timeout(400)
+    assert page.evaluate("model.saved.length") == 1, "one request at a time"
+    answer()
+    assert page.locator(".vlpnb-token").all_inner_texts() == ["blue", "sea"]
+    assert state(page, "sentence") == "blue sea green", "what was typed meanwhile is asked next"
+    assert box.input_value() == "blue sea green"
+    answer()
+    assert alts(page.locator(".vlpnb-token"))[0] == "a blue disc"
+    assert page.get_by_role("status").inner_text() == ""
+
+    box.fill("boom")
+    box.press("Enter")  # no wait
+    answer()
+    assert page.get_by_role("alert").inner_text() == "RuntimeError: the matcher fell over"
+    assert page.locator(".vlpnb-token").all_inner_texts() == ["blue", "sea", "green"]
+    box.fill("red")
+    box.press("Enter")
+    answer()
+    assert page.get_by_role("alert").count() == 0
+    box.press("ArrowDown")
+    assert page.evaluate("document.activeElement.textContent") == "red"
+
+
+def test_a_sentence_set_in_python_reaches_the_box(show):
+    page = show(toys.retrieval())
+    page.evaluate("model.answer({ sentence: 'teal', answered: 'teal' })")
+    assert page.get_by_label("Sentence").input_value() == "teal"
+
+
+def test_attention_grid_enlarges_a_map_with_its_values(show):
+    widget = toys.attention()
+    page = show(widget)
+    heading = page.locator(".vlpnb-large p")
+    assert page.get_by_role("option", name="layer").count() == 12
+    page.get_by_role("option", name="layer 2, head 3").click()
+    assert heading.inner_text() == "Layer 2, head 3"
+
+    def values():
+        return page.locator(".vlpnb-value").all_inner_texts()
+
+    assert values() == [f"{v:.2f}" for v in widget.maps[1, 2, 0]]
+    walked = []
+    for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", "ArrowUp"):
+        page.keyboard.press(key)
+        walked.append((state(page, "layer") + 1, state(page, "head") + 1))
+    assert walked == [(2, 4), (2, 4), (3, 4), (3, 4), (3, 3), (2, 3)], "the edges of the grid hold"
+
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert state(page, "selected") == 2
+    assert values() == [f"{v:.2f}" for v in widget.maps[1, 2, 2]]
+    assert "red looks most at" in page.get_by_role("status").inner_text()
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "layer 2, head 3"
+
+
+def test_attention_lines_meet_their_tokens_and_the_map_can_be_read(show):
+    widget = toys.attention()
+    page = show(widget)
+    column = page.locator(".vlpnb-lines > div").first.bounding_box()
+    drawing = page.locator(".vlpnb-lines svg").bounding_box()
+    assert abs(drawing["height"] - column["height"]) < 1
+    strong = page.locator(".vlpnb-lines line").evaluate_all(
+        "(all) => all.filter((l) => +l.getAttribute('stroke-opacity') > 0.2).map((l) => +l.getAttribute('y1'))"
+    )
+    assert set(strong) == {13}, "only the selected token's lines are strong"
+    whole = page.locator(".vlpnb-whole")
+    box = whole.bounding_box()
+    side = len(widget.tokens)
+    whole.click(position={"x": box["width"] * 4.5 / side, "y": box["height"] * 2.5 / side})
+    assert state(page, "selected") == 2
+    page.mouse.move(box["x"] + box["width"] * 4.6 / side, box["y"] + box["height"] * 2.5 / side)
+    assert page.get_by_role("status").inner_text() == f"red → near: {widget.maps[0, 0, 2, 4]:.3f}"
+
+
+def test_embedding_map_shows_neighbours_and_moves(show):
+    page = show(toys.embedding())
+    plane, detail = page.locator(".vlpnb-plane"), page.locator(".vlpnb-detail")
+    assert "Choose a point" in detail.inner_text()
+    green = page.get_by_role("option", name="token green")
+    green.click()
+    assert detail.locator("li").all_inner_texts()[0].split() == ["brown", "0.88"]
+    assert alts(detail)[0] == "a green disc"
+    assert page.locator(".vlpnb-point.near").count() == 6
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "picture a green disc"
+    assert alts(detail)[0] == "a green disc", "a picture is shown larger"
+
+    def where():
+        return green.bounding_box()["x"]
+
+    start = where()
+    for keys, zoom in (
+        ("+", "1.50"),
+        ("+", "2.25"),
+        ("-", "1.50"),
+        ("0", "1.00"),
+        ("+", "1.50"),
+        ("Escape", "1.00"),
+    ):
+        page.keyboard.press(keys)
+        assert plane.get_attribute("data-zoom") == zoom
+    assert abs(where() - start) < 1
+    box = plane.bounding_box()
+    page.mouse.move(box["x"] + 300, box["y"] + 380)
+    page.mouse.wheel(0, -200)
+    page.wait_for_timeout(100)
+    assert plane.get_attribute("data-zoom") == "1.00", "the wheel alone belongs to the page"
+    page.mouse.down()
+    page.mouse.move(box["x"] + 340, box["y"] + 380, steps=4)
+    page.mouse.up()
+    assert 30 < where() - start <= 40, "dragged by the pointer"
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -200)
+    page.keyboard.up("Control")
+    page.wait_for_function("document.querySelector('.vlpnb-plane').dataset.zoom > 1.5")
+    page.get_by_role("button", name="show all").click()
+    assert abs(where() - start) < 1
+
+
+@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "embedding"])
+def test_a_closed_view_listens_no_more(show, name):
+    page = show(getattr(toys, name)())
+    assert page.evaluate("model.listeners()") > 0
+    page.evaluate("leave()")
+    assert page.evaluate("model.listeners()") == 0

@@ -1,0 +1,65 @@
+"""One small example of every view, from made-up numbers: used on a blank page and inside JupyterLab."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from vlpnb.widgets.attention_explorer import AttentionExplorer
+from vlpnb.widgets.embedding_map import EmbeddingMap
+from vlpnb.widgets.retrieval_explorer import RetrievalExplorer
+from vlpnb.widgets.voken_explorer import VokenExplorer
+
+COLOURS = ("red", "orange", "gold", "green", "teal", "blue", "purple", "brown")
+NAMES = [f"a {colour} disc" for colour in COLOURS]
+SENTENCE = "a red disc near gold ##en fields"
+
+
+def disc(voken: int) -> Image.Image:
+    """A coloured disc on grey."""
+    picture = Image.new("RGB", (120, 90), "lightgrey")
+    ImageDraw.Draw(picture).ellipse((25, 10, 95, 80), fill=COLOURS[voken])
+    return picture
+
+
+def retrieve(sentence: str, k: int = 4):
+    """Colours named in the sentence come first at their token; "boom" fails as a callback may."""
+    if "boom" in sentence:
+        raise RuntimeError("the matcher fell over")
+    tokens = sentence.split()
+    scores = np.array([[((len(t) * 7 + 3 * v) % 11) / 20 for v in range(len(COLOURS))] for t in tokens])
+    for i, token in enumerate(tokens):
+        if token in COLOURS:
+            scores[i, COLOURS.index(token)] = 0.9
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return tokens, order, np.take_along_axis(scores, order, axis=1)
+
+
+def vokens() -> VokenExplorer:
+    """Two models side by side, with contributions; the first token has no voken."""
+    tokens, ids, scores = retrieve(SENTENCE)
+    ids[0] = -1
+    context = np.linspace(-0.1, 0.4, len(tokens) ** 2).reshape(len(tokens), -1)
+    alone = (ids[:, ::-1].copy(), scores[:, ::-1].copy())
+    return VokenExplorer(
+        tokens, ids, scores, disc, NAMES, "Toy vokens", name="in context", compare={"alone": alone}, context=context
+    )  # fmt: skip
+
+
+def retrieval() -> RetrievalExplorer:
+    """A retrieval that answers from the rules above."""
+    return RetrievalExplorer(retrieve, disc, NAMES.__getitem__, SENTENCE, title="Toy retrieval")
+
+
+def attention() -> AttentionExplorer:
+    """Made-up maps of three layers with four heads (without torch: a kernel in JupyterLab starts faster)."""
+    tokens = ["[CLS]", *SENTENCE.split(), "[SEP]"]
+    scores = np.random.default_rng(3).normal(scale=1.5, size=(3, 4, len(tokens), len(tokens)))
+    maps = np.exp(scores)
+    return AttentionExplorer(tokens, maps / maps.sum(-1, keepdims=True), title="Toy attention")
+
+
+def embedding() -> EmbeddingMap:
+    """Eight discs and the names of their colours in four dimensions."""
+    rng = np.random.default_rng(0)
+    pictures = rng.normal(size=(len(COLOURS), 4))
+    words = pictures + 0.3 * rng.normal(size=pictures.shape)
+    return EmbeddingMap(COLOURS, words, pictures, disc, NAMES, title="Toy map", neighbours=3)

@@ -1,0 +1,140 @@
+"""The explorer: views that keep a static fallback, a model's guesses, and the command that serves it."""
+
+import importlib.util
+import sys
+import types
+from pathlib import Path
+
+import ipywidgets
+import nbformat
+import pytest
+import torch
+
+from vlpnb.course import cli, explorer, notebooks_folder, open_run
+from vlpnb.errors import UserError
+from vlpnb.nn.transformer import TransformerConfig
+from vlpnb.text.tokenizers import train_wordpiece
+from vlpnb.vokenization.vlm import VisuallySupervisedLM
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    return train_wordpiece(["the banana is yellow .", "a car is red ."] * 20, 60, tmp_path / "tokenizer")
+
+
+@pytest.fixture
+def model(tokenizer):
+    config = TransformerConfig(
+        vocab_size=len(tokenizer), hidden=16, layers=1, heads=2, ffn=32, max_positions=12, dropout=0.0
+    )
+    return VisuallySupervisedLM(config).eval()
+
+
+def test_a_view_answers_and_keeps_what_it_shows_without_a_kernel():
+    def make(text):
+        if not text:
+            raise UserError("type a <sentence>")
+        return f"<table><caption>{text}</caption></table>"
+
+    box = ipywidgets.Text("one", description="Sentence")
+    view = explorer.View([box], make)
+    assert "<caption>one" in view.children[-1].value
+    box.value = "two"
+    data, _ = view._repr_mimebundle_()
+    assert data["text/html"] == "<table><caption>two</caption></table>"
+    assert data["text/plain"] == "Sentence: two"
+    box.value = ""
+    assert "type a &lt;sentence&gt;" in view.children[-1].value
+    assert 'role="alert"' in view.children[-1].value
+
+
+def test_guesses_are_the_likeliest_words_at_each_mask(model, tokenizer):
+    text = "the [MASK] is [MASK] ."
+    found = explorer.guesses(model, tokenizer, text, k=4)
+    ids = torch.tensor([tokenizer(text)["input_ids"]])
+    with torch.no_grad():
+        chances = model.mlm.logits(model.encoder(ids).last, model.encoder.word_weight).softmax(-1)[0]
+    for column, place in zip(found, (ids[0] == tokenizer.mask_token_id).nonzero().flatten(), strict=True):
+        word, chance = column[0]
+        assert tokenizer.convert_tokens_to_ids(word) == int(chances[place].argmax())
+        assert chance == pytest.approx(chances[place].max().item())
+        assert [c for _, c in column] == sorted((c for _, c in column), reverse=True)
+    table = explorer.guess_table(found, text)
+    assert table.count("<tr>") == 5
+    with pytest.raises(UserError, match=r"write \[MASK\]"):
+        explorer.guesses(model, tokenizer, "the banana is yellow .")
+    with pytest.raises(UserError, match="more than the model reads"):
+        explorer.guesses(model, tokenizer, "[MASK] " + "the banana " * 10)
+
+
+def test_metrics_are_found_by_parts_of_their_names():
+    metrics = {"glue.mlm.rte": 0.5, "glue.vokens.rte": 0.6, "matching.test_r10": 0.8}
+    table = explorer.metric_table(metrics, "glue RTE")
+    assert "2 of 3 metrics" in table
+    assert "matching" not in table
+    with pytest.raises(UserError, match=r"'x\.y'"):
+        explorer.metric_table(metrics, "x.y")
+
+
+def test_figures_come_with_their_alt_text(tmp_path):
+    new = nbformat.v4
+    output = new.new_output("display_data", data={"image/png": "AAAA", "text/plain": 'a "curve"'})
+    book = new.new_notebook(cells=[new.new_code_cell("1", outputs=[output])])
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(book, tmp_path / "notebooks" / "10_a.ipynb")
+    found = explorer.run_figures(tmp_path)
+    assert found == {"10_a": [("AAAA", 'a "curve"')]}
+    assert 'alt="a &quot;curve&quot;"' in explorer.figure_list(found["10_a"])
+
+
+def test_the_command_serves_on_this_machine_only_unless_told_otherwise():
+    command = explorer.command(Path("x/91_explorer.ipynb"))
+    assert command[:4] == [sys.executable, "-m", "voila", "x/91_explorer.ipynb"]
+    assert {"--Voila.ip=127.0.0.1", "--port=8866", "--strip_sources=True"} <= set(command)
+    assert "--no-browser" not in command
+    other = explorer.command(Path("x.ipynb"), "0.0.0.0", 9000, browser=False)
+    assert {"--Voila.ip=0.0.0.0", "--port=9000", "--no-browser"} <= set(other)
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    run = open_run("smoke", "x", root=tmp_path)
+    with pytest.raises(UserError, match="run x: dataset, matching, keys, vlm not finished"):
+        explorer.prepare(run, notebooks_folder())
+
+
+def test_the_explorer_of_a_run_has_the_runs_parameters(tmp_path, monkeypatch):
+    run = open_run("smoke", "x", "matching.epochs=2", root=tmp_path)
+    monkeypatch.setattr(type(run), "find", lambda self, name: object())
+    path = explorer.prepare(run, notebooks_folder())
+    assert path.parent == run.folder / "explorer"
+    injected = [
+        c for c in nbformat.read(path, 4).cells if "injected-parameters" in c.metadata.get("tags", [])
+    ]
+    assert 'profile = "smoke"' in injected[0].source
+    assert 'run_name = "x"' in injected[0].source
+    assert "epochs" in injected[0].source
+
+
+def test_explore_says_how_to_get_what_it_lacks_and_runs_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["explore", "--run", "x"])
+    assert caught.value.code == 2
+    assert "pip install -e '.[explore]'" in capsys.readouterr().err
+    monkeypatch.setattr(explorer, "need_voila", lambda: None)
+    opened = types.SimpleNamespace(name="x", root=tmp_path / "data" / "runs")
+    monkeypatch.setattr("vlpnb.course.report.reopen", lambda name: opened)
+    monkeypatch.setattr(explorer, "prepare", lambda run, folder: tmp_path / "91_explorer.ipynb")
+    called = []
+
+    def run(arguments, env):
+        called.append((arguments, env["VLPNB_DATA"]))
+        return types.SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr("subprocess.run", run)
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["explore", "--run", "x", "--port", "9001", "--no-browser"])
+    assert caught.value.code == 0
+    ((arguments, data),) = called
+    assert arguments == explorer.command(tmp_path / "91_explorer.ipynb", "127.0.0.1", 9001, False)
+    assert data == str(tmp_path / "data")

@@ -1,0 +1,100 @@
+"""The data behind the site's pages: every symbol imports, every cell exists, every figure is the specification's."""
+
+import re
+
+import nbformat
+import pytest
+
+from vlpnb.course import notebooks_folder, pages
+from vlpnb.errors import UserError
+
+PATHS = {path.name[:2]: path for path in notebooks_folder().glob("[0-9]*.ipynb")}
+TERMS = pages.read_glossary()
+PAPERS = pages.read_papers()
+
+
+def headings(number: str) -> set[str]:
+    cells = nbformat.read(PATHS[number], as_version=4).cells
+    texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    return {match.strip() for text in texts for match in re.findall(r"^#+ (.+)$", text, flags=re.M)}
+
+
+def test_every_term_of_the_docstring_is_in_the_glossary():
+    assert set(pages.docstring_terms()) <= {term.term for term in TERMS}
+    assert len({term.anchor for term in TERMS}) == len(TERMS)
+
+
+@pytest.mark.parametrize("term", TERMS, ids=lambda term: term.term)
+def test_every_symbol_of_the_glossary_imports(term):
+    assert len(term.definition) > 20
+    assert term.notebook in PATHS
+    assert term.symbols
+    for code in pages.read_code(term.symbols):
+        assert code.source
+        assert code.file.startswith("vlpnb/")
+
+
+def test_a_term_without_a_definition_and_one_with_two_are_refused(tmp_path):
+    file = tmp_path / "glossary.yaml"
+    file.write_text("new word: {notebook: '10', symbols: []}")
+    with pytest.raises(UserError, match="'new word' is defined nowhere"):
+        pages.read_glossary(file)
+    file.write_text("voken: {definition: another, notebook: '10', symbols: []}")
+    with pytest.raises(UserError, match="'voken' is defined twice"):
+        pages.read_glossary(file)
+
+
+def test_a_name_that_is_not_there_is_an_error():
+    with pytest.raises(UserError, match=r"vlpnb\.nn\.losses\.paired_hing: no such name"):
+        pages.resolve("vlpnb.nn.losses.paired_hing")
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_cells_exist_and_its_symbols_import(name):
+    paper = PAPERS[name]
+    for item in [*paper["equations"], *paper["tables"], *paper["claims"]]:
+        assert item["heading"] in headings(item["notebook"]), item
+    for item in paper["equations"]:
+        assert pages.read_code(item["symbols"])
+
+
+def test_the_papers_rows_are_whole_and_their_averages_right():
+    for table in PAPERS["vokenization"]["tables"]:
+        for row in table["rows"]:
+            assert len(row["cells"]) == len(table["columns"]), row["label"]
+            for cell in row["cells"]:
+                assert ("paper" in cell) == ("status" in cell)
+                assert cell.get("status", "confirmed") in pages.STATUSES
+    main = PAPERS["vokenization"]["tables"][0]
+    confirmed = [c for row in main["rows"] for c in row["cells"] if c["status"] == "confirmed"]
+    assert [cell["paper"] for cell in confirmed] == [89.3, 87.9, 83.2, 79.4]
+    for row in main["rows"]:
+        *values, average = (
+            sum(map(float, str(cell["paper"]).split("/"))) / len(str(cell["paper"]).split("/"))
+            for cell in row["cells"]
+        )
+        assert abs(sum(values) / len(values) - average) < 0.06, row["label"]
+
+
+def test_the_reports_figures_are_the_papers():
+    figures = pages.paper_figures()
+    assert figures["results.glue.mlm.qnli"] == (87.9, "BERT 12L/768H")
+    assert figures["results.glue.vokens.mnli"] == (82.6, "BERT 12L/768H + voken-cls, unverified")
+    assert len(figures) == 8
+
+
+def test_our_numbers_come_with_their_spread_or_not_at_all():
+    cell = {"metric": "a.b", "scale": 100, "unit": "%"}
+    assert pages.ours(cell, {}) == pages.NOT_RUN
+    assert pages.ours(cell, {"a.b": 0.12345}) == "12.3 %"
+    assert pages.ours(cell, {"a.b": 0.5, "a.b_std": 0.012}) == "50.0 ± 1.2 %"
+    assert pages.ours({}, {"a.b": 1.0}) == pages.NOT_RUN
+
+
+def test_the_map_puts_a_notebook_below_what_it_needs():
+    needs = [frozenset(), frozenset({0}), frozenset({0}), frozenset({1, 2})]
+    nodes = pages.draw_map(["0 · a", "1 · b", "2 · c", "3 · d"], ["a", "b", "c", "d"], needs)
+    assert nodes[0].y < nodes[1].y == nodes[2].y < nodes[3].y
+    assert nodes[1].x < nodes[2].x
+    assert [node.number for node in nodes[3].needs] == ["1", "2"]
+    assert [node.title for node in nodes[0].leads] == ["b", "c"]

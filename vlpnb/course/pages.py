@@ -1,0 +1,189 @@
+"""The pages beside the notebooks: glossary, papers, and the code that both point to; and the map of the course.
+
+Their content is data: `glossary.yaml`, `papers/*.yaml`, the package's docstring, and what notebooks say they read.
+"""
+
+import importlib
+import inspect
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import vlpnb
+from vlpnb.course import CHECKOUT
+from vlpnb.errors import UserError
+
+HERE = Path(__file__).parent
+GLOSSARY = HERE / "glossary.yaml"
+PAPERS = HERE / "papers"
+NOT_RUN = "not run here"
+STATUSES = {
+    "confirmed": ("✓", "a second source quotes this number"),
+    "unverified": ("?", "recalled and not looked up: do not cite from here"),
+    "elsewhere": ("°", "published by others about models of this kind, not in the paper"),
+}
+
+
+@dataclass(frozen=True)
+class Term:
+    """One entry of the glossary."""
+
+    term: str
+    definition: str
+    symbols: tuple[str, ...]
+    notebook: str
+
+    @property
+    def anchor(self) -> str:
+        """Its id on the glossary page."""
+        return "term-" + re.sub(r"[^a-z0-9]+", "-", self.term.lower()).strip("-")
+
+
+def docstring_terms() -> dict[str, str]:
+    """The terms that the package's docstring defines."""
+    text = (inspect.getdoc(vlpnb) or "").split("-----\n", 1)[1].split("\n\n")[0]
+    entries = re.findall(r"^(\S[^\n]*?)  +(.*(?:\n  .*)*)", text, flags=re.M)
+    return {term: " ".join(definition.split()) for term, definition in entries}
+
+
+def read_glossary(path: Path = GLOSSARY) -> list[Term]:
+    """The glossary in alphabetical order.
+
+    Raises:
+        UserError: names a term that is defined nowhere, or twice.
+    """
+    said = docstring_terms()
+    terms = []
+    for term, entry in yaml.safe_load(path.read_text(encoding="utf-8")).items():
+        if ("definition" in entry) == (term in said):
+            where = "twice: here and in vlpnb/__init__.py" if term in said else "nowhere"
+            raise UserError(f"{path}: {term!r} is defined {where}")
+        definition = entry.get("definition") or said[term]
+        terms.append(Term(term, " ".join(definition.split()), tuple(entry["symbols"]), entry["notebook"]))
+    return sorted(terms, key=lambda one: one.term.lower())
+
+
+@cache
+def read_papers() -> dict[str, dict[str, Any]]:
+    """File name → the content of each paper's file."""
+    return {
+        path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(PAPERS.glob("*.yaml"))
+    }
+
+
+def paper_figures() -> dict[str, tuple[float, str]]:
+    """Metric of a run → the paper's figure, and its setting with how sure we are of it."""
+    found: dict[str, tuple[float, str]] = {}
+    for paper in read_papers().values():
+        for table in paper["tables"]:
+            for row in table["rows"]:
+                for cell in row["cells"]:
+                    if "metric" in cell and isinstance(cell.get("paper"), int | float):
+                        doubt = "" if cell["status"] == "confirmed" else f", {cell['status']}"
+                        found.setdefault(cell["metric"], (float(cell["paper"]), row["label"] + doubt))
+    return found
+
+
+def resolve(symbol: str) -> Any:
+    """The object of a dotted name.
+
+    Raises:
+        UserError: no module or attribute of that name.
+    """
+    parts = symbol.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        try:
+            for name in parts[end:]:
+                found = getattr(found, name)
+        except AttributeError:
+            break
+        return found
+    raise UserError(f"{symbol}: no such name in the package")
+
+
+@dataclass(frozen=True)
+class Code:
+    """A symbol with its source, for the page of code."""
+
+    symbol: str
+    file: str
+    line: int
+    source: str
+
+
+def read_code(symbols: Sequence[str]) -> list[Code]:
+    """The source of each symbol, in alphabetical order."""
+    found = []
+    for symbol in sorted(set(symbols)):
+        thing = inspect.unwrap(resolve(symbol))  # not a decorator's wrapper
+        lines, number = inspect.getsourcelines(thing)
+        file = Path(inspect.getsourcefile(thing) or "")
+        shown = file.relative_to(CHECKOUT) if file.is_relative_to(CHECKOUT) else Path(file.name)
+        found.append(Code(symbol, shown.as_posix(), max(number, 1), textwrap.dedent("".join(lines)).rstrip()))
+    return found
+
+
+def number(value: float) -> str:
+    """A metric as a table shows it."""
+    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
+
+
+def ours(cell: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
+    """The run's number beside a paper's, with its spread where there is one; `NOT_RUN` without it."""
+    name = cell.get("metric")
+    if name not in metrics:
+        return NOT_RUN
+    scale = cell.get("scale", 1)
+    spread = metrics.get(f"{name}_std")
+    text = number(scale * metrics[name]) + (f" ± {number(scale * spread)}" if spread is not None else "")
+    return f"{text} {cell.get('unit', '')}".strip()
+
+
+@dataclass
+class Node:
+    """A notebook on the map of the course, in a drawing `MAP_WIDTH` wide."""
+
+    number: str
+    title: str
+    href: str
+    x: float
+    y: float
+    needs: list["Node"] = field(default_factory=list)
+    leads: list["Node"] = field(default_factory=list)
+
+
+MAP_WIDTH, BOX, ROW = 760, (212, 40), 66
+
+
+def draw_map(titles: Sequence[str], hrefs: Sequence[str], needs: Sequence[frozenset[int]]) -> list[Node]:
+    """Notebooks in rows, each below all that it needs.
+
+    Args:
+        titles: of the notebooks, such as `13 · Vokenise`.
+        hrefs: of their pages.
+        needs: for each the places of those it directly needs, all before it.
+    """
+    level: list[int] = []
+    for before in needs:
+        level.append(1 + max((level[j] for j in before), default=-1))
+    nodes = []
+    for i, title in enumerate(titles):
+        row = [j for j in range(len(titles)) if level[j] == level[i]]
+        x = MAP_WIDTH * (row.index(i) + 0.5) / len(row)
+        first, _, rest = title.partition(" · ")
+        nodes.append(Node(first, rest or title, hrefs[i], x, ROW * level[i] + BOX[1] / 2 + 4))
+    for i, before in enumerate(needs):
+        for j in sorted(before):
+            nodes[i].needs.append(nodes[j])
+            nodes[j].leads.append(nodes[i])
+    return nodes
