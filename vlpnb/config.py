@@ -1,9 +1,10 @@
 """Validated configurations, and the profiles that hold their differences.
 
 A stage's configuration is one frozen `Config` beside the code that uses it; its defaults are the paper's
-values. A profile is a small YAML file of differences. Values also arrive as text (`--set matching.rate=1e-4`,
-papermill, YAML 1.1 which reads `1e-4` as a string), so text that spells a number, a switch, nothing or a
-list is read as such; anything else is refused with the nearest valid name.
+values. A profile is a small YAML file of differences, from them or from another profile (`extends`). Values
+also arrive as text (`--set matching.rate=1e-4`, papermill, YAML 1.1 which reads `1e-4` as a string), so text
+that spells a number, a switch, nothing or a list is read as such; anything else is refused with the nearest
+valid name.
 """
 
 import json
@@ -141,31 +142,59 @@ def profile_names() -> list[str]:
 def load_profile(name: str | Path) -> Profile:
     """A profile of the package by name, or any YAML file by its path.
 
+    A file that says `extends: NAME` holds only its differences from that profile (of the package, or a YAML
+    file beside it); the description is its own.
+
     Raises:
-        UserError: for an unknown name, and for a file that is not a mapping of stages to fields.
+        UserError: for an unknown name, for a file that is not a mapping of stages to fields, and for profiles
+            that extend each other in a circle.
     """
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else PROFILES / f"{name}.yaml"
+    path = _profile_path(name, Path())
+    content = _read_profile(path)
+    notebooks = content.pop("notebooks", None) or []
+    prefixes = tuple(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)
+    description = str(content.pop("description", "")).strip()
+    source = "" if path.parent == PROFILES else str(path.absolute())
+    return Profile(path.stem, description, prefixes, content, source)
+
+
+def _profile_path(name: str | Path, folder: Path, where: str = "") -> Path:
+    """The file of a profile; a YAML file is looked for from `folder` on."""
+    is_file = str(name).endswith((".yaml", ".yml"))
+    path = folder / name if is_file else PROFILES / f"{name}.yaml"
     if not path.is_file():
-        raise UserError(f"profile {str(name)!r} not found{did_you_mean(str(name), profile_names())}")
+        raise UserError(f"{where}profile {str(name)!r} not found{did_you_mean(str(name), profile_names())}")
+    return path
+
+
+def _read_profile(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A profile's file on top of the one that it extends: description, notebooks, and fields by stage."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not valid YAML: {error}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of stages to fields, found {type(content).__name__}")
-    stages = {}
+    result: dict[str, Any] = {}
     for key, value in content.items():
-        if key in ("description", "notebooks"):
+        if key == "notebooks" and value is not None and not isinstance(value, list):
+            raise UserError(f"{path}: notebooks: expected a list such as [00, 01], found {value!r}")
+        if key == "extends" and not isinstance(value, str):
+            raise UserError(f"{path}: extends: expected the name of one profile, found {value!r}")
+        if key in ("description", "notebooks", "extends"):
+            result[key] = value
             continue
         if value is not None and not isinstance(value, Mapping):
             raise UserError(f"{path}: {key}: expected fields of the stage as `name: value`, found {value!r}")
-        stages[str(key)] = dict(value or {})
-    notebooks = content.get("notebooks") or []
-    if not isinstance(notebooks, list):
-        raise UserError(f"{path}: notebooks: expected a list such as [00, 01], found {notebooks!r}")
-    prefixes = tuple(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)
-    source = "" if path.parent == PROFILES else str(path.absolute())
-    return Profile(path.stem, str(content.get("description", "")).strip(), prefixes, stages, source)
+        result[str(key)] = nest(value or {})
+    parent = result.pop("extends", None)
+    if parent is None:
+        return result
+    base = _profile_path(parent, path.parent, f"{path}: extends: ").absolute()
+    chain = (*above, path.absolute())
+    if base in chain:
+        raise UserError(f"{path}: extends: in a circle: {' → '.join(p.stem for p in (*chain, base))}")
+    return merge({**_read_profile(base, chain), "description": ""}, result)
 
 
 def _split_settings(text: str) -> list[str]:

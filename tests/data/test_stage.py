@@ -154,3 +154,25 @@ def test_photos(shared_data, tmp_path):
     assert result.metrics["test_captions"] == 5 * 236
     assert result.metrics["missing_images"] == 0
     assert result.metrics["glue_STS-B_valid"] == 1500
+
+
+def test_a_split_of_several_files(world, tmp_path):
+    """The matcher's training split is COCO's training split and most of its validation split (spec 2.1)."""
+    both = ["annotations/captions_train.json", "annotations/captions_valid.json"]
+    rest = {split: f"annotations/captions_{split}.json" for split in ("valid", "test")}
+    for split in ("train", "valid", "test"):
+        for path in (world / "images" / split).iterdir():
+            path.rename(world / "images" / path.name)
+    result = run(
+        tmp_path, world, captions={"annotations": {"train": both, **rest}, "images": "images"}
+    ).stage("dataset")
+    assert (result.metrics["train_images"], result.metrics["valid_images"]) == (6, 3)
+    data = load_dataset(result.folder)
+    found = [image.image_id for image in data.captioned("train")]
+    assert found == [f"world_{split}_{i:07d}" for split in ("train", "valid") for i in range(3)]
+    assert data.captions.files("train") == tuple(world / path for path in both)
+    (world / both[1]).unlink()
+    with pytest.raises(UserError, match="captions of split 'train'"):
+        run(tmp_path, world, captions={"annotations": {"train": both, **rest}, "images": "images"}).stage(
+            "dataset"
+        )

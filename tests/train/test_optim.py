@@ -1,9 +1,10 @@
 """AdamW groups and schedules against what they must be by hand."""
 
 import pytest
+import torch
 from torch import nn
 
-from vlpnb.train.optim import adamw, learning_rate, parameter_groups
+from vlpnb.train.optim import adamw, learning_rate, new_optimiser, parameter_groups
 
 
 class Tied(nn.Module):
@@ -41,3 +42,27 @@ def test_linear_schedule_rises_and_falls():
 
 def test_constant_schedule_stays():
     assert {learning_rate(step, 10, 0.5, schedule="constant") for step in range(11)} == {0.5}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("adamw", "AdamW"), ("rms", "RMSprop"), ("adamax", "Adamax"), ("sgd", "SGD")],
+)
+def test_optimisers_of_the_matcher(name, kind):
+    """Spec 3.4: all spare biases and norms, and all go downhill."""
+    model = Tied()
+    optimiser = new_optimiser(name, model, 0.01, 0.1)
+    assert type(optimiser).__name__ == kind
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.1, 0.0]
+    losses = []
+    for _ in range(5):
+        loss = (model.out(model.transform(torch.ones(2, 4))) - 1).square().mean()
+        losses.append(loss.item())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert losses[-1] < losses[0]
+
+
+def test_sgd_has_momentum():
+    assert new_optimiser("sgd", Tied(), 0.1).param_groups[0]["momentum"] == 0.9

@@ -102,3 +102,24 @@ def test_the_paper_is_the_default():
     config = FeaturesConfig()
     assert (config.language, config.vision) == ("bert-base-uncased", "resnext101_32x8d")
     assert (config.layers, config.max_length, config.eval_views) == ((-4, -3, -2, -1), 20, ("centre",))
+
+
+def test_random_backbones_are_a_function_of_the_seed(small):
+    """Spec 3.1: either backbone may start from random weights, which every stage must draw alike."""
+    config = small.features_config.model_copy(update={"language_weights": False})
+    own = open_language(small.features_config, {}).net.state_dict()
+    one, two = (open_language(config, {}) for _ in range(2))
+    other = open_language(config.model_copy(update={"seed": 1}), {})
+    name = next(name for name, value in own.items() if value.ndim == 2)
+    assert torch.equal(one.net.state_dict()[name], two.net.state_dict()[name])
+    assert not torch.equal(one.net.state_dict()[name], own[name])
+    assert not torch.equal(one.net.state_dict()[name], other.net.state_dict()[name])
+    assert one.frozen
+    assert not one.net.training
+    assert not any(p.requires_grad for p in one.parameters())
+
+
+def test_random_vision_weights_are_a_function_of_the_seed():
+    config = FeaturesConfig(vision="resnet18", vision_weights=None)
+    one, two = (open_vision(config, {}).net.conv1.weight for _ in range(2))
+    assert torch.equal(one, two)

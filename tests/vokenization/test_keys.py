@@ -123,6 +123,15 @@ def test_an_id_list_is_an_image_set_with_the_originals_paths(small, tmp_path):
     lists.mkdir()
     (lists / "vg_nococo.ids").write_text("2\n1\n")
     (lists / "cc_valid.ids").write_text("validation_7\n")
+    (lists / "vgnococo.json").write_text(
+        json.dumps([{"img_id": "4", "sentf": {}}, {"img_id": "3", "sentf": {}}])
+    )
+    of_captions = replace(
+        load_dataset(small.dataset), root=tmp_path, universe=("vg=vokenization/vgnococo.json",)
+    )
+    assert [image.path for image in of_captions.universe_sets()["vg"]] == [
+        tmp_path / f"vg/images/{i}.jpg" for i in (4, 3)
+    ]
     entries = ("vokenization/vg_nococo.ids", "vokenization/cc_valid.ids")
     sets = replace(load_dataset(small.dataset), root=tmp_path, universe=entries).universe_sets()
     assert {name: [i.image_id for i in images] for name, images in sets.items()} == {

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from vlpnb.errors import UserError
 from vlpnb.train import loop
 from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
+from vlpnb.vokenization import matching_training
 from vlpnb.vokenization.features import FEATURES
 from vlpnb.vokenization.matching import (
     WEIGHTS,
@@ -73,6 +74,28 @@ def test_other_losses_train(small, tmp_path, loss):
     assert {f"test_{kind}r{k}" for kind in ("", "token_") for k in (1, 5, 10)} <= metrics.keys()
     assert metrics["test_r10"] == 1.0  # only eight pictures
     assert metrics["valid_loss"] > 0
+
+
+def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
+    """Spec 3.4: AdamW with decay, a linear schedule with 5 % warm-up, ten epochs; any of its optimisers."""
+    plans = []
+    fit = matching_training.fit
+    monkeypatch.setattr(matching_training, "fit", lambda *a, **k: plans.append(a[2]) or fit(*a, **k))
+    config = MatchingConfig(
+        epochs=10,
+        lr=1e-4,
+        schedule="linear",
+        warmup_share=0.05,
+        weight_decay=0.01,
+        optimiser="sgd",
+        batch=8,
+        joint=8,
+    )
+    small.run(MATCHING, config, tmp_path, features=small.features, dataset=small.dataset)
+    (plan,) = plans
+    assert (plan.lr, plan.schedule, plan.weight_decay, plan.eps) == (1e-4, "linear", 0.01, 1e-8)
+    assert plan.warmup == round(0.05 * plan.updates) == 2
+    assert plan.optimiser == "sgd"
 
 
 def test_a_killed_training_continues_bit_for_bit(small, tmp_path, monkeypatch):

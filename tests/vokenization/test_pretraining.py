@@ -17,7 +17,7 @@ from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, voken_targets
+from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan, voken_targets
 
 TINY = {"size": "micro", "block": 14, "batch": 16, "micro_batch": 16, "updates": 6, "warmup": 1, "lr": 1e-3}
 
@@ -209,6 +209,36 @@ def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatc
     metrics = train(inputs, tmp_path, **settings)
     assert metrics["perplexity"] == trained[1]["perplexity"]
     assert metrics["voken_loss"] == trained[1]["voken_loss"]
+
+
+def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
+    """Spec 9.4: the original counts [CLS], [SEP] and positions without a label."""
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    counts = []
+    for flag in (False, True):
+        config = VLMConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
+        data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+        counts.append(pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts)
+    assert counts[0]["voken"] == counts[0]["mlm"] == counts[1]["mlm"]
+    assert counts[1]["voken"] == TINY["batch"] * (TINY["block"] + 2)
+
+
+def test_warm_up_as_a_share():
+    """Spec 10: an option of the original's baseline; and of its matcher (3.4)."""
+    config = VLMConfig(updates=200, warmup=7, warmup_share=0.06)
+    assert training_plan(config, 10).warmup == 12
+    assert training_plan(config.model_copy(update={"warmup_share": None}), 10).warmup == 7
+
+
+def test_the_published_baseline_trains_longer(inputs, tmp_path):
+    """Spec 10: 10 % more updates, and an order of its own where the length is given in epochs."""
+    settings = {"updates": None, "epochs": 1.0, "batch": 16, "evaluations": 1}
+    matched = train(inputs, tmp_path / "matched", supervision="mlm", **settings)
+    published = train(inputs, tmp_path / "published", supervision="mlm", faithful=True, **settings)
+    assert published["updates"] == round(1.1 * matched["updates"]) > matched["updates"]
+    assert VLMConfig(supervision="mlm", faithful=True).shuffled
+    assert not VLMConfig(supervision="mlm", faithful=True, updates=200_000).shuffled
+    assert not VLMConfig(faithful=True).shuffled
 
 
 def test_conditions_are_matched(inputs, tmp_path):

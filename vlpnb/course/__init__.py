@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from vlpnb.stage import Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+PROFILE_NAMES = tuple(sorted(path.stem for path in (Path(__file__).parent / "profiles").glob("*.yaml")))
+"""The profiles that come with the package, for messages that must not wait for `vlpnb.config`."""
 
 
 def data_root() -> Path:
@@ -34,7 +36,7 @@ def open_run(
     """Open the run of that name (the profile's, unless given) on the course's pipeline.
 
     Args:
-        profile: smoke, laptop, photos, paper, or a YAML file.
+        profile: one of `PROFILE_NAMES` (smoke, laptop, photos, paper, paper-base, …), or a YAML file.
         run: name of the folder under `data/runs`.
         settings: overrides, as `"matching.epochs=3,vlm.steps=100"`, JSON or a mapping.
         root: the data folder; by default `VLPNB_DATA` or the checkout's `data/`.

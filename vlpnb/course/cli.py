@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from vlpnb.course import PROFILE_NAMES
 from vlpnb.errors import UserError
 
 
@@ -45,7 +46,7 @@ app = typer.Typer(
 data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-ProfileOption = Annotated[str, typer.Option(help="smoke, laptop, photos, paper, or a YAML file.")]
+ProfileOption = Annotated[str, typer.Option(help=f"{', '.join(PROFILE_NAMES)}, or a YAML file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
 ]

@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlpnb.course import PROFILE_NAMES
+
 GIB = 1024**3
 REQUIRED = (
     *("jupyterlab", "torch", "torchvision", "transformers", "h5py", "matplotlib"),
@@ -58,10 +60,12 @@ def profiles(findings: Iterable[Finding]) -> list[Finding]:
         )
     )
     gpu = "gpu" not in bad
+    verdict = "can run, given the datasets" if gpu and not base else "no CUDA device: this would take months"
+    extending = [name for name in PROFILE_NAMES if name.startswith("paper-")]
     verdicts.append(
         Finding(
             "profile paper",
-            "can run, given the datasets" if gpu and not base else "no CUDA device: this would take months",
+            f"{verdict} (and the models and corpora that extend it: {', '.join(extending)})",
             gpu and not base,
             "" if gpu else "use laptop here, and paper on a machine with GPUs",
         )

@@ -193,10 +193,20 @@ def _flickr(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
     return [(name, tuple(sentences)) for name, sentences in rows.items()]
 
 
-def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _lxmert_rows(path: Path) -> list[dict]:
     data = read_json(path, "LXMERT captions [{img_id, sentf: {source: [sentence]}}]")
     if not isinstance(data, list):
         raise UserError(f"{path}: expected a JSON list of pictures, found {type(data).__name__}.")
+    return data
+
+
+def lxmert_ids(path: Path) -> list[str]:
+    """The picture ids of a caption file of the lxmert layout, in order. UserError names file and field."""
+    return [str(field(row, "img_id", f"{path}: [{i}]")) for i, row in enumerate(_lxmert_rows(Path(path)))]
+
+
+def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    data = _lxmert_rows(path)
     rows = []
     for i, image in enumerate(data):
         where = f"{path}: [{i}]"

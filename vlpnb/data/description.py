@@ -14,6 +14,7 @@ from pathlib import Path
 from vlpnb.data.captions import (
     CaptionedImage,
     CaptionFormat,
+    lxmert_ids,
     original_image_path,
     read_captions,
     split_missing,
@@ -31,13 +32,18 @@ HOLDS = "a dataset description, written by the `dataset` stage"
 class Captions:
     """Captioned pictures:
 
-    format, annotation path per split, and the picture folder (`{split}` is replaced).
+    format, annotation paths per split, and the picture folder (`{split}` is replaced).
     """
 
     format: CaptionFormat
-    annotations: dict[str, Path]
+    annotations: dict[str, Path | tuple[Path, ...]]
     images: str
     source: str | None = None  # one sentence source of the lxmert layout
+
+    def files(self, split: str) -> tuple[Path, ...]:
+        """The annotation files of a split, in order."""
+        paths = self.annotations[split]
+        return paths if isinstance(paths, tuple) else (paths,)
 
 
 @dataclass(frozen=True)
@@ -86,15 +92,20 @@ class Dataset:
             known = ", ".join(c.annotations)
             raise UserError(f"the dataset has no captions for split '{split}'; it has {known}.")
         images = Path(c.images.replace("{split}", split))
-        return read_captions(c.format, c.annotations[split], images, split, c.source, left_out)
+        return [
+            image
+            for path in c.files(split)
+            for image in read_captions(c.format, path, images, split, c.source, left_out)
+        ]
 
     def universe_sets(self) -> dict[str, list[CaptionedImage]]:
         """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).
 
         An entry of `universe` is a split with captions; a folder of pictures below `root`, sorted by path
-        (pictures of a folder have no sentences); or a list `….ids` with one picture id a line, whose pictures
-        lie where the original project has them. A set has the name of the split, of the folder or of the list,
-        or the one before `=` in `name=entry`. A file that two entries name belongs to the first set.
+        (pictures of a folder have no sentences); or a list of picture ids, `….ids` with one a line or an lxmert
+        file `….json`, whose pictures lie where the original project has them. A set has the name of the split,
+        of the folder or of the list, or the one before `=` in `name=entry`. A file that two entries name belongs
+        to the first set.
         """
         sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.universe:
@@ -120,8 +131,12 @@ class Dataset:
         if place in self.captions.annotations:
             return self.captioned(place)
         path = require(self.root / place, "the pictures that become vokens")
-        if path.suffix == ".ids":
-            ids = [text for _, text in lines_of(path, "one picture id a line") if text]
+        if path.suffix in (".ids", ".json"):
+            ids = (
+                lxmert_ids(path)
+                if path.suffix == ".json"
+                else [text for _, text in lines_of(path, "one picture id a line") if text]
+            )
             found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
         else:
             found = [CaptionedImage(image.stem, image, ()) for image in list_images(path)]
@@ -157,7 +172,10 @@ def load_dataset(folder: Path) -> Dataset:
         root=Path(json_field(data, "root", str(path))),
         captions=Captions(
             json_field(c, "format", f"{path}: captions"),
-            {split: Path(p) for split, p in json_field(c, "annotations", f"{path}: captions").items()},
+            {
+                split: Path(p) if isinstance(p, str) else tuple(map(Path, p))
+                for split, p in json_field(c, "annotations", f"{path}: captions").items()
+            },
             json_field(c, "images", f"{path}: captions"),
             c.get("source"),
         ),

@@ -27,8 +27,8 @@ class CaptionsConfig(Config):
     """Captioned pictures, relative to `root`."""
 
     format: CaptionFormat = "coco"
-    # annotation file (flickr: folder) per split
-    annotations: dict[str, str] = Field(
+    # annotation file (flickr: folder) per split, or several files one after the other
+    annotations: dict[str, str | tuple[str, ...]] = Field(
         default_factory=lambda: {s: f"annotations/captions_{s}.json" for s in ("train", "valid", "test")}
     )
     # folder of the pictures; {split} is replaced by the split's name
@@ -53,8 +53,8 @@ class DatasetConfig(Config):
     # folder of the data; empty: the world stage's folder
     root: str = ""
     captions: CaptionsConfig = CaptionsConfig()
-    # splits with captions, folders of pictures, or lists `….ids`, whose pictures become vokens; `name=entry`
-    # names the image set, and sets come in alphabetical order
+    # splits with captions, folders of pictures, lists `….ids`, or lxmert files `….json`, whose pictures become
+    # vokens; `name=entry` names the image set, and sets come in alphabetical order
     universe: tuple[str, ...] = ("images/universe",)
     corpus: CorpusConfig = CorpusConfig()
     # folder of the GLUE tasks; empty: none
@@ -77,7 +77,10 @@ def describe(config: DatasetConfig, root: Path) -> Dataset:
         root=root,
         captions=Captions(
             c.format,
-            {split: root / path for split, path in c.annotations.items()},
+            {
+                split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
+                for split, paths in c.annotations.items()
+            },
             str(root / c.images),
             c.source or None,
         ),
@@ -108,7 +111,7 @@ def fingerprint(config: DatasetConfig) -> str:
 
 
 def _files(data: Dataset) -> Iterator[Path]:
-    for path in data.captions.annotations.values():
+    for path in (path for split in data.captions.annotations for path in data.captions.files(split)):
         yield from sorted(path.glob("*.t*")) if path.is_dir() else [path]  # .txt and .token of flickr
     for paths in (data.corpus.train, data.corpus.valid, data.corpus.test):
         yield from paths
@@ -137,8 +140,9 @@ def _run(context: StageContext) -> dict[str, float]:
     absent: list[str] = []
     uncaptioned: list[str] = []
 
-    for split, path in data.captions.annotations.items():
-        require(path, f"the captions of split '{split}' in {data.captions.format} format")
+    for split in data.captions.annotations:
+        for path in data.captions.files(split):
+            require(path, f"the captions of split '{split}' in {data.captions.format} format")
         present, missing = split_missing(data.annotated(split, uncaptioned))
         data.captioned(split)  # raises when there is no picture at all
         absent += [str(image.path) for image in missing]

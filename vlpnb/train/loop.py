@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import nn
@@ -21,12 +22,22 @@ from torch import nn
 from vlpnb.errors import UserError, writing
 from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
 from vlpnb.train.distributed import barrier, replicate, sum_over_processes
-from vlpnb.train.optim import Schedule, adamw, learning_rate
+from vlpnb.train.optim import Optimiser, Schedule, learning_rate, new_optimiser
 from vlpnb.train.sampling import Update, seed_of, updates
 
 
 class Diverged(UserError):
     """The loss or the gradient is no longer a number."""
+
+
+Precision = Literal["bfloat16", "float32"]
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Matrix products in bfloat16 where that pays: on a GPU, unless float32 is asked for."""
+    return torch.autocast(
+        device.type, torch.bfloat16, enabled=device.type == "cuda" and precision == "bfloat16"
+    )
 
 
 @dataclass(frozen=True)
@@ -40,6 +51,8 @@ class Plan:
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
+    optimiser: Optimiser = "adamw"
+    precision: Precision = "bfloat16"  # of matrix products on a GPU
     clip: float = 1.0  # largest global gradient norm
     seed: int = 0  # of dropout; the data has its own
     weights: Mapping[str, float] = field(default_factory=dict)  # factor of each loss; 1 if not named
@@ -76,13 +89,12 @@ def fit(
     """
     device = torch.device(device)
     model.to(device)
-    optimiser = adamw(model, plan.lr, plan.weight_decay, plan.betas, plan.eps)
+    optimiser = new_optimiser(plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps)
     start, log = load_checkpoint(folder, model, optimiser, plan.seed)
     lines = _Lines(folder / "metrics.jsonl", log.get("lines", []), write=rank == 0)
     barrier(world_size)  # nobody replaces the checkpoint before everybody has read it
     replica = replicate(model, world_size)
     stream = updates(batches, start, plan.updates, ahead=device.type == "cuda")
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
     window = [
         {name: torch.as_tensor(v).to(device) for name, v in row.items()} for row in log.get("window", [])
     ]
@@ -120,7 +132,7 @@ def fit(
             if world_size > 1:
                 replica.require_backward_grad_sync = last  # gradients travel once per update
             micro = {name: tensor.to(device, non_blocking=True) for name, tensor in micro.items()}
-            with autocast:
+            with autocast(device, plan.precision):
                 sums = replica(**micro)
             means = {name: value / max(update.counts[name], 1) for name, value in sums.items()}
             total = sum(plan.weights.get(name, 1.0) * value for name, value in means.items())

@@ -12,6 +12,7 @@ from torch import nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 Schedule = Literal["linear", "constant"]
+Optimiser = Literal["adamw", "rms", "adamax", "sgd"]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -40,6 +41,29 @@ def adamw(
 ) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`, with the fused kernel (one pass over memory, on CPU and GPU)."""
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=True)
+
+
+def new_optimiser(
+    name: Optimiser,
+    model: nn.Module,
+    lr: float,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-6,
+) -> torch.optim.Optimizer:
+    """One of the optimisers that the matcher of Vokenization may be trained with (spec section 3.4).
+
+    "adamw" without weight decay is Adam; "sgd" has momentum 0.9. Decay spares biases and norms in all of them, but
+    only in AdamW it is apart from the gradient.
+    """
+    if name == "adamw":
+        return adamw(model, lr, weight_decay, betas, eps)
+    groups = parameter_groups(model, weight_decay)
+    if name == "rms":
+        return torch.optim.RMSprop(groups, lr=lr, eps=eps)
+    if name == "adamax":
+        return torch.optim.Adamax(groups, lr=lr, betas=betas, eps=eps)
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9)
 
 
 def learning_rate(

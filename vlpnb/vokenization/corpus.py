@@ -27,6 +27,7 @@ class CorpusStageConfig(Config):
     tokenizer: str = ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
+    lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ? (spec 7.1)
     max_train_tokens: int | None = None  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = None
     original_train: str = ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)
@@ -61,7 +62,8 @@ def run_corpus(context: StageContext) -> dict[str, float]:
         else:
             summary = write_corpus(
                 getattr(dataset.corpus, split), target, tokenizer, dataset.corpus.rules,
-                max_tokens=limit, shard_lines=config.shard_lines, progress=context.progress,
+                lines_are_sentences=config.lines_are_sentences, max_tokens=limit,
+                shard_lines=config.shard_lines, progress=context.progress,
             )  # fmt: skip
         counts = {"tokens": summary.tokens, "lines": summary.lines, "sentences": summary.sentences}
         metrics |= {f"{split}_{name}": float(count) for name, count in counts.items()}

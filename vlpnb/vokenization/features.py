@@ -33,6 +33,7 @@ from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import load_encoder
 from vlpnb.nn.folders import model_folder
 from vlpnb.nn.renaming import RULES
+from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
 from vlpnb.train.distributed import barrier
@@ -139,6 +140,7 @@ class FeaturesConfig(Config):
     language: str = "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", or "minilm"
     vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
@@ -199,15 +201,31 @@ def read_backbones(folder: Path) -> Backbones:
 
 
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
-    """The language backbone that a configuration names."""
-    return load_language(inputs["language"] if config.language == "stage" else config.language, config.layers)
+    """The language backbone that a configuration names; random weights are a function of the seed."""
+    language = load_language(
+        inputs["language"] if config.language == "stage" else config.language, config.layers
+    )
+    if not config.language_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            if isinstance(language.net, Encoder):
+                init_weights(language.net)
+            else:
+                language.net = type(language.net)(language.net.config)
+        language.freeze(language.frozen).eval()
+    return language
 
 
 def open_vision(config: FeaturesConfig, inputs: Mapping[str, Path]) -> Backbone:
-    """The vision backbone that a configuration names; `fuse()` it where it stays frozen."""
-    return load_backbone(
-        inputs["vision"] if config.vision == "stage" else config.vision, config.vision_weights
-    )
+    """The vision backbone that a configuration names; `fuse()` it where it stays frozen.
+
+    Random weights are a function of the seed: every stage that opens them has the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return load_backbone(
+            inputs["vision"] if config.vision == "stage" else config.vision, config.vision_weights
+        )
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ from vlpnb.config import Config
 from vlpnb.data.files import field, read_json, write_text_atomic
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
+from vlpnb.train.optim import Optimiser
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vokenization.features import LanguageBackbone, picture_features, read_backbones
 
@@ -116,8 +117,10 @@ class MatchingLoss(nn.Module):
 
 
 class MatchingConfig(Config):
-    """Training of the matcher; the defaults are those of the published launch script (spec sections 3.4 and
-    15).
+    """Training of the matcher; the defaults are those of the published launch script (spec sections 3.4 and 15).
+
+    The original program's own defaults, used without that script: epochs 10, lr 1e-4, schedule "linear",
+    warmup_share 0.05, weight_decay 0.01.
     """
 
     loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
@@ -128,12 +131,15 @@ class MatchingConfig(Config):
     dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
     epochs: int = Field(20, ge=1)
     batch: int = Field(256, ge=2)  # captions per update, over all processes
+    optimiser: Optimiser = "adamw"  # without weight decay this is Adam
     lr: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "linear"] = "constant"
     warmup: int = 0  # updates
+    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     weight_decay: float = 0.0
     clip: float = 5.0
     special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
+    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (Q-06)
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)

@@ -125,7 +125,8 @@ def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[st
     """Loss and token recall within random batches (spec 3.6), and sentence recall over the whole split.
 
     The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
-    their batch; `sentence_r*`: sentences, among all pictures of the split.
+    their batch; `sentence_r*`: sentences, among all pictures of the split; `legacy_r*`, if configured: `r*` as
+    the original counts them (Q-06).
     """
     blocks, pictures, owner = captions.encoded(device)
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(captions.size))
@@ -140,7 +141,9 @@ def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[st
         found.append(token_batch_ranks(*part))
     scores = torch.cat([mean_token_scores(t, content, pictures) for t, _, content in blocks])
     sentences = recall(ranks(scores, owner), prefix="sentence_r")
-    return {"loss": torch.stack(losses).mean().item(), **recall(torch.cat(found)), **sentences}
+    tokens = torch.cat(found)
+    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.legacy_recall else {}
+    return {"loss": torch.stack(losses).mean().item(), **recall(tokens), **sentences, **legacy}
 
 
 def pool_recall(captions: Captions, device: str) -> dict[str, float]:
@@ -200,10 +203,12 @@ def train_matcher(
             write_text_atomic(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
+    updates = config.epochs * sampler.per_epoch
     plan = Plan(
-        updates=config.epochs * sampler.per_epoch,
+        updates=updates,
+        optimiser=config.optimiser,
         lr=config.lr,
-        warmup=config.warmup,
+        warmup=config.warmup if config.warmup_share is None else round(config.warmup_share * updates),
         schedule=config.schedule,
         weight_decay=config.weight_decay,
         eps=1e-8,

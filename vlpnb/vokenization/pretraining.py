@@ -19,15 +19,15 @@ Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is 
 voken file holds is a field of its metadata and is checked, where the original went by its name (Q-10).
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
-schedule (the original gave the baseline 10 % more updates and another order); evaluation masks are fixed (Q-22) and
-voken accuracy is computed; a killed run continues; masks are a function of (seed, update) and drawn for the whole
-update, so the number of processes and micro-batches does not change them.
+schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
+masks are fixed (Q-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
+update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
 """
 
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import BlockDataset
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
@@ -66,6 +66,7 @@ class VLMConfig(Config):
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
+    mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
@@ -77,10 +78,13 @@ class VLMConfig(Config):
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
     updates: int | None = None  # optimiser steps
+    faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
+    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     lr: float = Field(2e-4, gt=0)  # peak learning rate
     weight_decay: float = 0.01
     clip: float = 1.0  # largest gradient norm
+    precision: Precision = "bfloat16"  # of matrix products on a GPU; the paper's runs are "float32"
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
     shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
@@ -97,6 +101,21 @@ class VLMConfig(Config):
         if self.supervision == "visual-only" and self.voken_labels == "mask":
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
         return self
+
+    @property
+    def longer_baseline(self) -> bool:
+        """Whether this is the baseline as published, with 10 % more updates than the other runs."""
+        return self.faithful and self.supervision == "mlm"
+
+    @property
+    def shuffled(self) -> bool:
+        """Whether epochs have an order of their own; the published script with epochs shuffles its baseline."""
+        return self.shuffle or (self.longer_baseline and self.updates is None)
+
+    def hashed(self) -> dict[str, Any]:
+        """`faithful` says nothing about runs with vokens: they are not trained again for a longer baseline."""
+        plain = super().hashed()
+        return plain if self.supervision == "mlm" else {k: v for k, v in plain.items() if k != "faithful"}
 
     @property
     def needs_vokens(self) -> bool:
@@ -172,7 +191,7 @@ class Batches:
         self.config, self.data, self.tokenizer, self.vokens = config, data, tokenizer, vokens
         self.rank, self.world_size = rank, world_size
         self.sampler = EpochSampler(
-            len(data), min(config.batch, len(data)), config.seed, config.shuffle, drop_last=True
+            len(data), min(config.batch, len(data)), config.seed, config.shuffled, drop_last=True
         )
         self.micro = math.ceil(self.sampler.batch / world_size / config.micro_batch)
 
@@ -199,16 +218,18 @@ class Batches:
         return {name: value for name, value in made.items() if value is not None}
 
     def __call__(self, update: int) -> Update:
-        rows = self.sampler(update)
-        generator = torch.Generator().manual_seed(seed_of(self.config.seed, update))
+        config, rows = self.config, self.sampler(update)
+        generator = torch.Generator().manual_seed(seed_of(config.seed, update))
         made = self.examples(rows, generator)
-        if self.config.mlm_weight == 0:
+        if config.mlm_weight == 0:
             del made["mlm_labels"]
         counts = {
             name.removesuffix("_labels"): int((value != IGNORE).sum())
             for name, value in made.items()
             if name != "ids"
         }
+        if config.mean_over_all and config.objective == "reg" and "voken" in counts:
+            counts["voken"] = made["ids"].numel()
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
         micro = [{name: value[part] for name, value in made.items()} for part in shares]
         return Update(micro, counts, tokens=made["ids"].numel())
@@ -230,7 +251,7 @@ def evaluate(
         made = batches.examples(rows[start : start + rows_at_once], generator)
         mine = slice(batches.rank, None, batches.world_size)
         made = {name: value[mine].to(device) for name, value in made.items()}
-        with torch.autocast(torch.device(device).type, torch.bfloat16, enabled="cuda" in str(device)):
+        with autocast(torch.device(device), batches.config.precision):
             for name, value in model.measure(**made).items():
                 totals[name] = totals.get(name, 0.0) + value
     model.train(was_training)
@@ -281,6 +302,27 @@ def check_vokens(path: Path, vokens: int) -> None:
                 f"{path} holds voken {top:,}, but {path.with_suffix('.ids')} lists {vokens:,} images; "
                 "they come from different runs. Run `vokens` again."
             )
+
+
+def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
+    """The published optimisation (spec 9.6 and 10) of a corpus with so many updates per epoch."""
+    updates = config.updates or max(1, round(config.epochs * per_epoch))
+    if config.longer_baseline:
+        updates = round(1.1 * updates)
+    warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
+    return Plan(
+        updates=updates,
+        lr=config.lr,
+        warmup=min(warmup, updates),
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        precision=config.precision,
+        seed=config.seed,
+        weights={"mlm": config.mlm_weight},
+        evaluate_at=frozenset([*evenly(updates, config.evaluations), *evenly(updates, config.snapshots)]),
+        log_every=config.log_every,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
 
 
 def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
@@ -336,8 +378,8 @@ def run(context: StageContext) -> dict[str, float]:
     batches, valid = (
         Batches(config, part, tokenizer, vokens, context.rank, context.world_size) for part in parts.values()
     )
-    updates = config.updates or max(1, round(config.epochs * batches.sampler.per_epoch))
-    snapshots = evenly(updates, config.snapshots)
+    plan = training_plan(config, batches.sampler.per_epoch)
+    updates, snapshots = plan.updates, evenly(plan.updates, config.snapshots)
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
         f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} blocks, {updates:,} updates of "
@@ -351,18 +393,6 @@ def run(context: StageContext) -> dict[str, float]:
         context.log(f"update {step:,}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
         return found
 
-    plan = Plan(
-        updates=updates,
-        lr=config.lr,
-        warmup=min(config.warmup, updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        seed=config.seed,
-        weights={"mlm": config.mlm_weight},
-        evaluate_at=frozenset([*evenly(updates, config.evaluations), *snapshots]),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
     records = fit(
         model,
         batches,

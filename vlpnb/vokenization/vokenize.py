@@ -156,14 +156,14 @@ class Vokeniser:
         return np.array([self._terms[int(i)] for i in ids], dtype=np.int32)
 
 
-def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int) -> Int[np.ndarray, " P1"]:
+def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int, legacy: bool = False) -> Int[np.ndarray, " P1"]:
     """Offsets of the pieces in which sentences are encoded: sentences longer than `limit` are cut in
-    balanced pieces.
+    balanced pieces, or as the original cuts them (`legacy`, Q-09).
     """
     lengths = np.diff(offsets)
     if (lengths <= limit).all():
         return offsets[np.concatenate([[True], lengths > 0])]
-    cut = [size for length in lengths.tolist() for size in split_long(length, limit)]
+    cut = [size for length in lengths.tolist() for size in split_long(length, limit, legacy)]
     return np.concatenate([offsets[:1], offsets[0] + np.cumsum(cut)]).astype(np.int64)
 
 
@@ -184,6 +184,7 @@ def vokenise_corpus(
     *,
     ids: Sequence[str] = (),
     limit: int = 128,
+    legacy_pieces: bool = False,
     page_tokens: int = 1 << 15,
     rank: int = 0,
     world_size: int = 1,
@@ -200,7 +201,7 @@ def vokenise_corpus(
     """
     if target.is_file():
         return len(corpus)
-    pieces = pieces_of(corpus.sentences, limit)
+    pieces = pieces_of(corpus.sentences, limit, legacy_pieces)
     page_starts = [0]  # indices into `pieces`
     while page_starts[-1] < len(pieces) - 1:
         end = int(np.searchsorted(pieces, pieces[page_starts[-1]] + page_tokens, side="right")) - 1
@@ -275,6 +276,7 @@ class VokensConfig(Config):
         "token"  # contextual tokens (the paper's), whole sentences, or types without context
     )
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
+    legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (Q-09)
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
     original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
@@ -347,7 +349,8 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         started = time.monotonic()
         earlier = vokenise_corpus(
             corpus, vokenise, context.folder / f"{split}.hdf5", identity, ids=names, limit=config.limit,
-            page_tokens=config.page_tokens, rank=context.rank, world_size=context.world_size, progress=context.progress,
+            legacy_pieces=config.legacy_pieces, page_tokens=config.page_tokens, rank=context.rank,
+            world_size=context.world_size, progress=context.progress,
         )  # fmt: skip
         seconds += time.monotonic() - started
         new += len(corpus) - earlier
