@@ -61,6 +61,7 @@ def test_settings_from_text_json_and_list():
     assert parse_settings("vlm.steps=3,glue.tasks=RTE,MRPC") == expected
     assert parse_settings(["vlm.steps=3", "glue.tasks=RTE,MRPC"]) == expected
     assert parse_settings('{"vlm.steps": 3}') == {"vlm": {"steps": 3}}
+    assert parse_settings(['{"vlm": {"steps": "3"}}', "glue.tasks=RTE,MRPC"]) == expected
     assert parse_settings("") == {}
     for bad in ("steps=3", "vlm.steps", '{"a": '):
         with pytest.raises(UserError):

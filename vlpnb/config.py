@@ -94,7 +94,7 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parse_settings(settings: str | Mapping[str, Any] | list[str] | None) -> dict[str, Any]:
-    """Settings as a nested mapping, from a mapping, from JSON, or from `"matching.epochs=3,vlm.steps=100"`.
+    """Settings as a nested mapping, from a mapping, or from texts: JSON, or `"matching.epochs=3,vlm.steps=100"`.
 
     A comma separates settings only where a `name=` follows, so that `glue.tasks=RTE,MRPC` stays one setting.
 
@@ -112,6 +112,9 @@ def parse_settings(settings: str | Mapping[str, Any] | list[str] | None) -> dict
             raise UserError(f"settings: not valid JSON ({error}); found {settings!r}") from None
     result: dict[str, Any] = {}
     for text in [settings] if isinstance(settings, str) else settings:
+        if text.lstrip().startswith("{"):
+            result = merge(result, parse_settings(text))
+            continue
         for item in _split_settings(text):
             name, equals, value = item.partition("=")
             if not equals or "." not in name.strip():

@@ -81,7 +81,9 @@ def test_the_reports_figures_are_the_papers():
     assert figures["results.glue.mlm.qnli"] == (87.9, "BERT 12L/768H")
     assert figures["results.glue.vokens.mnli"] == (82.6, "BERT 12L/768H + voken-cls, unverified")
     assert figures["results.swag.vokens.accuracy"] == (70.6, "BERT 12L/768H + voken-cls, unverified")
-    assert len(figures) == 12  # of the base model: four GLUE tasks, SWAG and the average, with vokens and without
+    assert (
+        len(figures) == 12
+    )  # of the base model: four GLUE tasks, SWAG and the average, with vokens and without
 
 
 def test_our_numbers_come_with_their_spread_or_not_at_all():

@@ -1,5 +1,8 @@
 """Line filters, sentences, splitting, and the token stream on disk."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -256,3 +259,44 @@ def test_published_text(shared_data, tmp_path):
         assert size.min() > 0
         assert 15 < size.mean() < 35  # the paper counts 26.5 tokens a sentence in WikiText-103
         assert summary.tokens >= 60_000
+
+
+@pytest.mark.parametrize("max_tokens", [None, 260])
+@pytest.mark.parametrize("processes", [2, 3, 20])
+def test_processes_share_the_shards(tmp_path, tokenizer, monkeypatch, processes, max_tokens):
+    """Each process in a thread of its own; afterwards one more time where a kill took some shards."""
+    monkeypatch.setattr(corpora, "CHUNK_LINES", 3)
+    sources = [text_file(tmp_path / "a.raw", 40), text_file(tmp_path / "b.raw", 23, 1)]
+    options = {"max_tokens": max_tokens, "shard_lines": 5}
+    one = write_corpus(sources, tmp_path / "one.hdf5", tokenizer, "wiki103", **options)
+    target, whole = tmp_path / "many.hdf5", (tmp_path / "one.hdf5").read_bytes()
+
+    def together():
+        barrier = threading.Barrier(processes)
+
+        def process(rank):
+            try:
+                return write_corpus(
+                    sources, target, tokenizer, "wiki103", **options,
+                    rank=rank, world_size=processes, wait=lambda: barrier.wait(60),
+                )  # fmt: skip
+            except BaseException:
+                barrier.abort()
+                raise
+
+        with ThreadPoolExecutor(processes) as pool:
+            futures = [pool.submit(process, rank) for rank in range(processes)]
+        return [future.result() for future in futures]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(corpora, "_join", lambda *a: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises((KeyboardInterrupt, threading.BrokenBarrierError)):
+            together()
+    shards = sorted((tmp_path / "many.hdf5.shards").glob("*.hdf5"))
+    for lost in shards[1::3]:
+        lost.unlink()
+    summaries = together()
+    assert {(s.tokens, s.lines, s.sentences) for s in summaries} == {(one.tokens, one.lines, one.sentences)}
+    assert sum(s.shards_reused for s in summaries) == len(shards) - len(shards[1::3])
+    assert target.read_bytes() == whole
+    assert not (tmp_path / "many.hdf5.shards").exists()

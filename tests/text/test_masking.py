@@ -1,6 +1,9 @@
 """BERT masking: rates, specials, repeatability."""
 
+import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vlpnb.text.masking import mask_tokens
 
@@ -45,3 +48,46 @@ def test_rate_limits_and_narrow_integers():
     assert (labels == -100).all()
     _, labels = mask_tokens(ids, special, 4, 99, rate=1.0)
     assert ((labels == ids) == ~special).all()
+
+
+@given(
+    seed=st.integers(0, 2**62),
+    rows=st.integers(1, 60),
+    length=st.integers(1, 130),
+    rate=st.floats(0.02, 0.9),
+    specials=st.floats(0, 0.6),
+)
+@settings(max_examples=60, deadline=None)
+def test_statistics_at_any_shape_and_rate(seed, rows, length, rate, specials):
+    """Counts are binomial: within six standard deviations (and two) of 15 %, and of 80, 10 and 10 % of those."""
+    random = torch.Generator().manual_seed(seed)
+    mask_id, vocabulary = 4, 30_000  # a random id is [MASK], or the same again, once in ten thousand times
+    ids = torch.randint(5, vocabulary, (rows, length), generator=random)
+    special = torch.rand(ids.shape, generator=random) < specials
+    inputs, labels = mask_tokens(ids, special, mask_id, vocabulary, random, rate)
+    chosen = labels != -100
+    assert not (chosen & special).any()
+    assert torch.equal(labels[chosen], ids[chosen])
+    assert torch.equal(inputs[~chosen], ids[~chosen])
+    assert int(inputs.min()) >= 0
+    assert int(inputs.max()) < vocabulary
+
+    def binomial(count, n, p):
+        assert abs(int(count) - n * p) <= 6 * (n * p * (1 - p)) ** 0.5 + 2
+
+    ordinary, selected = int((~special).sum()), int(chosen.sum())
+    binomial(selected, ordinary, rate)
+    masked, kept = (inputs == mask_id) & chosen, (inputs == ids) & chosen
+    binomial(masked.sum(), selected, 0.8)
+    binomial(kept.sum(), selected, 0.1)
+    binomial((chosen & ~masked & ~kept).sum(), selected, 0.1)
+
+
+def test_positions_are_selected_alike_and_alone():
+    """No position is favoured, and neighbours do not know of each other."""
+    ids, special = batch(4000, 24)
+    chosen = mask_tokens(ids, special, 4, 30_000, torch.Generator().manual_seed(8))[1][:, 1:-1] != -100
+    share = chosen.float().mean(0)
+    assert (share - 0.15).abs().max() < 6 * (0.15 * 0.85 / 4000) ** 0.5
+    both = (chosen[:, 1:] & chosen[:, :-1]).float().mean().item()
+    assert both == pytest.approx(0.15**2, abs=6 * (0.0225 / chosen[:, 1:].numel()) ** 0.5)

@@ -5,6 +5,8 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vlpnb.data.store import write_store
 from vlpnb.errors import UserError
@@ -61,3 +63,39 @@ def test_refusals(stores):
         BlockDataset(stores[0], np.arange(24), block=10, cls_id=2, sep_id=3)
     with pytest.raises(UserError, match="no block of 126"):
         BlockDataset(stores[0], cls_id=2, sep_id=3)
+
+
+RANGES = st.none() | st.tuples(st.integers(0, 400), st.integers(1, 200)).map(lambda r: (r[0], r[0] + r[1]))
+
+
+@given(n=st.integers(0, 500), block=st.integers(1, 60), exclude=RANGES)
+def test_blocks_tile_what_is_kept(n, block, exclude):
+    starts = block_starts(n, block, exclude=exclude).tolist()
+    first, end = exclude or (0, 0)
+    expected = [
+        s for s in range(0, n - block + 1, block) if not any(first <= t < end for t in range(s, s + block))
+    ]
+    assert starts == expected
+    legacy = block_starts(n, block, legacy=True, exclude=exclude).tolist()
+    assert legacy == starts[: len(legacy)]
+    assert len(block_starts(n, block)) - len(block_starts(n, block, legacy=True)) in (0, 1, 2)
+
+
+@given(n=st.integers(1, 300), block=st.integers(1, 60), legacy=st.booleans(), exclude=RANGES, data=st.data())
+def test_every_label_stays_with_its_token(n, block, legacy, exclude, data):
+    """Labels name their token's place: a shift by one anywhere would show."""
+    places = np.arange(n)
+    if not len(block_starts(n, block, legacy, exclude)):
+        return
+    blocks = BlockDataset(
+        places + 1000, places, cls_id=2, sep_id=3, block=block, legacy=legacy, exclude=exclude
+    )
+    rows = data.draw(st.lists(st.integers(0, len(blocks) - 1), min_size=1, max_size=5))
+    found = blocks.batch(rows)
+    assert found["ids"].shape == found["labels"].shape == (len(rows), block + 2)
+    body, labels = found["ids"][:, 1:-1], found["labels"][:, 1:-1]
+    assert torch.equal(body, labels + 1000)
+    assert labels[:, 0].tolist() == blocks.starts[rows].tolist()
+    assert (labels.diff(dim=1) == 1).all()
+    assert (found["ids"][:, [0, -1]] == torch.tensor([2, 3])).all()
+    assert (found["labels"][:, [0, -1]] == -100).all()

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from vlpnb.errors import UserError
+from vlpnb.stage import StageContext
 from vlpnb.train import loop
 from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
 from vlpnb.vokenization import matching_training
@@ -117,6 +118,63 @@ def test_a_killed_training_continues_bit_for_bit(small, tmp_path, monkeypatch):
     assert again == whole
     first, second = (load_file(tmp_path / name / WEIGHTS) for name in ("whole", "killed"))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("special_tokens", [True, False])
+def test_processes_share_loss_and_gradient(small, tmp_path, monkeypatch, cached, special_tokens):
+    """Of the default loss: the shares of two and of three processes add up to what one process computes."""
+    fine = {} if cached else {"train_language": True, "train_vision": True}
+    config = MatchingConfig(batch=16, joint=8, dropout=0.0, epochs=1, special_tokens=special_tokens, **fine)
+    features = small.features
+    if not cached:
+        features = tmp_path / "features"
+        uncached = small.features_config.model_copy(update={"cache": False})
+        small.run(FEATURES, uncached, features, dataset=small.dataset)
+    taken = {}
+
+    def fit(model, batches, plan, folder, *, rank, world_size, **rest):
+        taken[rank, world_size] = model, batches(0)
+        raise Interrupted
+
+    monkeypatch.setattr(matching_training, "fit", fit)
+    for rank, world_size in [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]:
+        (tmp_path / f"{rank}-{world_size}").mkdir()
+        inputs = {"features": features, "dataset": small.dataset}
+        context = StageContext(
+            config, tmp_path / f"{rank}-{world_size}", inputs, "cpu", rank, world_size, say=lambda line: None
+        )
+        with pytest.raises(Interrupted):
+            MATCHING.run(context)
+    model, whole = taken[0, 1]
+    model.eval()  # the backbones have dropout of their own
+    assert whole.counts["matching"] == int(whole.micro[0]["mask"].sum())
+
+    def summed(parts):
+        model.zero_grad()
+        losses = [model(**part)["matching"] / whole.counts["matching"] for part in parts]
+        torch.stack(losses).sum().backward()
+        return [sum(losses).item(), *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    expected = summed(whole.micro)
+    for world_size in (2, 3):
+        updates = [taken[rank, world_size][1] for rank in range(world_size)]
+        assert all(update.counts == whole.counts and update.tokens == whole.tokens for update in updates)
+        found = summed([micro for update in updates for micro in update.micro])
+        assert len(found) == len(expected) > 4
+        for ours, one in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, one, rtol=1e-4, atol=1e-6)
+
+
+class Interrupted(Exception):
+    """What is to be seen was seen."""
+
+
+def test_more_processes_than_pairs_are_refused(small, tmp_path):
+    inputs = {"features": small.features, "dataset": small.dataset}
+    context = StageContext(MatchingConfig(batch=4), tmp_path, inputs, "cpu", 2, 3, say=lambda line: None)
+    with pytest.raises(UserError, match="do not fill a batch of 3 pairs"):
+        MATCHING.run(context)
 
 
 def test_fine_tuning_moves_both_backbones_and_reloads(small, tmp_path):

@@ -1,5 +1,7 @@
 """The vokeniser is the brute-force argmax, sentence by sentence, whatever the batches and wherever it was killed."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -74,6 +76,63 @@ def test_random_queries_equal_brute_force(small):
     normal = torch.nn.functional.normalize
     queries, keys = normal(torch.randn(10_000, 16), dim=1), normal(torch.randn(1000, 16), dim=1)
     assert (top_k(queries, keys, chunk=300, block=999)[1][:, 0] == (queries @ keys.T).argmax(1)).all()
+
+
+def test_ten_thousand_tokens_in_random_sentences_equal_brute_force(small):
+    """The whole way, batches and padding and all, beside one sentence at a time and every score."""
+    matcher = load_matcher(small.matching)
+    random = torch.Generator().manual_seed(2)
+    keys = torch.nn.functional.normalize(
+        torch.randn(500, matcher.f[-1].out_features, generator=random), dim=1
+    )
+    lengths = torch.randint(1, 30, (750,), generator=random).tolist()
+    vocabulary = len(matcher.language.tokenizer)
+    sentences = [torch.randint(5, vocabulary, (n,), generator=random).tolist() for n in lengths]
+    vokens = Vokeniser(matcher, keys, token_budget=700)(sentences)
+    assert len(vokens) >= 10_000
+    alone = torch.cat(
+        [matcher.queries([matcher.language.wrap(ids)])[0][0, 1:-1] for ids in sentences]
+    ).detach()
+    scores = alone @ keys.T
+    best = scores.max(dim=1)
+    chosen = scores.gather(1, torch.from_numpy(vokens).long()[:, None])[:, 0]
+    assert (best.values - chosen).max() < 1e-5  # the only other answers are those that rounding allows
+    assert (best.indices.numpy() == vokens).mean() > 0.999
+
+
+@pytest.mark.parametrize("before", [1, 3])
+def test_pages_of_another_number_of_processes_are_taken_over(small, corpus, tmp_path, monkeypatch, before):
+    """A run is killed, and goes on with two processes: with one node fewer, or one more."""
+    import vlpnb.vokenization.vokenize as module
+
+    monkeypatch.setattr(module, "barrier", lambda world_size: None)
+    vokenise = Vokeniser(load_matcher(small.matching), load_keys(small.keys).vectors)
+    whole, target = tmp_path / "whole.hdf5", tmp_path / "t.hdf5"
+    vokenise_corpus(corpus, vokenise, whole, "id", page_tokens=20)
+
+    def kill(done, total):
+        if done >= total / 2:
+            raise KeyboardInterrupt
+
+    for rank in range(before):
+        with pytest.raises(KeyboardInterrupt):
+            vokenise_corpus(
+                corpus, vokenise, target, "id", page_tokens=20, rank=rank, world_size=before, progress=kill
+            )
+    noted = [json.loads(path.read_text())["tokens"] for path in tmp_path.glob("checkpoint-t.*.json")]
+    asked = []
+    original = Vokeniser.__call__
+    monkeypatch.setattr(
+        Vokeniser, "__call__", lambda self, rows: asked.extend(map(len, rows)) or original(self, rows)
+    )
+    earlier = [
+        vokenise_corpus(corpus, vokenise, target, "id", page_tokens=20, rank=rank, world_size=2)
+        for rank in (1, 0)
+    ]
+    assert len(noted) == before
+    assert sum(earlier) == sum(noted) == len(corpus) - sum(asked) > len(corpus) / 3
+    assert (np.asarray(mapped(target, "vokens")) == np.asarray(mapped(whole, "vokens"))).all()
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 @pytest.mark.parametrize(

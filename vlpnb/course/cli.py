@@ -50,7 +50,11 @@ ProfileOption = Annotated[str, typer.Option(help=f"{', '.join(PROFILE_NAMES)}, o
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
 ]
-RunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the profile's).")]
+# torchrun takes `--run`, even behind the program's name, for an abbreviation of two options of its own
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", "--run-name", help="Name of the run (default: the profile's)."),
+]
 OldRunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the last used).")]
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set dataset.root=FOLDER.")
@@ -177,7 +181,7 @@ def stage(
     data: DataOption = None,
     overrides: Annotated[str, typer.Option(hidden=True)] = "{}",
 ) -> None:
-    """Run one stage. `torchrun … -m vlpnb stage NAME` is the same entry for several processes."""
+    """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
     import os
 

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vlpnb.folders import cores, plain, say_line
@@ -12,6 +13,10 @@ from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:
     from vlpnb.stage.run import Run
+
+# PyTorch's own ten minutes end a run whose processes reach the end of a day of vokenising half an hour apart. One that
+# died needs no timeout: torchrun notices and ends or restarts the others.
+PATIENCE = timedelta(days=7)
 
 
 def process_rank() -> int:
@@ -29,7 +34,7 @@ def launch(run: "Run", plan: Plan) -> None:
     overrides = json.dumps(plan.config.model_dump(mode="json"))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += [f"--nproc-per-node={run.devices}", "-m", "vlpnb", "stage", plan.stage.name]
-    command += ["--run", run.name, "--profile", run.profile.source or run.profile.name]
+    command += ["--run-name", run.name, "--profile", run.profile.source or run.profile.name]
     command += ["--overrides", overrides]
     if run.settings:
         command += ["--set", json.dumps(plain(run.settings))]
@@ -61,7 +66,7 @@ def agree(answer: bool, device: str) -> bool:
     if on_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
         # a process that ends with its group's threads running is aborted now and then
         atexit.register(_leave)
     answers = [answer]

@@ -2,13 +2,16 @@
 
 Text goes through in chunks of lines, each becoming a shard on disk, so that memory does not grow with the
 corpus and a killed run continues after its last complete shard; the shards are then joined into one HDF5
-file: `tokens` (uint16 or int32), `lines` and `sentences` (int64 offsets, first 0, last N).
+file: `tokens` (uint16 or int32), `lines` and `sentences` (int64 offsets, first 0, last N). A shard is a function
+of the text and its number, so several processes share them and the number of processes may change between two
+attempts.
 
 Which lines are kept is in `lines.py`, where sentences end in `sentences.py`, how the result is read in
 `token_corpus.py`, and the files of the original project in `original.py`; all of it is imported from here.
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections import deque
@@ -68,17 +71,22 @@ def write_corpus(
     max_tokens: int | None = None,
     shard_lines: int = 1 << 14,
     progress: Callable[[int, int], None] | None = None,
+    rank: int = 0,
+    world_size: int = 1,
+    wait: Callable[[], None] = lambda: None,
 ) -> CorpusSummary:
     """Tokenise raw text files, in order, into one HDF5 store at `target`; memory stays that of one shard.
 
     Shards lie in `<target>.shards/` until the store is complete; a second call with the same sources and
-    settings continues after the last complete shard. A line gets its newline back before it is tokenised
+    settings continues after the shards that are there. A line gets its newline back before it is tokenised
     (byte-level vocabularies have a token for it); lines that give no token are dropped. At the end the first
     and last ten lines are tokenised anew and compared with the store.
 
     Args:
         max_tokens: stop after the line that reaches this many.
         progress: called with (bytes read, bytes in all).
+        rank, world_size, wait: of several processes that make the same call, process r tokenises every r-th shard
+            and process 0 joins them; `wait` returns when all have called it.
     Raises:
         UserError: an unreadable source, no kept line, or a self-check that fails (a damaged shard folder).
     """
@@ -87,42 +95,52 @@ def write_corpus(
     target = Path(target)
     identity = _identity(sources, tokenizer, rules, lines_are_sentences, max_tokens, shard_lines)
     folder = target.with_name(target.name + ".shards")
-    if (found := _finished(target, identity)) is not None:
-        shutil.rmtree(folder, ignore_errors=True)  # a kill may leave some after the store is complete
+    found = _finished(target, identity)
+    wait()  # all have looked before anything changes
+    if found is not None:
+        if rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)  # a kill may leave some after the store is complete
         return found
-    if folder.exists() and _read_identity(folder) != identity:
-        shutil.rmtree(folder)  # shards of another tokenizer, text or setting
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomic(folder / "identity.json", identity)
+    if rank == 0:
+        if folder.exists() and _read_identity(folder) != identity:
+            shutil.rmtree(folder)  # shards of another tokenizer, text or setting
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(folder / "identity.json", identity)
+    wait()
 
-    state = {"source": 0, "offset": 0, "total": 0, "done": False}
     shards: list[Path] = []
-    while (path := folder / f"{len(shards):05d}.hdf5").is_file():
-        try:
-            state = attributes(path)["next"]
-        except (UserError, KeyError):  # cut short by a crash of the machine: write it again
-            path.unlink()
-            break
-        shards.append(path)
-    reused = len(shards)
+    source = offset = total = reused = 0
     dtype = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
-    while not state["done"]:
-        path = folder / f"{len(shards):05d}.hdf5"
-        state = _write_shard(
-            path, sources, state, tokenizer, rules, lines_are_sentences, max_tokens, shard_lines, dtype
-        )
-        shards.append(path)
-        if progress is not None:
-            progress(sum(sizes[: state["source"]]) + state["offset"], sum(sizes))
-
-    summary = _join(shards, target, tokenizer, rules, sources, dtype, identity, reused)
-    try:
-        _self_check(TokenCorpus(target), sources, tokenizer, rules, whole=max_tokens is None)
-    except UserError:
-        target.unlink()  # what failed its check must not be found complete
-        raise
-    shutil.rmtree(folder)
-    return summary
+    while source < len(sources) and (max_tokens is None or total < max_tokens):
+        new: list[Path] = []
+        while source < len(sources) and len(new) < world_size:
+            path = folder / f"{len(shards) + len(new):05d}.hdf5"
+            if len(new) != rank:  # not even looked at: a network disk remembers what it did not find
+                source, offset = _skip(sources, source, offset, rules, shard_lines)
+            elif (end := _end_of_shard(path)) is not None:
+                (source, offset), reused = end, reused + 1
+            else:
+                source, offset = _write_shard(
+                    path, sources, source, offset, tokenizer, rules, lines_are_sentences, shard_lines, dtype
+                )
+                if progress is not None:
+                    progress(sum(sizes[:source]) + offset, sum(sizes))
+            new.append(path)
+        shards += new
+        if max_tokens is not None:
+            wait()
+            total += sum(_sizes(path)["tokens"] for path in new)
+    wait()
+    if rank == 0:
+        summary = _join(shards, target, tokenizer, rules, sources, dtype, identity, max_tokens, reused)
+        try:
+            _self_check(TokenCorpus(target), sources, tokenizer, rules, whole=max_tokens is None)
+        except UserError:
+            target.unlink()  # what failed its check must not be found complete
+            raise
+        shutil.rmtree(folder)
+    wait()
+    return summary if rank == 0 else _summary(target, reused)
 
 
 def _identity(
@@ -141,10 +159,14 @@ def _finished(target: Path, identity: str) -> CorpusSummary | None:
         with open_checked(target, ["tokens", "lines", "sentences"], PRODUCER) as file:
             if file.attrs["identity"] != hashlib.sha256(identity.encode()).hexdigest():
                 return None
-            lines, sentences = len(file["lines"]) - 1, len(file["sentences"]) - 1
-            return CorpusSummary(len(file["tokens"]), lines, sentences)
+        return _summary(target)
     except UserError:  # damaged: write it again
         return None
+
+
+def _summary(target: Path, reused: int = 0) -> CorpusSummary:
+    with open_checked(target, ["tokens", "lines", "sentences"], PRODUCER) as file:
+        return CorpusSummary(len(file["tokens"]), len(file["lines"]) - 1, len(file["sentences"]) - 1, reused)
 
 
 def _read_identity(folder: Path) -> str | None:
@@ -152,62 +174,82 @@ def _read_identity(folder: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
 
+def _skip(
+    sources: Sequence[Path], source: int, offset: int, rules: Rules, shard_lines: int
+) -> tuple[int, int]:
+    """Where the shard after the one at (source, offset) starts: file and byte."""
+    left = shard_lines
+    while source < len(sources) and left:
+        ends = [end for _, end in itertools.islice(lines_from(sources[source], rules, offset), left)]
+        left -= len(ends)
+        source, offset = (source + 1, 0) if left else (source, ends[-1])
+    return source, offset
+
+
+def _end_of_shard(path: Path) -> tuple[int, int] | None:
+    """Where the next shard starts; None where this one is absent or was cut short by a crash of the machine."""
+    if not path.is_file():
+        return None
+    try:
+        source, offset = attributes(path)["end"]
+    except (UserError, KeyError):
+        path.unlink()
+        return None
+    return source, offset
+
+
 def _write_shard(
     path: Path,
     sources: Sequence[Path],
-    state: dict,
+    source: int,
+    offset: int,
     tokenizer: PreTrainedTokenizerFast,
     rules: Rules,
     lines_are_sentences: bool,
-    max_tokens: int | None,
     shard_lines: int,
     dtype: type,
-) -> dict:
+) -> tuple[int, int]:
     """Tokenise up to `shard_lines` further kept lines into one shard; returns where the next shard starts."""
-    tokens: list[np.ndarray] = []
-    line_lengths: list[np.ndarray] = []
-    sentence_sizes: list[np.ndarray] = []
-    source, offset, total = state["source"], state["offset"], state["total"]
-    left, done = shard_lines, False
-    while source < len(sources) and left and not done:
-        chunk: list[str] = []
-        ends: list[int] = []
-        for line, end in lines_from(sources[source], rules, offset):
-            chunk.append(line + "\n")
-            ends.append(end)
-            if len(chunk) == min(CHUNK_LINES, left):
-                break
+    parts: dict[str, list[np.ndarray]] = {
+        "tokens": [np.zeros(0, dtype)],
+        "lines": [np.zeros(0, np.int64)],
+        "sentences": [np.zeros(0, np.int64)],
+    }
+    left = shard_lines
+    while source < len(sources) and left:
+        lines = itertools.islice(lines_from(sources[source], rules, offset), min(CHUNK_LINES, left))
+        chunk = list(lines)
         if not chunk:
             source, offset = source + 1, 0
             continue
-        encoded = encode_lines(tokenizer, chunk)
-        if max_tokens is not None:
-            reached = total + np.cumsum([len(ids) for ids in encoded])
-            keep = min(int(np.searchsorted(reached, max_tokens)) + 1, len(encoded))
-            encoded, ends = encoded[:keep], ends[:keep]
-            done = bool(reached[keep - 1] >= max_tokens)
-        offset, left = ends[-1], left - len(encoded)
-        encoded = [ids for ids in encoded if len(ids)]
+        offset, left = chunk[-1][1], left - len(chunk)
+        encoded = [ids for ids in encode_lines(tokenizer, [line + "\n" for line, _ in chunk]) if len(ids)]
         if not encoded:
             continue
         ids = np.concatenate(encoded)
         lengths = np.array([len(line) for line in encoded], dtype=np.int64)
-        tokens.append(ids.astype(dtype))
-        line_lengths.append(lengths)
         ends_of_lines = np.cumsum(lengths)
         sentences = ends_of_lines if lines_are_sentences else sentence_ends(ids, ends_of_lines, tokenizer)
-        sentence_sizes.append(np.diff(sentences, prepend=0))
-        total += len(ids)
-    done = done or source >= len(sources)
-    following = {"source": source, "offset": offset, "total": total, "done": done}
-    with write_store(path, "corpus-shard", {"next": following}) as file:
-        for name, parts, kind in (
-            ("tokens", tokens, dtype),
-            ("lines", line_lengths, np.int64),
-            ("sentences", sentence_sizes, np.int64),
-        ):
-            file[name] = np.concatenate([*parts, np.zeros(0, kind)])
-    return following
+        parts["tokens"].append(ids.astype(dtype))
+        parts["lines"].append(lengths)
+        parts["sentences"].append(np.diff(sentences, prepend=0))
+    with write_store(path, "corpus-shard", {"end": [source, offset]}) as file:
+        for name, arrays in parts.items():
+            file[name] = np.concatenate(arrays)
+    return source, offset
+
+
+def _sizes(shard: Path, left: int | None = None) -> dict[str, int]:
+    """Tokens, lines and sentences of a shard, up to the line that reaches `left` tokens."""
+    with open_checked(shard, ("tokens", "lines", "sentences"), "corpus-shard") as file:
+        sizes = {name: len(file[name]) for name in ("tokens", "lines", "sentences")}
+        if left is None or sizes["tokens"] < left:
+            return sizes
+        ends = np.cumsum(file["lines"][()])
+        lines = int(np.searchsorted(ends, left)) + 1
+        tokens = int(ends[lines - 1])
+        sentences = int(np.searchsorted(np.cumsum(file["sentences"][()]), tokens, side="right"))
+        return {"tokens": tokens, "lines": lines, "sentences": sentences}
 
 
 def _join(
@@ -218,14 +260,16 @@ def _join(
     sources: Sequence[Path],
     dtype: type,
     identity: str,
+    max_tokens: int | None,
     reused: int,
 ) -> CorpusSummary:
-    names = ("tokens", "lines", "sentences")
-    sizes = dict.fromkeys(names, 0)
+    kept: list[tuple[Path, dict[str, int]]] = []
+    left = max_tokens
     for shard in shards:
-        with open_checked(shard, names, "corpus-shard") as file:
-            for name in names:
-                sizes[name] += len(file[name])
+        kept.append((shard, _sizes(shard, left)))
+        if left is not None and (left := left - kept[-1][1]["tokens"]) <= 0:
+            break
+    sizes = {name: sum(found[name] for _, found in kept) for name in ("tokens", "lines", "sentences")}
     if not sizes["tokens"]:
         raise UserError(f"{', '.join(map(str, sources))}: no line is kept under rules '{rules}'.")
     about = {
@@ -239,14 +283,14 @@ def _join(
         out.create_dataset("tokens", (sizes["tokens"],), dtype)
         for name in ("lines", "sentences"):
             out.create_dataset(name, (sizes[name] + 1,), np.int64)
-        written, ends = dict.fromkeys(names, 0), {"lines": 0, "sentences": 0}
-        for shard in shards:
-            with open_checked(shard, names) as file:
-                tokens = file["tokens"][()]
+        written, ends = dict.fromkeys(sizes, 0), {"lines": 0, "sentences": 0}
+        for shard, count in kept:
+            with open_checked(shard, count) as file:
+                tokens = file["tokens"][: count["tokens"]]
                 out["tokens"][written["tokens"] : written["tokens"] + len(tokens)] = tokens
                 written["tokens"] += len(tokens)
                 for name in ("lines", "sentences"):
-                    offsets = ends[name] + np.cumsum(file[name][()])
+                    offsets = ends[name] + np.cumsum(file[name][: count[name]])
                     if len(offsets):
                         first = written[name] + 1
                         out[name][first : first + len(offsets)] = offsets

@@ -85,6 +85,12 @@ def share(rows: np.ndarray | torch.Tensor, rank: int, world_size: int, micro_bat
     return [mine[i::micro_batches] for i in range(micro_batches)]
 
 
+def share_pairs(rows: np.ndarray, rank: int, world_size: int) -> np.ndarray:
+    """The positions in an even batch that one process takes: whole pairs (b, b + B/2), partners together."""
+    first = np.arange(len(rows) // 2)[rank::world_size]
+    return np.concatenate([first, first + len(rows) // 2])
+
+
 def updates(batches: Callable[[int], Update], first: int, last: int, ahead: bool) -> Iterator[Update]:
     """`batches(first), …, batches(last-1)`; `ahead`: a thread prepares the next while this one is used."""
     if not ahead:

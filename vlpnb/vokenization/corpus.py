@@ -3,8 +3,10 @@
 
 That tokenizer is the matcher's unless another is named; the stage `vokens` then revokenises (spec section 8).
 Instead of raw text the stage takes a corpus that the original project has tokenised, such as its release.
+Several processes share the shards of raw text; process 0 alone trains a tokenizer or imports a corpus.
 """
 
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from vlpnb.data.files import fingerprint_files
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
+from vlpnb.train.distributed import barrier
 from vlpnb.vokenization.features import read_backbones
 from vlpnb.vokenization.originals import corpus_files, import_corpus
 
@@ -57,17 +60,21 @@ def run_corpus(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split, limit in (("train", config.max_train_tokens), ("valid", config.max_valid_tokens)):
         target, original = context.folder / f"{split}.hdf5", getattr(config, f"original_{split}")
-        if original:
-            summary = import_corpus(Path(original), target, tokenizer, limit)
-        else:
+        if not original:
             summary = write_corpus(
                 getattr(dataset.corpus, split), target, tokenizer, dataset.corpus.rules,
                 lines_are_sentences=config.lines_are_sentences, max_tokens=limit,
                 shard_lines=config.shard_lines, progress=context.progress,
+                rank=context.rank, world_size=context.world_size, wait=partial(barrier, context.world_size),
             )  # fmt: skip
+        elif context.rank == 0:
+            summary = import_corpus(Path(original), target, tokenizer, limit)
+        else:
+            continue  # the metrics that count are those of process 0
         counts = {"tokens": summary.tokens, "lines": summary.lines, "sentences": summary.sentences}
         metrics |= {f"{split}_{name}": float(count) for name, count in counts.items()}
-    save_tokenizer(tokenizer, context.folder / "tokenizer")
+    if context.rank == 0:
+        save_tokenizer(tokenizer, context.folder / "tokenizer")
     return metrics
 
 
@@ -78,9 +85,10 @@ def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedToke
     if config.tokenizer != "byte-bpe":
         return load_tokenizer(config.tokenizer)
     folder = context.folder / "tokenizer"
-    if not (folder / "tokenizer.json").is_file():
+    if context.rank == 0 and not (folder / "tokenizer.json").is_file():
         lines = (line for path in dataset.corpus.train for line in read_lines(path, dataset.corpus.rules))
         train_byte_bpe((f"{line}\n" for line in islice(lines, config.vocab_lines)), config.vocab_size, folder)
+    barrier(context.world_size)
     return load_tokenizer(folder)
 
 
@@ -93,5 +101,6 @@ def _fingerprint(config: CorpusStageConfig) -> str:
 
 
 CORPUS = Stage(
-    "corpus", CorpusStageConfig, run_corpus, inputs, fingerprint=_fingerprint, doc="Tokenise the text.",
+    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, fingerprint=_fingerprint,
+    doc="Tokenise the text.",
 )  # fmt: skip

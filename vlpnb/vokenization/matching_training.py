@@ -6,6 +6,11 @@ the language backbone over cached pictures, which is cheap, the vision backbone 
 The original's validation, recall within random batches of 256 pictures, is kept, and sentence → picture
 retrieval over the whole pool added: a sentence's score is the mean of its tokens' scores, special tokens left
 out.
+
+Differs from the original with several processes: a sentence's partner is the one it has on one process, and
+processes weigh by their tokens (there each process paired its own share, and all weighed the same), so that the
+number of processes changes neither loss nor gradient. The losses with many negatives take them from the process's
+own share, and do depend on it.
 """
 
 import json
@@ -28,7 +33,7 @@ from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batc
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.loop import Plan, fit
-from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
+from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
 from vlpnb.vokenization.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.vokenization.matching import (
     Matcher,
@@ -56,14 +61,28 @@ class Captions:
             self.pairs = [(i, s) for i, image in enumerate(images) for s in image.sentences]
         self.size = len(self.pairs) if store is None else len(store)
 
-    def training(self, rows: np.ndarray, update: int) -> dict[str, Tensor]:
-        """The arguments of `MatchingLoss` for some captions; the view of each picture is a function of the
-        update.
+    def tokens(self, rows: np.ndarray) -> int:
+        """How many tokens of some captions the loss counts."""
+        if self.store is not None:
+            about = self.store.attributes
+            lengths = self.store.offsets[rows + 1] - self.store.offsets[rows]
+            specials = about["prefix"] + about["suffix"]
+        else:
+            language = self.matcher.language
+            sentences = [self.pairs[row][1] for row in rows]
+            lengths = np.array([len(ids) for ids in language.encode(sentences, self.matcher.max_length)])
+            specials = len(language.prefix) + len(language.suffix)
+        return int((lengths if self.config.special_tokens else lengths - specials).sum())
+
+    def training(self, batch: np.ndarray, update: int, mine: np.ndarray) -> dict[str, Tensor]:
+        """The arguments of `MatchingLoss` for the captions `batch[mine]` of an update; the view of each picture
+        is a function of the update, and of its place in the batch.
         """
         random = np.random.default_rng([self.config.seed, 1, update])
+        rows = batch[mine]
         if self.store is not None:
             text, mask, content = self._stored(rows)
-            view = random.integers(0, self.store.views.shape[1], len(rows))
+            view = random.integers(0, self.store.views.shape[1], len(batch))[mine]
             return {
                 "text": text,
                 "mask": mask if self.config.special_tokens else content,
@@ -176,17 +195,16 @@ def train_matcher(
     Continues from the folder's checkpoint. Raises Diverged for a loss that is no number.
     """
     train, valid = captions["train"], captions["valid"]
-    batch = min(config.batch, train.size) // (2 * world_size) * 2 * world_size  # every process needs pairs
-    if batch == 0:
+    batch = min(config.batch, train.size) // 2 * 2
+    if batch < 2 * world_size:  # every process needs a pair
         raise UserError(f"matching: {train.size} training captions do not fill a batch of {world_size} pairs")
     sampler = EpochSampler(train.size, batch, config.seed, drop_last=True)
 
     def batches(update: int) -> Update:
-        rows = share(sampler(update), rank, world_size)[0]
-        micro = train.training(rows, update)
-        # Every process weighs the same whatever its number of tokens, as in the original (spec 3.2).
-        tokens = int(micro["mask"].sum())
-        return Update([micro], {"matching": tokens * world_size}, tokens * world_size)
+        rows = sampler(update)
+        micro = train.training(rows, update, share_pairs(rows, rank, world_size))
+        tokens = train.tokens(rows)
+        return Update([micro], {"matching": tokens}, tokens)
 
     best = folder / "best.safetensors"
 

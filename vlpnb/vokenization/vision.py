@@ -4,7 +4,8 @@ does for the papers.
 Each picture has several labels: which kinds, which colours, which patterns, which setting, and which kind
 in which colour. The last ones make the features tell "a red car and a blue ball" from "a blue car and a red
 ball", which kinds and colours apart would not. Labels come from the scenes' ground truth; it plays the part
-of ImageNet's human labels and is used by this stage alone.
+of ImageNet's human labels and is used by this stage alone. It runs on one process whatever their number: batch
+normalisation would make its result depend on how a batch is shared, and it takes a minute.
 """
 
 import itertools
@@ -26,7 +27,7 @@ from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.loop import Plan, fit
-from vlpnb.train.sampling import EpochSampler, Update, share
+from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
 from vlpnb.vision.transforms import IMAGENET_MEAN, IMAGENET_STD, eval_view
@@ -211,11 +212,10 @@ def run_vision(context: StageContext) -> dict[str, float]:
     )
 
     def batches(update: int) -> Update:
-        rows = share(sampler(update), context.rank, context.world_size)[0]
-        random = np.random.default_rng([config.seed, 2, update, context.rank])
+        rows = sampler(update)
+        random = np.random.default_rng([config.seed, 2, update, 0])
         pixels = train.batch(rows, random, config.shift).contiguous(memory_format=torch.channels_last)
-        count = len(sampler(update))
-        return Update([{"pixels": pixels, "labels": train.labels[rows]}], {"labels": count}, count)
+        return Update([{"pixels": pixels, "labels": train.labels[rows]}], {"labels": len(rows)}, len(rows))
 
     torch.manual_seed(config.seed)
     net = SmallResNet(config.widths, len(names)).to(memory_format=torch.channels_last)
@@ -227,17 +227,16 @@ def run_vision(context: StageContext) -> dict[str, float]:
     )  # fmt: skip
     weights = torch.tensor([config.kind_weight if name.startswith("kind:") else 1.0 for name in names])
     fit(
-        ClassifierLoss(net, weights), batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, progress=context.progress, keep=True,
+        ClassifierLoss(net, weights), batches, plan, context.folder, device=context.device,
+        progress=context.progress, keep=True,
     )  # fmt: skip
     metrics = evaluate(net, valid, names, context.device)
-    if context.rank == 0:
-        save_backbone(context.folder, net.cpu().eval(), config.widths, config.image_size, names)
+    save_backbone(context.folder, net.cpu().eval(), config.widths, config.image_size, names)
     context.log(", ".join(f"{name} {value:.3f}" for name, value in metrics.items()))
     return metrics
 
 
 VISION = Stage(
-    "vision", VisionConfig, run_vision, lambda config: {"dataset": Request("dataset")}, distributed=True,
+    "vision", VisionConfig, run_vision, lambda config: {"dataset": Request("dataset")},
     doc="Train the visual world's picture backbone from scratch.",
 )  # fmt: skip

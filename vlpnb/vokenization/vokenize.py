@@ -6,7 +6,8 @@ Sentences are the context; longer ones than 128 word pieces are cut in balanced 
 pages of some ten thousand tokens; inside a page sentences are sorted by length and batched under a token
 budget, then written back in order. Each process appends its pages to one binary file and then notes them in
 a manifest; after a kill at any byte the file is cut back to the last noted page. Pages, and batches inside
-them, do not depend on where a run was interrupted, so neither does the result.
+them, do not depend on where a run was interrupted nor on the number of processes, so neither does the result;
+with another number of processes than before, pages are taken over from the files of the others.
 
 Differs from the original: no text file in between, no guessing of modes from paths (Q-10), the final array
 is published atomically (Q-11), any interrupted state can be continued (Q-12). Beside contextual tokens
@@ -216,23 +217,29 @@ def vokenise_corpus(
         if found.identity == identity and shard.stat().st_size >= 4 * found.tokens:
             done = found
     earlier = done.tokens
-    total = sum(int(pieces[page_starts[p + 1]] - pieces[page_starts[p]]) for p in mine)
+    sizes = np.diff(pieces[page_starts])
+    total = int(sizes[mine].sum())
+    there = _pages_elsewhere(target, identity, sizes, world_size)
     with shard.open("r+b" if shard.is_file() else "w+b") as file:
         file.truncate(4 * done.tokens)
         file.seek(4 * done.tokens)
         for page in mine[done.pages :]:
             bounds = pieces[page_starts[page] : page_starts[page + 1] + 1]
-            tokens = np.asarray(corpus.tokens[bounds[0] : bounds[-1]]).astype(np.int64)
-            sentences = [
-                tokens[a - bounds[0] : b - bounds[0]].tolist() for a, b in itertools.pairwise(bounds)
-            ]
-            vokens = vokenise(sentences)
-            if len(vokens) != len(tokens):
-                raise RuntimeError(f"page {page}: {len(tokens)} tokens gave {len(vokens)} vokens")
+            count = int(bounds[-1] - bounds[0])
+            if page in there:
+                path, at = there[page]
+                vokens = np.fromfile(path, "<i4", count, offset=4 * at)
+                earlier += count
+            else:
+                tokens = np.asarray(corpus.tokens[bounds[0] : bounds[-1]]).astype(np.int64)
+                cuts = itertools.pairwise((bounds - bounds[0]).tolist())
+                vokens = vokenise([tokens[a:b].tolist() for a, b in cuts])
+            if len(vokens) != count:
+                raise RuntimeError(f"page {page}: {count} tokens gave {len(vokens)} vokens")
             file.write(vokens.astype("<i4").tobytes())
             file.flush()
             os.fsync(file.fileno())
-            done = Progress(identity, done.pages + 1, done.tokens + len(tokens))
+            done = Progress(identity, done.pages + 1, done.tokens + count)
             write_text_atomic(manifest, json.dumps(asdict(done)))
             progress(done.tokens, total)
     barrier(world_size)
@@ -262,11 +269,29 @@ def vokenise_corpus(
                 if len(part):
                     array[at : at + len(part)] = part
                 at += len(part)
-        for path in shards:
+        for path in target.parent.glob(f"checkpoint-{target.stem}.*"):
             path.unlink()
-            path.with_suffix(".json").unlink()
     barrier(world_size)
     return earlier
+
+
+def _pages_elsewhere(
+    target: Path, identity: str, sizes: Int[np.ndarray, " P"], world_size: int
+) -> dict[int, tuple[Path, int]]:
+    """The pages that an attempt with another number of processes noted: file, and position in it in vokens."""
+    found: dict[int, tuple[Path, int]] = {}
+    for path in sorted(target.parent.glob(f"checkpoint-{target.stem}.????-????.json")):
+        r, processes = map(int, path.stem.rpartition(".")[2].split("-"))
+        shard = path.with_suffix(".bin")
+        if processes == world_size or not shard.is_file():
+            continue
+        noted = Progress(**json.loads(path.read_text(encoding="utf-8")))
+        if noted.identity != identity or shard.stat().st_size < 4 * noted.tokens:
+            continue
+        pages = np.array_split(np.arange(len(sizes)), processes)[r][: noted.pages]
+        starts = np.cumsum([0, *sizes[pages]])
+        found |= {int(page): (shard, int(at)) for page, at in zip(pages, starts[:-1], strict=True)}
+    return found
 
 
 class VokensConfig(Config):

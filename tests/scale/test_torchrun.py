@@ -1,0 +1,70 @@
+"""`torchrun … -m vlpnb stage NAME` with two processes (gloo), of which one is killed again and again.
+
+The corpus stages come out of it as one undisturbed process makes them, to the byte; the training that follows has
+the same losses; stages that are not distributed run on one process while the other waits.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.resume.attempts import SETTINGS, content
+from vlpnb.config import merge
+from vlpnb.course import open_run
+from vlpnb.folders import read_json
+
+SHARDED = ("features", "keys", "corpus", "vokens")
+DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
+    "features": (1, "checkpoint-shards/"),
+    "corpus": (0, r"\.shards/\d+\.hdf5"),
+    "vokens": (1, r"checkpoint-train\..*\.json"),
+}
+CHOSEN = merge(SETTINGS, {"features": {"shard": 4}, "keys": {"shard": 2}, "vlm": {"dropout": 0.0}})
+PATIENCE = 900  # seconds, on a busy machine; some forty on two idle cores
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
+
+
+def test_killed_workers_are_restarted_and_nothing_of_it_is_seen(tmp_path):
+    run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
+    undisturbed = run.stage("vlm")
+    folders = {name: run.find(name).folder for name in SHARDED}
+    expected = {name: content(folder) for name, folder in folders.items()}
+    for folder in (*folders.values(), undisturbed.folder):
+        folder.rename(tmp_path / folder.name)
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    restarts = len(DEATHS) + 2  # on a busy machine gloo's processes do not always find each other
+    command += [f"--max-restarts={restarts}", str(Path(__file__).with_name("dying.py"))]
+    command += ["stage", "probes", "--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
+    variables = {
+        "VLPNB_DATA": str(tmp_path),
+        "VLPNB_DEATHS": json.dumps(list(DEATHS.values())),
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        command, env={**os.environ, **variables}, text=True, timeout=PATIENCE,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-5000:]
+    assert done.stdout.count(" dies at ") == len(DEATHS), done.stdout
+    for name, folder in folders.items():
+        started = done.stdout.count(f"[{name}] started in {folder.name}")
+        assert started == (2 if name in DEATHS else 1), name
+        found = content(folder)
+        assert sorted(found) == sorted(expected[name])
+        assert [file for file in found if found[file] != expected[name][file]] == [], name
+
+    together = run.find("vlm")
+    for name in ("perplexity", "voken_loss", "voken_top5"):
+        assert together.metrics[name] == pytest.approx(undisturbed.metrics[name], rel=1e-4)
+    finished = {name: result for name in run.stages if (result := run.find(name)) is not None}
+    processes = {
+        name: read_json(result.folder / "manifest.json")["world_size"] for name, result in finished.items()
+    }
+    assert {name for name, count in processes.items() if count == 2} == {*SHARDED, "vlm"}
+    assert processes["probes"] == 1
