@@ -4,6 +4,8 @@ Absolute times of shared machines say little; the ratio of two things timed in t
 in a process of its own for each side, because the operating system reports only the peak of a whole process.
 """
 
+import ctypes
+import gc
 import json
 import os
 import platform
@@ -19,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+STATUS = Path("/proc/self/status")  # Linux
 
 
 class Disagreement(AssertionError):
@@ -101,7 +105,9 @@ def peak_megabytes(program: str, *arguments: object) -> dict[str, float]:
 print(json.dumps(getattr(importlib.import_module(m), f)(*json.loads(sys.argv[2]))))"
     root = str(Path(__file__).parents[1])
     path = os.pathsep.join([root, *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false"}
+    # From 64 KB on memory comes from the system and goes back to it, so that the peak is that of what is in use.
+    own = {"PYTHONPATH": path, "TOKENIZERS_PARALLELISM": "false", "MALLOC_MMAP_THRESHOLD_": "65536"}
+    environment = {**os.environ, **own}
     command = [sys.executable, "-c", code, program, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)
     if done.returncode:
@@ -110,11 +116,31 @@ print(json.dumps(getattr(importlib.import_module(m), f)(*json.loads(sys.argv[2])
 
 
 def peak_memory(device: str = "cpu") -> float:
-    """The most memory that this process (on CUDA: its tensors there) has held so far, in MB."""
+    """The most memory that this process (on CUDA: its tensors there) has held since `reset_peak`, in MB."""
     if "cuda" in device:
         return torch.cuda.max_memory_allocated(device) / 1e6
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes on Linux, bytes on macOS
+    if STATUS.is_file():
+        return _status("VmHWM")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kilobytes, on macOS bytes
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def reset_peak(device: str = "cpu") -> float:
+    """Forget the peak so far, and return what is held now, in MB. Outside Linux and CUDA the peak stays."""
+    gc.collect()
+    if "cuda" in device:
+        torch.cuda.reset_peak_memory_stats(device)
+        return torch.cuda.memory_allocated(device) / 1e6
+    if not STATUS.is_file():
+        return peak_memory(device)
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed goes back, or the next allocation would hide in it
+    Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
+
+
+def _status(name: str) -> float:
+    """A line of Linux's account of this process, in MB."""
+    return int(re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), flags=re.M)[1]) * 1024 / 1e6
 
 
 def cores() -> int:

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import BertForMaskedLM
 
 from benchmarks import inputs
-from benchmarks.measure import Row, agree, compare, peak_megabytes, peak_memory
+from benchmarks.measure import Row, agree, compare, peak_megabytes, peak_memory, reset_peak
 from vlpnb.nn.heads import VokenHead
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.text.masking import mask_tokens
@@ -98,7 +98,7 @@ def memory_of_step(
         theirs = BertForMaskedLM(inputs.bert_config(size.shape, words, dropout=0.0))
         step, parts = peer, [theirs.to(device), VokenHead(config, vokens).to(device)]
     made = batch_of(size, batch, device)
-    before = peak_memory(device)
+    before = reset_peak(device)
     step(*parts, made)
     return {"megabytes": peak_memory(device) - before}
 

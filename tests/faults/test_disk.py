@@ -18,7 +18,7 @@ from vlpnb.folders import write_json
 from vlpnb.stage import Run, Stage
 from vlpnb.train.checkpoint import save_checkpoint
 from vlpnb.train.optim import adamw
-from vlpnb.world.writers import _write
+from vlpnb.world.writers.disk import write as _write
 
 
 class Filling:

@@ -61,7 +61,8 @@ def start(tmp_path):
     for process in started:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.wait()
+        process.stdout.close()
 
 
 def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
