@@ -61,7 +61,7 @@ def test_the_script_starts_a_stage_on_every_node(tmp_path, arguments, stage):
     assert launched.rdzv_backend == "c10d"
     assert launched.max_restarts > 0
     assert parsed["name"] == stage
-    assert parsed["settings"] == (["keys.batch=8"] if arguments else None)
+    assert list(parsed["settings"] or ()) == (["keys.batch=8"] if arguments else [])
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", SCRIPT.read_text(), flags=re.M))
     assert options["ntasks-per-node"] == "1"  # of torchrun, which starts the processes
     assert options["gpus-per-node"] == launched.nproc_per_node

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -12,6 +14,8 @@ from vlpnb.folders import cores, plain, say_line
 from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:
+    from torch.distributed import Store
+
     from vlpnb.stage.run import Run
 
 # PyTorch's own ten minutes end a run whose processes reach the end of a day of vokenising half an hour apart. One that
@@ -61,17 +65,46 @@ def agree(answer: bool, device: str) -> bool:
     """Process 0's answer, on all processes."""
     import torch
     import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
 
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=PATIENCE)
+        store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
+        store = dist.PrefixStore(_meet(store, rank, count), store)
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
         # a process that ends with its group's threads running is aborted now and then
         atexit.register(_leave)
     answers = [answer]
     dist.broadcast_object_list(answers, src=0, device=torch.device(device) if on_gpu else None)
     return answers[0]
+
+
+def _meet(store: "Store", rank: int, count: int) -> str:
+    """A word that the processes of this attempt have in common, and none with those of an earlier attempt.
+
+    torchrun keeps its store when it restarts the processes, and with it the addresses of the dead, which the living
+    would try to reach. (Its own count of restarts is no such word: on a node where nobody died it does not change.)
+    """
+    mine = uuid.uuid4().hex
+    if rank != 0:
+        store.set(f"here/{rank}", mine)
+        word = store.get(f"word/{mine}").decode()
+        store.set(f"seen/{mine}/{word}", "")
+        return word
+    missing = set(range(1, count))
+    while missing:
+        for other in sorted(missing):
+            if not store.check([f"here/{other}"]):
+                continue
+            name = store.get(f"here/{other}").decode()  # maybe still that of an earlier attempt: ask again
+            store.set(f"word/{name}", mine)
+            if store.check([f"seen/{name}/{mine}"]):
+                missing.remove(other)
+        time.sleep(0.02)
+    return mine
 
 
 def _leave() -> None:
