@@ -166,3 +166,13 @@ def test_one_command_measures_and_writes(run, tmp_path, monkeypatch, capsys):
     measured = json.loads((tmp_path / "measured.json").read_text())
     assert measured["laptop"]["machine"] == "2 cores", "kept when it is not said again"
     assert glance.stale(tmp_path / "notebooks", measured) == []
+
+
+def test_how_long_a_run_takes_is_said_only_when_all_of_it_was_measured():
+    measured = {
+        "laptop": {"machine": "2 cores", "notebooks": {"10_a": {"seconds": 80}, "11_b": {"seconds": 100}}}
+    }
+    assert glance.expected("laptop", ["10_a", "11_b"], measured) == "3 min on 2 cores"
+    assert glance.expected("laptop", ["10_a"], measured) == "80 s on 2 cores"
+    assert glance.expected("laptop", ["10_a", "12_c"], measured) == ""
+    assert glance.expected("paper", ["10_a"], measured) == ""

@@ -104,6 +104,7 @@ def run(
     """Execute notebooks, then write their HTML pages and the results table. Running again resumes."""
     from vlpnb.course import notebooks_folder
     from vlpnb.course.display import LiveStatus, PlainLog
+    from vlpnb.course.glance import expected
     from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
 
     seconds = parse_duration(budget) if budget is not None else None
@@ -116,6 +117,9 @@ def run(
         f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
         flush=True,
     )
+    took = expected(opened.profile.name, [path.stem for path in paths])
+    if took:
+        print(f"It took {took} when it was measured; finished stages are reused.", flush=True)
     watched = sys.stdout.isatty() and not plain
     display = LiveStatus() if watched else PlainLog(lambda line: print(line, flush=True))
     with _terminable():
@@ -385,6 +389,7 @@ def _write_site(opened) -> None:
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
     print(f"Results             {markdown} (and results.json)")
+    print("Next: open the first of the HTML pages, or `make lab`, change a sentence in notebook 13, and run it.")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -9,7 +9,7 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,17 @@ def _text(row: str, found: Mapping[str, Any], machine: str) -> str:
         return " and ".join(f"{size / 1e3:.1f} GB{where}" for size, where in parts if size) or "no new stage"
     device = (found["device"] or "cpu").replace("cpu", "CPU")
     return f"{device} ({machine})" if machine else device
+
+
+def expected(profile: str, stems: Sequence[str], measured: Measured | None = None) -> str:
+    """How long notebooks took when they were measured, in words; "" where one of them was not."""
+    measured = json.loads(MEASURED.read_text(encoding="utf-8")) if measured is None else measured
+    entry = measured.get(profile, {"notebooks": {}})
+    found = [entry["notebooks"].get(stem) for stem in stems]
+    if not found or None in found:
+        return ""
+    where = f" on {entry['machine']}" if entry["machine"] else ""
+    return f"{_duration(sum(notebook['seconds'] for notebook in found))}{where}"
 
 
 def _duration(seconds: int) -> str:
