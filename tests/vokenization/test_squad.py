@@ -104,7 +104,7 @@ def test_a_killed_training_continues_to_the_same_result(inputs, finished, tmp_pa
     monkeypatch.setattr(QuestionWindows, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
         squad.run(tiny_lm.context(CONFIG, tmp_path, inputs))
-    assert (tmp_path / "seed-1/v1.1/work/checkpoint.pt").is_file()
+    assert (tmp_path / "seed-1" / "v1.1" / "work" / "checkpoint.pt").is_file()
     monkeypatch.setattr(QuestionWindows, "batch", whole)
     assert squad.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
 

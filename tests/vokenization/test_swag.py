@@ -74,7 +74,7 @@ def test_a_killed_training_continues_to_the_same_result(inputs, finished, tmp_pa
     monkeypatch.setattr(Endings, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
         swag.run(tiny_lm.context(CONFIG, tmp_path, inputs))
-    assert (tmp_path / "seed-1/work/checkpoint.pt").is_file()
+    assert (tmp_path / "seed-1" / "work" / "checkpoint.pt").is_file()
     monkeypatch.setattr(Endings, "batch", whole)
     assert swag.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
 
