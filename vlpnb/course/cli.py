@@ -389,7 +389,9 @@ def _write_site(opened) -> None:
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
     print(f"Results             {markdown} (and results.json)")
-    print("Next: open the first of the HTML pages, or `make lab`, change a sentence in notebook 13, and run it.")
+    print(
+        "Next: open the first of the HTML pages, or `make lab`, change a sentence in notebook 13, and run it."
+    )
 
 
 def main(arguments: list[str] | None = None) -> None:
