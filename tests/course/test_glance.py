@@ -172,7 +172,7 @@ def test_how_long_a_run_takes_is_said_only_when_all_of_it_was_measured():
     measured = {
         "laptop": {"machine": "2 cores", "notebooks": {"10_a": {"seconds": 80}, "11_b": {"seconds": 100}}}
     }
-    assert glance.expected("laptop", ["10_a", "11_b"], measured) == "3 min on 2 cores"
-    assert glance.expected("laptop", ["10_a"], measured) == "80 s on 2 cores"
-    assert glance.expected("laptop", ["10_a", "12_c"], measured) == ""
-    assert glance.expected("paper", ["10_a"], measured) == ""
+    assert glance.expected_time("laptop", ["10_a", "11_b"], measured) == "3 min on 2 cores"
+    assert glance.expected_time("laptop", ["10_a"], measured) == "80 s on 2 cores"
+    assert glance.expected_time("laptop", ["10_a", "12_c"], measured) == ""
+    assert glance.expected_time("paper", ["10_a"], measured) == ""

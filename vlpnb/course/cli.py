@@ -104,7 +104,7 @@ def run(
     """Execute notebooks, then write their HTML pages and the results table. Running again resumes."""
     from vlpnb.course import notebooks_folder
     from vlpnb.course.display import LiveStatus, PlainLog
-    from vlpnb.course.glance import expected
+    from vlpnb.course.glance import expected_time
     from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
 
     seconds = parse_duration(budget) if budget is not None else None
@@ -117,7 +117,7 @@ def run(
         f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
         flush=True,
     )
-    took = expected(opened.profile.name, [path.stem for path in paths])
+    took = expected_time(opened.profile.name, [path.stem for path in paths])
     if took:
         print(f"It took {took} when it was measured; finished stages are reused.", flush=True)
     watched = sys.stdout.isatty() and not plain

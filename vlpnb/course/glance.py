@@ -154,7 +154,7 @@ def _text(row: str, found: Mapping[str, Any], machine: str) -> str:
     return f"{device} ({machine})" if machine else device
 
 
-def expected(profile: str, stems: Sequence[str], measured: Measured | None = None) -> str:
+def expected_time(profile: str, stems: Sequence[str], measured: Measured | None = None) -> str:
     """How long notebooks took when they were measured, in words; "" where one of them was not."""
     measured = json.loads(MEASURED.read_text(encoding="utf-8")) if measured is None else measured
     entry = measured.get(profile, {"notebooks": {}})
