@@ -29,7 +29,7 @@ class Size:
     vokens: int = 50_000
     batch: int = 4
     block: int = 128
-    memory_batch: int = 16  # 0: memory is not measured
+    memory_batch: int = 32  # the published micro-batch; 0: memory is not measured
     rounds: int = 3
 
 

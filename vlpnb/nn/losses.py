@@ -122,7 +122,7 @@ def linear_cross_entropy(
         weight: its weight; may be tied to an embedding table.
         bias: its bias or None.
         target: class of each row in [0, V), or `ignore_index`.
-        chunk: rows at a time; by default as many as give 2²⁴ scores on a CPU, 2²⁷ on a GPU.
+        chunk: rows at a time; by default as many as give 2²² scores on a CPU, 2²⁷ on a GPU.
         reduction: "mean" over the rows that have a target (0 when none has), or "sum".
         ignore_index: rows with this target are left out before anything is computed; None promises that there
             are none and saves the check.
@@ -136,7 +136,7 @@ def linear_cross_entropy(
         labelled = target != ignore_index
         hidden, target = hidden[labelled], target[labelled]
     if chunk is None:
-        chunk = max(1, (2**24 if hidden.device.type == "cpu" else 2**27) // len(weight))
+        chunk = max(1, (2**22 if hidden.device.type == "cpu" else 2**27) // len(weight))
     total = _LinearCrossEntropy.apply(hidden, weight, bias, target, chunk, torch.is_grad_enabled())
     return total if reduction == "sum" else total / max(1, len(target))
 
