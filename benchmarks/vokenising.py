@@ -25,7 +25,7 @@ from vlpnb.vokenization.vokenize import Vokeniser
 class Size:
     """The defaults are the laptop's; the paper's backbone is 12 × 768 and its universe 50,000."""
 
-    tokens: int = 4096
+    tokens: int = 1 << 15  # a page, as the stage takes them
     images: int = 50_000
     shape: inputs.Shape = (6, 512, 8, 2048)
     rounds: int = 3

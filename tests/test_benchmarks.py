@@ -30,7 +30,7 @@ TOYS = {
     matching: matching.Size(images=8, captions=2, pixels=32, batch=8, shape=TINY, rounds=1),
     vokenising: vokenising.Size(tokens=400, images=50, shape=TINY, rounds=1),
     search: search.Size(keys=(500,), queries=(20,), cells=4, rounds=1),
-    pretraining: pretraining.Size(TINY, 60, 90, batch=2, block=16, memory_batch=0, rounds=1),
+    pretraining: pretraining.Size(TINY, 60, 90, (2,), block=16, memory=False, rounds=1),
     masking: masking.Size(blocks=8, rounds=1),
 }
 
@@ -82,7 +82,7 @@ def test_vokens_may_differ_only_at_ties():
 
 
 def test_memory_of_a_step_is_that_of_one_side_in_a_process_of_its_own():
-    row = pretraining.memory(pretraining.Size(TINY, 20_000, 20_000, memory_batch=16, block=128), "cpu")
+    row = pretraining.memory(pretraining.Size(TINY, 20_000, 20_000, (16,), block=128), "cpu")
     assert row.unit == "MB"
     assert row.peer > row.ours > 0  # 2,048 × 20,000 scores are 164 MB each
 

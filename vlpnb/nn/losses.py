@@ -153,15 +153,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
         # Sums over many rows are kept in float32 whatever the products' type.
         exact = torch.promote_types(dtype, torch.float32)
         grad_hidden = torch.empty_like(hidden) if to_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=exact) if to_weight else None
+        grad_weight = torch.empty_like(weight, dtype=exact) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=exact) if to_bias else None
         total = torch.zeros((), dtype=exact, device=hidden.device)
+        # One piece of memory for the scores of all chunks: fresh memory has to be cleared by the system each time.
+        memory = rows.new_empty(min(chunk, len(rows)) * len(table))
+        if to_weight and not len(rows):
+            grad_weight.zero_()
 
         with torch.autocast(device, enabled=False):
             for start in range(0, len(rows), chunk):
                 part = slice(start, start + chunk)
                 x, y = rows[part], target[part, None]
-                scores = (x @ table.T).to(exact)  # (C, V)
+                out = memory[: len(x) * len(table)].view(len(x), len(table))
+                scores = torch.mm(x, table.T, out=out).to(exact)  # (C, V)
                 if bias is not None:
                     scores += bias
                 norm = scores.logsumexp(dim=1, keepdim=True)
@@ -175,10 +180,12 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 delta = delta.to(dtype)
                 if to_hidden:
                     grad_hidden[part] = delta @ table
-                if to_weight and dtype == exact:
-                    grad_weight.addmm_(delta.T, x)  # no second (V, D)
-                elif to_weight:
+                if to_weight and dtype == exact:  # no second (V, D); beta 0: the first chunk overwrites
+                    grad_weight.addmm_(delta.T, x, beta=float(start > 0))
+                elif to_weight and start:
                     grad_weight += delta.T @ x
+                elif to_weight:
+                    grad_weight.copy_(delta.T @ x)
         ctx.save_for_backward(grad_hidden, grad_weight, grad_bias)
         ctx.dtypes = (weight.dtype, None if bias is None else bias.dtype)
         return total
