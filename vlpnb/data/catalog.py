@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from vlpnb.data.captions import FLICKR_CAPTIONS, read_captions
+from vlpnb.data.captions import FLICKR_CAPTIONS, CaptionFormat, read_captions
 from vlpnb.data.files import lines_of, read_json, read_json_lines
 from vlpnb.data.glue import GLUE_TASKS, read_glue
+from vlpnb.data.images import IMAGE_SUFFIXES
 from vlpnb.errors import UserError, did_you_mean
 
 Check = Callable[[Path], object]
@@ -44,6 +45,7 @@ class Expected:
     holds: str
     read: Check | None = None
     pictures: int = 0
+    suffixes: frozenset[str] = IMAGE_SUFFIXES  # of the pictures
     optional: bool = False
 
 
@@ -76,16 +78,8 @@ def _json_lines(path: Path) -> object:
     return next(read_json_lines(path, "JSON lines"))
 
 
-def _coco(path: Path) -> object:
-    return read_captions("coco", path, path.parent)
-
-
-def _karpathy(path: Path) -> object:
-    return read_captions("karpathy", path, path.parent)
-
-
-def _lxmert(path: Path) -> object:
-    return read_captions("lxmert", path, path.parent)
+def _captions(format: CaptionFormat) -> Check:
+    return lambda path: read_captions(format, path, path.parent)
 
 
 def _glue(name: str, split: str) -> Check:
@@ -141,8 +135,8 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 (
                     Expected("images/train2014", "the 82,783 training photographs", pictures=82783),
                     Expected("images/val2014", "the 40,504 validation photographs", pictures=40504),
-                    Expected("annotations/captions_train2014.json", "captions", _coco),
-                    Expected("annotations/captions_val2014.json", "captions", _coco),
+                    Expected("annotations/captions_train2014.json", "captions", _captions("coco")),
+                    Expected("annotations/captions_val2014.json", "captions", _captions("coco")),
                 ),
             ),
             PublicDataset(
@@ -156,7 +150,7 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                     ),
                 ),
                 tuple(
-                    Expected(f"dataset_{name}.json", f"captions and splits of {name}", _karpathy)
+                    Expected(f"dataset_{name}.json", f"captions and splits of {name}", _captions("karpathy"))
                     for name in ("coco", "flickr8k", "flickr30k")
                 ),
             ),
@@ -192,9 +186,27 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "MIT (the project); captions as in COCO and Visual Genome (CC BY 4.0)",
                 tuple(_one(*(f"{base}/{name}.json" for base in _LXMERT)) for name in _LXMERT_FILES),
                 tuple(
-                    Expected(f"{name}.json", "pictures with sentences by source", _lxmert)
+                    Expected(f"{name}.json", "pictures with sentences by source", _captions("lxmert"))
                     for name in _LXMERT_FILES
                 ),
+            ),
+            PublicDataset(
+                "conceptual_captions",
+                "Conceptual Captions: alt texts of web pictures, a second set of the benchmark (section 5)",
+                "captions free for any use, naming Google as their source; pictures under their owners' terms",
+                (),
+                (
+                    Expected("training.tsv", "lines caption<TAB>image id", _captions("conceptual")),
+                    Expected("validation.tsv", "lines caption<TAB>image id", _captions("conceptual")),
+                    *(
+                        Expected(
+                            f"images/{s}", f"pictures {s}_<n>, no suffix", None, 1, IMAGE_SUFFIXES | {""}
+                        )
+                        for s in ("training", "validation")
+                    ),
+                ),
+                "Google gives out captions with addresses, of which some are dead: download the pictures as "
+                "<split>_<n>, and replace each address by that id (section 2.1).",
             ),
             PublicDataset(
                 "visual_genome",

@@ -8,7 +8,6 @@ from pathlib import Path
 from vlpnb.data.catalog import Remote, dataset
 from vlpnb.data.download import download, unpack
 from vlpnb.data.files import content_hash
-from vlpnb.data.images import IMAGE_SUFFIXES
 from vlpnb.errors import UserError
 
 
@@ -72,7 +71,7 @@ def check_folder(folder: Path, name: str) -> list[str]:
             if not expected.optional:
                 problems.append(f"{path} is missing; it should hold {expected.holds}.")
         elif expected.pictures:
-            found = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()) if path.is_dir() else 0
+            found = sum(p.suffix.lower() in expected.suffixes for p in path.iterdir()) if path.is_dir() else 0
             if found < expected.pictures:
                 problems.append(
                     f"{path} has {found:,} pictures, expected at least {expected.pictures:,}: {expected.holds}."
