@@ -101,6 +101,15 @@ def test_matching_keys_vokens_and_fine_tuning(opened):
     assert data.captions.annotations["valid"] == "lxmert/mscoco_minival.json"
     assert (data.captions.format, data.captions.source) == ("lxmert", "mscoco")
     assert data.universe == ("vg_nococo=lxmert/vgnococo.json",)
+    (further,) = data.caption_sets.items()
+    assert (further[0], further[1].annotations, further[1].optional) == (
+        "cc_valid",
+        "cc/validation.tsv",
+        True,
+    )
+    benchmark = run.config("benchmark")
+    assert (benchmark.split, benchmark.sets, benchmark.corpora) == ("test", None, ("valid",))
+    assert (benchmark.diversity_lines, benchmark.diversity_sentences) == (95_000, None)
     assert (matching.loss, matching.margin, matching.joint, matching.hidden) == ("hinge", 0.5, 64, 256)
     assert (matching.dropout, matching.lr, matching.schedule, matching.clip) == (0.3, 1e-3, "constant", 5.0)
     assert (matching.batch, matching.epochs, matching.weight_decay, matching.seed) == (256, 20, 0, 9595)

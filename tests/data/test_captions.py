@@ -1,10 +1,16 @@
-"""The four caption layouts, on small files and on the sample data."""
+"""The caption layouts, on small files and on the sample data."""
 
 import json
 
 import pytest
 
-from vlpnb.data.captions import CaptionedImage, read_captions, split_missing
+from vlpnb.data.captions import (
+    CaptionedImage,
+    conceptual_ids,
+    original_image_path,
+    read_captions,
+    split_missing,
+)
 from vlpnb.errors import UserError
 
 
@@ -88,6 +94,47 @@ def test_lxmert(tmp_path):
         read_captions("lxmert", path, tmp_path, source="mscooc")
 
 
+def test_conceptual(tmp_path):
+    path = tmp_path / "cc/training.tsv"
+    images = tmp_path / "cc/images"
+    touch(images / "training/training_10")
+    touch(images / "training/training_2.jpg")  # somebody's download keeps suffixes
+    path.write_text('a "red"  ball \ttraining_10\r\ntwo kites\ttraining_2\ngone\ttraining_3\n\n')
+    found = read_captions("conceptual", path, images, "train")
+    assert [(i.image_id, i.sentences) for i in found] == [
+        ("training_10", ('a "red" ball',)),
+        ("training_2", ("two kites",)),
+        ("training_3", ("gone",)),
+    ]
+    present, missing = split_missing(found)
+    assert [i.path.name for i in present] == ["training_10", "training_2.jpg"]
+    assert [i.path for i in missing] == [original_image_path("training_3", tmp_path)]
+    assert conceptual_ids(path) == ["training_10", "training_2", "training_3"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b"a caption alone", "1 columns, expected 2, .*'a caption alone'"),
+        (b"one\ttwo\ttraining_9", "3 columns, expected 2"),
+        (b" \ttraining_9", "the caption of training_9 is empty"),
+        (b"again\ttraining_0", "image id training_0 is in line 1 already"),
+        (
+            b"a dog\thttp://a.example/dog.jpg",
+            "'http://a.example/dog.jpg', expected an image id <split>_<number>",
+        ),
+        (b"training_9\tswapped columns", "second column is 'swapped columns'"),
+        (b"caf\xe9\ttraining_9", "not UTF-8"),
+    ],
+)
+def test_broken_conceptual_lines(tmp_path, line, message):
+    path = tmp_path / "training.tsv"
+    path.write_bytes(b"fine\ttraining_0\nfine too\ttraining_1\n" + line + b"\n")
+    for read in (conceptual_ids, lambda path: read_captions("conceptual", path, tmp_path)):
+        with pytest.raises(UserError, match=rf"training\.tsv:3: .*{message}"):
+            read(path)
+
+
 @pytest.mark.parametrize(
     ("format", "content", "message"),
     [
@@ -102,6 +149,7 @@ def test_lxmert(tmp_path):
         ("coco", '{"images": [], "annotations": []}', "no captioned picture"),
         ("karpathy", '{"images": [{"filename": "a"}]}', r"images\[0\]: field 'split'"),
         ("lxmert", '{"a": 1}', "expected a JSON list"),
+        ("conceptual", "", "no captioned picture"),
         ("voc", "{}", "format 'voc' is unknown"),
     ],
 )

@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vlpnb.data import catalog
-from vlpnb.data.catalog import DATASETS, Expected, PublicDataset, Remote, check_folder, fetch
+from vlpnb.data.catalog import DATASETS, Expected, PublicDataset, Remote
 from vlpnb.data.download import download, unpack
+from vlpnb.data.fetching import check_folder, fetch
 from vlpnb.errors import UserError
 
 BODY = bytes(range(256)) * 2000
@@ -228,3 +229,11 @@ def test_check_folder_in_words(shared_data, tmp_path):
     (tmp_path / "images/train2014").mkdir(parents=True)
     problems = check_folder(tmp_path, "coco2014")
     assert any("has 0 pictures, expected at least 82,783" in problem for problem in problems)
+    for split in ("training", "validation"):
+        (tmp_path / f"{split}.tsv").write_text(f"a ball\t{split}_0\n")
+        (tmp_path / f"images/{split}").mkdir()
+    (tmp_path / "images/training/training_0").write_bytes(b"x")
+    (problem,) = check_folder(tmp_path, "conceptual_captions")
+    assert "images/validation has 0 pictures, expected at least 1" in problem
+    (tmp_path / "training.tsv").write_text("a ball\thttp://a.example/0\n")
+    assert "training.tsv:1: the second column" in check_folder(tmp_path, "conceptual_captions")[0]

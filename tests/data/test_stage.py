@@ -176,3 +176,40 @@ def test_a_split_of_several_files(world, tmp_path):
         run(tmp_path, world, captions={"annotations": {"train": both, **rest}, "images": "images"}).stage(
             "dataset"
         )
+
+
+def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
+    root = tmp_path / "data"
+    for split, numbers in (("training", (0, 1, 2)), ("validation", (0, 1))):
+        (root / "cc/images" / split).mkdir(parents=True)
+        for n in numbers:
+            Image.new("RGB", (8, 8)).save(root / f"cc/images/{split}/{split}_{n}", "jpeg")
+        (root / f"cc/{split}.tsv").write_text("".join(f"caption {n}\t{split}_{n}\n" for n in numbers))
+    (root / "cc/again.tsv").write_text((root / "cc/validation.tsv").read_text())
+    (root / "text.raw").write_text("one line of five words here .\n")
+    valid = "cc/validation.tsv"
+    fields = {
+        "captions": {
+            "format": "conceptual",
+            "annotations": {"train": "cc/training.tsv", "valid": valid, "test": valid},
+            "images": "cc/images",
+        },
+        "caption_sets": {"cc_valid": {"format": "conceptual", "annotations": "cc/again.tsv", "images": "cc/images"}},
+        "universe": ["cc_valid", "cc_train=cc/training.tsv"],
+        "corpus": {"train": ["text.raw"], "valid": ["text.raw"], "test": []},
+        "glue": "", "scenes": "", "knowledge": "",
+    }  # fmt: skip
+    result = run(tmp_path, root, **fields).stage("dataset")
+    assert [result.metrics[f"{split}_images"] for split in ("train", "valid", "cc_valid")] == [3, 2, 2]
+    data = load_dataset(result.folder)
+    assert load_dataset(data.save(tmp_path)) == data
+    assert data.captioned("train")[1].sentences == ("caption 1",)
+    sets = data.universe_sets()
+    assert {name: [i.image_id for i in images] for name, images in sets.items()} == {
+        "cc_train": ["training_0", "training_1", "training_2"],
+        "cc_valid": ["validation_0", "validation_1"],
+    }
+    assert all(image.path.is_file() for image in data.universe_images())
+    before = fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields}))
+    (root / "cc/again.tsv").write_text("another caption\tvalidation_0\n")
+    assert fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields})) != before

@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.stage import DATASET, DatasetConfig
 from vlpnb.errors import UserError
@@ -29,12 +30,13 @@ def root(tmp_path):
     return tmp_path
 
 
-def describe(root, folder, **captions):
+def describe(root, folder, sets=None, **captions):
     annotations = {split: f"{split}.json" for split in ("train", "valid", "test")}
     config = DatasetConfig.model_validate(
         {
             "root": str(root),
             "captions": {"annotations": annotations, "images": "images", **captions},
+            "caption_sets": sets or {},
             "universe": ("images",),
             "corpus": {split: (f"text/{split}.raw",) for split in annotations},
             "glue": "", "scenes": "", "knowledge": "",
@@ -75,3 +77,42 @@ def test_no_caption_at_all_is_an_error(root, tmp_path):
 def test_no_picture_at_all_says_where_they_should_be(root, tmp_path):
     with pytest.raises(UserError, match=r"none of the 3 pictures.*good\.png.*dataset\.captions\.images"):
         describe(root, tmp_path / "stage", images="elsewhere")
+
+
+def test_a_conceptual_set_lacks_pictures(root, tmp_path):
+    """Many of the set's addresses are dead: what is there is used, what is not is counted and listed."""
+    (root / "cc/images/validation").mkdir(parents=True)
+    for n in (4, 7):
+        Image.new("RGB", (8, 8)).save(root / f"cc/images/validation/validation_{n}", "png")
+    table = root / "cc/validation.tsv"
+    table.write_text("".join(f"picture {n}\tvalidation_{n}\n" for n in (7, 5, 4)))
+    cc = {"format": "conceptual", "annotations": "cc/validation.tsv", "images": "cc/images"}
+    folder = tmp_path / "stage"
+    metrics, lines = describe(root, folder, sets={"cc_valid": cc})
+    assert (metrics["cc_valid_images"], metrics["cc_valid_captions"]) == (2, 2)
+    assert metrics["missing_images"] == 3 + 1
+    assert (
+        str(root / "cc/images/validation/validation_5") in (folder / "missing.txt").read_text().splitlines()
+    )
+    assert [i.image_id for i in load_dataset(folder).captioned("cc_valid")] == [
+        "validation_7",
+        "validation_4",
+    ]
+    with pytest.raises(UserError, match="no captions for split 'cc'; it has train, valid, test, cc_valid"):
+        load_dataset(folder).captioned("cc")
+    table.unlink()
+    with pytest.raises(UserError, match=r"cc/validation\.tsv does not exist.*split 'cc_valid' in conceptual"):
+        describe(root, folder, sets={"cc_valid": cc})
+    metrics, lines = describe(root, folder, sets={"cc_valid": {**cc, "optional": True}})
+    assert any("caption set 'cc_valid' is left out" in line and str(table) in line for line in lines)
+    assert load_dataset(folder).captioned_names == ("train", "valid", "test")
+    table.write_text("nothing\tvalidation_5\n")
+    with pytest.raises(UserError, match=r"none of the 1 pictures.*dataset\.caption_sets\.cc_valid\.images"):
+        describe(root, folder, sets={"cc_valid": cc})
+
+
+@pytest.mark.parametrize("name", ["train", "CC valid"])
+def test_a_caption_set_has_a_name_of_its_own(name):
+    cc = {"format": "conceptual", "annotations": "cc/validation.tsv", "images": "cc/images"}
+    with pytest.raises(UserError, match=f"caption_sets: '{name}' must be small letters"):
+        parse_config(DatasetConfig, {"caption_sets": {name: cc}}, "dataset")

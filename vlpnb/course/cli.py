@@ -268,7 +268,7 @@ def data_fetch(
 ) -> None:
     """Download a dataset, checking hashes and continuing what broke off."""
     from vlpnb.course import data_root
-    from vlpnb.data.catalog import fetch
+    from vlpnb.data.fetching import fetch
 
     for path in fetch(name, folder or data_root() / name):
         print(path)
@@ -280,7 +280,7 @@ def data_check(
 ) -> None:
     """Say what is missing or wrong in a folder that should hold a dataset."""
     from vlpnb.course import data_root
-    from vlpnb.data.catalog import check_folder
+    from vlpnb.data.fetching import check_folder
 
     target = folder or data_root() / name
     problems = check_folder(target, name)

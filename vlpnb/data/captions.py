@@ -1,6 +1,7 @@
-"""Readers of captioned pictures: COCO, Karpathy, Flickr8k/30k and LXMERT layouts (Vokenization spec 2.1).
+"""Readers of captioned pictures (Vokenization spec 2.1): the layouts of COCO, Karpathy, Flickr8k/30k, LXMERT and
+Conceptual Captions.
 
-All four give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the
+All give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the
 folder lacks is kept in the list with the path where it was expected: `split_missing` separates them, so that
 a partial download is counted and listed instead of being fatal.
 """
@@ -8,6 +9,7 @@ a partial download is counted and listed instead of being fatal.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Literal, get_args
 from vlpnb.data.files import field, lines_of, read_json, require
 from vlpnb.errors import UserError
 
-CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert"]
+CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert", "conceptual"]
 Split = Literal["train", "valid", "test"]
 
 # The names by which the distributions call our three splits. Karpathy's `restval` joins the training split,
@@ -28,6 +30,8 @@ FLICKR_SPLITS = {
     "test": ("Flickr_8k.testImages.txt", "test.txt"),
 }
 FLICKR_CAPTIONS = ("Flickr8k.token.txt", "results_20130124.token", "results.token")
+CONCEPTUAL = "lines 'sentence<TAB>image id', such as 'a red ball<TAB>training_0'"
+CONCEPTUAL_ID = re.compile("[A-Za-z]+_[0-9]+")  # <split>_<n>
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,14 @@ def read_captions(
 ) -> list[CaptionedImage]:
     """Read captioned pictures in file order. Empty captions, and then pictures without any, are left out.
 
-    `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the coco
-    and lxmert layouts have one file per split, and there `split` only helps to find the picture's sub-folder.
-    `source` keeps one of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. What is
-    left out is added to `left_out`, in words. Raises UserError naming file and field.
+    `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the others
+    have one file per split, and there `split` only helps to find the picture's sub-folder. `source` keeps one
+    of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. What is left out is added
+    to `left_out`, in words. Raises UserError naming the file and its field or line; the conceptual layout's one
+    caption of a picture must not be empty.
     """
     annotations, images = Path(annotations), Path(images)
-    readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr}
+    readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr, "conceptual": _conceptual}
     if format == "lxmert":
         rows = _lxmert(annotations, source)
     elif format in readers:
@@ -64,7 +69,7 @@ def read_captions(
         raise UserError(
             f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
         )
-    finder = _Finder(images, split)
+    finder = _Finder(images, split, conceptual=format == "conceptual")
     found = []
     for name, sentences in rows:
         kept = tuple(sentence for sentence in sentences if sentence)
@@ -119,13 +124,15 @@ class _Folders:
 
 
 class _Finder:
-    """Where a picture lies: in the folder, the sub-folder its id names (COCO), or the split's sub-folder."""
+    """Where a picture lies: in the folder, the sub-folder its id names (COCO, Conceptual Captions), or the
+    split's sub-folder.
+    """
 
-    def __init__(self, images: Path, split: str | None):
-        self.images, self.split, self.folders = images, split, _Folders()
+    def __init__(self, images: Path, split: str | None, conceptual: bool):
+        self.images, self.split, self.conceptual, self.folders = images, split, conceptual, _Folders()
 
     def path(self, name: str) -> Path:
-        """First existing candidate for a file name or a bare id (lxmert); else the first candidate."""
+        """First existing candidate for a file name or a bare id (lxmert, conceptual); else the first candidate."""
         stem = Path(name).stem
         parts = stem.split("_")
         folders = [self.images]
@@ -134,6 +141,9 @@ class _Finder:
         if self.split:
             folders.append(self.images / self.split)
         names = [name] if Path(name).suffix else [f"{name}.jpg", f"{name}.png", f"{name}.jpeg"]
+        if self.conceptual:  # training_0 -> training/training_0; without a suffix, unless one was added
+            folders.insert(0, self.images / parts[0])
+            names.insert(0, name)
         candidates = [folder / name for folder in folders for name in names]
         return next((c for c in candidates if self.folders.holds(c)), candidates[0])
 
@@ -218,6 +228,36 @@ def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]
         known = sorted({name for image in data for name in image["sentf"]})
         raise UserError(f"{path}: no sentence of source '{source}'; the file has {', '.join(known)}.")
     return rows
+
+
+def _conceptual(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+    rows: dict[str, tuple[int, str]] = {}
+    for number, text in lines_of(path, CONCEPTUAL):
+        where, columns = f"{path}:{number}", text.split("\t")
+        if not text:
+            continue
+        if len(columns) != 2:
+            raise UserError(
+                f"{where}: {len(columns)} columns, expected 2, 'sentence<TAB>image id'; found {text[:60]!r}."
+            )
+        sentence, name = _clean(columns[0], where), columns[1].strip()
+        if not CONCEPTUAL_ID.fullmatch(name):
+            raise UserError(
+                f"{where}: the second column is {name[:60]!r}, expected an image id <split>_<number> such as "
+                "training_0; where the release has addresses, number the pictures as they are downloaded."
+            )
+        if not sentence:
+            raise UserError(f"{where}: the caption of {name} is empty; remove the line.")
+        if name in rows:
+            first, _ = rows[name]
+            raise UserError(f"{where}: image id {name} is in line {first} already; remove one of the lines.")
+        rows[name] = (number, sentence)
+    return [(name, (sentence,)) for name, (_, sentence) in rows.items()]
+
+
+def conceptual_ids(path: Path) -> list[str]:
+    """The picture ids of a file of the conceptual layout, in order. UserError names file and line."""
+    return [name for name, _ in _conceptual(Path(path), None)]
 
 
 def _splits(split: str | None, table: dict, path: Path):

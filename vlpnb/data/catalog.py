@@ -1,8 +1,8 @@
-"""The public datasets of the course: what they are, where they live, and how to see that a folder holds them.
+"""The public datasets of the course: what they are, where they live, and how a folder that holds them looks.
 
-Nothing is fetched unless asked for. Hashes are given where copies of the file agree on them; where none is
-known the table says None, and `fetch` reports the hash it found so that it can be written down. Sizes are for
-planning disk space.
+Nothing is fetched unless asked for (`fetching.py`). Hashes are given where copies of the file agree on them;
+where none is known the table says None, and `fetch` reports the hash it found so that it can be written down.
+Sizes are for planning disk space.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from vlpnb.data.captions import FLICKR_CAPTIONS, read_captions
-from vlpnb.data.download import download, unpack
-from vlpnb.data.files import content_hash, lines_of, read_json, read_json_lines
+from vlpnb.data.captions import FLICKR_CAPTIONS, CaptionFormat, read_captions
+from vlpnb.data.files import lines_of, read_json, read_json_lines
 from vlpnb.data.glue import GLUE_TASKS, read_glue
 from vlpnb.data.images import IMAGE_SUFFIXES
 from vlpnb.errors import UserError, did_you_mean
@@ -46,6 +45,7 @@ class Expected:
     holds: str
     read: Check | None = None
     pictures: int = 0
+    suffixes: frozenset[str] = IMAGE_SUFFIXES  # of the pictures
     optional: bool = False
 
 
@@ -61,8 +61,9 @@ class PublicDataset:
     note: str = ""
 
 
-def _one(url: str, **more) -> Remote:
-    return Remote((url,), more.pop("name", url.rpartition("/")[2]), **more)
+def _one(*urls: str, name: str = "", **more) -> Remote:
+    """One file under each of the addresses, unpacked if it is a zip."""
+    return Remote(urls, name or urls[0].rpartition("/")[2], unpack=urls[0].endswith(".zip"), **more)
 
 
 def _json(path: Path) -> object:
@@ -77,16 +78,8 @@ def _json_lines(path: Path) -> object:
     return next(read_json_lines(path, "JSON lines"))
 
 
-def _coco(path: Path) -> object:
-    return read_captions("coco", path, path.parent)
-
-
-def _karpathy(path: Path) -> object:
-    return read_captions("karpathy", path, path.parent)
-
-
-def _lxmert(path: Path) -> object:
-    return read_captions("lxmert", path, path.parent)
+def _captions(format: CaptionFormat) -> Check:
+    return lambda path: read_captions(format, path, path.parent)
 
 
 def _glue(name: str, split: str) -> Check:
@@ -101,6 +94,17 @@ def _glue_layout() -> tuple[Expected, ...]:
                 path = f"{task.folder}/{task.file(split)}"
                 rows.append(Expected(path, f"the {split} split of {task.name}", _glue(task.name, split)))
     return tuple(rows)
+
+
+def _wikitext(number: int, what: str, **archive) -> PublicDataset:
+    name = f"wikitext-{number}-raw"
+    return PublicDataset(
+        f"wikitext{number}",
+        what,
+        "CC BY-SA 3.0",
+        (_one(*(f"{base}/{name}-v1.zip" for base in _WIKITEXT), **archive),),
+        tuple(Expected(f"{name}/wiki.{s}.raw", f"the {s} text", _text) for s in ("train", "valid", "test")),
+    )
 
 
 _COCO = "http://images.cocodataset.org"
@@ -124,24 +128,15 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "COCO 2014 photographs and captions: training of the token-image matcher (section 3)",
                 "annotations CC BY 4.0; photographs under the Flickr terms",
                 (
-                    _one(
-                        f"{_COCO}/zips/train2014.zip",
-                        name="images/train2014.zip",
-                        megabytes=13511,
-                        unpack=True,
-                    ),
-                    _one(f"{_COCO}/zips/val2014.zip", name="images/val2014.zip", megabytes=6645, unpack=True),
-                    _one(
-                        f"{_COCO}/annotations/annotations_trainval2014.zip",
-                        megabytes=253,
-                        unpack=True,
-                    ),
+                    _one(f"{_COCO}/zips/train2014.zip", name="images/train2014.zip", megabytes=13511),
+                    _one(f"{_COCO}/zips/val2014.zip", name="images/val2014.zip", megabytes=6645),
+                    _one(f"{_COCO}/annotations/annotations_trainval2014.zip", megabytes=253),
                 ),
                 (
                     Expected("images/train2014", "the 82,783 training photographs", pictures=82783),
                     Expected("images/val2014", "the 40,504 validation photographs", pictures=40504),
-                    Expected("annotations/captions_train2014.json", "captions", _coco),
-                    Expected("annotations/captions_val2014.json", "captions", _coco),
+                    Expected("annotations/captions_train2014.json", "captions", _captions("coco")),
+                    Expected("annotations/captions_val2014.json", "captions", _captions("coco")),
                 ),
             ),
             PublicDataset(
@@ -152,11 +147,10 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                     _one(
                         "https://cs.stanford.edu/people/karpathy/deepimagesent/caption_datasets.zip",
                         megabytes=37,
-                        unpack=True,
                     ),
                 ),
                 tuple(
-                    Expected(f"dataset_{name}.json", f"captions and splits of {name}", _karpathy)
+                    Expected(f"dataset_{name}.json", f"captions and splits of {name}", _captions("karpathy"))
                     for name in ("coco", "flickr8k", "flickr30k")
                 ),
             ),
@@ -190,22 +184,37 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "lxmert",
                 "LXMERT's aggregated captions: the splits that the matcher and the voken universe use",
                 "MIT (the project); captions as in COCO and Visual Genome (CC BY 4.0)",
+                tuple(_one(*(f"{base}/{name}.json" for base in _LXMERT)) for name in _LXMERT_FILES),
                 tuple(
-                    Remote(tuple(f"{base}/{name}.json" for base in _LXMERT), f"{name}.json")
+                    Expected(f"{name}.json", "pictures with sentences by source", _captions("lxmert"))
                     for name in _LXMERT_FILES
                 ),
-                tuple(
-                    Expected(f"{name}.json", "pictures with sentences by source", _lxmert)
-                    for name in _LXMERT_FILES
+            ),
+            PublicDataset(
+                "conceptual_captions",
+                "Conceptual Captions: alt texts of web pictures, a second set of the benchmark (section 5)",
+                "captions free for any use, naming Google as their source; pictures under their owners' terms",
+                (),
+                (
+                    Expected("training.tsv", "lines caption<TAB>image id", _captions("conceptual")),
+                    Expected("validation.tsv", "lines caption<TAB>image id", _captions("conceptual")),
+                    *(
+                        Expected(
+                            f"images/{s}", f"pictures {s}_<n>, no suffix", None, 1, IMAGE_SUFFIXES | {""}
+                        )
+                        for s in ("training", "validation")
+                    ),
                 ),
+                "Google gives out captions with addresses, of which some are dead: download the pictures as "
+                "<split>_<n>, and replace each address by that id (section 2.1).",
             ),
             PublicDataset(
                 "visual_genome",
                 "Visual Genome photographs: the 50,000 vokens are those that are not in COCO (section 4)",
                 "CC BY 4.0; photographs under the Flickr terms",
                 (
-                    _one(f"{_VG}/images.zip", megabytes=9731, unpack=True),
-                    _one(f"{_VG}/images2.zip", megabytes=5471, unpack=True),
+                    _one(f"{_VG}/images.zip", megabytes=9731),
+                    _one(f"{_VG}/images2.zip", megabytes=5471),
                 ),
                 (
                     Expected("VG_100K", "photographs, part 2 of the release", pictures=1),
@@ -213,41 +222,17 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 ),
                 "The original project keeps all of them in one folder `images`; move or link them there.",
             ),
-            PublicDataset(
-                "wikitext103",
+            _wikitext(
+                103,
                 "WikiText-103 raw: pre-training corpus of the small model (about 100 M tokens)",
-                "CC BY-SA 3.0",
-                (
-                    Remote(
-                        tuple(f"{base}/wikitext-103-raw-v1.zip" for base in _WIKITEXT),
-                        "wikitext-103-raw-v1.zip",
-                        "91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
-                        192.0,
-                        unpack=True,
-                    ),
-                ),
-                tuple(
-                    Expected(f"wikitext-103-raw/wiki.{s}.raw", f"the {s} text", _text)
-                    for s in ("train", "valid", "test")
-                ),
+                sha256="91c00ae287f0d699e18605c84afc9e45c192bc6b7797ff8837e5474655a33794",
+                megabytes=192.0,
             ),
-            PublicDataset(
-                "wikitext2",
+            _wikitext(
+                2,
                 "WikiText-2 raw: a small corpus with the same valid and test articles",
-                "CC BY-SA 3.0",
-                (
-                    Remote(
-                        tuple(f"{base}/wikitext-2-raw-v1.zip" for base in _WIKITEXT),
-                        "wikitext-2-raw-v1.zip",
-                        "ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
-                        4.7,
-                        unpack=True,
-                    ),
-                ),
-                tuple(
-                    Expected(f"wikitext-2-raw/wiki.{s}.raw", f"the {s} text", _text)
-                    for s in ("train", "valid", "test")
-                ),
+                sha256="ef7edb566e3e2b2d31b29c1fdb0c89a4cc683597484c3dc2517919c615435a11",
+                megabytes=4.7,
             ),
             PublicDataset(
                 "wikipedia",
@@ -276,9 +261,8 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                         f"{_GLUE}/CoLA.zip",
                         sha256="f212fcd832b8f7b435fb991f101abf89f96b933ab400603bf198960dfc32cbff",
                         megabytes=0.4,
-                        unpack=True,
                     ),
-                    _one(f"{_GLUE}/SST-2.zip", megabytes=7.4, unpack=True),
+                    _one(f"{_GLUE}/SST-2.zip", megabytes=7.4),
                     _one(
                         f"{_SENTEVAL}/msr_paraphrase_train.txt",
                         name="MRPC/msr_paraphrase_train.txt",
@@ -295,22 +279,19 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                         f"{_GLUE}/QQP-clean.zip",
                         sha256="40e7c862c04eb26ee04b67fd900e76c45c6ba8e6d8fab4f8f1f8072a1a3fbae0",
                         megabytes=41.7,
-                        unpack=True,
                     ),
-                    _one(f"{_GLUE}/STS-B.zip", megabytes=0.8, unpack=True),
-                    _one(f"{_GLUE}/MNLI.zip", megabytes=312.8, unpack=True),
+                    _one(f"{_GLUE}/STS-B.zip", megabytes=0.8),
+                    _one(f"{_GLUE}/MNLI.zip", megabytes=312.8),
                     _one(
                         f"{_GLUE}/QNLIv2.zip",
                         sha256="e634e78627a29adaecd4f955359b22bf5e70f2cbd93b493f2d624138a0c0e5f5",
                         megabytes=10.6,
-                        unpack=True,
                     ),
-                    _one(f"{_GLUE}/RTE.zip", megabytes=0.7, unpack=True),
+                    _one(f"{_GLUE}/RTE.zip", megabytes=0.7),
                     _one(
                         f"{_GLUE}/WNLI.zip",
                         sha256="ae0e8e4d16f4d46d4a0a566ec7ecceccfd3fbfaa4a7a4b4e02848c0f2561ac46",
                         megabytes=0.03,
-                        unpack=True,
                     ),
                 ),
                 _glue_layout(),
@@ -322,7 +303,7 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "VQA v2 questions and ten answers each, on COCO photographs",
                 "CC BY 4.0",
                 tuple(
-                    _one(f"{_VQA}/v2_{kind}_{split}_mscoco.zip", unpack=True)
+                    _one(f"{_VQA}/v2_{kind}_{split}_mscoco.zip")
                     for kind in ("Questions", "Annotations")
                     for split in ("Train", "Val")
                 ),
@@ -339,13 +320,7 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "gqa",
                 "GQA: compositional questions on Visual Genome photographs",
                 "CC BY 4.0",
-                (
-                    _one(
-                        "https://downloads.cs.stanford.edu/nlp/data/gqa/questions1.2.zip",
-                        megabytes=1400,
-                        unpack=True,
-                    ),
-                ),
+                (_one("https://downloads.cs.stanford.edu/nlp/data/gqa/questions1.2.zip", megabytes=1400),),
                 tuple(
                     Expected(f"{s}_balanced_questions.json", f"the {s} questions", _json)
                     for s in ("train", "val", "testdev")
@@ -374,80 +349,3 @@ def dataset(name: str) -> PublicDataset:
     if name not in DATASETS:
         raise UserError(f"dataset '{name}' is unknown{did_you_mean(name, DATASETS)}")
     return DATASETS[name]
-
-
-def fetch(
-    name: str,
-    folder: Path,
-    log: Callable[[str], None] = print,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[Path]:
-    """Download (continuing what broke off) and unpack a dataset into `folder`; returns its downloaded files.
-
-    Archives stay, so that a second call only checks. Each file is tried at its addresses in turn. Raises
-    UserError if the dataset is not public for download, every address fails, or a hash is wrong.
-    """
-    entry, folder = dataset(name), Path(folder)
-    if not entry.remotes:
-        raise UserError(f"{name} cannot be downloaded freely. {entry.note}")
-    paths = []
-    for remote in entry.remotes:
-        target = folder / remote.name
-        fresh = not target.exists()
-        path = _first_address(remote, target, progress)
-        if fresh or remote.unpack:
-            found = remote.sha256 or content_hash(path)
-            log(
-                f"{path}: sha256 {found} ({'checked' if remote.sha256 else 'not verified: no hash is known'})"
-            )
-        marker = path.with_name(path.name + ".unpacked")
-        if remote.unpack and not marker.exists():
-            files = unpack(path, path.parent)
-            marker.write_text(f"{len(files)} files\n", encoding="utf-8")
-            log(f"{path}: {len(files):,} files unpacked")
-        paths.append(path)
-    if entry.note:
-        log(entry.note)
-    return paths
-
-
-def _first_address(remote: Remote, target: Path, progress: Callable[[int, int], None] | None) -> Path:
-    failures = []
-    for url in remote.urls:
-        try:
-            return download(url, target, remote.sha256, progress=progress)
-        except UserError as error:
-            failures.append(str(error))
-    raise UserError("\n".join(failures))
-
-
-def check_folder(folder: Path, name: str) -> list[str]:
-    """What is wrong with a folder that should hold the dataset `name`, one sentence per problem.
-
-    Files are opened with the readers that the course uses; pictures are counted, not decoded.
-    """
-    entry, folder = dataset(name), Path(folder)
-    if not folder.is_dir():
-        return [f"{folder} does not exist; it should hold {entry.what}."]
-    problems = []
-    for expected in entry.layout:
-        path = folder / expected.path
-        if not path.exists():
-            if not expected.optional:
-                problems.append(f"{path} is missing; it should hold {expected.holds}.")
-        elif expected.pictures:
-            found = sum(p.suffix.lower() in IMAGE_SUFFIXES for p in path.iterdir()) if path.is_dir() else 0
-            if found < expected.pictures:
-                problems.append(
-                    f"{path} has {found:,} pictures, expected at least {expected.pictures:,}: {expected.holds}."
-                )
-        elif path.is_file() and path.stat().st_size == 0:
-            problems.append(f"{path} is empty; it should hold {expected.holds}.")
-        elif expected.read is not None:
-            try:
-                expected.read(path)
-            except UserError as error:
-                problems.append(str(error))
-            except StopIteration:
-                problems.append(f"{path} has no content; it should hold {expected.holds}.")
-    return problems

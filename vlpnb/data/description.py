@@ -14,6 +14,7 @@ from pathlib import Path
 from vlpnb.data.captions import (
     CaptionedImage,
     CaptionFormat,
+    conceptual_ids,
     lxmert_ids,
     original_image_path,
     read_captions,
@@ -61,6 +62,7 @@ class Dataset:
     """Where everything is;
 
     all paths are absolute. `universe`: splits, folders or id lists whose pictures become vokens.
+    `caption_sets`: captioned pictures beside the splits, each with its own format and the set's name as split.
     """
 
     root: Path
@@ -73,24 +75,41 @@ class Dataset:
     swag: Path | None = None
     scenes: Path | None = None
     knowledge: Path | None = None
+    caption_sets: dict[str, Captions] = field(default_factory=dict)
     extra: dict = field(default_factory=dict)
 
+    @property
+    def captioned_names(self) -> tuple[str, ...]:
+        """The splits with captions, then the further caption sets: what `captioned` and `annotated` know."""
+        return (*self.captions.annotations, *self.caption_sets)
+
+    def captions_of(self, split: str) -> Captions:
+        """The description of a split's, or a further caption set's, captions. UserError for an unknown name."""
+        if split in self.captions.annotations:
+            return self.captions
+        if split not in self.caption_sets:
+            known = ", ".join(self.captioned_names)
+            raise UserError(f"the dataset has no captions for split '{split}'; it has {known}.")
+        return self.caption_sets[split]
+
     def captioned(self, split: str) -> list[CaptionedImage]:
-        """Captioned pictures of a split whose files exist, in file order. UserError if there are none."""
+        """Captioned pictures of a split, or of a further caption set, whose files exist, in file order.
+
+        UserError if there are none.
+        """
         present, missing = split_missing(self.annotated(split))
         if not present:
+            own = split in self.caption_sets
+            place = f"dataset.caption_sets.{split}.images" if own else "dataset.captions.images"
             raise UserError(
                 f"none of the {len(missing):,} pictures of split '{split}' exists; the first should be at "
-                f"{missing[0].path}. Put the pictures there or correct `dataset.captions.images`."
+                f"{missing[0].path}. Put the pictures there or correct `{place}`."
             )
         return present
 
     def annotated(self, split: str, left_out: list[str] | None = None) -> list[CaptionedImage]:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
-        c = self.captions
-        if split not in c.annotations:
-            known = ", ".join(c.annotations)
-            raise UserError(f"the dataset has no captions for split '{split}'; it has {known}.")
+        c = self.captions_of(split)
         images = Path(c.images.replace("{split}", split))
         return [
             image
@@ -101,11 +120,11 @@ class Dataset:
     def universe_sets(self) -> dict[str, list[CaptionedImage]]:
         """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).
 
-        An entry of `universe` is a split with captions; a folder of pictures below `root`, sorted by path
-        (pictures of a folder have no sentences); or a list of picture ids, `….ids` with one a line or an lxmert
-        file `….json`, whose pictures lie where the original project has them. A set has the name of the split,
-        of the folder or of the list, or the one before `=` in `name=entry`. A file that two entries name belongs
-        to the first set.
+        An entry of `universe` is a split or set with captions; a folder of pictures below `root`, sorted by path
+        (pictures of a folder have no sentences); or a list of picture ids, `….ids` with one a line, an lxmert
+        file `….json` or a conceptual file `….tsv`, whose pictures lie where the original project has them. An
+        image set has the name of the split, of the folder or of the list, or the one before `=` in `name=entry`.
+        A file that two entries name belongs to the first set.
         """
         sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.universe:
@@ -128,15 +147,12 @@ class Dataset:
         return dict(sorted(sets.items()))
 
     def _image_set(self, place: str) -> list[CaptionedImage]:
-        if place in self.captions.annotations:
+        if place in self.captioned_names:
             return self.captioned(place)
         path = require(self.root / place, "the pictures that become vokens")
-        if path.suffix in (".ids", ".json"):
-            ids = (
-                lxmert_ids(path)
-                if path.suffix == ".json"
-                else [text for _, text in lines_of(path, "one picture id a line") if text]
-            )
+        readers = {".ids": _listed_ids, ".json": lxmert_ids, ".tsv": conceptual_ids}
+        if path.suffix in readers:
+            ids = readers[path.suffix](path)
             found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
         else:
             found = [CaptionedImage(image.stem, image, ()) for image in list_images(path)]
@@ -155,6 +171,10 @@ class Dataset:
         return path
 
 
+def _listed_ids(path: Path) -> list[str]:
+    return [text for _, text in lines_of(path, "one picture id a line") if text]
+
+
 def load_dataset(folder: Path) -> Dataset:
     """Read the `dataset.json` of a folder (or the file itself).
 
@@ -165,20 +185,21 @@ def load_dataset(folder: Path) -> Dataset:
     data = read_json(path, HOLDS)
     c, t = json_field(data, "captions", str(path)), json_field(data, "corpus", str(path))
 
+    def captions(values: dict, where: str) -> Captions:
+        where = f"{path}: {where}"
+        annotations = {
+            split: Path(p) if isinstance(p, str) else tuple(map(Path, p))
+            for split, p in json_field(values, "annotations", where).items()
+        }
+        kind, images = json_field(values, "format", where), json_field(values, "images", where)
+        return Captions(kind, annotations, images, values.get("source"))
+
     def optional(name: str) -> Path | None:
         return Path(data[name]) if data.get(name) else None
 
     return Dataset(
         root=Path(json_field(data, "root", str(path))),
-        captions=Captions(
-            json_field(c, "format", f"{path}: captions"),
-            {
-                split: Path(p) if isinstance(p, str) else tuple(map(Path, p))
-                for split, p in json_field(c, "annotations", f"{path}: captions").items()
-            },
-            json_field(c, "images", f"{path}: captions"),
-            c.get("source"),
-        ),
+        captions=captions(c, "captions"),
         universe=tuple(json_field(data, "universe", str(path))),
         corpus=Corpus(
             json_field(t, "rules", f"{path}: corpus"),
@@ -190,5 +211,9 @@ def load_dataset(folder: Path) -> Dataset:
         swag=optional("swag"),
         scenes=optional("scenes"),
         knowledge=optional("knowledge"),
+        caption_sets={
+            name: captions(values, f"caption_sets.{name}")
+            for name, values in data.get("caption_sets", {}).items()
+        },
         extra=data.get("extra", {}),
     )

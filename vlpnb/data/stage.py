@@ -7,10 +7,12 @@ identity through `fingerprint`, so that a changed file changes every later resul
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionFormat, split_missing
@@ -21,6 +23,8 @@ from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.data.swag import read_swag, swag_file
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
+
+NAME = re.compile("[a-z][a-z0-9_]*")  # of a caption set; it becomes part of the metrics' names
 
 
 class CaptionsConfig(Config):
@@ -35,6 +39,20 @@ class CaptionsConfig(Config):
     images: str = "images/{split}"
     # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
     source: str = ""
+
+
+class CaptionSetConfig(Config):
+    """Captioned pictures beside the splits, for the benchmark or the universe; relative to `root`."""
+
+    format: CaptionFormat
+    # annotation file (flickr: folder), or several files one after the other
+    annotations: str | tuple[str, ...]
+    # folder of the pictures
+    images: str
+    # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
+    source: str = ""
+    # without its annotation files the set is left out, and said so
+    optional: bool = False
 
 
 class CorpusConfig(Config):
@@ -53,8 +71,11 @@ class DatasetConfig(Config):
     # folder of the data; empty: the world stage's folder
     root: str = ""
     captions: CaptionsConfig = CaptionsConfig()
-    # splits with captions, folders of pictures, lists `….ids`, or lxmert files `….json`, whose pictures become
-    # vokens; `name=entry` names the image set, and sets come in alphabetical order
+    # further captioned pictures by name, such as Conceptual Captions beside COCO
+    caption_sets: dict[str, CaptionSetConfig] = Field(default_factory=dict)
+    # splits and sets with captions, folders of pictures, lists `….ids`, lxmert files `….json`, or conceptual
+    # files `….tsv`, whose pictures become vokens; `name=entry` names the image set, and sets come in
+    # alphabetical order
     universe: tuple[str, ...] = ("images/universe",)
     corpus: CorpusConfig = CorpusConfig()
     # folder of the GLUE tasks; empty: none
@@ -68,22 +89,25 @@ class DatasetConfig(Config):
     scenes: str = "scenes.jsonl"
     knowledge: str = "commonsense"
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> DatasetConfig:
+        for name in self.caption_sets:
+            if name in self.captions.annotations or not NAME.fullmatch(name):
+                raise ValueError(
+                    f"caption_sets: '{name}' must be small letters, digits and _, and no split of the captions"
+                )
+        return self
+
 
 def describe(config: DatasetConfig, root: Path) -> Dataset:
     """The description of a configured dataset under `root`; nothing is checked."""
     tasks = tuple(glue_task(name).name for name in config.glue_tasks) if config.glue else ()
-    c, t = config.captions, config.corpus
+    t = config.corpus
+    sets = config.caption_sets
     return Dataset(
         root=root,
-        captions=Captions(
-            c.format,
-            {
-                split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
-                for split, paths in c.annotations.items()
-            },
-            str(root / c.images),
-            c.source or None,
-        ),
+        captions=_captions(config.captions, config.captions.annotations, root),
+        caption_sets={name: _captions(c, {name: c.annotations}, root) for name, c in sets.items()},
         universe=config.universe,
         corpus=Corpus(t.rules, *(tuple(root / p for p in paths) for paths in (t.train, t.valid, t.test))),
         glue=root / config.glue if config.glue else None,
@@ -93,6 +117,16 @@ def describe(config: DatasetConfig, root: Path) -> Dataset:
         scenes=root / config.scenes if config.scenes else None,
         knowledge=root / config.knowledge if config.knowledge else None,
     )
+
+
+def _captions(
+    config: CaptionsConfig | CaptionSetConfig, annotations: Mapping[str, str | tuple[str, ...]], root: Path
+) -> Captions:
+    files = {
+        split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
+        for split, paths in annotations.items()
+    }
+    return Captions(config.format, files, str(root / config.images), config.source or None)
 
 
 def _optional(config: DatasetConfig, root: Path, name: str) -> Path | None:
@@ -111,7 +145,7 @@ def fingerprint(config: DatasetConfig) -> str:
 
 
 def _files(data: Dataset) -> Iterator[Path]:
-    for path in (path for split in data.captions.annotations for path in data.captions.files(split)):
+    for path in (path for split in data.captioned_names for path in data.captions_of(split).files(split)):
         yield from sorted(path.glob("*.t*")) if path.is_dir() else [path]  # .txt and .token of flickr
     for paths in (data.corpus.train, data.corpus.valid, data.corpus.test):
         yield from paths
@@ -131,18 +165,31 @@ def _inputs(config: DatasetConfig) -> Mapping[str, Request]:
     return {} if config.root else {"world": Request("world")}
 
 
+def _with_sets_that_are_there(data: Dataset, config: DatasetConfig, context: StageContext) -> Dataset:
+    """The description without the optional caption sets whose files are absent; each is said."""
+    kept = {}
+    for name, captions in data.caption_sets.items():
+        absent = [path for path in captions.files(name) if not path.exists()]
+        if absent and config.caption_sets[name].optional:
+            context.log(f"caption set '{name}' is left out: {absent[0]} does not exist")
+        else:
+            kept[name] = captions
+    return replace(data, caption_sets=kept)
+
+
 def _run(context: StageContext) -> dict[str, float]:
     config: DatasetConfig = context.config
     root = Path(config.root).absolute() if config.root else context.inputs["world"]
     require(root, "the dataset (`dataset.root`)")
-    data = describe(config, root)
+    data = _with_sets_that_are_there(describe(config, root), config, context)
     metrics: dict[str, float] = {}
     absent: list[str] = []
     uncaptioned: list[str] = []
 
-    for split in data.captions.annotations:
-        for path in data.captions.files(split):
-            require(path, f"the captions of split '{split}' in {data.captions.format} format")
+    for split in data.captioned_names:
+        captions = data.captions_of(split)
+        for path in captions.files(split):
+            require(path, f"the captions of split '{split}' in {captions.format} format")
         present, missing = split_missing(data.annotated(split, uncaptioned))
         data.captioned(split)  # raises when there is no picture at all
         absent += [str(image.path) for image in missing]
@@ -195,7 +242,7 @@ def _run(context: StageContext) -> dict[str, float]:
         require(data.knowledge, "the commonsense lists (real data has none: set dataset.knowledge to '')")
 
     data.save(context.folder)
-    shown = ", ".join(f"{split} {metrics[f'{split}_images']:,}" for split in data.captions.annotations)
+    shown = ", ".join(f"{split} {metrics[f'{split}_images']:,}" for split in data.captioned_names)
     context.log(
         f"captioned pictures: {shown}; universe {len(universe):,}; GLUE: {', '.join(tasks) or 'none'}"
     )

@@ -1,21 +1,27 @@
 """Benchmark of a matcher: retrieval and diversity (spec section 5). Special tokens are left out of both.
 
-Retrieval: for every word piece of every test caption, is the caption's own picture among the first k of all
-test pictures? Counted over tokens, beside chance, k / number of pictures; and over sentences (mean token
-score), which the original did not report.
+Retrieval, for each set of captioned pictures: for every word piece of every caption, is the caption's own
+picture among the first k of all pictures of the set? Counted over tokens, beside chance, k / number of pictures;
+and over sentences (mean token score), which the original did not report. Where a sentence has one voken, only its
+first token is scored.
 
-Diversity: the top voken of every token of a corpus in the image universe; how many pictures does a token type
-get?
+Diversity, for each text: the top voken of every token in the image universe; how many pictures does a token type
+get? Texts are the captions of the same sets, and the corpus.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from vlpnb.config import Config
-from vlpnb.data.description import load_dataset
+from vlpnb.data.captions import CaptionedImage
+from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import RECALL_AT, diversity, mean_token_scores, ranks, recall
@@ -25,20 +31,43 @@ from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matching import Matcher, load_matcher
 from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
-from vlpnb.vokenization.vokenize import Vokeniser
+from vlpnb.vokenization.vokenize import Granularity, Vokeniser, decode_marks
 
 
 class BenchmarkConfig(Config):
     """What is benchmarked."""
 
-    split: str = "test"  # captions and pictures of the retrieval
-    max_images: int | None = None  # only the first pictures of the split
-    diversity_sentences: int = Field(20_000, ge=0)  # sentences of the valid corpus, and of the captions
+    split: str = "test"  # captions and pictures of the first set; its metrics have no prefix
+    # further sets, `<set>_*` in the metrics: splits or caption sets of the dataset; none: all its caption sets
+    sets: tuple[str, ...] | None = None
+    max_images: int | None = None  # only the first pictures of each set
+    # texts of the diversity beside the sets' captions, `corpus_train_*` for the training part
+    corpora: tuple[Literal["valid", "train"], ...] = ("valid",)
+    diversity_lines: int | None = Field(None, ge=0)  # only the first lines of a corpus (the original: 95,000)
+    diversity_sentences: int | None = Field(20_000, ge=0)  # then sentences of a corpus, captions of a set
+    granularity: Granularity = "token"  # contextual tokens, whole sentences, or types without context
 
 
-def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
+def scored_queries(vokenise: Vokeniser, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "n d"]]:
+    """Unit vectors of the tokens that retrieval scores: all of a sentence, or its first alone (n = 1) where the
+    sentence has one voken.
+    """
+    if vokenise.granularity == "term":
+        types = sorted({i for ids in sentences for i in ids})
+        alone = dict(zip(types, vokenise.queries([[i] for i in types]), strict=True))
+        nothing = vokenise.keys[:0]
+        return [torch.cat([nothing, *(alone[i] for i in ids)]) for ids in sentences]
+    found = vokenise.queries(sentences)
+    if vokenise.granularity == "sentence":
+        return [normalize(rows.mean(0, keepdim=True), dim=-1) if len(rows) else rows for rows in found]
+    return found
+
+
+def retrieval(
+    matcher: Matcher, images: Sequence[CaptionedImage], budget: int = 8192, granularity: Granularity = "token"
+) -> dict[str, float]:
     """`token_r*`, `sentence_r*` and `chance_r*` of captioned pictures; broken pictures are left out and counted
-    (`broken`). UserError when none can be read.
+    (`broken`); `tokens` are those scored. UserError when none can be read.
     """
     kept, vectors = [], []
     for image in images:
@@ -50,14 +79,14 @@ def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
     if not kept:
         raise UserError(f"benchmark: none of the {len(images)} pictures can be read; see `dataset.captions`")
     pictures = torch.cat(vectors)
-    vokenise = Vokeniser(matcher, pictures, token_budget=budget)
+    vokenise = Vokeniser(matcher, pictures, granularity, budget)
     tokens, sentences = [], []
     for first in range(0, len(kept), 64):
         texts = [(i, s) for i, image in enumerate(kept[first : first + 64], first) for s in image.sentences]
         language = matcher.language
         rows = [ids[len(language.prefix) : len(ids) - len(language.suffix)]
                 for ids in language.encode([s for _, s in texts], matcher.max_length)]  # fmt: skip
-        queries = [query.cpu() for query in vokenise.queries(rows)]
+        queries = [query.cpu() for query in scored_queries(vokenise, rows)]
         own = torch.tensor([i for i, _ in texts])
         lengths = torch.tensor([len(query) for query in queries])
         tokens.append(ranks(torch.cat(queries) @ pictures.T, own.repeat_interleave(lengths)))
@@ -78,48 +107,88 @@ def retrieval(matcher: Matcher, images, budget: int = 8192) -> dict[str, float]:
 def token_vokens(
     vokenise: Vokeniser | Revokeniser, sentences: list[list[int]], block: int = 512
 ) -> Iterator[tuple[int, int]]:
-    """(token id, voken) of every token."""
+    """(token id, voken) of every token; all tokens of a sentence with one voken have that one."""
     for first in range(0, len(sentences), block):
         part = sentences[first : first + block]
-        yield from zip((i for ids in part for i in ids), vokenise(part).tolist(), strict=True)
+        vokens = decode_marks(vokenise(part), "all")
+        yield from zip((i for ids in part for i in ids), vokens.tolist(), strict=True)
+
+
+def corpus_sentences(corpus: TokenCorpus, lines: int | None, sentences: int | None) -> list[list[int]]:
+    """Ids of the first sentences, in so many of the first lines; none: all. Sentences end after 128 ids."""
+    count = len(corpus.sentences) - 1
+    if lines is not None and lines < len(corpus.lines) - 1:
+        count = int(np.searchsorted(corpus.sentences, corpus.lines[lines], side="right")) - 1
+    if sentences is not None:
+        count = min(count, sentences)
+    return [corpus.sentence(s).tolist()[:128] for s in range(count)]
+
+
+def _sets(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
+    """Set → prefix of its metrics. UserError when two groups of metrics would have one name."""
+    further = config.sets
+    if further is None:
+        further = tuple(name for name in dataset.caption_sets if name != config.split)
+    taken = [config.split, "captions", "corpus", "corpus_train"]
+    for name in further:
+        if name in taken:
+            raise UserError(
+                f"benchmark.sets: '{name}' is there already; name other splits or caption sets than "
+                f"{', '.join(taken)}"
+            )
+        taken.append(name)
+    return {config.split: "", **{name: f"{name}_" for name in further}}
 
 
 def run_benchmark(context: StageContext) -> dict[str, float]:
-    """Benchmark a matcher. Metrics: `token_r*`, `sentence_r*`, `chance_r*`,
-    `diversity_{corpus,captions}_*`.
+    """Benchmark a matcher. Metrics: `token_r*`, `sentence_r*`, `chance_r*`, `pictures`, `broken` and `tokens` of
+    the split, and under `<set>_*` of each further set; `diversity_{corpus,captions,<set>}_*`.
     """
     config: BenchmarkConfig = context.config
     dataset = load_dataset(context.inputs["dataset"])
+    prefixes = _sets(config, dataset)
+    sets = {name: dataset.captioned(name)[: config.max_images] for name in prefixes}
     matcher = load_matcher(context.inputs["matching"], context.device)
-    images = dataset.captioned(config.split)[: config.max_images]
-    metrics = retrieval(matcher, images)
-    context.progress(1, 3)
-    vokenise = Vokeniser(matcher, load_keys(context.inputs["keys"]).vectors)
-    corpus = TokenCorpus(context.inputs["corpus"] / "valid.hdf5")
-    count = min(config.diversity_sentences, len(corpus.sentences) - 1)
+    steps = 2 * len(sets) + len(config.corpora)
+    metrics: dict[str, float] = {}
+    for done, (name, images) in enumerate(sets.items(), start=1):
+        found = retrieval(matcher, images, granularity=config.granularity)
+        metrics |= {f"{prefixes[name]}{key}": value for key, value in found.items()}
+        shown = f"{name}, {found['pictures']:,.0f} pictures, {found['tokens']:,.0f} scored tokens"
+        for k in RECALL_AT:
+            context.log(
+                f"{shown}: R@{k} tokens {found[f'token_r{k}']:.3f}, sentences {found[f'sentence_r{k}']:.3f}, "
+                f"chance {found[f'chance_r{k}']:.3f}"
+            )
+        context.progress(done, steps)
+
+    vokenise = Vokeniser(matcher, load_keys(context.inputs["keys"]).vectors, config.granularity)
+    revokenise = for_tokenizer(vokenise, load_tokenizer(context.inputs["corpus"] / "tokenizer"))
+    limits = config.diversity_lines, config.diversity_sentences
+    texts: dict[str, tuple[Vokeniser | Revokeniser, list[list[int]]]] = {}
+    for name in config.corpora:
+        corpus = TokenCorpus(context.inputs["corpus"] / f"{name}.hdf5")
+        label = "corpus" if name == "valid" else f"corpus_{name}"
+        texts[label] = revokenise, corpus_sentences(corpus, *limits)
     language = matcher.language
-    captions = [s for image in images for s in image.sentences][: config.diversity_sentences]
-    encoded = [
-        ids[len(language.prefix) : len(ids) - len(language.suffix)] for ids in language.encode(captions, 128)
-    ]
-    texts = {"corpus": [corpus.sentence(s).tolist()[:128] for s in range(count)], "captions": encoded}
-    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
-    readers = {"corpus": for_tokenizer(vokenise, tokenizer), "captions": vokenise}
-    for done, (name, sentences) in enumerate(texts.items(), start=2):
-        kept = [ids for ids in sentences if ids]
-        report = diversity(token_vokens(readers[name], kept))
-        metrics |= {f"diversity_{name}_{key}": value for key, value in report.items()}
-        context.progress(done, 3)
-    for k in RECALL_AT:
-        context.log(
-            f"R@{k}: tokens {metrics[f'token_r{k}']:.3f}, sentences {metrics[f'sentence_r{k}']:.3f}, "
-            f"chance {metrics[f'chance_r{k}']:.3f}"
-        )
+    for name, images in sets.items():
+        captions = [s for image in images for s in image.sentences][: config.diversity_sentences]
+        encoded = [
+            ids[len(language.prefix) : len(ids) - len(language.suffix)]
+            for ids in language.encode(captions, 128)
+        ]
+        texts[name if prefixes[name] else "captions"] = vokenise, encoded
+    for done, (label, (reader, sentences)) in enumerate(texts.items(), start=len(sets) + 1):
+        report = diversity(token_vokens(reader, [ids for ids in sentences if ids]))
+        metrics |= {f"diversity_{label}_{key}": value for key, value in report.items()}
+        shown = ", ".join(f"{key} {value:,.2f}" for key, value in report.items())
+        context.log(f"diversity of {label}, {len(sentences):,} sentences: {shown}")
+        context.progress(done, steps)
     return {name: float(np.float64(value)) for name, value in metrics.items()}
 
 
 BENCHMARK = Stage(
     "benchmark", BenchmarkConfig, run_benchmark,
     lambda config: {name: Request(name) for name in ("matching", "keys", "corpus", "dataset")},
-    doc="Retrieval and diversity of the matcher.",
+    variant=("granularity",), doc="Retrieval and diversity of the matcher.",
 )  # fmt: skip
