@@ -66,7 +66,7 @@ class VLMConfig(Config):
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
-    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or bare backbone's (spec 4)
+    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's (spec 4)
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
