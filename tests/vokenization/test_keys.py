@@ -16,6 +16,7 @@ from vlpnb.errors import UserError
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import to_pixels
 from vlpnb.vokenization import keys as keys_module
+from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
 from vlpnb.vokenization.features import read_backbones
 from vlpnb.vokenization.keys import (
@@ -289,7 +290,7 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
 
 
 @pytest.mark.parametrize("objective", ["reg", "ctr"])
-def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, objective):
+def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeypatch, objective):
     """Spec 9.4: the features are looked up by voken, so that both lists must name the same pictures."""
     small.run(
         CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=small.dataset
@@ -300,9 +301,10 @@ def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, objecti
     inputs = {"corpus": tmp_path / "corpus", "vokens": tmp_path / "vokens", "keys": bare}
     settings = {"size": "micro", "block": 14, "batch": 4, "micro_batch": 4, "updates": 1, "warmup": 1}
     config = VLMConfig(**settings, objective=objective, image_features="backbone")
-    metrics = small.run(VLM, config, tmp_path / "vlm", **inputs)
-    assert metrics["updates"] == 1
-    assert metrics["voken_loss"] > 0
+    saved = []
+    monkeypatch.setattr(pretraining, "save_snapshot", lambda folder, model, words: saved.append(model))
+    assert small.run(VLM, config, tmp_path / "vlm", **inputs)["updates"] == 1
+    assert torch.equal(saved[0].voken.features, load_keys(bare, source="backbone").vectors)
     with pytest.raises(UserError, match="come from the backbone, expected from the matcher"):
         small.run(VLM, config.model_copy(update={"image_features": "matcher"}), tmp_path / "other", **inputs)
 
