@@ -285,8 +285,11 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
             return self.out(pixels.flatten(1))
 
     sets = load_dataset(small.dataset).universe_sets()
-    with pytest.raises(UserError, match=r"24 × 30 pixels .*change features\.vision"):
-        extract_keys(BackboneFeatures(Backbone(Square(), 5, 16)), sets, tmp_path, source="backbone")
+    encoder = BackboneFeatures(Backbone(Square(), 5, 16))
+    with pytest.raises(UserError, match=r"universe0\.png: .* 24 × 30 pixels .*change features\.vision"):
+        extract_keys(encoder, sets, tmp_path, batch=1, source="backbone")
+    with pytest.raises(UserError, match=r"universe0\.png … .*universe1\.png: keys\.source"):
+        extract_keys(encoder, sets, tmp_path, batch=2, source="backbone")
 
 
 @pytest.mark.parametrize("objective", ["reg", "ctr"])

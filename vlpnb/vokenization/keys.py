@@ -238,14 +238,25 @@ def _write_shard(
             continue
         rows.append([name, image.image_id, str(image.path)])
         if len(waiting) == batch:
-            vectors.append(matcher.keys(waiting).cpu())
+            vectors.append(_encode(matcher, waiting, rows))
             waiting = []
     if waiting:
-        vectors.append(matcher.keys(waiting).cpu())
+        vectors.append(_encode(matcher, waiting, rows))
     with write_store(path, "keys-shard") as file:  # a dataset, because HDF5 attributes end at 64 KiB
         file["about"] = json.dumps({"rows": rows, "broken": broken})
         if vectors:  # else all are broken, and nothing knows the width
             file["keys"] = torch.cat(vectors).float().numpy()
+
+
+def _encode(
+    encoder: Encoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
+) -> Float[Tensor, "N d"]:
+    """The vectors of the pictures of the last rows, on the host."""
+    try:
+        return encoder.keys(pictures).cpu()
+    except UserError as error:
+        names = [row[2] for row in rows[-len(pictures) :]]
+        raise UserError(f"{' … '.join(dict.fromkeys((names[0], names[-1])))}: {error}") from error
 
 
 def _read_shard(path: Path) -> dict[str, list]:
@@ -295,13 +306,14 @@ def run_keys(context: StageContext) -> dict[str, float]:
     config: KeysConfig = context.config
     sets = load_dataset(context.inputs["dataset"]).universe_sets()
     encoder: Encoder
+    batch = config.batch
     if config.source == "matcher":
         encoder = load_matcher(context.inputs["matching"], context.device)
     else:
         vision = read_backbones(context.inputs["features"]).open_vision()
-        encoder = BackboneFeatures(vision.fuse().to(context.device))
+        encoder, batch = BackboneFeatures(vision.fuse().to(context.device)), 1  # each has a shape of its own
     broken = extract_keys(
-        encoder, sets, context.folder, limit=config.max_images, batch=config.batch, shard=config.shard,
+        encoder, sets, context.folder, limit=config.max_images, batch=batch, shard=config.shard,
         source=config.source, rank=context.rank, world_size=context.world_size, progress=context.progress,
     )  # fmt: skip
     keys = load_keys(context.folder, source=config.source)
