@@ -308,21 +308,25 @@ def _transformer_config(settings: dict[str, Any], file: Path) -> TransformerConf
 
 def _read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """The weights file and its tensors: safetensors if there is one, else the pickle, for tensors only."""
-    file = folder / "model.safetensors"
-    if file.is_file():
-        try:
-            return file, load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
-    file = folder / "pytorch_model.bin"
-    if file.is_file():
-        try:
-            return file, torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise UserError(f"{file} holds more than tensors; not opened, for safety: {error}") from error
-        except (RuntimeError, EOFError, OSError) as error:
-            raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name, read_tensors(folder / name)
     raise UserError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin in one piece")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state dict in any other; UserError when it holds anything else."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{file} holds more than tensors; not opened, for safety: {error}") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{file} is no state dict; expected a name and a tensor each")
+    return found
 
 
 def _refuse_foreign(config: TransformerConfig, model_type: str) -> None:

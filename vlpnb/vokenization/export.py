@@ -23,7 +23,7 @@ def _corpus(source: Path, target: Path) -> list[Path]:
 
 
 def _keys(source: Path, target: Path) -> list[Path]:
-    load_keys(source)  # complains if the files do not fit each other
+    load_keys(source, source=None)  # complains if the files do not fit each other
     files = [path.with_suffix(end) for path in key_files(source) for end in (".hdf5", ".ids", ".path")]
     return [Path(shutil.copyfile(path, target / path.name)) for path in files]
 

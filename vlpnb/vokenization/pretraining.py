@@ -48,7 +48,7 @@ from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
-from vlpnb.vokenization.keys import load_keys
+from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
 from vlpnb.vokenization.vokenize import Granularity
 
@@ -66,6 +66,7 @@ class VLMConfig(Config):
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
+    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's (spec 4)
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
@@ -138,7 +139,7 @@ def inputs(config: VLMConfig) -> Mapping[str, Request]:
     if config.needs_vokens:
         needed["vokens"] = Request("vokens", {"granularity": config.granularity})
         if config.objective != "cls":
-            needed["keys"] = Request("keys")
+            needed["keys"] = Request("keys", {"source": config.image_features})
     return needed
 
 
@@ -360,7 +361,8 @@ def run(context: StageContext) -> dict[str, float]:
     if config.needs_vokens:
         vokens = voken_count(context.inputs["vokens"])
         if config.objective != "cls":
-            features = load_keys(context.inputs["keys"]).vectors
+            names = context.inputs["vokens"] / "train.ids"
+            features = voken_features(context.inputs["keys"], names, config.image_features)
 
     torch.manual_seed(config.seed)  # encoder and MLM head first: the same start for every kind of supervision
     model = VisuallySupervisedLM(
