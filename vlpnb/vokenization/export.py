@@ -57,6 +57,8 @@ def export_stage(name: str, source: Path, target: Path) -> list[Path]:
     | `vokens` | `<split>.raw.tok.<image sets>[.<V>].hdf5` and `.ids` |
     | `vlm` | `checkpoint-epoch%04d`, one per snapshot, counted from 0 |
 
+    Give keys a folder of their own: every HDF5 file of the folder counts as an image set there.
+
     Raises:
         UserError: the stage has no counterpart in the original project, or its folder is damaged.
     """
