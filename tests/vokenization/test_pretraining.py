@@ -17,7 +17,8 @@ from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan, voken_targets
+from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan
+from vlpnb.vokenization.supervision import training_data, voken_targets
 
 TINY = {"size": "micro", "block": 14, "batch": 16, "micro_batch": 16, "updates": 6, "warmup": 1, "lr": 1e-3}
 
@@ -113,7 +114,7 @@ def test_vokens_of_another_granularity_are_refused(inputs, tmp_path):
 def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     kept, legacy = (
-        pretraining._dataset(
+        training_data(
             tiny_lm.context(VLMConfig(**TINY, legacy_blocks=flag), tmp_path, inputs), "train", tokenizer
         )
         for flag in (False, True)
@@ -217,7 +218,7 @@ def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
     counts = []
     for flag in (False, True):
         config = VLMConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
-        data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+        data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts.append(pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts)
     assert counts[0]["voken"] == counts[0]["mlm"] == counts[1]["mlm"]
     assert counts[1]["voken"] == TINY["batch"] * (TINY["block"] + 2)
@@ -248,7 +249,7 @@ def test_conditions_are_matched(inputs, tmp_path):
     for supervision in ("mlm", "vokens", "random", "shuffle", "token"):
         config = VLMConfig(**TINY, supervision=supervision, shuffle=True)
         context = tiny_lm.context(config, tmp_path, inputs)
-        data = pretraining._dataset(context, "train", tokenizer)
+        data = training_data(context, "train", tokenizer)
         update = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(3)
         seen.append(update.micro[0])
     for other in seen[1:]:
@@ -260,7 +261,7 @@ def test_conditions_are_matched(inputs, tmp_path):
 def test_processes_share_an_update(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = VLMConfig(**{**TINY, "micro_batch": 4})
-    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+    data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
     whole = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0)
     halves = [pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, 2)(0) for rank in (0, 1)]
     assert all(len(half.micro) == 2 and half.counts == whole.counts for half in halves)
@@ -319,7 +320,7 @@ def test_evaluation_masks_are_fixed(inputs, tmp_path):
     """Spec 18 (vii): two evaluations of one model agree to the bit."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = VLMConfig(**TINY, supervision="random")
-    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
+    data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
     batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     torch.manual_seed(0)
     model = pretraining.VisuallySupervisedLM(

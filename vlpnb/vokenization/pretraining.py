@@ -1,22 +1,7 @@
 """Stage `vlm`: pre-train a language model on a tokenised corpus, with or without vokens (spec sections 9 and 10).
 
-Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision and one seed:
-
-| supervision | label of a token beside the masked words |
-|---|---|
-| `mlm` | none: the baseline |
-| `vokens` | its voken: the image of the token in its context |
-| `sentence` | the image of its sentence, at the sentence's first token only |
-| `propagated` | the image of its sentence, at every token |
-| `term` | the image of its word piece without context |
-| `random` | an image drawn anew at each visit |
-| `shuffle` | the vokens of its block in random order, drawn anew |
-| `reverse` | the vokens of its block backwards |
-| `token` | the token itself |
-| `visual-only` | its voken, and no masked words (mlm_ratio 0) |
-
-`sentence`, `propagated`, `term` and `vokens` are the rows of the paper's table of granularities (spec 14.2); what a
-voken file holds is a field of its metadata and is checked, where the original went by its name (Q-10).
+Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision (the
+table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
 schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
@@ -27,21 +12,18 @@ update) and drawn for the whole update, so the number of processes and micro-bat
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
 from vlpnb.config import Config
-from vlpnb.data.files import lines_of
-from vlpnb.data.store import attributes, mapped
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import BlockDataset
 from vlpnb.text.tokenizers import load_tokenizer
@@ -49,20 +31,23 @@ from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import load_keys
+from vlpnb.vokenization.supervision import (
+    Supervision,
+    VokenLabels,
+    training_data,
+    voken_count,
+    voken_targets,
+)
 from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
 from vlpnb.vokenization.vokenize import Granularity
 
-Supervision = Literal[
-    "mlm", "vokens", "sentence", "propagated", "term", "random", "shuffle", "reverse", "token", "visual-only"
-]  # fmt: skip
-VokenLabels = Literal["all", "mask", "nonmask"]
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
 class VLMConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
 
-    supervision: Supervision = "vokens"  # see the table above
+    supervision: Supervision = "vokens"  # see the table in `supervision.py`
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
     objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
@@ -140,45 +125,6 @@ def inputs(config: VLMConfig) -> Mapping[str, Request]:
         if config.objective != "cls":
             needed["keys"] = Request("keys")
     return needed
-
-
-def voken_targets(
-    ids: Int[Tensor, "B T"],
-    vokens: Int[Tensor, "B T"] | None,
-    masked: Bool[Tensor, "B T"],
-    special: Bool[Tensor, "B T"],
-    supervision: Supervision,
-    labels: VokenLabels,
-    count: int,
-    generator: torch.Generator,
-) -> Int[Tensor, "B T"] | None:
-    """The voken label of every position, −100 where there is none (spec 9.3 and 9.5).
-
-    Args:
-        ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence (7.3).
-        masked: positions that the model must guess. special: [CLS] and [SEP], which never have a label.
-        count: V.
-    """
-    if supervision == "mlm":
-        return None
-    body = ids.shape[1] - 2  # every row is [CLS], body, [SEP]
-    if supervision == "token":
-        target = ids.clone()
-    elif supervision == "random":
-        target = torch.randint(count, ids.shape, generator=generator)
-    else:
-        target = vokens.clone()
-        later = (target < 0) & ~special
-        target[later] = -target[later] - 1 if supervision == "propagated" else IGNORE
-        if supervision == "shuffle":
-            order = torch.rand(len(ids), body, generator=generator).argsort(dim=1)
-            target[:, 1:-1] = target[:, 1:-1].gather(1, order)
-        elif supervision == "reverse":
-            target[:, 1:-1] = target[:, 1:-1].flip(1)
-    target[special] = IGNORE
-    if labels != "all":
-        target[~masked if labels == "mask" else masked] = IGNORE
-    return target
 
 
 class Batches:
@@ -276,34 +222,6 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
-def voken_count(folder: Path) -> int:
-    """V: the length of the voken id list; UserError when training and validation were vokenised with other lists."""
-    names = {}
-    for split in ("train", "valid"):
-        names[split] = [
-            text for _, text in lines_of(Path(folder) / f"{split}.ids", "the image of each voken")
-        ]
-    if names["train"] != names["valid"]:
-        raise UserError(
-            f"{folder}: train.ids ({len(names['train'])} images) and valid.ids ({len(names['valid'])}) differ; "
-            f"a voken must mean the same image in both. Run `vokens` again."
-        )
-    return len(names["train"])
-
-
-def check_vokens(path: Path, vokens: int) -> None:
-    """UserError when a store of vokens holds one that the id list beside it does not have."""
-    labels = mapped(path, "vokens")
-    for start in range(0, len(labels), 1 << 24):
-        part = np.asarray(labels[start : start + (1 << 24)])
-        top = int(np.where(part < 0, -part - 1, part).max())  # marked ones of whole sentences are negative
-        if top >= vokens:
-            raise UserError(
-                f"{path} holds voken {top:,}, but {path.with_suffix('.ids')} lists {vokens:,} images; "
-                "they come from different runs. Run `vokens` again."
-            )
-
-
 def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
     """The published optimisation (spec 9.6 and 10) of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
@@ -322,32 +240,6 @@ def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
         evaluate_at=frozenset([*evenly(updates, config.evaluations), *evenly(updates, config.snapshots)]),
         log_every=config.log_every,
         checkpoint_seconds=config.checkpoint_seconds,
-    )
-
-
-def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
-    config = context.config
-    labels = None
-    if config.needs_vokens and config.supervision != "random":
-        labels = context.inputs["vokens"] / f"{split}.hdf5"
-        found = attributes(labels).get("granularity", config.granularity)
-        if found != config.granularity:
-            raise UserError(
-                f"{labels}: its vokens were retrieved per {found}; supervision {config.supervision!r} needs them "
-                f"per {config.granularity}"
-            )
-        check_vokens(labels, voken_count(labels.parent))
-    check_tokenizer(
-        TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5"), tokenizer, "the folder beside it"
-    )
-    return BlockDataset(
-        context.inputs["corpus"] / f"{split}.hdf5",
-        labels,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        block=config.block,
-        legacy=config.legacy_blocks,
-        exclude=config.exclude if split == "train" else None,
     )
 
 
@@ -374,7 +266,7 @@ def run(context: StageContext) -> dict[str, float]:
     if config.mlm_weight == 0 and not config.shared_head:
         model.mlm.requires_grad_(False)
 
-    parts = {split: _dataset(context, split, tokenizer) for split in ("train", "valid")}
+    parts = {split: training_data(context, split, tokenizer) for split in ("train", "valid")}
     batches, valid = (
         Batches(config, part, tokenizer, vokens, context.rank, context.world_size) for part in parts.values()
     )
