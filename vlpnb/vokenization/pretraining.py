@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from vlpnb.config import Config
@@ -38,7 +38,8 @@ from vlpnb.vokenization.supervision import (
     voken_count,
     voken_targets,
 )
-from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.voken_heads import loss_names, objectives_of
 from vlpnb.vokenization.vokenize import Granularity
 
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
@@ -50,9 +51,11 @@ class VLMConfig(Config):
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
-    objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
+    objective: str = (
+        "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
+    )
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
-    shared_head: bool = False  # the voken objective uses the MLM head's trunk
+    shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
@@ -79,8 +82,18 @@ class VLMConfig(Config):
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return "+".join(objectives_of(value))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _consistent(self) -> "VLMConfig":
+        if self.shared_head and self.objective not in ("cls", "ctr"):
+            raise ValueError(f"objective {self.objective!r} cannot use the shared head; set shared_head to false")
         if self.supervision == "token" and self.objective != "cls":
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":
@@ -174,8 +187,11 @@ class Batches:
             for name, value in made.items()
             if name != "ids"
         }
-        if config.mean_over_all and config.objective == "reg" and "voken" in counts:
-            counts["voken"] = made["ids"].numel()
+        if "voken" in counts:
+            names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
+            counts |= dict.fromkeys(names.values(), labelled)
+            if config.mean_over_all and "reg" in names:
+                counts[names["reg"]] = made["ids"].numel()
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
         micro = [{name: value[part] for name, value in made.items()} for part in shares]
         return Update(micro, counts, tokens=made["ids"].numel())
@@ -186,6 +202,8 @@ def evaluate(
 ) -> dict[str, float]:
     """perplexity, and voken_loss, voken_top1, voken_top5 when the model has a voken head.
 
+    With several voken objectives voken_loss is their sum, and each is there too (voken_cls_loss …), all as means over
+    the labelled positions; the guesses are those of cls if it is among them, else of ctr, else of reg.
     Masks are fixed, so that a call repeats to the bit. Processes share the blocks.
     """
     was_training = model.training
@@ -205,6 +223,7 @@ def evaluate(
     result = {"perplexity": math.exp(min(totals["mlm"] / totals["mlm_count"], 50.0))}
     if "voken" in totals:
         names = {"voken": "voken_loss", "top1": "voken_top1", "top5": "voken_top5"}
+        names |= {name: f"{name}_loss" for name in model.heads}
         result |= {ours: totals[name] / totals["voken_count"] for name, ours in names.items()}
     return result
 
@@ -244,7 +263,10 @@ def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Train, evaluate, save snapshots. Metrics: perplexity, voken_loss, voken_top1, voken_top5, updates, tokens."""
+    """Train, evaluate, save snapshots. Metrics: perplexity, voken_loss, voken_top1, voken_top5, updates, tokens.
+
+    With several voken objectives also the loss of each, such as voken_cls_loss.
+    """
     config: VLMConfig = context.config
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
