@@ -54,6 +54,7 @@ def test_losses_equal_plain_cross_entropy(objective, shared):
     states = model.mlm.transform(hidden) if shared else hidden
     scores = model.voken.scores(states.flatten(0, 1))
     assert scores.shape == (30, 7)
+    torch.testing.assert_close(model.voken_scores(hidden.flatten(0, 1)), scores)
     torch.testing.assert_close(losses["voken"], F.cross_entropy(scores, vokens.flatten(), reduction="sum"))
 
 

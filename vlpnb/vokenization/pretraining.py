@@ -93,7 +93,9 @@ class VLMConfig(Config):
     @model_validator(mode="after")
     def _consistent(self) -> "VLMConfig":
         if self.shared_head and self.objective not in ("cls", "ctr"):
-            raise ValueError(f"objective {self.objective!r} cannot use the shared head; set shared_head to false")
+            raise ValueError(
+                f"objective {self.objective!r} cannot use the shared head; set shared_head to false"
+            )
         if self.supervision == "token" and self.objective != "cls":
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":

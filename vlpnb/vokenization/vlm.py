@@ -150,6 +150,10 @@ class VisuallySupervisedLM(nn.Module):
             losses["mlm"] = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
         return losses
 
+    def voken_scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """What `voken` gives every voken, from the encoder's last hidden states."""
+        return self.voken.scores(self.mlm.transform(hidden) if self.shared else hidden)
+
     def _states(self, hidden: Float[Tensor, "B T D"], labelled: Bool[Tensor, "B T"]) -> Float[Tensor, "N D"]:
         """What the voken head sees: the labelled positions, after the MLM head's trunk when that is shared."""
         return self.mlm.transform(hidden[labelled]) if self.shared else hidden[labelled]
