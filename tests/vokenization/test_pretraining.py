@@ -82,6 +82,24 @@ def test_the_rows_of_the_table_of_granularities(supervision, granularity):
     assert request.overrides == {"granularity": granularity}
 
 
+def test_orders_leave_the_padding_where_it_is():
+    """Lines of unlike length: shuffled and reversed within each, as if it stood alone."""
+    ids = torch.tensor([[2, 11, 12, 13, 14, 3], [2, 15, 16, 3, 0, 0], [2, 17, 3, 0, 0, 0]])
+    vokens = torch.tensor([[-100, 5, 6, 7, 8, -100], [-100, 1, 2, *[-100] * 3], [-100, 4, *[-100] * 4]])
+    special, masked = vokens == -100, torch.zeros_like(ids, dtype=torch.bool)
+    wanted = [[-100, 8, 7, 6, 5, -100], [-100, 2, 1, *[-100] * 3], [-100, 4, *[-100] * 4]]
+    generator = torch.Generator().manual_seed(0)
+    made = voken_targets(ids, vokens, masked, special, "reverse", "all", 9, generator)
+    assert made.tolist() == wanted
+    seen = set()
+    for _ in range(20):
+        made = voken_targets(ids, vokens, masked, special, "shuffle", "all", 9, generator)
+        assert torch.equal(made == -100, special)
+        assert [sorted(row) for row in made.tolist()] == [sorted(row) for row in vokens.tolist()]
+        seen.add(tuple(made[1, 1:3].tolist()))
+    assert seen == {(1, 2), (2, 1)}
+
+
 def test_labels_are_drawn_anew_at_each_visit():
     """Spec 9.5: random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
     vokens = torch.arange(1, 41).expand(3, 40).clone()
@@ -134,6 +152,8 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
         ({"objective": "cls+rge"}, r"vlm.objective: found 'cls\+rge': .*one or several of cls, ctr, reg"),
         ({"objective": "cls+ctr", "shared_head": "true"}, "cannot use the shared head.*shared_head to false"),
         ({"objective": "reg", "shared_head": "true"}, "cannot use the shared head"),
+        ({"examples": "line"}, "examples.*'line'"),
+        ({"examples": "lines", "legacy_blocks": True}, "legacy_blocks counts blocks"),
         ({"supervison": "mlm"}, "did you mean 'supervision'"),
     ],
 )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
@@ -25,13 +25,14 @@ from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import IGNORE, mask_tokens
-from vlpnb.text.packing import BlockDataset
+from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.supervision import (
+    Examples,
     Supervision,
     VokenLabels,
     training_data,
@@ -59,11 +60,12 @@ class VLMConfig(Config):
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
+    examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
     legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
     exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
-    batch: int = Field(256, ge=1)  # sequences per update, over all processes
-    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
+    batch: int = Field(256, ge=1)  # examples per update, over all processes
+    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
     updates: int | None = None  # optimiser steps
     faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
@@ -78,7 +80,7 @@ class VLMConfig(Config):
     shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
     snapshots: int = Field(1, ge=1)  # saved models, evenly spaced, the last one at the end
     evaluations: int = Field(10, ge=1)  # evaluations, evenly spaced, the last one at the end
-    eval_blocks: int = Field(1024, ge=1)  # at most so many blocks of the validation corpus
+    eval_blocks: int = Field(1024, ge=1)  # at most so many examples of the validation corpus
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
@@ -100,6 +102,8 @@ class VLMConfig(Config):
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
+        if self.examples == "lines" and self.legacy_blocks:
+            raise ValueError("legacy_blocks counts blocks; set it to false where examples are 'lines'")
         return self
 
     @property
@@ -143,8 +147,9 @@ def inputs(config: VLMConfig) -> Mapping[str, Request]:
 
 
 class Batches:
-    """Update number → its blocks, masked, with their labels. Masks come first from the generator, then the voken
-    labels: all kinds of supervision see the same masked words."""
+    """Update number → its examples, masked, with their labels. Masks come first from the generator, then the voken
+    labels: all kinds of supervision see the same masked words. Padding is as long as a block while they are drawn
+    and cut to the longest line of a micro-batch afterwards, so that it changes nothing."""
 
     def __init__(
         self, config: VLMConfig, data: BlockDataset, tokenizer, vokens: int, rank: int, world_size: int
@@ -156,26 +161,24 @@ class Batches:
         )
         self.micro = math.ceil(self.sampler.batch / world_size / config.micro_batch)
 
-    def examples(self, rows: np.ndarray, generator: torch.Generator) -> dict[str, Int[Tensor, "B T"]]:
-        """ids, mlm_labels and voken_labels [B, block + 2] of some blocks."""
+    def examples(
+        self, rows: np.ndarray, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "B T"] | Bool[Tensor, "B T"]]:
+        """ids, mlm_labels, voken_labels and, of lines, mask [B, block + 2] of some examples."""
         config, batch = self.config, self.data.batch(rows)
         ids = batch["ids"]
-        special = torch.zeros_like(ids, dtype=torch.bool)
-        special[:, [0, -1]] = True
+        mask = batch.get("mask", torch.ones_like(ids, dtype=torch.bool))
+        special = ~mask
+        special[:, 0] = True
+        special[torch.arange(len(ids)), mask.sum(1) - 1] = True
         size, mask_id = len(self.tokenizer), self.tokenizer.mask_token_id
         inputs, mlm_labels = mask_tokens(ids, special, mask_id, size, generator, config.mask_rate)
         masked = mlm_labels != IGNORE
+        kind, which = config.supervision, config.voken_labels
         targets = voken_targets(
-            ids,
-            batch.get("labels"),
-            masked,
-            special,
-            config.supervision,
-            config.voken_labels,
-            self.vokens,
-            generator,
+            ids, batch.get("labels"), masked, special, kind, which, self.vokens, generator
         )
-        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets}
+        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets, "mask": batch.get("mask")}
         return {name: value for name, value in made.items() if value is not None}
 
     def __call__(self, update: int) -> Update:
@@ -187,16 +190,23 @@ class Batches:
         counts = {
             name.removesuffix("_labels"): int((value != IGNORE).sum())
             for name, value in made.items()
-            if name != "ids"
+            if name.endswith("_labels")
         }
+        tokens = int(made["mask"].sum()) if "mask" in made else made["ids"].numel()
         if "voken" in counts:
             names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
             counts |= dict.fromkeys(names.values(), labelled)
             if config.mean_over_all and "reg" in names:
-                counts[names["reg"]] = made["ids"].numel()
+                counts[names["reg"]] = tokens
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
-        micro = [{name: value[part] for name, value in made.items()} for part in shares]
-        return Update(micro, counts, tokens=made["ids"].numel())
+        micro = [trimmed({name: value[part] for name, value in made.items()}) for part in shares]
+        return Update(micro, counts, tokens)
+
+    def tokens(self, updates: int) -> int:
+        """Tokens of the first `updates` updates with the special ones, without padding."""
+        if not self.data.padded:
+            return updates * self.sampler.batch * (self.data.block + 2)
+        return sum(int((self.data.lengths[self.sampler(i)] + 2).sum()) for i in range(updates))
 
 
 def evaluate(
@@ -216,7 +226,7 @@ def evaluate(
         generator = torch.Generator().manual_seed(seed_of(EVALUATION_SEED, number))
         made = batches.examples(rows[start : start + rows_at_once], generator)
         mine = slice(batches.rank, None, batches.world_size)
-        made = {name: value[mine].to(device) for name, value in made.items()}
+        made = trimmed({name: value[mine].to(device) for name, value in made.items()})
         with autocast(torch.device(device), batches.config.precision):
             for name, value in model.measure(**made).items():
                 totals[name] = totals.get(name, 0.0) + value
@@ -298,8 +308,8 @@ def run(context: StageContext) -> dict[str, float]:
     updates, snapshots = plan.updates, evenly(plan.updates, config.snapshots)
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
-        f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} blocks, {updates:,} updates of "
-        f"{batches.sampler.batch} blocks, {vokens:,} vokens"
+        f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} {config.examples}, {updates:,} updates of "
+        f"{batches.sampler.batch} {config.examples}, {vokens:,} vokens"
     )
 
     def at(step: int) -> dict[str, float]:
@@ -327,7 +337,7 @@ def run(context: StageContext) -> dict[str, float]:
     return {
         **{name: value for name, value in final.items() if name != "step"},
         "updates": updates,
-        "tokens": updates * batches.sampler.batch * (config.block + 2),
+        "tokens": batches.tokens(updates),
         "tokens_per_second": float(np.median(speeds)),
     }
 

@@ -38,6 +38,7 @@ from vlpnb.text.packing import BlockDataset
 Supervision = Literal[
     "mlm", "vokens", "sentence", "propagated", "term", "random", "shuffle", "reverse", "token", "visual-only"
 ]  # fmt: skip
+Examples = Literal["blocks", "lines"]
 VokenLabels = Literal["all", "mask", "nonmask"]
 
 
@@ -55,12 +56,11 @@ def voken_targets(
 
     Args:
         ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence (7.3).
-        masked: positions that the model must guess. special: [CLS] and [SEP], which never have a label.
+        masked: positions that the model must guess. special: [CLS], [SEP] and padding, which never have a label.
         count: V.
     """
     if supervision == "mlm":
         return None
-    body = ids.shape[1] - 2  # every row is [CLS], body, [SEP]
     if supervision == "token":
         target = ids.clone()
     elif supervision == "random":
@@ -70,10 +70,13 @@ def voken_targets(
         later = (target < 0) & ~special
         target[later] = -target[later] - 1 if supervision == "propagated" else IGNORE
         if supervision == "shuffle":
-            order = torch.rand(len(ids), body, generator=generator).argsort(dim=1)
+            order = torch.rand(len(ids), ids.shape[1] - 2, generator=generator)
+            order = order.masked_fill(special[:, 1:-1], 1.0).argsort(dim=1)  # what is padded stays at the end
             target[:, 1:-1] = target[:, 1:-1].gather(1, order)
         elif supervision == "reverse":
-            target[:, 1:-1] = target[:, 1:-1].flip(1)
+            last = (~special).sum(1, keepdim=True)  # every row is [CLS], tokens, [SEP], padding
+            at = torch.arange(ids.shape[1]).expand_as(ids)
+            target = target.gather(1, torch.where(special, at, last + 1 - at))
     target[special] = IGNORE
     if labels != "all":
         target[~masked if labels == "mask" else masked] = IGNORE
@@ -111,7 +114,8 @@ def check_vokens(path: Path, vokens: int) -> None:
 def training_data(context: StageContext, split: str, tokenizer) -> BlockDataset:
     """The examples of a split, with their vokens where the supervision needs any.
 
-    UserError: the vokens are of another granularity or id list, or the corpus of another tokenizer.
+    Vokens are one per token, so lines have theirs as blocks do. UserError: the vokens are of another granularity or
+    id list, or the corpus of another tokenizer.
     """
     config = context.config
     labels = None
@@ -124,15 +128,16 @@ def training_data(context: StageContext, split: str, tokenizer) -> BlockDataset:
                 f"per {config.granularity}"
             )
         check_vokens(labels, voken_count(labels.parent))
-    check_tokenizer(
-        TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5"), tokenizer, "the folder beside it"
-    )
+    corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
+    check_tokenizer(corpus, tokenizer, "the folder beside it")
     return BlockDataset(
-        context.inputs["corpus"] / f"{split}.hdf5",
+        corpus.path,
         labels,
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         block=config.block,
         legacy=config.legacy_blocks,
         exclude=config.exclude if split == "train" else None,
+        lines=corpus.lines if config.examples == "lines" else None,
+        pad_id=tokenizer.pad_token_id,
     )

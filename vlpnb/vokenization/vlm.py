@@ -164,13 +164,14 @@ class VisuallySupervisedLM(nn.Module):
         ids: Int[Tensor, "B T"],
         mlm_labels: Int[Tensor, "B T"],
         voken_labels: Int[Tensor, "B T"] | None = None,
+        mask: Bool[Tensor, "B T"] | None = None,
         chunk: int = 2048,
     ) -> dict[str, float]:
         """Sums and counts for an evaluation: losses, and vokens within the first 1 and 5 guesses of `voken`.
 
         "voken" is the sum of all voken losses; where there are several, each is there too.
         """
-        hidden = self.encoder(ids).last
+        hidden = self.encoder(ids, mask).last
         loss = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
         sums = {"mlm": loss.item(), "mlm_count": float((mlm_labels != IGNORE).sum())}
         if voken_labels is None:
