@@ -26,7 +26,7 @@ from vlpnb.folders import MANIFEST, read_json
 
 PART = ("10", "11", "12", "13", "14", "15", "16")
 CHECKPOINTS = {name: {"checkpoint_seconds": 0} for name in ("language", "matching", "vlm", "glue")}
-PATIENCE = 1200  # seconds, on a busy machine; some 180 on an idle core, and 130 for the undisturbed run unless it is there
+PATIENCE = 1200  # seconds, on a busy machine; some 180 on an idle core, and 130 for the undisturbed run
 
 pytestmark = [
     pytest.mark.notebook,
