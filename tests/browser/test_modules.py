@@ -240,6 +240,91 @@ def test_embedding_map_shows_neighbours_and_moves(show):
     assert abs(where() - start) < 1
 
 
+def pinch(page, start, end, steps=6):
+    """Two fingers of a touch screen go from two places to two others, evenly, as the browser sees them."""
+    protocol = page.context.new_cdp_session(page)
+    for step in range(steps + 1):
+        points = [
+            {"x": x + (to_x - x) * step / steps, "y": y + (to_y - y) * step / steps, "id": finger}
+            for finger, ((x, y), (to_x, to_y)) in enumerate(zip(start, end, strict=True))
+        ]
+        kind = "touchMove" if step else "touchStart"
+        protocol.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    protocol.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_timeout(50)
+
+
+def places_of(page):
+    """Middle of every point of the map on the screen."""
+    return page.locator(".vlpnb-point").evaluate_all(
+        "(all) => all.map((n) => n.getBoundingClientRect()).map((b) => [b.x + b.width / 2, b.y + b.height / 2])"
+    )
+
+
+@pytest.mark.parametrize("upright", [False, True], ids=["side by side", "one above the other"])
+def test_two_fingers_zoom_the_map_about_the_place_between_them(show, upright):
+    page = show(toys.embedding(), has_touch=True)
+    plane = page.locator(".vlpnb-plane")
+    box = plane.bounding_box()
+    x, y = box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.6
+
+    def fingers(apart):
+        dx, dy = (0, apart) if upright else (apart, 0)
+        return [(x - dx, y - dy), (x + dx, y + dy)]
+
+    def zoom():
+        return float(plane.get_attribute("data-zoom"))
+
+    before = places_of(page)
+    page.evaluate("document.body.style.height = '3000px'")  # a page that could scroll under the fingers
+    pinch(page, fingers(30), fingers(75))
+    assert zoom() == pytest.approx(2.5, rel=0.05)
+    for old, new in zip(before, places_of(page), strict=True):
+        expected = (x + 2.5 * (old[0] - x), y + 2.5 * (old[1] - y))
+        assert new == pytest.approx(expected, abs=12)
+    assert page.evaluate("scrollY") == 0, "two fingers belong to the map, not to the page"
+    assert page.evaluate("visualViewport.scale") == 1
+    far = places_of(page)
+    pinch(page, fingers(50), [(px + 40, py - 20) for px, py in fingers(50)])
+    assert zoom() == pytest.approx(2.5, rel=0.05)
+    for old, new in zip(far, places_of(page), strict=True):
+        assert new == pytest.approx((old[0] + 40, old[1] - 20), abs=6), "two fingers move it, too"
+    pinch(page, fingers(80), fingers(20))
+    assert zoom() == 1, "never smaller than the plane"
+    for old, new in zip(before, places_of(page), strict=True):
+        assert new == pytest.approx(old, abs=1)
+    assert state(page, "selected") == -1, "a pinch chooses nothing"
+
+
+def test_one_finger_scrolls_the_page_until_the_map_is_enlarged(show):
+    page = show(toys.embedding(), has_touch=True)
+    plane = page.locator(".vlpnb-plane")
+    assert plane.evaluate("(n) => getComputedStyle(n).touchAction") == "pan-y"
+    page.get_by_role("button", name="zoom in").tap()
+    assert plane.evaluate("(n) => getComputedStyle(n).touchAction") == "none"
+
+
+def test_the_wheel_zooms_about_the_pointer_and_stops_at_both_ends(show):
+    page = show(toys.embedding())
+    plane = page.locator(".vlpnb-plane")
+    box = plane.bounding_box()
+    x, y = box["x"] + 200, box["y"] + 150
+    before = places_of(page)
+    page.mouse.move(x, y)
+    page.keyboard.down("Control")
+    page.mouse.wheel(0, -150)
+    page.wait_for_function("document.querySelector('.vlpnb-plane').dataset.zoom > 1")
+    zoom = float(plane.get_attribute("data-zoom"))
+    for old, new in zip(before, places_of(page), strict=True):
+        assert new == pytest.approx((x + zoom * (old[0] - x), y + zoom * (old[1] - y)), abs=3)
+    for amount, end in ((-4000, "16.00"), (4000, "1.00")):
+        page.mouse.wheel(0, amount)
+        page.wait_for_function(
+            "(end) => document.querySelector('.vlpnb-plane').dataset.zoom === end", arg=end
+        )
+    page.keyboard.up("Control")
+
+
 @pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "embedding"])
 def test_a_closed_view_listens_no_more(show, name):
     page = show(getattr(toys, name)())

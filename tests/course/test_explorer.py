@@ -1,7 +1,11 @@
 """The explorer: views that keep a static fallback, a model's guesses, and the command that serves it."""
 
 import importlib.util
+import json
+import os
+import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -115,6 +119,43 @@ def test_the_explorer_of_a_run_has_the_runs_parameters(tmp_path, monkeypatch):
     assert "epochs" in injected[0].source
 
 
+def test_what_belongs_to_the_lesson_only_stays_out_of_the_web_app(tmp_path, monkeypatch):
+    run = open_run("smoke", "x", root=tmp_path)
+    monkeypatch.setattr(type(run), "find", lambda self, name: object())
+    made = nbformat.read(explorer.prepare(run, notebooks_folder()), 4)
+    sources = "\n".join(cell.source for cell in made.cells)
+    assert "At a glance" not in sources
+    assert "by_hand" not in sources
+    assert "View(" in sources
+    assert made.metadata.kernelspec.name == "vlpnb", "the interpreter that serves, whatever `python3` is"
+
+
+def test_the_server_ends_with_the_command_and_gives_its_status(tmp_path):
+    assert explorer.serve([sys.executable, "-c", "raise SystemExit(7)"], {}) == 7
+    marker = tmp_path / "ready"
+    server = f"import pathlib, time; pathlib.Path({str(marker)!r}).touch(); time.sleep(120)"
+    outer = (
+        "import sys; from vlpnb.course.explorer import serve; "
+        f"sys.exit(serve([sys.executable, '-c', {server!r}], {{}}) == -15)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", outer], cwd=Path(cli.__file__).parents[2])
+    until = time.monotonic() + 60
+    while not marker.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    process.terminate()
+    assert process.wait(30) == 1, "the server was told to end, and the command waited for it"
+
+
+def test_the_template_and_the_kernel_are_where_jupyter_looks(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_PATH", "/elsewhere")
+    run = open_run("smoke", "x", root=tmp_path)
+    first, second = explorer.environment(run)["JUPYTER_PATH"].split(os.pathsep)
+    assert second == "/elsewhere"
+    assert (Path(first) / "voila" / "templates" / "explorer" / "index.html.j2").is_file()
+    kernel = json.loads((Path(first) / "kernels" / "vlpnb" / "kernel.json").read_text())
+    assert kernel["argv"][0] == "python", "Jupyter puts the server's own interpreter here"
+
+
 def test_explore_says_how_to_get_what_it_lacks_and_runs_the_command(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SystemExit) as caught:
@@ -127,11 +168,11 @@ def test_explore_says_how_to_get_what_it_lacks_and_runs_the_command(tmp_path, mo
     monkeypatch.setattr(explorer, "prepare", lambda run, folder: tmp_path / "91_explorer.ipynb")
     called = []
 
-    def run(arguments, env):
-        called.append((arguments, env["VLPNB_DATA"]))
-        return types.SimpleNamespace(returncode=0)
+    def serve(arguments, inherited):
+        called.append((arguments, inherited["VLPNB_DATA"]))
+        return 0
 
-    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setattr(explorer, "serve", serve)
     with pytest.raises(SystemExit) as caught:
         cli.main(["explore", "--run", "x", "--port", "9001", "--no-browser"])
     assert caught.value.code == 0

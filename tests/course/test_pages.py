@@ -123,3 +123,53 @@ def test_the_map_puts_a_notebook_below_what_it_needs():
     assert nodes[1].x < nodes[2].x
     assert [node.number for node in nodes[3].needs] == ["1", "2"]
     assert [node.title for node in nodes[0].leads] == ["b", "c"]
+
+
+def along(path: str) -> list[tuple[float, float]]:
+    """Points of an SVG path of M, C and V."""
+    points: list[tuple[float, float]] = []
+    for command, numbers in re.findall(r"([MCV])([^MCV]*)", path):
+        values = [float(number) for number in numbers.split()]
+        if command == "M":
+            points.append((values[0], values[1]))
+        elif command == "V":
+            x, y = points[-1]
+            points += [(x, y + t / 20 * (values[0] - y)) for t in range(21)]
+        else:
+            corners = [points[-1], *zip(values[::2], values[1::2], strict=True)]
+            for t in (step / 20 for step in range(21)):
+                shares = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t * t * (1 - t), t**3)
+                points.append(
+                    tuple(
+                        sum(s * corner[k] for s, corner in zip(shares, corners, strict=True)) for k in (0, 1)
+                    )
+                )
+    return points
+
+
+@pytest.mark.parametrize(
+    "needs",
+    [
+        # the course: 12 leads to 13 and 14, past the row of 11
+        [(), (), (1,), (2,), (3,), (2,), (4, 5), (4, 5), (6,), (8,), (9,)],
+        [(), (0,), (1,), (2,), (0, 3), (1, 3)],
+        [(), (), (), (0, 1, 2), (0, 3), (1, 3), (2, 4, 5)],
+    ],
+)
+def test_no_arrow_of_the_map_passes_behind_a_box(needs):
+    names = [f"{i} · n" for i in range(len(needs))]
+    nodes = pages.draw_map(names, names, [frozenset(one) for one in needs])
+    half = pages.BOX[1] / 2
+    for node in nodes:
+        assert node.width / 2 <= node.x <= pages.MAP_WIDTH - node.width / 2
+        assert len(node.arrows) == len(node.needs)
+        for other, arrow in zip(node.needs, node.arrows, strict=True):
+            points = along(arrow)
+            assert points[0] == pytest.approx((other.x, other.y + half), abs=0.1)
+            assert points[-1] == pytest.approx((node.x, node.y - half - 2), abs=0.1)
+            for x, y in points:
+                hidden = [b for b in nodes if abs(x - b.x) < b.width / 2 and abs(y - b.y) < half - 0.5]
+                assert hidden == [], f"{other.number} to {node.number}"
+    for i, node in enumerate(nodes):
+        for other in nodes[:i]:
+            assert other.y != node.y or abs(other.x - node.x) > node.width

@@ -136,7 +136,11 @@ def test_the_index_says_what_leads_to_what(site):
     assert 'href="10_matching.html"' in needs
     assert "–" in leads
     assert html.count("marker-end") == 1, "one arrow on the map"
-    assert "LXMERT" in html
+    part = html[html.index('id="part-2"') :].partition("<h3")[0]
+    assert "LXMERT" in part
+    assert "not in the course yet" in part
+    part = html[html.index('id="part-0"') :].partition("<h3")[0]
+    assert "executed in this run" in part
 
 
 def test_the_papers_page_has_our_number_beside_its_own(site):

@@ -2,10 +2,12 @@
 
 import json
 
+import nbformat
 import pytest
 
-from vlpnb.course import notebooks_folder
+from vlpnb.course import notebooks_folder, open_run
 from vlpnb.course.cli import main
+from vlpnb.course.runner import run_notebooks
 from vlpnb.course.student import student_edition, write_student_edition
 from vlpnb.errors import UserError
 
@@ -62,6 +64,34 @@ def test_cells_that_need_an_answer_do_not_stop_the_others():
         ["raises-exception"],
         [],
     ]
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["unsolved", "and broken"])
+def test_unsolved_exercises_do_not_fail_a_run_and_other_errors_do(tmp_path, broken):
+    new = nbformat.v4
+    stub, solution = "def f(a):\n    ...", "def f(a):\n    return a"
+    sources = ["profile: str = ''\nrun_name: str = ''\nsettings: str = ''\ndevices: int = 1", stub, solution]
+    check = "assert f(2) == 2, 'replace the stub'"
+    sources += [check, "f(2) + 1", "1 / 0" if broken else "print('the end')"]
+    tags = [["parameters"], ["exercise", "skip-execution"], ["solution"], ["check"], [], []]
+    cells = [
+        new.new_code_cell(source, metadata={"tags": own} if own else {})
+        for source, own in zip(sources, tags, strict=True)
+    ]
+    (tmp_path / "shipped").mkdir()
+    nbformat.write(new.new_notebook(cells=cells), tmp_path / "shipped" / "10_a.ipynb")
+    paths = write_student_edition(tmp_path / "shipped", tmp_path / "mine")
+    run = open_run("smoke", "s", root=tmp_path)
+    (outcome,) = run_notebooks(run, paths)
+    executed = nbformat.read(run.folder / "notebooks" / "10_a.ipynb", 4)
+    failed = [o.ename for c in executed.cells if c.cell_type == "code" for o in c.outputs if "ename" in o]
+    assert failed[:2] == ["AssertionError", "TypeError"], "their messages stay to be read"
+    if broken:
+        assert "ZeroDivisionError" in outcome.problem
+    else:
+        assert outcome.problem == ""
+        assert len(executed.cells) == len(cells), "no banner of an error, no solution, parameters added"
+        assert any("the end" in o.get("text", "") for c in executed.cells for o in c.get("outputs", []))
 
 
 def test_answers_are_never_overwritten(tmp_path, capsys):

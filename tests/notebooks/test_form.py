@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from vlpnb.course.explorer import NOTEBOOK
+
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 # 00 is the way in, and those from 90 on look into finished runs: no exercises there
@@ -29,8 +31,8 @@ def tagged(notebook: dict, tag: str) -> list[str]:
 
 
 TAGS = {
-    "code": {"parameters", "exercise", "skip-execution", "solution", "check"},
-    "markdown": set(),
+    "code": {"parameters", "exercise", "skip-execution", "solution", "check", "workbook"},
+    "markdown": {"workbook"},
     "raw": set(),
 }
 
@@ -193,7 +195,9 @@ class TestForm:
         assert (notebook["nbformat"], notebook["nbformat_minor"]) >= (4, 5), "cells have ids since 4.5"
         for cell in notebook["cells"]:
             assert set(cell["metadata"]) <= {"tags"}, cell["metadata"]
-            assert set(cell["metadata"].get("tags", [])) <= TAGS[cell["cell_type"]], cell["metadata"]
+            tags = set(cell["metadata"].get("tags", []))
+            assert tags <= TAGS[cell["cell_type"]], cell["metadata"]
+            assert "workbook" not in tags or path.name == NOTEBOOK, "only the explorer is a web app, too"
 
     def test_runs_nothing_outside_python(self, path):
         assert shell_uses(load(path)) == []

@@ -366,8 +366,6 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
-    import subprocess
-
     from vlpnb.course import explorer, notebooks_folder
     from vlpnb.course.report import reopen
 
@@ -378,7 +376,7 @@ def explore(
     if address not in ("127.0.0.1", "localhost", "::1"):
         print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
     arguments = explorer.command(notebook, address, port, browser)
-    raise typer.Exit(subprocess.run(arguments, env=explorer.environment(opened)).returncode)
+    raise typer.Exit(explorer.serve(arguments, explorer.environment(opened)))
 
 
 def _write_site(opened) -> None:

@@ -190,6 +190,12 @@ def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch)
         for output in cell.outputs
         if output.output_type == "error"
     ]
+    if heard and not errors:
+        # papermill also reports errors of cells that may fail, such as the checks of a student's unsolved exercises
+        problem, kind = "", ""
+        executed.cells = [
+            c for c in executed.cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])
+        ]
     if (not problem or problem == "dead") and not heard:
         waiting = [
             cell

@@ -8,6 +8,8 @@ import html
 import importlib.util
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,11 @@ from vlpnb.vokenization.vlm import VisuallySupervisedLM
 
 NEEDED = ("dataset", "matching", "keys", "vlm")
 NOTEBOOK = "91_explorer.ipynb"
+JUPYTER = (
+    Path(__file__).parent / "templates" / "jupyter"
+)  # a Jupyter data folder: a kernel, a template of Voilà
+ALERT = "color:var(--jp-error-color1, #a40000); font-weight:600"
+TABLE = "min-width:min(100%, 24rem)"  # room for the caption of a narrow table
 
 
 class View(ipywidgets.VBox):
@@ -35,10 +42,10 @@ class View(ipywidgets.VBox):
     """
 
     def __init__(self, controls: Sequence[Any], make: Callable[..., Any]):
-        super().__init__()
+        super().__init__(layout={"width": "100%"})
         self.controls, self.make = tuple(controls), make
         for control in self.controls:
-            control.layout.width = "100%"
+            control.layout.width = "auto"  # the whole width less its margins
             control.style.description_width = "8rem"
             control.observe(self._changed, "value")
         self._changed(None)
@@ -47,7 +54,7 @@ class View(ipywidgets.VBox):
         try:
             made = self.make(*(control.value for control in self.controls))
         except UserError as error:
-            made = f'<p role="alert">{html.escape(str(error))}</p>'
+            made = f'<p role="alert" style="{ALERT}">{html.escape(str(error))}</p>'
         if isinstance(made, str):
             self.fallback = made
             made = ipywidgets.HTML(made)
@@ -97,7 +104,7 @@ def guess_table(found: Sequence[Sequence[tuple[str, float]]], text: str) -> str:
         for rank, column in enumerate(zip(*found, strict=True), 1)
     )
     return (
-        f"<table><caption>{html.escape(text)}</caption>"
+        f'<table style="{TABLE}"><caption style="text-align:left">{html.escape(text)}</caption>'
         f'<tr><th scope="col">guess</th>{heads}</tr>{rows}</table>'
     )
 
@@ -112,13 +119,14 @@ def metric_table(metrics: Mapping[str, float], words: str, most: int = 40) -> st
     if not found:
         raise UserError(f"no metric has {words!r} in its name; try matching, perplexity or glue")
     rows = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{number(metrics[name])}</td></tr>'
+        f'<tr><th scope="row" style="text-align:left">{html.escape(name)}</th><td>{number(metrics[name])}</td></tr>'
         for name in found[:most]
     )
     more = f", the first {most} of them" if len(found) > most else ""
     return (
-        f"<table><caption>{len(found)} of {len(metrics)} metrics{more}</caption>"
-        f'<tr><th scope="col">metric</th><th scope="col">value</th></tr>{rows}</table>'
+        f'<table style="{TABLE}"><caption style="text-align:left">'
+        f"{len(found)} of {len(metrics)} metrics{more}</caption>"
+        f'<tr><th scope="col" style="text-align:left">metric</th><th scope="col">value</th></tr>{rows}</table>'
     )
 
 
@@ -146,6 +154,8 @@ def figure_list(figures: Sequence[tuple[str, str]]) -> str:
 def prepare(run: Run, notebooks: Path) -> Path:
     """Write the explorer of this run, its parameters filled in, into the run's folder.
 
+    Cells tagged `workbook` (what one derives by hand, and what frames a lesson) stay out of the web app.
+
     Raises:
         UserError: the run lacks a stage that the explorer looks into.
     """
@@ -164,9 +174,12 @@ def prepare(run: Run, notebooks: Path) -> Path:
         "settings": json.dumps(run.settings) if run.settings else "",
     }
     notebook = load_notebook_node(str(notebooks / NOTEBOOK))
+    notebook.cells = [cell for cell in notebook.cells if "workbook" not in cell.metadata.get("tags", [])]
     target = run.folder / "explorer"
     target.mkdir(parents=True, exist_ok=True)
-    written = parameterize_notebook(notebook, given, kernel_name="python3", language="python")
+    written = parameterize_notebook(notebook, given, kernel_name="vlpnb", language="python")
+    written.metadata.kernelspec = {"name": "vlpnb", "display_name": "vlpnb", "language": "python"}
+    written.metadata.title = f"Explorer of run {run.name}"
     nbformat.write(written, target / NOTEBOOK)
     return target / NOTEBOOK
 
@@ -175,7 +188,7 @@ def command(notebook: Path, address: str = "127.0.0.1", port: int = 8866, browse
     """The command line that serves a notebook as a web app: results without code, a kernel per visitor."""
     return [
         *(sys.executable, "-m", "voila", str(notebook)),
-        *(f"--Voila.ip={address}", f"--port={port}", "--strip_sources=True"),
+        *(f"--Voila.ip={address}", f"--port={port}", "--strip_sources=True", "--template=explorer"),
         *([] if browser else ["--no-browser"]),
     ]
 
@@ -194,5 +207,21 @@ def need_voila() -> None:
 
 
 def environment(run: Run) -> dict[str, str]:
-    """What the server's kernels inherit."""
-    return {**os.environ, "VLPNB_DATA": str(run.root.parent)}
+    """What the server and its kernels inherit.
+
+    The kernel `vlpnb` of our own Jupyter folder is the interpreter that runs the server, whatever `python3` is here.
+    """
+    paths = [str(JUPYTER), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    return {**os.environ, "VLPNB_DATA": str(run.root.parent), "JUPYTER_PATH": os.pathsep.join(paths)}
+
+
+def serve(arguments: Sequence[str], inherited: Mapping[str, str]) -> int:
+    """Run the server until it ends; its exit status. Whoever ends this process ends the server and its kernels, too."""
+    server = subprocess.Popen(arguments, env=dict(inherited))
+    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
+    try:
+        return server.wait()
+    except KeyboardInterrupt:  # the terminal has told the server as well
+        return server.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +202,15 @@ class Node:
     width: float
     needs: list["Node"] = field(default_factory=list)
     leads: list["Node"] = field(default_factory=list)
+    arrows: list[str] = field(default_factory=list)  # SVG paths from what it needs
 
 
-MAP_WIDTH, BOX, ROW = 760, (236, 40), 66
+MAP_WIDTH, BOX, ROW = 760, (236, 40), 68
+LANE = 28  # width of the gap in a row of boxes through which an arrow passes
 
 
 def draw_map(titles: Sequence[str], hrefs: Sequence[str], needs: Sequence[frozenset[int]]) -> list[Node]:
-    """Notebooks in rows, each below all that it needs.
+    """Notebooks in rows, each below all that it needs; no arrow passes behind a box.
 
     Args:
         titles: of the notebooks, such as `13 · Vokenise`.
@@ -217,15 +220,62 @@ def draw_map(titles: Sequence[str], hrefs: Sequence[str], needs: Sequence[frozen
     level: list[int] = []
     for before in needs:
         level.append(1 + max((level[j] for j in before), default=-1))
+    # a row holds notebooks i, and lanes (j, row) for the arrows of notebook j that end further down
+    rows: list[list[Any]] = [
+        [i for i, own in enumerate(level) if own == row] for row in range(max(level) + 1)
+    ]
+    for i, before in enumerate(needs):
+        for j in before:
+            for row in range(level[j] + 1, level[i]):
+                if (j, row) not in rows[row]:
+                    rows[row].append((j, row))
+    lanes = max(sum(isinstance(item, tuple) for item in row) for row in rows)
+    width = min(BOX[0], (MAP_WIDTH - LANE * lanes) / max(map(level.count, level)) - 12)
+    x: dict[Any, float] = {}
+
+    def above(item: Any) -> float:
+        """Where its arrows come from, on average."""
+        if isinstance(item, tuple):
+            j, row = item
+            return x[(j, row - 1) if row - 1 > level[j] else j]
+        places = [x[_last(j, level[item], level)] for j in needs[item]]
+        return sum(places) / len(places) if places else 0.0
+
+    for row in rows:
+        row.sort(key=above)
+        sizes = [LANE if isinstance(item, tuple) else width for item in row]
+        gap = (MAP_WIDTH - sum(sizes)) / (len(row) + 1)
+        for place, item in enumerate(row):
+            x[item] = gap * (place + 1) + sum(sizes[:place]) + sizes[place] / 2
     nodes = []
-    width = min(BOX[0], MAP_WIDTH / max(map(level.count, level)) - 12)
     for i, title in enumerate(titles):
-        row = [j for j in range(len(titles)) if level[j] == level[i]]
-        x = MAP_WIDTH * (row.index(i) + 0.5) / len(row)
         first, _, rest = title.partition(" · ")
-        nodes.append(Node(first, rest or title, hrefs[i], x, ROW * level[i] + BOX[1] / 2 + 4, width))
+        nodes.append(Node(first, rest or title, hrefs[i], x[i], _middle(level[i]), width))
     for i, before in enumerate(needs):
         for j in sorted(before):
             nodes[i].needs.append(nodes[j])
             nodes[j].leads.append(nodes[i])
+            passed = [x[j], *(x[(j, row)] for row in range(level[j] + 1, level[i])), x[i]]
+            nodes[i].arrows.append(_arrow(passed, level[j]))
     return nodes
+
+
+def _last(j: int, row: int, level: Sequence[int]) -> Any:
+    """What stands for notebook j in the row above `row`: itself, or its lane there."""
+    return j if level[j] == row - 1 else (j, row - 1)
+
+
+def _middle(row: int) -> float:
+    return ROW * row + BOX[1] / 2 + 4
+
+
+def _arrow(places: Sequence[float], row: int) -> str:
+    """The path of an arrow through these places of consecutive rows: bent between rows, straight through a row."""
+    path = f"M{places[0]:.1f} {_middle(row) + BOX[1] / 2:.1f}"
+    for step, (start, end) in enumerate(pairwise(places), row):
+        top, bottom = _middle(step) + BOX[1] / 2, _middle(step + 1) - BOX[1] / 2
+        last = step - row == len(places) - 2
+        bottom -= 2 if last else 0  # room for the tip
+        path += f" C{start:.1f} {top + 16:.1f} {end:.1f} {bottom - 16:.1f} {end:.1f} {bottom:.1f}"
+        path += "" if last else f" V{bottom + BOX[1]:.1f}"
+    return path

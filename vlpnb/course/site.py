@@ -17,7 +17,7 @@ from typing import Any
 
 import nbformat
 
-from vlpnb.course import open_run, pages
+from vlpnb.course import notebooks_folder, open_run, pages
 from vlpnb.course.audit import outline
 from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
@@ -25,6 +25,8 @@ from vlpnb.stage import Run, StageResult
 
 TEMPLATES = Path(__file__).with_name("templates")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+NOT_RUN = "No notebook of this part was executed in this run."
+NOT_YET = "This part is planned and not in the course yet."
 MATHJAX = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe"
 
 
@@ -114,17 +116,11 @@ def write_site(
     for name, paper in papers.items():
         symbols |= {symbol for item in paper["equations"] for symbol in item["symbols"]}
         content = _paper(paper, described, metrics)
-        _render(
-            "paper.html",
-            site,
-            f"{name}.html",
-            **about,
-            paper=content,
-            statuses=pages.STATUSES,
-            mathjax=MATHJAX,
-        )
+        more = {"paper": content, "statuses": pages.STATUSES, "mathjax": MATHJAX}
+        _render("paper.html", site, f"{name}.html", **about, **more)
     _render("code.html", site, **about, codes=pages.read_code(sorted(symbols)))
     total = sum(page.seconds for page in described)
+    there = {path.name[0] for path in notebooks_folder().glob("[0-9]*.ipynb")}
     return _render(
         "index.html",
         site,
@@ -136,7 +132,12 @@ def write_site(
             "box": pages.BOX,
         },
         parts=[
-            {"digit": digit, "name": name, "pages": [page for page in described if page.number[0] == digit]}
+            {
+                "digit": digit,
+                "name": name,
+                "pages": [page for page in described if page.number[0] == digit],
+                "missing": NOT_RUN if digit in there else NOT_YET,
+            }
             for digit, name in PARTS.items()
         ],
         total=duration(total) if total else "",

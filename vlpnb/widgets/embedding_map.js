@@ -148,6 +148,8 @@ function render({ model, el }) {
     if (other) {
       const distance = ([x, y]) => Math.hypot(x - other[0], y - other[1]);
       const box = plane.getBoundingClientRect();
+      panX += (now[0] - before[0]) / 2; // the middle between the fingers has moved by half
+      panY += (now[1] - before[1]) / 2;
       scale(distance(now) / Math.max(1, distance(before)), (now[0] + other[0]) / 2 - box.left, (now[1] + other[1]) / 2 - box.top);
     } else {
       if (!plane.classList.contains("dragged") && Math.hypot(now[0] - before[0], now[1] - before[1]) < 4) return; // a tap
@@ -159,6 +161,10 @@ function render({ model, el }) {
     }
     fingers.set(event.pointerId, now);
   });
+  // two fingers never scroll the page, not even where one finger does
+  plane.addEventListener("touchmove", (event) => {
+    if (event.touches.length > 1 && event.cancelable) event.preventDefault();
+  }, { passive: false });
   const lift = (event) => {
     fingers.delete(event.pointerId);
     if (!fingers.size) plane.classList.remove("dragged");

@@ -28,7 +28,7 @@ function render({ model, el }) {
     lists.forEach((vokens, index) => {
       const column = element("div", "vlpnb-model");
       if (names[index]) column.append(element("p", "vlpnb-model-name", names[index]));
-      column.append(pictureStrip(vokens, model.get("pictures"), lists.length > 1 ? 88 : 120, shared));
+      column.append(pictureStrip(vokens, model.get("pictures"), lists.length > 1 ? 88 : 104, shared));
       panel.append(column);
     });
     if (shared.size) legend.textContent += " · outlined pictures: among the best of all models";
