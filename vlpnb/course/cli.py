@@ -291,6 +291,28 @@ def data_check(
     print(f"{target}: complete")
 
 
+@data.command("wikipedia")
+def data_wikipedia(
+    source: Annotated[
+        Path, typer.Argument(help="The output of WikiExtractor: a file, or a folder of files.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where en.train.raw, en.valid.raw and en.test.raw go.")],
+    tokenised: Annotated[
+        bool,
+        typer.Option(
+            "--tokenised/--untokenised",
+            help="Words separated as Moses does; untokenised for RoBERTa's vocabulary.",
+        ),
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
+    from vlpnb.data.wikipedia import prepare_wikipedia
+
+    counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
+    print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
+
+
 @app.command()
 def doctor() -> None:
     """Say what this machine can run, and why not the rest."""
