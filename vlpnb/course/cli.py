@@ -220,10 +220,21 @@ def export(
 def report(
     run: OldRunOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,
+    glue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: the original's table of all GLUE results below a folder, its own or ours."
+        ),
+    ] = None,
 ) -> None:
     """Print every metric of a run, beside the paper's figure where there is one."""
     import json
 
+    if glue is not None:
+        from vlpnb.vokenization.glue_folders import table
+
+        print(table(glue))
+        return
     from vlpnb.course import report as module
 
     opened = module.reopen(run)
