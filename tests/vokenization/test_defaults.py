@@ -70,4 +70,6 @@ def test_the_paper_profile_measures_what_the_original_does():
     vlm, benchmark = (load_profile("paper").stages[name] for name in ("vlm", "benchmark"))
     assert vlm["evaluations"] == vlm["epochs"] == 40
     assert vlm["eval_blocks"] * 126 > 10**8  # more than any validation file
-    assert BenchmarkConfig(**benchmark).diversity_lines == 95_000
+    benchmark = BenchmarkConfig(**benchmark)
+    assert (benchmark.diversity_lines, benchmark.max_length) == (95_000, 128 + 2)
+    assert load_profile("paper").stages["features"] == {"eval_views": ["published"]}
