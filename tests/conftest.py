@@ -27,3 +27,12 @@ def _seeded():
     import torch
 
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory):
+    """The undisturbed run of the notebooks at `smoke`, the same one in every test process (`notebooks/shared.py`)."""
+    from tests.notebooks.shared import SmokeRun
+
+    base = tmp_path_factory.getbasetemp()
+    return SmokeRun((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-run")

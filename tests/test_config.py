@@ -29,6 +29,23 @@ def test_text_is_read_as_the_field_wants():
 
 
 @pytest.mark.parametrize(
+    "text", ["RTE,MRPC", "[RTE, MRPC]", "[RTE,MRPC]", '["RTE", "MRPC"]', " [ RTE , MRPC ] "]
+)
+def test_lists_may_be_written_with_brackets(text):
+    assert parse_config(Training, {"tasks": text}).tasks == ("RTE", "MRPC")
+    assert parse_config(Training, parse_settings(f"training.tasks={text}")["training"]).tasks == (
+        "RTE",
+        "MRPC",
+    )
+
+
+@pytest.mark.parametrize("text", ["[RTE", "[RTE]]", "[RTE], MRPC", '["RTE", MRPC]'])
+def test_brackets_that_do_not_fit_are_refused(text):
+    with pytest.raises(UserError, match=r"training\.tasks"):
+        parse_config(Training, {"tasks": text}, "training")
+
+
+@pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"epoch": 3}, ["training.epoch", "unknown", "did you mean 'epochs'"]),

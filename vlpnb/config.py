@@ -220,11 +220,14 @@ def _from_text(value: Any, annotation: Any) -> Any:
     if type(None) in options and value.strip().lower() in ("none", "null", ""):
         return None
     if any(typing.get_origin(option) in (tuple, list) for option in options) and str not in options:
+        text = value
         if value.strip().startswith("["):
             try:
                 return json.loads(value)
             except json.JSONDecodeError:
-                return value
+                value, closed, after = value.strip()[1:].partition("]")  # as in YAML: [vokens, term]
+                if not closed or after or any(mark in value for mark in "[{\"'"):
+                    return text
         return [item.strip() for item in value.split(",") if item.strip()]
     if int in options and float not in options and str not in options:
         try:

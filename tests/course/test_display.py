@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from vlpnb.course.display import Lines, LiveStatus, PlainLog, Progress
+from vlpnb.course.display import Lines, LiveStatus, PlainLog, Progress, is_live
 
 
 @pytest.fixture
@@ -59,3 +59,28 @@ def test_lines_come_whole_and_progress_bars_leave_their_last_state(notebooks, ca
     stream.close()
     assert capsys.readouterr().out == "    one line\n    100%\n    rest\n"
     assert notebooks[1].last == "rest"
+
+
+def test_a_low_terminal_shows_the_notebooks_around_the_one_that_runs_and_all_at_the_end():
+    from rich.console import Console
+
+    notebooks = [Progress(f"{number}_n", state="done") for number in range(10, 20)]
+    notebooks[5].state = "running"
+    for later in notebooks[6:]:
+        later.state = "waiting"
+    console = Console(file=io.StringIO(), force_terminal=True, width=60, height=5, color_system=None)
+    live = LiveStatus(console)
+    live.begin(notebooks)
+    live.tick()
+    drawn = console.file.getvalue()
+    assert [item.name for item in notebooks if item.name in drawn] == ["13_n", "14_n", "15_n", "16_n"]
+    live.end()
+    assert all(item.name in console.file.getvalue() for item in notebooks)
+
+
+@pytest.mark.parametrize(("kind", "live"), [("xterm", True), ("dumb", False)])
+def test_a_terminal_that_cannot_draw_gets_a_plain_log(monkeypatch, kind, live):
+    monkeypatch.setenv("TERM", kind)
+    stream = type("Terminal", (), {"isatty": lambda self: True})()
+    assert is_live(stream) is live
+    assert not is_live(type("File", (), {"isatty": lambda self: False})())

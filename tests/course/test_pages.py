@@ -81,9 +81,31 @@ def test_the_reports_figures_are_the_papers():
     assert figures["results.glue.mlm.qnli"] == (87.9, "BERT 12L/768H")
     assert figures["results.glue.vokens.mnli"] == (82.6, "BERT 12L/768H + voken-cls, unverified")
     assert figures["results.swag.vokens.accuracy"] == (70.6, "BERT 12L/768H + voken-cls, unverified")
-    assert (
-        len(figures) == 12
-    )  # of the base model: four GLUE tasks, SWAG and the average, with vokens and without
+    assert figures["results.glue.propagated.qqp"] == (
+        88.1,
+        "sentence retrieval, propagated to tokens, unverified",
+    )
+    # Of the base model: four GLUE tasks, SWAG and the average, with vokens and without; and four tasks of each of the
+    # three coarser kinds of vokens.
+    assert len(figures) == 12 + 12
+
+
+def test_the_papers_rows_are_read_as_numbers():
+    rows = pages.paper_rows("vokenization", "Main results")
+    assert list(rows)[:2] == ["BERT 12L/768H", "BERT 12L/768H + voken-cls"]
+    assert len(rows) == 8
+    first = rows["BERT 12L/768H"]
+    assert list(first) == PAPERS["vokenization"]["tables"][0]["columns"]
+    assert first["MNLI"] == pages.Figure((79.4,), "confirmed")
+    assert first["SQuAD 1.1"] == pages.Figure((77.0, 85.3), "unverified")
+    assert first["SQuAD 1.1"].mean == pytest.approx(81.15)
+    for paper, table, message in (
+        ("vokenisation", "Main results", "did you mean 'vokenization'"),
+        ("vokenization", "Main result", "did you mean 'Main results'"),
+        ("vokenization", "Corpora", r"Corpora, COCO, tokens: found '7.0 M', expected a number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pages.paper_rows(paper, table)
 
 
 def test_our_numbers_come_with_their_spread_or_not_at_all():

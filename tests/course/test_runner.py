@@ -1,12 +1,15 @@
 """The runner on toy notebooks: success, failure, a killed kernel, and what is refused before anything starts."""
 
+import sys
 from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpec
 
 from vlpnb.config import Profile
 from vlpnb.course import watch
+from vlpnb.course.kernel import ThisPython
 from vlpnb.course.runner import (
     END,
     find_notebooks,
@@ -16,6 +19,7 @@ from vlpnb.course.runner import (
     starting_from,
 )
 from vlpnb.errors import UserError
+from vlpnb.folders import write_json
 from vlpnb.stage import Run
 
 PARAMETERS = 'profile: str = "laptop"\nrun_name: str = "laptop"\nsettings: str = ""\ndevices: int = 1'
@@ -148,6 +152,41 @@ def test_a_stage_that_a_notebook_leaves_unfinished_is_a_failure(course, tmp_path
     assert outcome.kind == "failed"
     assert "not all stages that it began did" in outcome.problem
     assert "count-" in outcome.problem
+
+
+HOLDING = """
+import subprocess, sys, time
+held = bytearray(b"x") * 300_000_000
+code = "import time; held = bytearray(b'x') * 200_000_000; print('held', flush=True); time.sleep(300)"
+child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+child.stdout.readline()
+time.sleep(1)
+child.kill()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+def test_the_most_memory_of_a_kernel_and_its_children_is_recorded(course, run):
+    small, large = run_notebooks(run, course(n10_small=["1"], n11_large=[HOLDING]), say=lambda line: None)
+    assert 0 < small.peak_rss_bytes < 300e6
+    assert 500e6 < large.peak_rss_bytes - small.peak_rss_bytes < 650e6
+    assert read_status(run.folder) == [small, large]
+
+
+def test_a_status_of_before_peaks_were_recorded_is_read(run):
+    status = [{"notebook": "10_a.ipynb", "seconds": 1.5, "problem": "", "kind": ""}]
+    (run.folder / "notebooks").mkdir(parents=True)
+    write_json(run.folder / "notebooks" / "status.json", status)
+    assert [(item.notebook, item.peak_rss_bytes) for item in read_status(run.folder)] == [("10_a.ipynb", 0)]
+
+
+def test_what_a_kernel_says_that_cannot_start_is_in_the_problem(course, run, monkeypatch):
+    argv = [sys.executable, "-c", "raise SystemExit('nothing to import here')"]
+    monkeypatch.setattr(ThisPython, "kernel_spec", KernelSpec(argv=argv, language="python"))
+    (outcome,) = run_notebooks(run, course(n10_dead=["1"]), say=lambda line: None)
+    assert outcome.kind == "killed"
+    assert outcome.problem.startswith("10_dead.ipynb: the kernel was killed or ended itself (exit code 1)")
+    assert "\n  | nothing to import here" in outcome.problem
 
 
 def test_the_systems_out_of_memory_kill_is_told_from_others(course, run, tmp_path, monkeypatch):

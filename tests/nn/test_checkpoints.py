@@ -8,12 +8,18 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForMaskedLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoModel,
+    AutoModelForMaskedLM,
+    AutoModelForMultipleChoice,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+)
 
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import load_classifier, load_encoder, load_mlm, load_pooler, save_hf
 from vlpnb.nn.folders import model_folder
-from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler
+from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, SpanHead
 from vlpnb.nn.transformer import Encoder, TransformerConfig
 
 TYPES = ("bert", "roberta", "xlm-roberta")
@@ -141,6 +147,47 @@ def test_classifier_both_ways(tmp_path: Path, model_type: str, labels: int):
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path / "ours").eval()
     assert again.config.num_labels == labels
     close(again(**inputs).logits, scores)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("model_type", TYPES)
+def test_choice_and_span_heads_go_out(tmp_path: Path, model_type: str):
+    theirs("Model", model_type, 1).save_pretrained(tmp_path / "theirs")
+    encoder = load_encoder(tmp_path / "theirs")
+    style = "bert" if model_type == "bert" else "roberta"
+    choice, span = (
+        ClassificationHead(encoder.config.hidden, 1, 0.3, style).eval(),
+        SpanHead(encoder.config.hidden),
+    )
+    for parameter in (*choice.parameters(), *span.parameters()):
+        parameter.add_(0.3 * torch.randn_like(parameter))
+    kind = CLASSES[model_type][1]
+
+    save_hf(tmp_path / "choice", encoder, choice=choice, model_type=model_type)
+    model, about = AutoModelForMultipleChoice.from_pretrained(tmp_path / "choice", output_loading_info=True)
+    assert type(model).__name__ == f"{kind}ForMultipleChoice"
+    assert not any(about.values())
+    assert model.config.classifier_dropout == 0.3
+    inputs = batch(model.config, model.config.pad_token_id)
+    hidden = ours_on(encoder, inputs).last
+    pairs = {name: tensor.view(2, 2, -1) for name, tensor in inputs.items()}
+    close(choice(hidden).view(2, 2), model.eval()(**pairs).logits)
+
+    save_hf(tmp_path / "span", encoder, span=span, model_type=model_type)
+    model, about = AutoModelForQuestionAnswering.from_pretrained(tmp_path / "span", output_loading_info=True)
+    assert type(model).__name__ == f"{kind}ForQuestionAnswering"
+    assert not any(about.values())
+    found = model.eval()(**inputs)
+    for ours, other in zip(span(hidden), (found.start_logits, found.end_logits), strict=True):
+        close(ours, other, inputs["attention_mask"])
+    with pytest.raises(UserError, match="not both"):
+        save_hf(
+            tmp_path / "x",
+            encoder,
+            choice=choice,
+            pooler=Pooler(encoder.config.hidden),
+            model_type=model_type,
+        )
 
 
 @torch.no_grad()

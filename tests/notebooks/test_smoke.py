@@ -1,23 +1,23 @@
 """Every notebook at `smoke`, through the same runner and profile machinery that `vlpnb run` uses.
 
-The notebooks of one test process share a run: each finds the stages that the ones before it finished, and makes
-those that are missing, as it does for a reader who opens it first.
+The notebooks share a run, whichever test process executes them: each finds the stages that the ones before it
+finished, and makes those that are missing, as it does for a reader who opens it first.
 """
 
 import pytest
 
-from vlpnb.course import notebooks_folder, open_run
+from vlpnb.course import notebooks_folder
 from vlpnb.course.audit import broken_links, outside_requests, shut_out
-from vlpnb.course.runner import find_notebooks, run_notebooks
+from vlpnb.course.runner import find_notebooks
 from vlpnb.course.site import write_site
 
 NUMBERS = ["00", "01", "02", "10", "11", "12", "13", "14", "15", "16", "91"]
 pytestmark = [pytest.mark.notebook, pytest.mark.slow]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return open_run("smoke", "smoke", root=tmp_path_factory.mktemp("data"))
+@pytest.fixture
+def run(smoke_run):
+    return smoke_run.run
 
 
 def test_the_profile_names_every_notebook(run):
@@ -26,9 +26,8 @@ def test_the_profile_names_every_notebook(run):
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_notebook_runs(run, number):
-    (outcome,) = run_notebooks(run, find_notebooks(notebooks_folder(), [number]))
-    assert outcome.problem == ""
+def test_notebook_runs(smoke_run, number):
+    assert smoke_run.notebook(number).problem == ""
 
 
 def test_the_run_reports_the_metrics_that_readers_ask_for(run):
@@ -46,11 +45,12 @@ def test_the_run_reports_the_metrics_that_readers_ask_for(run):
         assert 0 <= metrics[name] <= 1, name
 
 
-def test_the_site_of_the_run_asks_nobody_outside(run):
-    run_notebooks(run, find_notebooks(notebooks_folder(), ["00"]))
-    index = write_site(run.folder, run.results(), run.name, "smoke", "cpu")
+def test_the_site_of_the_run_asks_nobody_outside(run, smoke_run):
+    smoke_run.notebook("00")
+    with smoke_run.alone():
+        index = write_site(run.folder, run.results(), run.name, "smoke", "cpu")
+        executed = list((run.folder / "notebooks").glob("*.ipynb"))
     pages = sorted(index.parent.glob("*.html"))
-    executed = list((run.folder / "notebooks").glob("*.ipynb"))
     assert {path.stem for path in pages} >= {path.stem for path in executed} | {"index"}
     for page in pages:
         assert outside_requests(page) == [], page.name

@@ -47,19 +47,21 @@ COUNTS = {name: int((DATA[f"{name}_labels"] != -100).sum()) for name in ("mlm", 
 def measured(model, groups: list[tuple[list[int], int]]) -> tuple[dict[str, float], list[torch.Tensor]]:
     """Losses over the whole update's counts, and gradients, of groups of rows, each with so much more padding."""
     model.zero_grad()
-    losses = dict.fromkeys(COUNTS, 0.0)
+    losses: dict[str, float] = {}
     for rows, more in groups:
         longest = int(DATA["mask"][rows].sum(1).max()) if rows else LENGTH
         part = {name: F.pad(value[rows, :longest].long(), (0, more), value=int(EMPTY[name]))
                 for name, value in DATA.items()}  # fmt: skip
         sums = model(**(part | {"mask": part["mask"].bool()}))
-        sum(value / COUNTS[name] for name, value in sums.items()).backward()
-        losses = {name: losses[name] + value.item() / COUNTS[name] for name, value in sums.items()}
+        means = {name: value / COUNTS[name.partition("_")[0]] for name, value in sums.items()}
+        sum(means.values()).backward()
+        losses = {name: losses.get(name, 0.0) + value.item() for name, value in means.items()}
     return losses, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
 @pytest.mark.parametrize(
-    ("objective", "shared"), [("cls", False), ("cls", True), ("ctr", False), ("reg", False)]
+    ("objective", "shared"),
+    [("cls", False), ("cls", True), ("ctr", False), ("reg", False), ("cls+reg", False)],
 )
 @given(
     order=st.permutations(range(ROWS)),

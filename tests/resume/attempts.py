@@ -24,6 +24,8 @@ SETTINGS = {
         "eval_blocks": 4, "checkpoint_seconds": 0,
     },
     "glue": {"tasks": ["RTE", "MNLI"], "batch": 8, "keep_models": True, "checkpoint_seconds": 0},
+    "squad": {"keep_models": True},
+    "swag": {"keep_models": True},
     "results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

@@ -21,6 +21,7 @@ SHARDED = ("features", "keys", "corpus", "vokens")
 DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
     "features": (1, "checkpoint-shards/"),
     "corpus": (0, r"\.shards/\d+\.hdf5"),
+    "keys": (1, r"checkpoint-keys/\d+\.hdf5"),
     "vokens": (1, r"checkpoint-train\..*\.json"),
 }
 CHOSEN = merge(SETTINGS, {"features": {"shard": 4}, "keys": {"shard": 2}, "vlm": {"dropout": 0.0}})

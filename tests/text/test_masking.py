@@ -31,6 +31,19 @@ def test_rates_and_labels():
     assert inputs[chosen & (inputs != 4) & (inputs != ids)].max() > 20_000  # the whole vocabulary
 
 
+def test_random_words_come_from_the_whole_vocabulary():
+    """Wherever [MASK] is in it: BERT's is among the first ids, RoBERTa's is the last (spec 9.3)."""
+    for mask_id in (4, 19):
+        ids, special = torch.full((3000, 20), 7), torch.zeros(3000, 20, dtype=torch.bool)
+        inputs, labels = mask_tokens(ids, special, mask_id, 20, torch.Generator().manual_seed(1))
+        found = torch.bincount(inputs[labels != -100], minlength=20).float() / (labels != -100).sum()
+        expected = torch.full((20,), 0.1 / 20)
+        expected[mask_id] += 0.8
+        expected[7] += 0.1
+        torch.testing.assert_close(found, expected, atol=0.012, rtol=0.0)
+        assert found.min() > 0.002
+
+
 def test_generator_repeats_and_continues():
     ids, special = batch(4, 16)
     g = torch.Generator().manual_seed(3)

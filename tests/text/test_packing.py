@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from vlpnb.data.store import write_store
 from vlpnb.errors import UserError
-from vlpnb.text.packing import BlockDataset, block_starts
+from vlpnb.text.packing import BlockDataset, block_starts, line_spans, trimmed
 
 
 @pytest.mark.parametrize(("n", "legacy", "full"), [(4422, 34, 35), (25310, 199, 200), (1260, 8, 10)])
@@ -25,6 +25,53 @@ def test_short_streams_and_excluded_ranges():
     assert len(block_starts(125)) == len(block_starts(100, legacy=True)) == 0
     assert block_starts(50, 10, exclude=(15, 20)).tolist() == [0, 20, 30, 40]
     assert block_starts(50, 10, exclude=(19, 21)).tolist() == [0, 30, 40]
+
+
+LINES = np.array([0, 3, 3, 18, 25])  # lines of 3, 0, 15 and 7 tokens
+
+
+def test_lines_are_cut_and_padded(stores):
+    data = BlockDataset(*stores, block=10, cls_id=2, sep_id=3, lines=LINES, pad_id=1)
+    assert len(data) == 3
+    batch = data.batch([2, 0, 1])
+    assert batch["ids"].tolist() == [
+        [2, *range(118, 125), 3, 1, 1, 1],
+        [2, 100, 101, 102, 3, *[1] * 7],
+        [2, *range(103, 113), 3],
+    ]
+    assert batch["labels"].tolist() == [
+        [-100, *range(18, 25), *[-100] * 4],
+        [-100, 0, 1, 2, *[-100] * 8],
+        [-100, *range(3, 13), -100],
+    ]
+    assert batch["mask"].sum(1).tolist() == [9, 5, 12]
+    assert torch.equal(batch["mask"], batch["ids"] != 1)
+    assert "mask" not in BlockDataset(*stores, block=10, cls_id=2, sep_id=3).batch([0])
+    copy = pickle.loads(pickle.dumps(data))
+    assert torch.equal(copy.batch([1])["labels"], batch["labels"][2:])
+
+
+def test_excluded_lines_and_none_at_all(stores):
+    starts, lengths = line_spans(LINES, 10, exclude=(2, 3))
+    assert (starts.tolist(), lengths.tolist()) == ([3, 18], [10, 7])
+    assert line_spans(LINES, 10, exclude=(13, 18))[0].tolist() == [
+        0,
+        3,
+        18,
+    ]  # of a cut line what is left counts
+    with pytest.raises(UserError, match="gives no line; use more text"):
+        BlockDataset(np.zeros(0, np.int64), block=10, cls_id=2, sep_id=3, lines=np.array([0, 0]))
+
+
+def test_a_batch_is_trimmed_to_its_longest_line(stores):
+    data = BlockDataset(*stores, block=10, cls_id=2, sep_id=3, lines=LINES, pad_id=1)
+    made = trimmed(data.batch([0, 2]))
+    assert {name: list(value.shape) for name, value in made.items()} == {
+        "ids": [2, 9], "labels": [2, 9], "mask": [2, 9],
+    }  # fmt: skip
+    assert trimmed({name: value[:0] for name, value in made.items()})["ids"].shape == (0, 1)
+    blocks = BlockDataset(*stores, block=10, cls_id=2, sep_id=3).batch([0, 1])
+    assert torch.equal(trimmed(blocks)["ids"], blocks["ids"])
 
 
 @pytest.fixture

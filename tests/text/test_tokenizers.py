@@ -4,7 +4,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from vlpnb.errors import UserError
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer, piece_texts, train_wordpiece
+from vlpnb.text.tokenizers import (
+    byte_pieces,
+    encode_lines,
+    load_tokenizer,
+    piece_texts,
+    train_byte_bpe,
+    train_wordpiece,
+)
 
 LINES = ["The red apple lies on a small table .", "Zwei Äpfel, 3.5 kg!", "a dog and a cat ran"] * 5
 
@@ -34,6 +41,27 @@ def test_trained_wordpiece_is_a_hugging_face_folder(trained):
         "[SEP]",
         "[MASK]",
     ]
+
+
+@pytest.mark.parametrize("vocab_size", [300, 40])
+def test_byte_level_ids_are_in_the_published_order(tmp_path, vocab_size):
+    """<s> <pad> </s> <unk>, the pieces, <mask>: its published id 50,264 is the last of 50,265."""
+    trained = train_byte_bpe(LINES, vocab_size, tmp_path)
+    size = max(vocab_size, 4 + 256 + 1)  # without the bytes not every text could be written
+    for tokenizer in (trained, load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(str(tmp_path))):
+        assert len(tokenizer) == size
+        assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3, size - 1]) == [
+            "<s>", "<pad>", "</s>", "<unk>", "<mask>",
+        ]  # fmt: skip
+        assert tokenizer.mask_token_id == size - 1
+        assert sorted(tokenizer.all_special_ids) == [0, 1, 2, 3, size - 1]
+        pieces = byte_pieces(tokenizer)[4:-1]
+        assert {bytes([b]) for b in range(256)} <= set(pieces)
+        assert len(set(pieces)) == len(pieces)
+        # RoBERTa's <mask> takes the space before it, and is no text.
+        ids = tokenizer("a dog <mask> .", add_special_tokens=False)["input_ids"]
+        assert ids.count(size - 1) == 1
+        assert tokenizer.decode(ids, skip_special_tokens=True) == "a dog ."
 
 
 def test_training_is_repeatable(trained, tmp_path):

@@ -62,3 +62,19 @@ def test_pixels_are_normalised():
     white = transforms.to_pixels(Image.new("RGB", (2, 2), "white"))
     expected = (1 - torch.tensor(transforms.IMAGENET_MEAN)) / torch.tensor(transforms.IMAGENET_STD)
     torch.testing.assert_close(white[:, 0, 0], expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((800, 600), (533, 400)),
+        ((600, 800), (400, 533)),
+        ((1200, 600), (600, 300)),
+        ((400, 600), (400, 600)),
+        ((64, 48), (64, 48)),
+        ((3, 30_000), (1, 600)),
+    ],
+)
+def test_bounded_views_keep_their_shape(size, expected):
+    """Spec 4: short side at most 400, long side at most 600."""
+    assert transforms.bounded_view(Image.new("RGB", size)).size == expected

@@ -13,10 +13,23 @@ from vlpnb.data.description import load_dataset
 from vlpnb.data.images import open_rgb
 from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
+from vlpnb.vision.backbones import Backbone
+from vlpnb.vision.transforms import to_pixels
 from vlpnb.vokenization import keys as keys_module
+from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
-from vlpnb.vokenization.keys import KEYS, KeysConfig, compare_ids, load_keys
+from vlpnb.vokenization.features import read_backbones
+from vlpnb.vokenization.keys import (
+    KEYS,
+    BackboneFeatures,
+    KeysConfig,
+    compare_ids,
+    extract_keys,
+    load_keys,
+    voken_features,
+)
 from vlpnb.vokenization.matching import load_matcher
+from vlpnb.vokenization.pretraining import VLM, VLMConfig
 from vlpnb.vokenization.vokenize import VOKENS, VokensConfig
 
 
@@ -167,3 +180,147 @@ def test_files_that_are_no_keys(small, tmp_path, damage, message):
 def shorter_rows(folder):
     with h5py.File(folder / "zz.hdf5", "w") as file:
         file["keys"] = np.zeros((2, 3))
+
+
+@pytest.fixture(scope="module")
+def bare(small, tmp_path_factory):
+    """Keys of the bare vision backbone, in one go."""
+    folder = tmp_path_factory.mktemp("bare") / "keys"
+    inputs = {"features": small.features, "dataset": small.dataset}
+    metrics = small.run(KEYS, KeysConfig(source="backbone"), folder, **inputs)
+    assert metrics == {"vokens": 9.0, "broken": 1.0}
+    return folder
+
+
+def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
+    """Spec 4: before the classifier, not normalised, each picture in its own shape."""
+    keys, others = load_keys(bare, source="backbone"), load_keys(small.keys)
+    assert (keys.ids, keys.paths, keys.sets) == (others.ids, others.paths, others.sets)
+    assert (bare / "broken.txt").read_text() == (small.keys / "broken.txt").read_text()
+    assert attributes(bare / "universe.hdf5")["broken"] == attributes(small.keys / "universe.hdf5")["broken"]
+    vision = read_backbones(small.features).open_vision()
+    assert keys.vectors.dtype == torch.float32
+    assert keys.vectors.shape == (9, vision.width)
+    pixels = to_pixels(open_rgb(keys.paths[4]))[None]
+    assert pixels.shape == (1, 3, 30, 24)  # neither cut nor squeezed to a square
+    with torch.no_grad():
+        torch.testing.assert_close(keys.vectors[4:5], vision(pixels), atol=1e-5, rtol=0)
+    assert (keys.vectors.norm(dim=1) - 1).abs().min() > 0.01
+
+
+def test_a_killed_extraction_of_features_gives_the_same_bits(small, bare, tmp_path, monkeypatch):
+    """With other shards, and with the second of two processes killed before the first one joins their shards."""
+    inputs = {"features": small.features, "dataset": small.dataset}
+    write, calls = keys_module.write_store, []
+
+    def killed(path, *arguments):
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(path, *arguments)
+
+    monkeypatch.setattr(keys_module, "write_store", killed)
+    config = KeysConfig(source="backbone", shard=3, batch=2)
+    with pytest.raises(KeyboardInterrupt):
+        small.run(KEYS, config, tmp_path / "killed", **inputs)
+    small.run(KEYS, config, tmp_path / "killed", **inputs)
+    assert calls.count(calls[0]) == 1
+    assert torch.equal(
+        load_keys(tmp_path / "killed", source="backbone").vectors, load_keys(bare, source="backbone").vectors
+    )
+
+    class AtTheBarrier(Exception):
+        pass
+
+    def ends(world_size):
+        raise AtTheBarrier
+
+    encoder = BackboneFeatures(read_backbones(small.features).open_vision().fuse())
+    sets, shared = load_dataset(small.dataset).universe_sets(), tmp_path / "shared"
+    monkeypatch.setattr(keys_module, "barrier", ends)
+    with pytest.raises(AtTheBarrier):
+        extract_keys(encoder, sets, shared, shard=3, source="backbone", rank=1, world_size=2)
+    assert len(list((shared / "checkpoint-keys").iterdir())) == 2  # of four
+    monkeypatch.setattr(keys_module, "barrier", lambda world_size: None)
+    assert extract_keys(encoder, sets, shared, shard=3, source="backbone", rank=0, world_size=2) == 1
+    for name in ("universe.ids", "universe.path"):
+        assert (shared / name).read_bytes() == (bare / name).read_bytes()
+    assert torch.equal(
+        load_keys(shared, source="backbone").vectors, load_keys(bare, source="backbone").vectors
+    )
+
+
+def test_the_two_kinds_of_keys_are_not_taken_for_each_other(small, bare, tmp_path):
+    with pytest.raises(
+        UserError, match=r"universe\.hdf5: its rows come from the backbone, expected .*matcher"
+    ):
+        load_keys(bare)
+    with pytest.raises(UserError, match="come from the matcher, expected from the backbone"):
+        load_keys(small.keys, source="backbone")
+    assert load_keys(bare, source=None).ids == load_keys(small.keys).ids
+    with h5py.File(tmp_path / "universe.hdf5", "w") as file:  # the original's files do not say what they hold
+        file["keys"] = np.ones((1, 3), np.float32)
+    for suffix in ("ids", "path"):
+        (tmp_path / f"universe.{suffix}").write_text("a\n")
+    assert load_keys(tmp_path).ids == load_keys(tmp_path, source="backbone").ids == ("a",)
+
+
+def test_what_keys_ask_for():
+    assert set(KEYS.inputs(KeysConfig())) == {"matching", "dataset"}
+    requests = KEYS.inputs(KeysConfig(source="backbone"))
+    assert set(requests) == {"features", "dataset"}
+    assert requests["features"].overrides == {"cache": False}  # nobody reads the cache
+    for source in ("matcher", "backbone"):
+        config = VLMConfig(objective="ctr", image_features=source)
+        assert VLM.inputs(config)["keys"].overrides == {"source": source}
+
+
+def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
+    class Square(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = torch.nn.Linear(3 * 16 * 16, 5)
+
+        def forward(self, pixels):
+            return self.out(pixels.flatten(1))
+
+    sets = load_dataset(small.dataset).universe_sets()
+    encoder = BackboneFeatures(Backbone(Square(), 5, 16))
+    with pytest.raises(UserError, match=r"universe0\.png: .* 24 × 30 pixels .*change features\.vision"):
+        extract_keys(encoder, sets, tmp_path, batch=1, source="backbone")
+    with pytest.raises(UserError, match=r"universe0\.png … .*universe1\.png: keys\.source"):
+        extract_keys(encoder, sets, tmp_path, batch=2, source="backbone")
+
+
+@pytest.mark.parametrize("objective", ["reg", "ctr"])
+def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeypatch, objective):
+    """Spec 9.4: the features are looked up by voken, so that both lists must name the same pictures."""
+    small.run(
+        CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=small.dataset
+    )
+    inputs = {"corpus": tmp_path / "corpus", "dataset": small.dataset}
+    matched = {"matching": small.matching, "keys": small.keys}
+    small.run(VOKENS, VokensConfig(), tmp_path / "vokens", **matched, **inputs)
+    inputs = {"corpus": tmp_path / "corpus", "vokens": tmp_path / "vokens", "keys": bare}
+    settings = {"size": "micro", "block": 14, "batch": 4, "micro_batch": 4, "updates": 1, "warmup": 1}
+    config = VLMConfig(**settings, objective=objective, image_features="backbone")
+    saved = []
+    monkeypatch.setattr(pretraining, "save_snapshot", lambda folder, model, words: saved.append(model))
+    assert small.run(VLM, config, tmp_path / "vlm", **inputs)["updates"] == 1
+    assert torch.equal(saved[0].voken.features, load_keys(bare, source="backbone").vectors)
+    with pytest.raises(UserError, match="come from the backbone, expected from the matcher"):
+        small.run(VLM, config.model_copy(update={"image_features": "matcher"}), tmp_path / "other", **inputs)
+
+
+def test_features_of_other_pictures_are_refused(bare, tmp_path):
+    names = load_keys(bare, source="backbone").names
+    path = tmp_path / "train.ids"
+    path.write_text("".join(f"{name}\n" for name in names))
+    assert len(voken_features(bare, path, "backbone")) == 9
+    path.write_text("".join(f"{name}\n" for name in [*names[:3], names[4], names[3], *names[5:]]))
+    message = r"train\.ids:4: the list says 'universe/universe5', the keys in .* give 'universe/universe4'"
+    with pytest.raises(UserError, match=message):
+        voken_features(bare, path, "backbone")
+    path.write_text("".join(f"{name}\n" for name in names[:8]))
+    with pytest.raises(UserError, match=r"the list has 8 ids, the keys in .* give 9"):
+        voken_features(bare, path, "backbone")

@@ -190,20 +190,53 @@ def test_files_that_are_no_vokens(tmp_path, vokens, names, granularity, message)
     assert not (tmp_path / "t.hdf5").exists()
 
 
-def model_with(tokenizer, vokens, shared=False):
+def model_with(tokenizer, vokens, objective="cls", shared=False):
     torch.manual_seed(1)
-    return VisuallySupervisedLM(language_model_config("micro", tokenizer), vokens, shared=shared).eval()
+    config, features = language_model_config("micro", tokenizer), torch.randn(vokens, 3)
+    return VisuallySupervisedLM(config, vokens, objective, shared, features).eval()
 
 
-@pytest.mark.parametrize(("vokens", "shared"), [(0, False), (7, False), (7, True)])
-def test_checkpoints_come_back(tokenizer, tmp_path, vokens, shared):
-    model = model_with(tokenizer, vokens, shared)
+@pytest.mark.parametrize(
+    ("vokens", "objective", "shared", "there"),
+    [
+        (0, "cls", False, set()),
+        (7, "cls", False, {"visual_cls_head.layer_norm.weight"}),
+        (7, "cls", True, {"cls.visn_decoder.bias"}),
+        (7, "reg", False, {"visual_reg_head.decoder.weight", "voken_feat_emb.weight"}),
+        (7, "ctr", False, {"visual_ctr_head.layer_norm_y.bias", "voken_feat_emb.weight"}),
+        (7, "ctr", True, {"cls.visn_decoder.bias", "voken_feat_emb.weight"}),
+        (
+            7,
+            "cls+ctr+reg",
+            False,
+            {
+                "visual_cls_head.decoder.bias",
+                "visual_reg_head.dense.bias",
+                "visual_ctr_head.decoder_voken_feat.weight",
+                "visual_ctr_head.layer_norm_x.weight",
+                "voken_feat_emb.weight",
+            },
+        ),
+    ],
+)
+def test_checkpoints_come_back(tokenizer, tmp_path, vokens, objective, shared, there):
+    model = model_with(tokenizer, vokens, objective, shared)
     folder = save_original(tmp_path / "checkpoint-epoch0000", model, tokenizer)
     assert {"pytorch_model.bin", "config.json", "vocab.txt"} <= {path.name for path in folder.iterdir()}
     assert not (folder / "model.safetensors").exists()
     names = torch.load(folder / "pytorch_model.bin", weights_only=True).keys()
-    head = "cls.visn_decoder.bias" if shared else "visual_cls_head.layer_norm.weight"
-    assert (head in names) == (vokens > 0)
+    assert there <= names
+    assert ("cls.visn_decoder.bias" in names) == shared
+    assert ("visual_cls_head.layer_norm.weight" in names) == (
+        bool(vokens) and "cls" in objective and not shared
+    )
+    about = json.loads((folder / "config.json").read_text())
+    said = [name for name in ("cls", "ctr", "reg") if about[f"do_voken_{name}"]]
+    assert "+".join(said) == (objective if vokens else "")
+    assert (about.get("voken_size"), about.get("voken_dim")) == (
+        vokens or None,
+        3 if objective != "cls" else None,
+    )
     back = load_snapshot(folder)
     assert back.state_dict().keys() == model.state_dict().keys()
     for name, value in model.state_dict().items():
@@ -249,10 +282,12 @@ def test_checkpoints_that_are_none(tokenizer, tmp_path):
     with pytest.raises(UserError, match=r"pytorch_model.bin holds more than tensors"):
         load_snapshot(folder)
     assert not (tmp_path / "sprung").exists()
-    config = language_model_config("micro", tokenizer)
-    regression = VisuallySupervisedLM(config, 7, "reg", features=torch.randn(7, 3))
-    with pytest.raises(UserError, match="only the classification"):
-        save_original(tmp_path / "r", regression, tokenizer)
+    folder = save_original(tmp_path / "r", model_with(tokenizer, 7, "reg"), tokenizer)
+    damaged(folder, lambda t: t.pop("visual_reg_head.decoder.bias"))
+    with pytest.raises(UserError, match=r"pytorch_model.bin: tensor 'visual_reg_head.decoder.bias'.*missing"):
+        load_snapshot(folder)
+    damaged(folder, lambda t: t.pop("voken_feat_emb.weight"))  # a head without the features that it needs
+    assert load_snapshot(folder).voken is None
 
 
 def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_path):

@@ -1,5 +1,6 @@
 """Stage `vlm`: labels per kind of supervision, matched conditions, resuming, and where losses must converge."""
 
+import itertools
 import json
 import math
 
@@ -17,7 +18,9 @@ from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan, voken_targets
+from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan
+from vlpnb.vokenization.supervision import training_data, voken_targets
+from vlpnb.vokenization.vlm import load_snapshot
 
 TINY = {"size": "micro", "block": 14, "batch": 16, "micro_batch": 16, "updates": 6, "warmup": 1, "lr": 1e-3}
 
@@ -79,6 +82,24 @@ def test_the_rows_of_the_table_of_granularities(supervision, granularity):
     assert request.overrides == {"granularity": granularity}
 
 
+def test_orders_leave_the_padding_where_it_is():
+    """Lines of unlike length: shuffled and reversed within each, as if it stood alone."""
+    ids = torch.tensor([[2, 11, 12, 13, 14, 3], [2, 15, 16, 3, 0, 0], [2, 17, 3, 0, 0, 0]])
+    vokens = torch.tensor([[-100, 5, 6, 7, 8, -100], [-100, 1, 2, *[-100] * 3], [-100, 4, *[-100] * 4]])
+    special, masked = vokens == -100, torch.zeros_like(ids, dtype=torch.bool)
+    wanted = [[-100, 8, 7, 6, 5, -100], [-100, 2, 1, *[-100] * 3], [-100, 4, *[-100] * 4]]
+    generator = torch.Generator().manual_seed(0)
+    made = voken_targets(ids, vokens, masked, special, "reverse", "all", 9, generator)
+    assert made.tolist() == wanted
+    seen = set()
+    for _ in range(20):
+        made = voken_targets(ids, vokens, masked, special, "shuffle", "all", 9, generator)
+        assert torch.equal(made == -100, special)
+        assert [sorted(row) for row in made.tolist()] == [sorted(row) for row in vokens.tolist()]
+        seen.add(tuple(made[1, 1:3].tolist()))
+    assert seen == {(1, 2), (2, 1)}
+
+
 def test_labels_are_drawn_anew_at_each_visit():
     """Spec 9.5: random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
     vokens = torch.arange(1, 41).expand(3, 40).clone()
@@ -113,7 +134,7 @@ def test_vokens_of_another_granularity_are_refused(inputs, tmp_path):
 def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     kept, legacy = (
-        pretraining._dataset(
+        training_data(
             tiny_lm.context(VLMConfig(**TINY, legacy_blocks=flag), tmp_path, inputs), "train", tokenizer
         )
         for flag in (False, True)
@@ -127,6 +148,12 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
         ({"voken_labels": "al"}, "voken_labels.*'al'"),  # Q-18: the original accepts anything
         ({"supervision": "images"}, "supervision.*'images'"),
         ({"supervision": "token", "objective": "reg"}, "objective must be 'cls'"),
+        ({"supervision": "token", "objective": "cls+reg"}, "objective must be 'cls'"),
+        ({"objective": "cls+rge"}, r"vlm.objective: found 'cls\+rge': .*one or several of cls, ctr, reg"),
+        ({"objective": "cls+ctr", "shared_head": "true"}, "cannot use the shared head.*shared_head to false"),
+        ({"objective": "reg", "shared_head": "true"}, "cannot use the shared head"),
+        ({"examples": "line"}, "examples.*'line'"),
+        ({"examples": "lines", "legacy_blocks": True}, "legacy_blocks counts blocks"),
         ({"supervison": "mlm"}, "did you mean 'supervision'"),
     ],
 )
@@ -135,10 +162,18 @@ def test_configurations_are_validated(settings, message):
         parse_config(VLMConfig, settings, "vlm")
 
 
+def test_objectives_have_one_spelling():
+    """The order in which they are written is not another run."""
+    one, other = (parse_config(VLMConfig, {"objective": text}) for text in ("cls+reg", "reg + cls"))
+    assert one.hashed() == other.hashed()
+    assert one.objective == "cls+reg"
+
+
 def test_only_what_is_needed_is_asked_for():
     assert set(pretraining.inputs(VLMConfig(supervision="mlm"))) == {"corpus"}
     assert set(pretraining.inputs(VLMConfig(supervision="random"))) == {"corpus", "vokens"}
     assert set(pretraining.inputs(VLMConfig(objective="ctr"))) == {"corpus", "vokens", "keys"}
+    assert set(pretraining.inputs(VLMConfig(objective="cls+reg"))) == {"corpus", "vokens", "keys"}
 
 
 def test_evenly_spaced_like_the_originals_checkpoints():
@@ -217,10 +252,55 @@ def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
     counts = []
     for flag in (False, True):
         config = VLMConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
-        data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+        data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts.append(pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts)
     assert counts[0]["voken"] == counts[0]["mlm"] == counts[1]["mlm"]
     assert counts[1]["voken"] == TINY["batch"] * (TINY["block"] + 2)
+
+
+def test_several_objectives_train_together(inputs, tmp_path):
+    """Spec 9.4: the losses add up; each is reported beside the sum."""
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    features = np.eye(tiny_lm.VOKENS, 8, dtype=np.float32) + 0.1
+    with write_store(keys / "universe.hdf5", "keys") as file:
+        file["keys"] = features / np.linalg.norm(features, axis=1, keepdims=True)
+    for end in ("ids", "path"):
+        (keys / f"universe.{end}").write_text("".join(f"{i}\n" for i in range(tiny_lm.VOKENS)))
+    metrics = train(
+        {**inputs, "keys": keys},
+        tmp_path / "vlm",
+        objective="cls+reg",
+        mean_over_all=True,
+        mlm_ratio=0.5,
+        updates=40,
+    )
+    assert metrics["voken_loss"] == pytest.approx(metrics["voken_cls_loss"] + metrics["voken_reg_loss"])
+    assert "voken_ctr_loss" not in metrics
+    records = [json.loads(line) for line in (tmp_path / "vlm/metrics.jsonl").read_text().splitlines()]
+    trained = [record for record in records if "loss" in record]
+    for record in trained:
+        sums = record["voken_cls"] + record["voken_reg"] + 0.5 * record["mlm"]
+        assert record["loss"] == pytest.approx(sums, rel=1e-5)
+    assert trained[-1]["voken_reg"] < trained[0]["voken_reg"]
+    evaluated = [record for record in records if "perplexity" in record]
+    assert evaluated[-1]["voken_cls_loss"] < evaluated[0]["voken_cls_loss"]
+    assert evaluated[-1]["voken_top1"] > 2 / tiny_lm.VOKENS  # of cls, which guesses better than chance
+    [snapshot] = snapshot_folders(tmp_path / "vlm")
+    assert set(load_snapshot(snapshot).heads) == {"voken_cls", "voken_reg"}
+
+
+def test_each_objective_has_its_count(inputs, tmp_path):
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    for objective, mean_over_all in itertools.product(("cls+reg", "cls+ctr"), (False, True)):
+        config = VLMConfig(**TINY, objective=objective, voken_labels="mask", mean_over_all=mean_over_all)
+        data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+        counts = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts
+        everywhere = mean_over_all and objective == "cls+reg"
+        assert counts.pop("mlm") == counts.pop("voken_cls")
+        [(name, other)] = counts.items()
+        assert name == f"voken_{objective[-3:]}"
+        assert (other == TINY["batch"] * (TINY["block"] + 2)) == everywhere
 
 
 def test_warm_up_as_a_share():
@@ -248,7 +328,7 @@ def test_conditions_are_matched(inputs, tmp_path):
     for supervision in ("mlm", "vokens", "random", "shuffle", "token"):
         config = VLMConfig(**TINY, supervision=supervision, shuffle=True)
         context = tiny_lm.context(config, tmp_path, inputs)
-        data = pretraining._dataset(context, "train", tokenizer)
+        data = training_data(context, "train", tokenizer)
         update = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(3)
         seen.append(update.micro[0])
     for other in seen[1:]:
@@ -260,7 +340,7 @@ def test_conditions_are_matched(inputs, tmp_path):
 def test_processes_share_an_update(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = VLMConfig(**{**TINY, "micro_batch": 4})
-    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
+    data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
     whole = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0)
     halves = [pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, 2)(0) for rank in (0, 1)]
     assert all(len(half.micro) == 2 and half.counts == whole.counts for half in halves)
@@ -319,7 +399,7 @@ def test_evaluation_masks_are_fixed(inputs, tmp_path):
     """Spec 18 (vii): two evaluations of one model agree to the bit."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = VLMConfig(**TINY, supervision="random")
-    data = pretraining._dataset(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
+    data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
     batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     torch.manual_seed(0)
     model = pretraining.VisuallySupervisedLM(

@@ -4,10 +4,16 @@ import json
 import math
 
 import pytest
+import torch
 
 from tests.vokenization import tiny_lm
-from vlpnb.vokenization import results
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.vokenization import glue, results, squad, swag
+from vlpnb.vokenization.glue import GlueConfig
 from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, result_row, spread, verdict
+from vlpnb.vokenization.squad import SquadConfig
+from vlpnb.vokenization.swag import SwagConfig
+from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
 
 SAMPLE = (54.51, 84.72, 87.18, 52.32, 90.02, 88.36, 87.16, 81.92, 82.57)
 
@@ -154,3 +160,63 @@ def test_one_reading_column(reading_inputs, tmp_path):
     assert "| model | SWAG |" in page
     assert "| MLM + vokens | 50.0 |" in page
     assert "SQuAD 1.1" not in page
+
+
+def test_the_table_of_granularities_from_real_stages(tmp_path):
+    """Spec 14.1 and 14.2: a row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
+    made = tiny_lm.make(tmp_path, count=40)
+    tiny_lm.add_squad(tmp_path, made["dataset"])
+    tiny_lm.add_swag(tmp_path, made["dataset"])
+    tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
+    granularities = ("vokens", "sentence", "propagated", "term")
+    short = {"epochs": 1, "max_train": 16, "max_valid": 24, "lr": 3e-3, "batch": 8}
+    config = ResultsConfig(supervisions=granularities, seeds=(1,), squad=True, swag=True, probes=False)
+    wanted, inputs, found = results.inputs(config), {}, {}
+    for number, s in enumerate(granularities):
+        torch.manual_seed(number)
+        model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
+        save_snapshot(tmp_path / s / "vlm" / "snapshot-0000001", model, tokenizer)
+        for module, kind in ((glue, GlueConfig), (squad, SquadConfig), (swag, SwagConfig)):
+            name = module.__name__.split(".")[-1]
+            folder = inputs[f"{name}.{s}.1"] = tmp_path / s / name
+            fields = {"tasks": ("CoLA", "RTE")} if module is glue else {}
+            fields |= {"max_length": 40, "stride": 8} if module is squad else {}
+            start = {**made, "vlm": tmp_path / s / "vlm"}
+            found[name, s] = module.run(tiny_lm.context(kind(**short, **fields), folder, start))
+    assert set(inputs) == set(wanted)
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", inputs))
+    page = (tmp_path / "out" / "results.md").read_text()
+    table, reading = (
+        [line for line in page.split("## What")[0].splitlines() if line.startswith("|")][i : i + 6]
+        for i in (0, 6)
+    )
+    assert table[0] == "| model | " + " | ".join((*COLUMNS, "GLUE")) + " |"
+    assert (
+        reading[0] == "| model | SQuAD 1.1 | SQuAD 2.0 | SWAG |"
+    )  # the average needs all of the paper's tasks
+    for s, row, read in zip(granularities, table[2:], reading[2:], strict=True):
+        values = [f"{100 * found['glue', s][name]:.1f}" for name in ("rte", "cola", "mean")]
+        assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+            results.NAMES[s], values[0], "", "", values[1], *[""] * 5, values[2],
+        ]  # fmt: skip
+        both = [
+            "/".join(f"{100 * found['squad', s][f'{version}_{name}']:.1f}" for name in ("em", "f1"))
+            for version in ("v1", "v2")
+        ]
+        accuracy = f"{100 * found['swag', s]['accuracy']:.1f}"
+        assert read == f"| {results.NAMES[s]} | {both[0]} | {both[1]} | {accuracy} |"
+        assert metrics[f"squad.{s}.v2_f1"] == pytest.approx(100 * found["squad", s]["v2_f1"])
+    assert len({found["squad", s]["v1_f1"] for s in granularities}) > 1  # or rows could be swapped unseen
+    for other in granularities[1:]:
+        assert f"difference_squad_v1.vokens_minus_{other}.mean" in metrics
+        assert f"difference_swag.vokens_minus_{other}.mean" in metrics
+
+
+def test_a_mean_without_any_converged_run_is_called_none(inputs, tmp_path):
+    for folder in set(inputs.values()):
+        runs = json.loads((folder / "glue.json").read_text())
+        (folder / "glue.json").write_text(json.dumps([{**run, "diverged": "lost"} for run in runs]))
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1, 2, 3))
+    results.run(tiny_lm.context(config, tmp_path / "out", inputs))
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "GLUE without the diverged runs: MLM only none (median of all 40.1); MLM + vokens none" in page

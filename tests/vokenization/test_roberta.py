@@ -85,6 +85,7 @@ def test_vocabulary_and_positions_are_robertas(pipeline):
     [snapshot] = snapshot_folders(inputs["vlm"])
     tokenizer = load_tokenizer(snapshot)
     assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["<s>", "<pad>", "</s>", "<unk>"]
+    assert tokenizer.mask_token_id == len(tokenizer) - 1 == 319
     one, two = (tokenizer(text, add_special_tokens=False)["input_ids"] for text in ("the car", "red"))
     assert tokenizer("the car", "red")["input_ids"] == [0, *one, 2, 2, *two, 2]
     assert (

@@ -1,7 +1,6 @@
 """Stage `squad`: it learns to read, survives a kill, answers nothing where there is nothing."""
 
 import json
-import random
 
 import numpy as np
 import pytest
@@ -23,35 +22,11 @@ from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, 
 NAMES = tiny_lm.FREE
 
 
-def content(count: int, seed: int, impossible: bool) -> dict:
-    """Passages "the car is green ." that are asked for the thing, for the colour, and (v2.0) for what is near."""
-    rng, paragraphs = random.Random(seed), []
-    for i in range(count):
-        thing, colour = rng.choice(NAMES), rng.choice(("yellow", "green", "red"))
-        text = "." + " ." * rng.randrange(3) + f" the {thing} is {colour} ."
-        qas = []
-        for j, (question, said) in enumerate((("the ?", thing), ("is ?", colour), ("near ?", None))):
-            found = [{"text": said, "answer_start": text.index(said)}] if said else []
-            qa = {"id": f"{seed}-{i}-{j}", "question": question, "answers": found}
-            if impossible:
-                qas.append({**qa, "is_impossible": not found})
-            elif found:
-                qas.append(qa)
-        paragraphs.append({"context": text, "qas": qas})
-    return {"version": "v2.0" if impossible else "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
-
-
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("squad")
     made = tiny_lm.make(root, count=40)
-    (root / "squad").mkdir()
-    for version, impossible in (("1.1", False), ("2.0", True)):
-        for split, count, seed in (("train", 96, 0), ("dev", 20, 1)):
-            text = json.dumps(content(count, seed, impossible))
-            (root / "squad" / f"{split}-v{version}.json").write_text(text)
-    about = json.loads((made["dataset"] / "dataset.json").read_text())
-    (made["dataset"] / "dataset.json").write_text(json.dumps({**about, "squad": str(root / "squad")}))
+    tiny_lm.add_squad(root, made["dataset"])
     tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))

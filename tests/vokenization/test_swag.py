@@ -1,8 +1,6 @@
 """Stage `swag`: it learns, survives a kill, and scores the four endings alike."""
 
-import csv
 import json
-import random
 
 import numpy as np
 import pytest
@@ -22,19 +20,7 @@ from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, 
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("swag")
     made = tiny_lm.make(root, count=40)
-    rng = random.Random(0)
-    (root / "swag").mkdir()
-    for name, count in (("train", 160), ("val", 48)):
-        with (root / "swag" / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["sent1", "sent2", *(f"ending{i}" for i in range(4)), "label"])
-            for i in range(count):
-                thing, colour = rng.choice(tiny_lm.FREE), rng.choice(("yellow", "green", "red"))
-                endings = [f"{colour} the {thing} .", f". {colour} .", f"the the {thing}", f"{colour} ."]
-                endings.insert(i % 4, endings.pop())
-                writer.writerow([f"the {thing} .", "it is", *endings, i % 4])
-    about = json.loads((made["dataset"] / "dataset.json").read_text())
-    (made["dataset"] / "dataset.json").write_text(json.dumps({**about, "swag": str(root / "swag")}))
+    tiny_lm.add_swag(root, made["dataset"])
     tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))

@@ -1,5 +1,6 @@
 """A corpus of a few words with vokens, a dataset description and stage contexts, for the tests of this folder."""
 
+import csv
 import json
 import random
 from pathlib import Path
@@ -86,6 +87,55 @@ def make(root: Path, count: int = 400) -> dict[str, Path]:
         knowledge=knowledge,
     ).save(dataset)
     return {"corpus": corpus, "vokens": vokens, "dataset": dataset}
+
+
+def squad_content(count: int, seed: int, impossible: bool) -> dict:
+    """Passages "the car is green ." that are asked for the thing, for the colour, and (v2.0) for what is near."""
+    rng, paragraphs = random.Random(seed), []
+    for i in range(count):
+        thing, colour = rng.choice(FREE), rng.choice(("yellow", "green", "red"))
+        text = "." + " ." * rng.randrange(3) + f" the {thing} is {colour} ."
+        qas = []
+        for j, (question, said) in enumerate((("the ?", thing), ("is ?", colour), ("near ?", None))):
+            found = [{"text": said, "answer_start": text.index(said)}] if said else []
+            qa = {"id": f"{seed}-{i}-{j}", "question": question, "answers": found}
+            if impossible:
+                qas.append({**qa, "is_impossible": not found})
+            elif found:
+                qas.append(qa)
+        paragraphs.append({"context": text, "qas": qas})
+    return {"version": "v2.0" if impossible else "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
+
+
+def add_squad(root: Path, dataset: Path) -> None:
+    """Write SQuAD v1.1 and v2.0 into `root` and name them in the dataset's description."""
+    (root / "squad").mkdir()
+    for version, impossible in (("1.1", False), ("2.0", True)):
+        for split, count, seed in (("train", 96, 0), ("dev", 20, 1)):
+            text = json.dumps(squad_content(count, seed, impossible))
+            (root / "squad" / f"{split}-v{version}.json").write_text(text)
+    _describe(dataset, squad=str(root / "squad"))
+
+
+def add_swag(root: Path, dataset: Path) -> None:
+    """Write SWAG into `root`, where the ending in the right order is right, and name it in the description."""
+    rng = random.Random(0)
+    (root / "swag").mkdir()
+    for name, count in (("train", 160), ("val", 48)):
+        with (root / "swag" / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["sent1", "sent2", *(f"ending{i}" for i in range(4)), "label"])
+            for i in range(count):
+                thing, colour = rng.choice(FREE), rng.choice(("yellow", "green", "red"))
+                endings = [f"{colour} the {thing} .", f". {colour} .", f"the the {thing}", f"{colour} ."]
+                endings.insert(i % 4, endings.pop())
+                writer.writerow([f"the {thing} .", "it is", *endings, i % 4])
+    _describe(dataset, swag=str(root / "swag"))
+
+
+def _describe(dataset: Path, **fields: str) -> None:
+    about = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps({**about, **fields}))
 
 
 def context(config, folder: Path, inputs: dict[str, Path], said: list[str] | None = None) -> StageContext:

@@ -102,37 +102,33 @@ def run(
     site: Annotated[bool, typer.Option(help="Write the HTML site and the results when done.")] = True,
 ) -> None:
     """Execute notebooks, then write their HTML pages and the results table. Running again resumes."""
-    from vlpnb.course import notebooks_folder
-    from vlpnb.course.display import LiveStatus, PlainLog
-    from vlpnb.course.glance import expected_time
-    from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
+    with _stoppable():
+        from vlpnb.course import notebooks_folder
+        from vlpnb.course.display import LiveStatus, PlainLog, is_live
+        from vlpnb.course.glance import expected_time
+        from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
 
-    seconds = parse_duration(budget) if budget is not None else None
-    opened = _open(profile, run, settings, data, devices)
-    wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
-    paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
-    if first is not None:
-        paths = starting_from(paths, first)
-    print(
-        f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
-        flush=True,
-    )
-    took = expected_time(opened.profile.name, [path.stem for path in paths])
-    if took:
-        print(f"It took {took} when it was measured; finished stages are reused.", flush=True)
-    watched = sys.stdout.isatty() and not plain
-    display = LiveStatus() if watched else PlainLog(lambda line: print(line, flush=True))
-    with _terminable():
-        try:
-            outcomes = run_notebooks(opened, paths, display=display, jobs=jobs, budget=seconds)
-        except KeyboardInterrupt:
-            print("Interrupted. Run the same command again to continue.", file=sys.stderr)
-            raise typer.Exit(Exit.INTERRUPTED) from None
-    code = exit_code([outcome.kind for outcome in outcomes], len(outcomes) == len(paths))
-    if code == Exit.BUDGET:
-        print("Stopped for the budget; the same command continues, `vlpnb site` writes the pages so far.")
-    elif site:
-        _write_site_after(opened, code)
+        seconds = parse_duration(budget) if budget is not None else None
+        opened = _open(profile, run, settings, data, devices)
+        wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
+        paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
+        if first is not None:
+            paths = starting_from(paths, first)
+        print(
+            f"Run {opened.name}, profile {opened.profile.name}, {len(paths)} notebooks → {opened.folder}",
+            flush=True,
+        )
+        took = expected_time(opened.profile.name, [path.stem for path in paths])
+        if took:
+            print(f"It took {took} when it was measured; finished stages are reused.", flush=True)
+        watched = is_live(sys.stdout) and not plain
+        display = LiveStatus() if watched else PlainLog(lambda line: print(line, flush=True))
+        outcomes = run_notebooks(opened, paths, display=display, jobs=jobs, budget=seconds)
+        code = exit_code([outcome.kind for outcome in outcomes], len(outcomes) == len(paths))
+        if code == Exit.BUDGET:
+            print("Stopped for the budget; the same command continues, `vlpnb site` writes the pages so far.")
+        elif site:
+            _write_site_after(opened, code)
     raise typer.Exit(code)
 
 
@@ -151,8 +147,8 @@ def exit_code(kinds: list[str], complete: bool) -> Exit:
 
 
 @contextlib.contextmanager
-def _terminable():
-    """Let a scheduler's SIGTERM end kernels in order, as Ctrl-C does, and exit with its own code."""
+def _stoppable():
+    """Let a scheduler's SIGTERM end kernels in order, as Ctrl-C does; say how to go on, and exit with their codes."""
     import signal
 
     def leave(number, frame):
@@ -161,6 +157,13 @@ def _terminable():
     before = signal.signal(signal.SIGTERM, leave)
     try:
         yield
+    except KeyboardInterrupt:
+        print("Interrupted. Run the same command again to continue.", file=sys.stderr)
+        raise typer.Exit(Exit.INTERRUPTED) from None
+    except SystemExit as end:
+        if end.code == Exit.TERMINATED:
+            print("Terminated. Run the same command again to continue.", file=sys.stderr)
+        raise
     finally:
         signal.signal(signal.SIGTERM, before)
 

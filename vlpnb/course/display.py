@@ -1,13 +1,20 @@
 """How a run shows itself: one live line a notebook in a terminal, a plain log everywhere else."""
 
+import contextlib
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TextIO
 
 from vlpnb.folders import duration
+
+try:
+    import termios
+except ImportError:  # Windows echoes what is typed into the table
+    termios = None
 
 QUIET_SECONDS = 30.0  # a plain log says that a silent notebook still runs
 
@@ -47,6 +54,11 @@ class Display(Protocol):
     def say(self, text: str) -> None: ...
 
     def end(self) -> None: ...
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a stream is a terminal in which lines can be drawn again."""
+    return stream.isatty() and os.environ.get("TERM", "") not in ("dumb", "unknown")
 
 
 class PlainLog:
@@ -97,7 +109,11 @@ class PlainLog:
 
 
 class LiveStatus:
-    """A table in the terminal, one line a notebook, redrawn while it runs."""
+    """A table in the terminal, one line a notebook, redrawn while it runs.
+
+    Where the terminal has fewer lines than there are notebooks, those around the one that runs are shown, and all
+    of them at the end.
+    """
 
     MARKS = {  # noqa: RUF012 - never changed
         "waiting": ("·", "dim"),
@@ -113,6 +129,8 @@ class LiveStatus:
 
         self.console = console or Console()
         self.notebooks: list[Progress] = []
+        self._ended = False
+        self._typing: list | None = None  # the terminal's settings before
         self._live = Live(console=self.console, refresh_per_second=4, get_renderable=self.table)
 
     def table(self):
@@ -126,7 +144,7 @@ class LiveStatus:
         table.add_column(no_wrap=True, justify="right")
         table.add_column(no_wrap=True)
         table.add_column(no_wrap=True, ratio=1, overflow="ellipsis")
-        for item in self.notebooks:
+        for item in self._visible():
             mark, style = self.MARKS[item.state]
             running = item.state == "running"
             full = round(12 * item.cell / item.cells) if item.cells else 0
@@ -137,8 +155,17 @@ class LiveStatus:
             table.add_row(*(Text(text, style=style if i < 2 else "") for i, text in enumerate(texts)))
         return table
 
+    def _visible(self) -> list[Progress]:
+        room = max(1, self.console.height - 1)
+        if self._ended or len(self.notebooks) <= room:
+            return self.notebooks
+        past = (i for i, item in enumerate(self.notebooks) if item.state in ("running", "waiting"))
+        first = max(0, next(past, len(self.notebooks)) - room // 2)
+        return self.notebooks[min(first, len(self.notebooks) - room) :][:room]
+
     def begin(self, notebooks: list[Progress]) -> None:
         self.notebooks = notebooks
+        self._silence()
         self._live.start()
 
     def started(self, notebook: Progress) -> None:
@@ -157,7 +184,25 @@ class LiveStatus:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def end(self) -> None:
-        self._live.stop()
+        self._ended = True
+        try:
+            self._live.stop()
+        finally:
+            self._restore()
+
+    def _silence(self) -> None:
+        """Keep the terminal from showing what is typed: `^C` or an empty line would shift the table by a line."""
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if termios is None or os.tcgetpgrp(sys.stdin.fileno()) != os.getpgrp():
+                return  # to change the terminal from the background would stop this process
+            self._typing = termios.tcgetattr(sys.stdin)
+            silent = [*self._typing[:3], self._typing[3] & ~termios.ECHO, *self._typing[4:]]
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, silent)
+
+    def _restore(self) -> None:
+        if self._typing is not None:
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._typing)
 
 
 class Lines:

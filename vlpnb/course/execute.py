@@ -31,12 +31,17 @@ Kind = Literal["", "failed", "memory", "killed", "budget", "interrupted"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one notebook went. `problem` and `kind` are "" when it went well."""
+    """How one notebook went.
+
+    `problem` and `kind` are "" when it went well; `peak_rss_bytes` is the most memory that its kernel and the
+    processes it started were seen to hold together, 0 where the system does not say.
+    """
 
     notebook: str
     seconds: float
     problem: str = ""
     kind: Kind = ""
+    peak_rss_bytes: int = 0
 
 
 def execute(
@@ -71,7 +76,7 @@ def execute(
         kind = "budget" if watch.stop == "budget" else "interrupted"
         unended = f" Unfinished, and continued by the next attempt: {', '.join(left)}" if left else ""
         problem = f"{source.name}: stopped ({watch.stop}).{unended}"
-    return Outcome(source.name, time.monotonic() - start, problem, kind)
+    return Outcome(source.name, time.monotonic() - start, problem, kind, watch.peak)
 
 
 def unfinished(run: Run, since: float) -> list[str]:
@@ -121,7 +126,7 @@ def _run(
     if not any("id" in cell for cell in notebook.cells):
         end.pop("id")
     notebook.cells.append(end)
-    progress.cells = len(notebook.cells)
+    progress.cells = len(notebook.cells) + 1  # and the one that papermill puts the parameters into
 
     def at_cell(cell: nbformat.NotebookNode, cell_index: int) -> None:
         progress.cell = cell_index + 1
@@ -194,7 +199,8 @@ def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch)
             and "skip-execution" not in cell.metadata.get("tags", [])
         ]
         last = f" in the cell that begins\n{_excerpt(waiting[0].source)}" if waiting else " at the end"
-        problem, kind = f"{source.name}: {watch.death()}{last}\n{MEMORY_ADVICE}", "killed"
+        words = "".join(f"\n  | {line}" for line in watch.last_words())
+        problem, kind = f"{source.name}: {watch.death()}{last}{words}\n{MEMORY_ADVICE}", "killed"
     if not problem and errors:
         problem, kind = f"{source.name}: {errors[0].ename}: {errors[0].evalue}", "failed"
     executed.cells = [cell for cell in executed.cells if "vlpnb-end" not in cell.metadata.get("tags", [])]

@@ -1,8 +1,9 @@
 """Time, memory and device in the "At a glance" tables, from measured runs.
 
 `measured.json` beside this file is the source: per profile and notebook what the last measured run took. `vlpnb glance
-RUN` reads it out of a finished run: a notebook's time is that of its executed copy, its peak memory the largest of
-the stages that ended meanwhile (and of the kernel, where the runner recorded it), its device theirs.
+RUN` reads it out of a finished run: a notebook's time is that of its executed copy, its peak memory what its kernel
+and the processes it started held together (the largest of the stages that ended meanwhile, where that is more or the
+runner did not record it), its device theirs.
 """
 
 import datetime

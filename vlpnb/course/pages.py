@@ -17,7 +17,7 @@ import yaml
 
 import vlpnb
 from vlpnb.course import CHECKOUT
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, did_you_mean
 
 HERE = Path(__file__).parent
 GLOSSARY = HERE / "glossary.yaml"
@@ -88,6 +88,46 @@ def paper_figures() -> dict[str, tuple[float, str]]:
                         doubt = "" if cell["status"] == "confirmed" else f", {cell['status']}"
                         found.setdefault(cell["metric"], (float(cell["paper"]), row["label"] + doubt))
     return found
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a cell of a paper's table says: one number, or several as EM/F1, and how sure we are (`STATUSES`)."""
+
+    values: tuple[float, ...]
+    status: str
+
+    @property
+    def mean(self) -> float:
+        """The number, or the mean of several."""
+        return sum(self.values) / len(self.values)
+
+
+def paper_rows(paper: str, table: str) -> dict[str, dict[str, Figure]]:
+    """A table of numbers from `papers/<paper>.yaml`: label of the row → column → figure, in the table's order.
+
+    Raises:
+        UserError: no such paper or table, or a cell that holds something else than numbers.
+    """
+    papers = read_papers()
+    if paper not in papers:
+        raise UserError(f"paper {paper!r}: no such file in {PAPERS}{did_you_mean(paper, papers)}")
+    tables = {each["name"]: each for each in papers[paper]["tables"]}
+    if table not in tables:
+        raise UserError(f"{PAPERS / paper}.yaml: no table {table!r}{did_you_mean(table, tables)}")
+    rows: dict[str, dict[str, Figure]] = {}
+    for row in tables[table]["rows"]:
+        rows[row["label"]] = {}
+        for column, cell in zip(tables[table]["columns"], row["cells"], strict=True):
+            try:
+                values = tuple(float(text) for text in str(cell.get("paper", "")).split("/"))
+            except ValueError:
+                raise UserError(
+                    f"{PAPERS / paper}.yaml: {table}, {row['label']}, {column}: found "
+                    f"{cell.get('paper')!r}, expected a number, or numbers with / between them"
+                ) from None
+            rows[row["label"]][column] = Figure(values, cell["status"])
+    return rows
 
 
 def resolve(symbol: str) -> Any:

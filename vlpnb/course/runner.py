@@ -40,6 +40,7 @@ __all__ = [
 
 STATUS = "status.json"
 LOOK_SECONDS = 0.25
+STOP_SECONDS = 10.0  # that an interrupted notebook has to end by itself
 GRACE = (0.05, 1.0, 60.0)  # share of a budget, and bounds in seconds, kept back for stopping cleanly
 
 
@@ -165,7 +166,7 @@ def run_notebooks(
     run.note()
     before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
     tasks = [
-        _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 1), after)
+        _Task(path, notebook, Progress(path.stem, len(notebook.cells)), after)
         for path, notebook, after in zip(notebooks, opened, before, strict=True)
     ]
     show = display or PlainLog(say)
@@ -267,18 +268,23 @@ class _Supervisor:
         return self.budget is not None and time.monotonic() > self.began + self.budget - self._grace()
 
     def _stop_all(self) -> None:
-        for _, watch in self.running.values():
-            watch.interrupt("interrupted")
-        wait(self.running, timeout=10)
+        until = time.monotonic() + STOP_SECONDS
+        with contextlib.suppress(KeyboardInterrupt, SystemExit):  # a second Ctrl-C ends the patience
+            while time.monotonic() < until and any(not future.done() for future in self.running):
+                for _, watch in self.running.values():
+                    watch.interrupt("interrupted")  # again, for a kernel that was only being started
+                wait(self.running, timeout=LOOK_SECONDS)
+                self.display.tick()
         for _, watch in self.running.values():
             watch.kill("interrupted")
-        done, _ = wait(self.running, timeout=10)
+        done, _ = wait(self.running, timeout=STOP_SECONDS)
         for future in done:
             with contextlib.suppress(Exception):
                 self._finish(future)
 
     def _finish(self, future: Future[Outcome]) -> None:
-        task, _ = self.running.pop(future)
+        task, watch = self.running.pop(future)
+        watch.close()
         task.outcome = outcome = future.result()
         progress = task.progress
         progress.seconds = outcome.seconds

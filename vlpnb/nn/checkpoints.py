@@ -4,9 +4,9 @@ Loading compares names and shapes one by one and stops at the first tensor that 
 another shape, with its name and file; nothing is filled with random numbers in silence. Files with pickles
 (pytorch_model.bin) are opened as tensors only. Which name becomes which is data, in `renaming.py`.
 
-Folders saved here load in transformers' `AutoModel`, `AutoModelForMaskedLM` and
-`AutoModelForSequenceClassification` and give the same outputs; `tests/nn/test_checkpoints.py` shows both
-ways.
+Folders saved here load in transformers' `AutoModel`, `AutoModelForMaskedLM`, `AutoModelForSequenceClassification`,
+`AutoModelForMultipleChoice` and `AutoModelForQuestionAnswering` and give the same outputs;
+`tests/nn/test_checkpoints.py` shows both ways.
 """
 
 import json
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from vlpnb.errors import UserError
 from vlpnb.nn import renaming
 from vlpnb.nn.folders import model_folder
-from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler
+from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, SpanHead
 from vlpnb.nn.transformer import Encoder, TransformerConfig
 
 
@@ -67,7 +67,8 @@ class Checkpoint:
         layers = range(self.config.layers)
         known = {
             name.replace("#", str(layer)) + leaf
-            for rules in renaming.RULES[self.model_type].values()
+            for part, rules in renaming.RULES[self.model_type].items()
+            if part not in renaming.ONLY_WRITTEN
             for name in rules.values()
             for layer in layers
             for leaf in (".weight", ".bias")
@@ -159,6 +160,8 @@ def save_hf(
     *,
     mlm: MLMHead | None = None,
     classifier: ClassificationHead | None = None,
+    choice: ClassificationHead | None = None,
+    span: SpanHead | None = None,
     pooler: Pooler | None = None,
     tokenizer: Any = None,
     model_type: str | None = None,
@@ -170,7 +173,9 @@ def save_hf(
         encoder: post-norm, not causal, with segment types.
         mlm: its masked-language-model head.
         classifier: its classification head; brings the pooler with it in BERT style.
-        pooler: for folders without a classifier.
+        choice: its head of one number for multiple choice; brings the pooler with it.
+        span: its head for the start and the end of an answer.
+        pooler: for folders without a head that brings one.
         tokenizer: a transformers tokenizer, saved beside the weights.
         model_type: "bert", "roberta" or "xlm-roberta"; by default BERT for `position_offset` 0, else RoBERTa.
 
@@ -180,13 +185,16 @@ def save_hf(
     model_type = model_type or ("roberta" if encoder.config.position_offset else "bert")
     style = "bert" if model_type == "bert" else "roberta"
     _refuse_foreign(encoder.config, model_type)
-    if classifier is not None and classifier.style != style:
-        raise UserError(f"a head in {classifier.style} style does not fit model_type {model_type!r}")
-    if classifier is not None and pooler is not None and style == "bert":
-        raise UserError("give a classifier (which holds its pooler) or a pooler, not both")
-
-    parts = {"encoder": encoder, "pooler": pooler, "mlm": mlm, "classifier": classifier}
-    prefix = renaming.PREFIXES[model_type] if mlm is not None or classifier is not None else ""
+    parts = {"encoder": encoder, "pooler": pooler, "mlm": mlm}
+    parts |= {"classifier": classifier, "choice": choice, "span": span}
+    for head in (classifier, choice):
+        if head is not None and head.style != style:
+            raise UserError(f"a head in {head.style} style does not fit model_type {model_type!r}")
+    poolers = [pooler, choice, classifier if style == "bert" else None]
+    if sum(module is not None for module in poolers) > 1:
+        raise UserError("give a classifier or choice (which holds its pooler) or a pooler, not both")
+    heads = [module for part, module in parts.items() if part not in ("encoder", "pooler")]
+    prefix = renaming.PREFIXES[model_type] if any(module is not None for module in heads) else ""
     tensors = {}
     for part, module in parts.items():
         if module is None:
@@ -308,21 +316,25 @@ def _transformer_config(settings: dict[str, Any], file: Path) -> TransformerConf
 
 def _read_tensors(folder: Path) -> tuple[Path, dict[str, Tensor]]:
     """The weights file and its tensors: safetensors if there is one, else the pickle, for tensors only."""
-    file = folder / "model.safetensors"
-    if file.is_file():
-        try:
-            return file, load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
-    file = folder / "pytorch_model.bin"
-    if file.is_file():
-        try:
-            return file, torch.load(file, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise UserError(f"{file} holds more than tensors; not opened, for safety: {error}") from error
-        except (RuntimeError, EOFError, OSError) as error:
-            raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (folder / name).is_file():
+            return folder / name, read_tensors(folder / name)
     raise UserError(f"no weights in {folder}: expected model.safetensors or pytorch_model.bin in one piece")
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file, or of a state dict in any other; UserError when it holds anything else."""
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        found = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{file} holds more than tensors; not opened, for safety: {error}") from error
+    except (SafetensorError, RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise UserError(f"{file} is no state dict; expected a name and a tensor each")
+    return found
 
 
 def _refuse_foreign(config: TransformerConfig, model_type: str) -> None:
@@ -342,9 +354,9 @@ def _refuse_foreign(config: TransformerConfig, model_type: str) -> None:
 
 def _settings(encoder: Encoder, model_type: str, parts: dict[str, nn.Module | None]) -> dict[str, Any]:
     """The contents of config.json."""
-    config, classifier = encoder.config, parts["classifier"]
+    config, classifier, choice = encoder.config, parts["classifier"], parts["choice"]
     names = renaming.ARCHITECTURES[model_type]
-    heads = [names[part] for part in ("mlm", "classifier") if parts[part] is not None]
+    heads = [names[part] for part in names if part != "encoder" and parts[part] is not None]
     settings = {"model_type": model_type, "architectures": heads or [names["encoder"]]}
     settings |= {theirs: getattr(config, ours) for ours, theirs in renaming.CONFIG.items()}
     settings["hidden_act"] = next(t for t, ours in renaming.ACTIVATION.items() if ours == config.activation)
@@ -355,4 +367,6 @@ def _settings(encoder: Encoder, model_type: str, parts: dict[str, nn.Module | No
         settings["classifier_dropout"] = classifier.dropout.p
         settings["id2label"] = {str(i): f"LABEL_{i}" for i in labels}
         settings["label2id"] = {f"LABEL_{i}": i for i in labels}
+    if choice is not None:
+        settings["classifier_dropout"] = choice.dropout.p
     return settings

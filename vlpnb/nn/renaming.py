@@ -31,14 +31,20 @@ BERT_MLM = {
 ROBERTA_MLM = {"transform.dense": "lm_head.dense", "transform.norm": "lm_head.layer_norm", "": "lm_head"}
 BERT_CLASSIFIER = {"pooler.dense": "pooler.dense", "out": "classifier"}
 ROBERTA_CLASSIFIER = {"pooler.dense": "classifier.dense", "out": "classifier.out_proj"}
+CHOICE = BERT_CLASSIFIER  # RoBERTa chooses among texts from the encoder's own pooler, as BERT does
+SPAN = {"out": "qa_outputs"}
 
-_ROBERTA = {"encoder": ENCODER, "pooler": POOLER, "mlm": ROBERTA_MLM, "classifier": ROBERTA_CLASSIFIER}
+_COMMON = {"encoder": ENCODER, "pooler": POOLER, "choice": CHOICE, "span": SPAN}
+_ROBERTA = {**_COMMON, "mlm": ROBERTA_MLM, "classifier": ROBERTA_CLASSIFIER}
 RULES = {
-    "bert": {"encoder": ENCODER, "pooler": POOLER, "mlm": BERT_MLM, "classifier": BERT_CLASSIFIER},
+    "bert": {**_COMMON, "mlm": BERT_MLM, "classifier": BERT_CLASSIFIER},
     "roberta": _ROBERTA,
     "xlm-roberta": _ROBERTA,
 }
 """`RULES[model_type][part]`: names of the modules of a part."""
+
+ONLY_WRITTEN = ("choice", "span")
+"""Parts that nothing here reads back: a folder with them is refused unless `ignore` names them."""
 
 BACKBONE = ("embeddings.", "encoder.", "pooler.")
 """Beginnings of the names that take the prefix."""
@@ -97,17 +103,15 @@ FIXED = {
 }
 """Fields with one supported value: written, and refused when a folder says something else."""
 
+_MADE_OF = {
+    "encoder": "Model",
+    "mlm": "ForMaskedLM",
+    "classifier": "ForSequenceClassification",
+    "choice": "ForMultipleChoice",
+    "span": "ForQuestionAnswering",
+}
 ARCHITECTURES = {
-    "bert": {"encoder": "BertModel", "mlm": "BertForMaskedLM", "classifier": "BertForSequenceClassification"},
-    "roberta": {
-        "encoder": "RobertaModel",
-        "mlm": "RobertaForMaskedLM",
-        "classifier": "RobertaForSequenceClassification",
-    },
-    "xlm-roberta": {
-        "encoder": "XLMRobertaModel",
-        "mlm": "XLMRobertaForMaskedLM",
-        "classifier": "XLMRobertaForSequenceClassification",
-    },
+    model_type: {part: prefix + kind for part, kind in _MADE_OF.items()}
+    for model_type, prefix in {"bert": "Bert", "roberta": "Roberta", "xlm-roberta": "XLMRoberta"}.items()
 }
 """Written to config.json for people and hubs."""

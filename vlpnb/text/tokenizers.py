@@ -96,24 +96,25 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
 
 
 def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
-    """Train a RoBERTa-style byte-level BPE, saved like `train_wordpiece`'s; ids 0–4 are <s> <pad> </s> <unk> <mask>.
+    """Train a RoBERTa-style byte-level BPE, saved like `train_wordpiece`'s.
 
+    Ids as published: 0–3 are <s> <pad> </s> <unk>, then the bytes and the merged pieces, and <mask> is the last.
     The vocabulary has at least the 256 bytes, so that any text can be written. UserError if there is no text.
     """
     lines = list(lines)
     if not any(line.strip() for line in lines):
         raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = _byte_bpe(models.BPE())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        special_tokens=["<s>", "<pad>", "</s>", "<unk>", BYTE_MASK],
+        vocab_size=vocab_size - 1,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(lines, trainer)
-    wrapped = _roberta(tokenizer)
+    model = json.loads(tokenizer.to_str())["model"]
+    vocab = model["vocab"] | {"<mask>": len(model["vocab"])}
+    wrapped = _roberta(_byte_bpe(models.BPE(vocab, [tuple(merge) for merge in model["merges"]])))
     save_tokenizer(wrapped, folder)
     return wrapped
 
@@ -200,6 +201,13 @@ def _wordpiece(model: models.WordPiece, lowercase: bool) -> Tokenizer:
     return tokenizer
 
 
+def _byte_bpe(model: models.BPE) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
 def _bert(tokenizer: Tokenizer) -> PreTrainedTokenizerFast:
     """Add `[CLS] A [SEP] B [SEP]` and the special tokens' roles to a WordPiece tokenizer."""
     cls, sep = (tokenizer.token_to_id(BERT_SPECIALS[name]) for name in ("cls_token", "sep_token"))
@@ -245,11 +253,9 @@ def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
     merges = [tuple(text.split(" ")) for text in lines if text and not text.startswith("#version")]
     roberta = {"<s>", "</s>", "<pad>", "<mask>"} <= vocab.keys()
     try:
-        tokenizer = Tokenizer(models.BPE(vocab, merges))
+        tokenizer = _byte_bpe(models.BPE(vocab, merges))
     except Exception as error:  # tokenizers raises bare Exception for a merge outside the vocabulary
         raise UserError(f"{folder}: vocab.json and merges.txt do not belong together ({error}).") from error
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
     if roberta:
         return _roberta(tokenizer)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)

@@ -5,7 +5,7 @@ side to 256, centre crop 224 for evaluation), with two differences. Randomness c
 generator, so a view is a function of (seed, picture, view number) and a cache of views can be rebuilt or
 resumed bit for bit; torchvision's `RandomResizedCrop` draws from the global generator. And evaluation knows
 more views than the centre crop, because an average over a few fixed views is a better picture vector at no
-training cost (`EVAL_VIEWS`).
+training cost (`EVAL_VIEWS`). `bounded_view` is the whole picture of section 4: uncut, of its own shape.
 """
 
 import math
@@ -109,3 +109,14 @@ def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Imag
         box = (left, top, left + side, top + side)
         result = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result
+
+
+def bounded_view(image: Image.Image, short: int = 400, long: int = 600) -> Image.Image:
+    """The whole picture with its aspect ratio, scaled down until its short side has at most `short` pixels and its
+    long side at most `long` (spec section 4). A picture within both bounds stays as it is: nothing is enlarged.
+    """
+    scale = min(short / min(image.size), long / max(image.size))
+    if scale >= 1:
+        return image
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.BILINEAR)

@@ -23,7 +23,7 @@ def _corpus(source: Path, target: Path) -> list[Path]:
 
 
 def _keys(source: Path, target: Path) -> list[Path]:
-    load_keys(source)  # complains if the files do not fit each other
+    load_keys(source, source=None)  # complains if the files do not fit each other
     files = [path.with_suffix(end) for path in key_files(source) for end in (".hdf5", ".ids", ".path")]
     return [Path(shutil.copyfile(path, target / path.name)) for path in files]
 
@@ -56,6 +56,8 @@ def export_stage(name: str, source: Path, target: Path) -> list[Path]:
     | `keys` | `<image set>.hdf5`, `.ids`, `.path` |
     | `vokens` | `<split>.raw.tok.<image sets>[.<V>].hdf5` and `.ids` |
     | `vlm` | `checkpoint-epoch%04d`, one per snapshot, counted from 0 |
+
+    Give keys a folder of their own: every HDF5 file of the folder counts as an image set there.
 
     Raises:
         UserError: the stage has no counterpart in the original project, or its folder is damaged.

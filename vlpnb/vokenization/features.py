@@ -490,6 +490,6 @@ def cache_features(context: StageContext) -> dict[str, float]:
 
 
 FEATURES = Stage(
-    "features", FeaturesConfig, cache_features, backbone_inputs, distributed=True,
+    "features", FeaturesConfig, cache_features, backbone_inputs, variant=("cache",), distributed=True,
     doc="Run the frozen backbones once over pictures and captions.",
 )  # fmt: skip

@@ -1,17 +1,14 @@
 """Stage `glue`: fine-tune a pre-trained model on the tasks of GLUE (spec section 11).
 
 Paper: Vokenization (Tan & Bansal 2020), section 4.2. The pooler and the output layer are new, everything is trained
-for three epochs, and the last weights are scored on the development set. One stage run is one pre-trained model;
-its tasks and fine-tuning seeds are finished one by one, so a kill loses at most the work since the last checkpoint
-of one task.
+for three epochs, and the last weights are scored on the development set. One stage run is one pre-trained model; each
+of its tasks with each of its fine-tuning seeds is a job of `finetuning.run_jobs`.
 
 Differs from the original: several fine-tuning seeds; batches padded to their own longest example and made of
 similar lengths (the original padded all to 126); and runs that diverged are detected. At the published rate of
 1e-4 that is common: an independent group lost 2 of 5 MNLI runs (spec 11).
 """
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -23,18 +20,16 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.files import write_text_atomic
 from vlpnb.data.glue import GLUE_TASKS, GlueExamples, GlueTask, glue_task, read_glue
 from vlpnb.errors import UserError
 from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vokenization import finetuning
-from vlpnb.vokenization.pretraining import Supervision
+from vlpnb.vokenization.finetuning import FineTuningConfig, Job
 
 FINE_TUNED = tuple(
     name for name in GLUE_TASKS if name != "MNLI-MM"
@@ -52,26 +47,13 @@ COLUMNS = (
 )  # of the table (spec 12)
 
 
-class GlueConfig(Config):
+class GlueConfig(FineTuningConfig):
     """How to fine-tune. Defaults: the paper's (spec 11)."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name to fine-tune instead
     tasks: tuple[str, ...] = FINE_TUNED
-    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
-    epochs: float = Field(3.0, gt=0)
     lr: float = Field(1e-4, gt=0)  # peak learning rate
     batch: int = Field(32, ge=1)
     max_length: int = Field(126, ge=8)  # tokens of an example, with special tokens
-    warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
-    max_train: int | None = None  # at most so many training examples of each task
-    max_valid: int | None = None
-    keep_models: bool = False  # save the fine-tuned models
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
     @field_validator("tasks")
     @classmethod
@@ -83,13 +65,6 @@ class GlueConfig(Config):
         if "MNLI-MM" in names:
             raise ValueError("MNLI-MM is scored with MNLI; name MNLI")
         return tuple(name for name in FINE_TUNED if name in names)
-
-
-def inputs(config: GlueConfig) -> Mapping[str, Request]:
-    needed = {"dataset": Request("dataset")}
-    if not config.model:
-        needed["vlm"] = Request("vlm", {"supervision": config.supervision, "seed": config.seed})
-    return needed
 
 
 class SentenceClassifier(nn.Module):
@@ -151,11 +126,8 @@ def predict(model: SentenceClassifier, data: Encoded, device: str, rows_at_once:
     """Predicted class or score of every example, [N], in order; batches go from short to long."""
     model.eval()
     found = np.zeros(len(data), dtype=np.float64 if model.regression else np.int64)
-    order = np.argsort(data.lengths, kind="stable")
-    for start in range(0, len(order), rows_at_once):
-        rows = order[start : start + rows_at_once]
-        batch = {name: value.to(device) for name, value in data.batch(rows).items() if name != "labels"}
-        logits = model.logits(**batch).float()
+    for rows, batch in finetuning.batches_by_length(data, rows_at_once, device):
+        logits = model.logits(batch["ids"], batch["mask"], batch["types"]).float()
         found[rows] = (logits[:, 0] if model.regression else logits.argmax(1)).cpu().numpy()
     return found
 
@@ -191,21 +163,14 @@ def fine_tune(
     Works in `folder` and resumes there. Each result: task, seed, metrics, value (the reported metric), majority,
     diverged ("" or the reason), loss (of the last updates).
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(model_folder)
-    train = Encoded(read_glue(root, task.name, "train"), tokenizer, config.max_length, config.max_train)
-    torch.manual_seed(seed)
-    model = SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)
-    sampler = EpochSampler(len(train), min(config.batch, len(train)), seed, lengths=train.lengths)
 
-    def batches(update: int) -> Update:
-        batch = train.batch(sampler(update))
-        return Update([batch], {"task": len(batch["labels"])}, tokens=batch["ids"].numel())
+    def make() -> SentenceClassifier:
+        return SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)
 
-    losses, reason, updates = finetuning.train(
-        model, batches, sampler.per_epoch, config, folder, seed, device
-    )
-
+    data = Encoded(read_glue(root, task.name, "train"), tokenizer, config.max_length, config.max_train)
+    trained = finetuning.train(make, data, "task", config, folder, seed, device)
+    model = trained.model
     results = []
     for name in (task.name, "MNLI-MM") if task.name == "MNLI" else (task.name,):
         valid = Encoded(read_glue(root, name, "valid"), tokenizer, config.max_length, config.max_valid)
@@ -219,9 +184,8 @@ def fine_tune(
                 "metrics": metrics,
                 "value": metrics[spec.metrics[0]],
                 "majority": majority(spec, labels),
-                "diverged": reason or divergence(spec, predictions, labels, losses),
-                "loss": losses[-1] if np.isfinite(losses[-1]) else None,
-                "updates": updates,
+                "diverged": trained.reason or divergence(spec, predictions, labels, trained.losses),
+                **trained.summary(),
             }
         )
     if config.keep_models:
@@ -238,9 +202,7 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: GlueConfig = context.config
     dataset = load_dataset(context.inputs["dataset"])
-    if dataset.glue is None:
-        raise UserError(f"the dataset at {dataset.root} has no GLUE folder; set `dataset.glue` to one")
-    source = finetuning.pretrained_folder(context)
+    root, source = finetuning.examples_folder(dataset, "GLUE"), finetuning.pretrained_folder(context)
     tasks = [
         GLUE_TASKS[name] for name in config.tasks if not dataset.glue_tasks or name in dataset.glue_tasks
     ]
@@ -250,28 +212,22 @@ def run(context: StageContext) -> dict[str, float]:
         )
     context.log(f"fine-tuning {source.parent.name}/{source.name} on {', '.join(task.name for task in tasks)}")
 
-    results: list[dict] = []
-    total = len(tasks) * len(config.seeds)
-    for number, (task, seed) in enumerate((task, seed) for task in tasks for seed in config.seeds):
-        folder = context.folder / f"seed-{seed}" / task.name
-        file, work = folder / "result.json", folder / "work"
-        if not file.is_file():
-            found = fine_tune(work, source, dataset.glue, task, config, seed, context.device)
-            if (work / "model").is_dir():
-                shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
-                (work / "model").replace(folder / "model")
+    def job(task: GlueTask, seed: int) -> Job:
+        def train(folder: Path, work: Path) -> list[dict]:
+            found = fine_tune(work, source, root, task, config, seed, context.device)
             for result in found:
                 write_eval_results(folder.with_name(result["task"]), result["metrics"])
-            write_text_atomic(file, json.dumps(found, indent=1))
-        shutil.rmtree(work, ignore_errors=True)
-        found = json.loads(file.read_text())
-        results += found
-        for result in found:
-            note = f"   DIVERGED: {result['diverged']}" if result["diverged"] else ""
-            context.log(f"{result['task']:8} seed {seed}: {100 * result['value']:6.2f}{note}")
-        context.progress(number + 1, total)
-    write_text_atomic(context.folder / "glue.json", json.dumps(results, indent=1))
-    return summarise(results)
+            return found
+
+        return Job(f"seed-{seed}/{task.name}", train)
+
+    jobs = [job(task, seed) for task in tasks for seed in config.seeds]
+    return summarise(finetuning.run_jobs(context, jobs, line, "glue.json"))
+
+
+def line(result: Mapping) -> str:
+    """A result as the log says it."""
+    return f"{result['task']:8} seed {result['seed']}: {100 * result['value']:6.2f}"
 
 
 def write_eval_results(folder: Path, metrics: Mapping[str, float]) -> None:
@@ -303,8 +259,9 @@ GLUE = Stage(
     name="glue",
     config=GlueConfig,
     run=run,
-    inputs=inputs,
+    inputs=finetuning.inputs,
     variant=("supervision", "seed"),
     version=2,
+    distributed=True,
     doc="Fine-tune a pre-trained model on GLUE.",
 )

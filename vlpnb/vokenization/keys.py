@@ -1,9 +1,19 @@
-"""Keys: the unit vectors of all pictures that may become vokens (spec section 4).
+"""Keys: the vectors of all pictures that may become vokens (spec section 4).
 
 One set of files per image set, in the original project's layout: row i of `<set>.hdf5` (`keys`, float32,
 contiguous) is the picture of line i of `<set>.ids` and `<set>.path`. The dictionary of vokens is the sets one
 after the other in alphabetical order of their names, up to `max_images` readable pictures. A picture that
 cannot be decoded gets no row, and is listed.
+
+| `source` | row |
+|---|---|
+| `matcher` | the unit vector of the matcher's g: what tokens are compared with |
+| `backbone` | the vision backbone's features before its classifier, not normalised, from the whole picture |
+
+The second kind is what the regression to image features and the contrast with them may predict (spec 9.4). It goes
+one picture at a time, because each keeps its own shape; pictures are skipped by the same rule, so that the rows of
+both kinds name the same pictures.
+
 Differs from the original: keys are written in shards and a killed extraction continues; a given id list is
 really compared and the first difference is named (Q-08).
 """
@@ -12,10 +22,12 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -28,10 +40,48 @@ from vlpnb.data.store import open_checked, write_store
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.vokenization.matching import Matcher, load_matcher
+from vlpnb.vision.backbones import Backbone
+from vlpnb.vision.transforms import bounded_view, to_pixels
+from vlpnb.vokenization.features import picture_features, read_backbones
+from vlpnb.vokenization.matching import load_matcher
 
+Source = Literal["matcher", "backbone"]
 NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
+
+
+class Encoder(Protocol):
+    """What makes keys: a `Matcher`, or `BackboneFeatures`."""
+
+    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
+        """RGB pictures → their vectors."""
+
+
+class BackboneFeatures:
+    """A bare vision backbone as the maker of keys (spec section 4)."""
+
+    def __init__(self, vision: Backbone):
+        self.vision = vision
+
+    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N D"]:
+        """Features of RGB pictures on the host, float32, each picture alone and whole (`bounded_view`).
+
+        Raises:
+            UserError: the backbone takes pictures of one size only, or a picture is too small for it.
+        """
+        return torch.cat([self._features(picture) for picture in pictures])
+
+    def _features(self, picture: Image.Image) -> Float[Tensor, "1 D"]:
+        view = bounded_view(picture)
+        try:
+            return picture_features(self.vision, [to_pixels(view, self.vision.mean, self.vision.std)])
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise UserError(
+                f"keys.source: the vision backbone cannot read a picture of {view.width} × {view.height} pixels "
+                f"({error}); expected one that takes any size, such as a ResNet: change features.vision"
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -59,19 +109,28 @@ def key_files(folder: Path, sets: Sequence[str] = ()) -> list[Path]:
     return found
 
 
-def load_keys(folder: Path, sets: Sequence[str] = (), limit: int | None = None) -> Keys:
+def load_keys(
+    folder: Path, sets: Sequence[str] = (), limit: int | None = None, source: Source | None = "matcher"
+) -> Keys:
     """The voken dictionary of a folder, written here or by the original project (spec section 4).
 
     Args:
         sets: image sets to read; empty: all in the folder. They come in alphabetical order in any case.
         limit: only the first so many rows (the original's `max_img_num`).
+        source: what the rows must be, where the file says it; None: either.
     Raises:
-        UserError: a file is missing, is no such file, or the files of a set do not fit each other.
+        UserError: a file is missing, is no such file, holds the other kind of rows, or the files of a set do not
+            fit each other.
     """
     vectors, ids, paths, owners = [], [], [], []
     for path in key_files(folder, sets):
         with open_checked(path, ["keys"]) as file:
-            rows = file["keys"]
+            rows, found = file["keys"], file.attrs.get("source", source)
+            if source is not None and found != source:
+                raise UserError(
+                    f"{path}: its rows come from the {found}, expected from the {source}; set keys.source to "
+                    f"{source} (vlm.image_features chooses for `vlm`)"
+                )
             if rows.ndim != 2 or rows.dtype.kind != "f" or (vectors and rows.shape[1] != vectors[0].shape[1]):
                 expected = f"[V, {vectors[0].shape[1]}]" if vectors else "[V, d]"
                 raise UserError(
@@ -91,24 +150,40 @@ def load_keys(folder: Path, sets: Sequence[str] = (), limit: int | None = None) 
     return Keys(torch.cat(vectors)[:limit], tuple(ids[:limit]), tuple(paths[:limit]), tuple(owners[:limit]))
 
 
-def compare_ids(found: Sequence[str], expected: Path) -> None:
+def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") -> None:
     """UserError naming the first difference between the ids found and a list that they must equal (Q-08)."""
     wanted = [text for _, text in lines_of(expected, "one picture id a line")]
     for i, (have, want) in enumerate(zip(found, wanted, strict=False), start=1):
         if have != want:
-            raise UserError(f"{expected}:{i}: the list says {want!r}, the pictures give {have!r}")
+            raise UserError(f"{expected}:{i}: the list says {want!r}, {of} give {have!r}")
     if len(found) != len(wanted):
-        raise UserError(f"{expected}: the list has {len(wanted)} ids, the pictures give {len(found)}")
+        raise UserError(f"{expected}: the list has {len(wanted)} ids, {of} give {len(found)}")
+
+
+def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float[Tensor, "V d"]:
+    """The keys of a folder as features of vokens: row v belongs to voken v (spec 9.4).
+
+    Args:
+        ids: the list of `<image set>/<image id>` beside a voken file.
+        source: of the keys.
+    Raises:
+        UserError: the rows are not those pictures in that order (the first difference is named), or as in
+            `load_keys`.
+    """
+    keys = load_keys(folder, source=source)
+    compare_ids(keys.names, ids, f"the keys in {folder}")
+    return keys.vectors
 
 
 def extract_keys(
-    matcher: Matcher,
+    matcher: Encoder,
     images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
     limit: int | None = None,
     batch: int = 32,
     shard: int = 512,
+    source: Source = "matcher",
     rank: int = 0,
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -122,6 +197,7 @@ def extract_keys(
     Args:
         images: by image set; a plain sequence is the one set `universe`.
         limit: stop after so many readable pictures, counted over the sets in alphabetical order.
+        source: what `matcher` is, for the files' attribute.
     """
     sets = images if isinstance(images, Mapping) else {NAME: images}
     flat = [(name, image) for name in sorted(sets) for image in sets[name]]
@@ -145,13 +221,13 @@ def extract_keys(
         raise UserError(f"keys: none of the {len(flat)} pictures can be read; the first is {flat[0][1].path}")
     barrier(world_size)  # all have read the shards
     if rank == 0:
-        _join(shards, folder, broken)
+        _join(shards, folder, broken, source)
     barrier(world_size)
     return len(broken)
 
 
 def _write_shard(
-    path: Path, matcher: Matcher, images: Sequence[tuple[str, CaptionedImage]], batch: int
+    path: Path, matcher: Encoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
 ) -> None:
     vectors, rows, broken, waiting = [], [], [], []
     for name, image in images:
@@ -162,26 +238,40 @@ def _write_shard(
             continue
         rows.append([name, image.image_id, str(image.path)])
         if len(waiting) == batch:
-            vectors.append(matcher.keys(waiting).cpu())
+            vectors.append(_encode(matcher, waiting, rows))
             waiting = []
     if waiting:
-        vectors.append(matcher.keys(waiting).cpu())
+        vectors.append(_encode(matcher, waiting, rows))
     with write_store(path, "keys-shard") as file:  # a dataset, because HDF5 attributes end at 64 KiB
         file["about"] = json.dumps({"rows": rows, "broken": broken})
-        file["keys"] = torch.cat([*vectors, torch.empty(0, matcher.f[-1].out_features)]).float().numpy()
+        if vectors:  # else all are broken, and nothing knows the width
+            file["keys"] = torch.cat(vectors).float().numpy()
+
+
+def _encode(
+    encoder: Encoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
+) -> Float[Tensor, "N d"]:
+    """The vectors of the pictures of the last rows, on the host."""
+    try:
+        return encoder.keys(pictures).cpu()
+    except UserError as error:
+        names = [row[2] for row in rows[-len(pictures) :]]
+        raise UserError(f"{' … '.join(dict.fromkeys((names[0], names[-1])))}: {error}") from error
 
 
 def _read_shard(path: Path) -> dict[str, list]:
-    with open_checked(path, ["about", "keys"], "keys-shard") as file:
+    with open_checked(path, ["about"], "keys-shard") as file:
         return json.loads(file["about"].asstr()[()])
 
 
-def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]]) -> None:
-    about = [row for path in shards for row in _read_shard(path)["rows"]]
-    vectors = []
+def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]], source: Source) -> None:
+    about, vectors = [], []
     for path in shards:
-        with open_checked(path, ["keys"]) as file:
-            vectors.append(file["keys"][()])
+        rows = _read_shard(path)["rows"]
+        if rows:
+            about += rows
+            with open_checked(path, ["keys"]) as file:
+                vectors.append(file["keys"][()])
     keys = np.concatenate(vectors)
     owners = np.array([name for name, _, _ in about])
     for name in dict.fromkeys(owners.tolist()):
@@ -190,7 +280,8 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]])
             text = "".join(f"{about[i][column]}\n" for i in mine)
             write_text_atomic(folder / f"{name}{suffix}", text)
         unread = [row[1:] for row in broken if row[0] == name]
-        with write_store(folder / f"{name}.hdf5", "keys", {"broken": unread[:SHOWN]}) as file:
+        kind = {"broken": unread[:SHOWN], "source": source}
+        with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
             file["keys"] = keys[mine]
     if broken:
         write_text_atomic(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
@@ -201,6 +292,7 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]])
 class KeysConfig(Config):
     """Which pictures become vokens."""
 
+    source: Source = "matcher"  # the matcher's unit vectors, or the bare vision backbone's features
     max_images: int | None = 50_000  # the first readable pictures; none: all (the paper's V is 50,000)
     ids: str = (
         ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
@@ -213,12 +305,18 @@ def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
     sets = load_dataset(context.inputs["dataset"]).universe_sets()
-    matcher = load_matcher(context.inputs["matching"], context.device)
+    encoder: Encoder
+    batch = config.batch
+    if config.source == "matcher":
+        encoder = load_matcher(context.inputs["matching"], context.device)
+    else:
+        vision = read_backbones(context.inputs["features"]).open_vision()
+        encoder, batch = BackboneFeatures(vision.fuse().to(context.device)), 1  # each has a shape of its own
     broken = extract_keys(
-        matcher, sets, context.folder, limit=config.max_images, batch=config.batch, shard=config.shard,
-        rank=context.rank, world_size=context.world_size, progress=context.progress,
+        encoder, sets, context.folder, limit=config.max_images, batch=batch, shard=config.shard,
+        source=config.source, rank=context.rank, world_size=context.world_size, progress=context.progress,
     )  # fmt: skip
-    keys = load_keys(context.folder)
+    keys = load_keys(context.folder, source=config.source)
     if config.ids:
         _compare(keys, Path(config.ids))
     if broken:
@@ -239,8 +337,13 @@ def _compare(keys: Keys, expected: Path) -> None:
         )
 
 
+def inputs(config: KeysConfig) -> dict[str, Request]:
+    """A trained matcher; of the bare backbone only the name, which an empty cache says too."""
+    encoder = Request("matching") if config.source == "matcher" else Request("features", {"cache": False})
+    return {encoder.stage: encoder, "dataset": Request("dataset")}
+
+
 KEYS = Stage(
-    "keys", KeysConfig, run_keys,
-    lambda config: {"matching": Request("matching"), "dataset": Request("dataset")},
-    distributed=True, doc="Encode the pictures that may become vokens.",
+    "keys", KeysConfig, run_keys, inputs, variant=("source",), distributed=True,
+    doc="Encode the pictures that may become vokens.",
 )  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
@@ -143,8 +143,16 @@ class MatchingConfig(Config):
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
+    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    test_only: bool = False  # stop after that: the weights of `load` are the result
     seed: int = 9595
     checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})
+
+    @model_validator(mode="after")
+    def _something_to_test(self) -> "MatchingConfig":
+        if self.test_only and not self.load:
+            raise ValueError("test_only needs the weights that it tests; set load")
+        return self
 
 
 def loss_function(config: MatchingConfig) -> Callable[..., Tensor]:

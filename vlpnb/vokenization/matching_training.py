@@ -26,7 +26,7 @@ from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
-from vlpnb.data.files import write_text_atomic
+from vlpnb.data.files import fingerprint_files, write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
@@ -46,6 +46,7 @@ from vlpnb.vokenization.matching import (
     save_matcher,
     trainable_state,
 )
+from vlpnb.vokenization.matching_weights import load_weights, weights_file
 
 
 class Captions:
@@ -192,7 +193,9 @@ def train_matcher(
     """Train, leave the best epoch's weights in `matcher` and `folder/best.safetensors`, and return all
     metrics.
 
-    Continues from the folder's checkpoint. Raises Diverged for a loss that is no number.
+    Continues from the folder's checkpoint. Loaded weights (spec 3.6) are validated first: metrics
+    `start_valid_*`, no candidate for the best epoch; with `test_only` they are the result. Raises Diverged for a
+    loss that is no number.
     """
     train, valid = captions["train"], captions["valid"]
     batch = min(config.batch, train.size) // 2 * 2
@@ -214,14 +217,16 @@ def train_matcher(
         found = (
             json.loads(best.with_suffix(".json").read_text()) if best.with_suffix(".json").is_file() else None
         )
-        if rank == 0 and (found is None or (score, update) < (found["score"], found["update"])):
+        better = found is None or (score, update) < (found["score"], found["update"])
+        if rank == 0 and better and (update or config.test_only):
             save_file(trainable_state(matcher), best.with_suffix(".tmp"))
             os.replace(best.with_suffix(".tmp"), best)
             about = {"score": score, "update": update, "valid": values}
             write_text_atomic(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
-    updates = config.epochs * sampler.per_epoch
+    updates = 0 if config.test_only else config.epochs * sampler.per_epoch
+    epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
     plan = Plan(
         updates=updates,
         optimiser=config.optimiser,
@@ -232,12 +237,12 @@ def train_matcher(
         eps=1e-8,
         clip=config.clip,
         seed=config.seed,
-        evaluate_at=frozenset((e + 1) * sampler.per_epoch for e in range(config.epochs)),
+        evaluate_at=frozenset(epoch * sampler.per_epoch for epoch in epochs),
         log_every=sampler.per_epoch,
         checkpoint_seconds=config.checkpoint_seconds,
     )
     model = MatchingLoss(matcher, loss_function(config))
-    fit(
+    records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
         evaluate=evaluate, progress=progress, keep=True,
     )  # fmt: skip
@@ -246,6 +251,8 @@ def train_matcher(
     chosen = json.loads(best.with_suffix(".json").read_text())
     metrics = {f"valid_{name}": value for name, value in chosen["valid"].items()}
     metrics["best_epoch"] = chosen["update"] / sampler.per_epoch
+    if config.load and not config.test_only:
+        metrics |= {f"start_{name}": value for name, value in records[0].items() if name != "step"}
     return metrics | {f"test_{name}": value for name, value in pool_recall(captions["test"], device).items()}
 
 
@@ -279,6 +286,9 @@ def run_matching(context: StageContext) -> dict[str, float]:
         matcher = new_matcher(config, features, language)
         images = dict.fromkeys(SPLITS, ())
         stores = {split: FeatureStore(features, split) for split in SPLITS}
+    if config.load:
+        for line in load_weights(matcher, config.load, source):
+            context.log(line)
     captions = {
         split: Captions(stores[split], images[split], matcher, config, source.config.crop_scale)
         for split in SPLITS
@@ -298,7 +308,12 @@ def _inputs(config: MatchingConfig) -> dict[str, Request]:
     return {"features": features, "dataset": Request("dataset")}
 
 
+def _fingerprint(config: MatchingConfig) -> str:
+    """Loaded weights enter the stage's identity: another file, another folder."""
+    return fingerprint_files([weights_file(config.load)]) if config.load else ""
+
+
 MATCHING = Stage(
-    "matching", MatchingConfig, run_matching, _inputs, variant=("loss",), distributed=True,
-    doc="Train the contextual token–picture matcher.",
+    "matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
+    fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

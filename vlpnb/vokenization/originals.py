@@ -10,7 +10,7 @@ layout here (`keys.py`); a finished stage is written in these layouts by `export
 | `<file>.<tok>.line`, `.sent` | offsets of lines and sentences as text, first 0, last N |
 | `<corpus>.<sets>[.<V>].hdf5` | `vokens`, int32 [N]; −v−1 marks the later tokens of a sentence with voken v |
 | `<corpus>.<sets>[.<V>].ids` | line j names voken j: `<image set>/<image id>` |
-| `checkpoint-epoch%04d/` | a HuggingFace folder; `pytorch_model.bin` also holds the voken head |
+| `checkpoint-epoch%04d/` | a HuggingFace folder; `pytorch_model.bin` also holds the voken heads |
 
 Of a corpus the release has only `tokens`; sentences then come from the rule of `text.corpora` on the stream of
 ids, and the whole corpus is one line.
@@ -35,7 +35,8 @@ from vlpnb.nn.checkpoints import save_hf
 from vlpnb.text.corpora import CorpusSummary, sentence_ends
 from vlpnb.text.token_corpus import checked_offsets
 from vlpnb.text.tokenizers import save_tokenizer
-from vlpnb.vokenization.vlm import VisuallySupervisedLM, VokenScorer, original_names
+from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.voken_heads import OBJECTIVES, original_names
 
 PUBLISHED_V = 50_000  # voken files of this size do not name it
 CHUNK = 1 << 22  # tokens in memory at a time
@@ -290,24 +291,24 @@ def export_vokens(path: Path, folder: Path, corpus: str) -> Path:
 
 
 def save_original(folder: Path, model: VisuallySupervisedLM, tokenizer: PreTrainedTokenizerFast) -> Path:
-    """Write a model as the original saves it: `pytorch_model.bin` with the voken head, config, vocabulary.
+    """Write a model as the original saves it: `pytorch_model.bin` with the voken heads, config, vocabulary.
 
-    `load_snapshot` reads it back, and transformers reads the language model. UserError for voken objectives
-    other than classification.
+    `load_snapshot` reads it back, and transformers reads the language model.
     """
-    head = model.voken
-    if head is not None and not (isinstance(head, VokenScorer) and head.objective == "cls"):
-        raise UserError(f"{folder}: only the classification of vokens can be written in the original layout")
+    heads = {head.objective: head for head in model.heads.values()}
     save_tokenizer(tokenizer, folder)
     save_hf(folder, model.encoder, mlm=model.mlm)
     tensors = load_file(folder / "model.safetensors")
     settings = read_json(folder / "config.json", "a model's settings")
-    settings |= {"do_voken_cls": head is not None, "shared_head": model.shared and head is not None}
-    if head is not None:
-        module = head.decoder if head.shared else head.head
-        settings["voken_size"] = len(head.table()[0])
-        names = original_names(module, head.shared)
-        tensors |= {names[ours]: value.detach().cpu() for ours, value in module.state_dict().items()}
+    settings |= {f"do_voken_{name}": name in heads for name in OBJECTIVES}
+    settings["shared_head"] = model.shared and bool(heads)
+    for objective, head in heads.items():
+        state, names = head.state_dict(), original_names(head)
+        tensors |= {names[ours]: value.detach().cpu() for ours, value in state.items()}
+        if objective == "cls":
+            settings["voken_size"] = len(head.table()[0])
+        else:
+            settings["voken_size"], settings["voken_dim"] = state["features"].shape
     partial = folder / "pytorch_model.bin.partial"
     torch.save(tensors, partial)
     os.replace(partial, folder / "pytorch_model.bin")

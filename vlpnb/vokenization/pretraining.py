@@ -1,22 +1,7 @@
 """Stage `vlm`: pre-train a language model on a tokenised corpus, with or without vokens (spec sections 9 and 10).
 
-Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision and one seed:
-
-| supervision | label of a token beside the masked words |
-|---|---|
-| `mlm` | none: the baseline |
-| `vokens` | its voken: the image of the token in its context |
-| `sentence` | the image of its sentence, at the sentence's first token only |
-| `propagated` | the image of its sentence, at every token |
-| `term` | the image of its word piece without context |
-| `random` | an image drawn anew at each visit |
-| `shuffle` | the vokens of its block in random order, drawn anew |
-| `reverse` | the vokens of its block backwards |
-| `token` | the token itself |
-| `visual-only` | its voken, and no masked words (mlm_ratio 0) |
-
-`sentence`, `propagated`, `term` and `vokens` are the rows of the paper's table of granularities (spec 14.2); what a
-voken file holds is a field of its metadata and is checked, where the original went by its name (Q-10).
+Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision (the
+table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
 schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
@@ -27,55 +12,61 @@ update) and drawn for the whole update, so the number of processes and micro-bat
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from vlpnb.config import Config
-from vlpnb.data.files import lines_of
-from vlpnb.data.store import attributes, mapped
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.masking import IGNORE, mask_tokens
-from vlpnb.text.packing import BlockDataset
+from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
-from vlpnb.vokenization.keys import load_keys
-from vlpnb.vokenization.vlm import Objective, VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.keys import Source, voken_features
+from vlpnb.vokenization.supervision import (
+    Examples,
+    Supervision,
+    VokenLabels,
+    training_data,
+    voken_count,
+    voken_targets,
+)
+from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.voken_heads import loss_names, objectives_of
 from vlpnb.vokenization.vokenize import Granularity
 
-Supervision = Literal[
-    "mlm", "vokens", "sentence", "propagated", "term", "random", "shuffle", "reverse", "token", "visual-only"
-]  # fmt: skip
-VokenLabels = Literal["all", "mask", "nonmask"]
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
 class VLMConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
 
-    supervision: Supervision = "vokens"  # see the table above
+    supervision: Supervision = "vokens"  # see the table in `supervision.py`
     seed: int = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
-    objective: Objective = "cls"  # voken classification, regression to features, or contrast with features
+    objective: str = (
+        "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
+    )
+    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's (spec 4)
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
-    shared_head: bool = False  # the voken objective uses the MLM head's trunk
+    shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
+    examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
     legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
     exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
-    batch: int = Field(256, ge=1)  # sequences per update, over all processes
-    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # sequences per process at a time
+    batch: int = Field(256, ge=1)  # examples per update, over all processes
+    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
     updates: int | None = None  # optimiser steps
     faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
@@ -90,16 +81,30 @@ class VLMConfig(Config):
     shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
     snapshots: int = Field(1, ge=1)  # saved models, evenly spaced, the last one at the end
     evaluations: int = Field(10, ge=1)  # evaluations, evenly spaced, the last one at the end
-    eval_blocks: int = Field(1024, ge=1)  # at most so many blocks of the validation corpus
+    eval_blocks: int = Field(1024, ge=1)  # at most so many examples of the validation corpus
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
+    @field_validator("objective")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            return "+".join(objectives_of(value))
+        except UserError as error:
+            raise ValueError(str(error)) from None
+
     @model_validator(mode="after")
     def _consistent(self) -> "VLMConfig":
+        if self.shared_head and self.objective not in ("cls", "ctr"):
+            raise ValueError(
+                f"objective {self.objective!r} cannot use the shared head; set shared_head to false"
+            )
         if self.supervision == "token" and self.objective != "cls":
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
+        if self.examples == "lines" and self.legacy_blocks:
+            raise ValueError("legacy_blocks counts blocks; set it to false where examples are 'lines'")
         return self
 
     @property
@@ -138,52 +143,14 @@ def inputs(config: VLMConfig) -> Mapping[str, Request]:
     if config.needs_vokens:
         needed["vokens"] = Request("vokens", {"granularity": config.granularity})
         if config.objective != "cls":
-            needed["keys"] = Request("keys")
+            needed["keys"] = Request("keys", {"source": config.image_features})
     return needed
 
 
-def voken_targets(
-    ids: Int[Tensor, "B T"],
-    vokens: Int[Tensor, "B T"] | None,
-    masked: Bool[Tensor, "B T"],
-    special: Bool[Tensor, "B T"],
-    supervision: Supervision,
-    labels: VokenLabels,
-    count: int,
-    generator: torch.Generator,
-) -> Int[Tensor, "B T"] | None:
-    """The voken label of every position, −100 where there is none (spec 9.3 and 9.5).
-
-    Args:
-        ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence (7.3).
-        masked: positions that the model must guess. special: [CLS] and [SEP], which never have a label.
-        count: V.
-    """
-    if supervision == "mlm":
-        return None
-    body = ids.shape[1] - 2  # every row is [CLS], body, [SEP]
-    if supervision == "token":
-        target = ids.clone()
-    elif supervision == "random":
-        target = torch.randint(count, ids.shape, generator=generator)
-    else:
-        target = vokens.clone()
-        later = (target < 0) & ~special
-        target[later] = -target[later] - 1 if supervision == "propagated" else IGNORE
-        if supervision == "shuffle":
-            order = torch.rand(len(ids), body, generator=generator).argsort(dim=1)
-            target[:, 1:-1] = target[:, 1:-1].gather(1, order)
-        elif supervision == "reverse":
-            target[:, 1:-1] = target[:, 1:-1].flip(1)
-    target[special] = IGNORE
-    if labels != "all":
-        target[~masked if labels == "mask" else masked] = IGNORE
-    return target
-
-
 class Batches:
-    """Update number → its blocks, masked, with their labels. Masks come first from the generator, then the voken
-    labels: all kinds of supervision see the same masked words."""
+    """Update number → its examples, masked, with their labels. Masks come first from the generator, then the voken
+    labels: all kinds of supervision see the same masked words. Padding is as long as a block while they are drawn
+    and cut to the longest line of a micro-batch afterwards, so that it changes nothing."""
 
     def __init__(
         self, config: VLMConfig, data: BlockDataset, tokenizer, vokens: int, rank: int, world_size: int
@@ -195,26 +162,24 @@ class Batches:
         )
         self.micro = math.ceil(self.sampler.batch / world_size / config.micro_batch)
 
-    def examples(self, rows: np.ndarray, generator: torch.Generator) -> dict[str, Int[Tensor, "B T"]]:
-        """ids, mlm_labels and voken_labels [B, block + 2] of some blocks."""
+    def examples(
+        self, rows: np.ndarray, generator: torch.Generator
+    ) -> dict[str, Int[Tensor, "B T"] | Bool[Tensor, "B T"]]:
+        """ids, mlm_labels, voken_labels and, of lines, mask [B, block + 2] of some examples."""
         config, batch = self.config, self.data.batch(rows)
         ids = batch["ids"]
-        special = torch.zeros_like(ids, dtype=torch.bool)
-        special[:, [0, -1]] = True
+        mask = batch.get("mask", torch.ones_like(ids, dtype=torch.bool))
+        special = ~mask
+        special[:, 0] = True
+        special[torch.arange(len(ids)), mask.sum(1) - 1] = True
         size, mask_id = len(self.tokenizer), self.tokenizer.mask_token_id
         inputs, mlm_labels = mask_tokens(ids, special, mask_id, size, generator, config.mask_rate)
         masked = mlm_labels != IGNORE
+        kind, which = config.supervision, config.voken_labels
         targets = voken_targets(
-            ids,
-            batch.get("labels"),
-            masked,
-            special,
-            config.supervision,
-            config.voken_labels,
-            self.vokens,
-            generator,
+            ids, batch.get("labels"), masked, special, kind, which, self.vokens, generator
         )
-        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets}
+        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets, "mask": batch.get("mask")}
         return {name: value for name, value in made.items() if value is not None}
 
     def __call__(self, update: int) -> Update:
@@ -226,13 +191,23 @@ class Batches:
         counts = {
             name.removesuffix("_labels"): int((value != IGNORE).sum())
             for name, value in made.items()
-            if name != "ids"
+            if name.endswith("_labels")
         }
-        if config.mean_over_all and config.objective == "reg" and "voken" in counts:
-            counts["voken"] = made["ids"].numel()
+        tokens = int(made["mask"].sum()) if "mask" in made else made["ids"].numel()
+        if "voken" in counts:
+            names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
+            counts |= dict.fromkeys(names.values(), labelled)
+            if config.mean_over_all and "reg" in names:
+                counts[names["reg"]] = tokens
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
-        micro = [{name: value[part] for name, value in made.items()} for part in shares]
-        return Update(micro, counts, tokens=made["ids"].numel())
+        micro = [trimmed({name: value[part] for name, value in made.items()}) for part in shares]
+        return Update(micro, counts, tokens)
+
+    def tokens(self, updates: int) -> int:
+        """Tokens of the first `updates` updates with the special ones, without padding."""
+        if not self.data.padded:
+            return updates * self.sampler.batch * (self.data.block + 2)
+        return sum(int((self.data.lengths[self.sampler(i)] + 2).sum()) for i in range(updates))
 
 
 def evaluate(
@@ -240,6 +215,8 @@ def evaluate(
 ) -> dict[str, float]:
     """perplexity, and voken_loss, voken_top1, voken_top5 when the model has a voken head.
 
+    With several voken objectives voken_loss is their sum, and each is there too (voken_cls_loss …), all as means over
+    the labelled positions; the guesses are those of cls if it is among them, else of ctr, else of reg.
     Masks are fixed, so that a call repeats to the bit. Processes share the blocks.
     """
     was_training = model.training
@@ -250,7 +227,7 @@ def evaluate(
         generator = torch.Generator().manual_seed(seed_of(EVALUATION_SEED, number))
         made = batches.examples(rows[start : start + rows_at_once], generator)
         mine = slice(batches.rank, None, batches.world_size)
-        made = {name: value[mine].to(device) for name, value in made.items()}
+        made = trimmed({name: value[mine].to(device) for name, value in made.items()})
         with autocast(torch.device(device), batches.config.precision):
             for name, value in model.measure(**made).items():
                 totals[name] = totals.get(name, 0.0) + value
@@ -259,6 +236,7 @@ def evaluate(
     result = {"perplexity": math.exp(min(totals["mlm"] / totals["mlm_count"], 50.0))}
     if "voken" in totals:
         names = {"voken": "voken_loss", "top1": "voken_top1", "top5": "voken_top5"}
+        names |= {name: f"{name}_loss" for name in model.heads}
         result |= {ours: totals[name] / totals["voken_count"] for name, ours in names.items()}
     return result
 
@@ -274,34 +252,6 @@ def snapshot_folders(folder: Path) -> list[Path]:
     if not found:
         raise UserError(f"{folder} holds no folder snapshot-…; expected the folder of a finished `vlm` stage")
     return found
-
-
-def voken_count(folder: Path) -> int:
-    """V: the length of the voken id list; UserError when training and validation were vokenised with other lists."""
-    names = {}
-    for split in ("train", "valid"):
-        names[split] = [
-            text for _, text in lines_of(Path(folder) / f"{split}.ids", "the image of each voken")
-        ]
-    if names["train"] != names["valid"]:
-        raise UserError(
-            f"{folder}: train.ids ({len(names['train'])} images) and valid.ids ({len(names['valid'])}) differ; "
-            f"a voken must mean the same image in both. Run `vokens` again."
-        )
-    return len(names["train"])
-
-
-def check_vokens(path: Path, vokens: int) -> None:
-    """UserError when a store of vokens holds one that the id list beside it does not have."""
-    labels = mapped(path, "vokens")
-    for start in range(0, len(labels), 1 << 24):
-        part = np.asarray(labels[start : start + (1 << 24)])
-        top = int(np.where(part < 0, -part - 1, part).max())  # marked ones of whole sentences are negative
-        if top >= vokens:
-            raise UserError(
-                f"{path} holds voken {top:,}, but {path.with_suffix('.ids')} lists {vokens:,} images; "
-                "they come from different runs. Run `vokens` again."
-            )
 
 
 def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
@@ -325,34 +275,11 @@ def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
     )
 
 
-def _dataset(context: StageContext, split: str, tokenizer) -> BlockDataset:
-    config = context.config
-    labels = None
-    if config.needs_vokens and config.supervision != "random":
-        labels = context.inputs["vokens"] / f"{split}.hdf5"
-        found = attributes(labels).get("granularity", config.granularity)
-        if found != config.granularity:
-            raise UserError(
-                f"{labels}: its vokens were retrieved per {found}; supervision {config.supervision!r} needs them "
-                f"per {config.granularity}"
-            )
-        check_vokens(labels, voken_count(labels.parent))
-    check_tokenizer(
-        TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5"), tokenizer, "the folder beside it"
-    )
-    return BlockDataset(
-        context.inputs["corpus"] / f"{split}.hdf5",
-        labels,
-        cls_id=tokenizer.cls_token_id,
-        sep_id=tokenizer.sep_token_id,
-        block=config.block,
-        legacy=config.legacy_blocks,
-        exclude=config.exclude if split == "train" else None,
-    )
-
-
 def run(context: StageContext) -> dict[str, float]:
-    """Train, evaluate, save snapshots. Metrics: perplexity, voken_loss, voken_top1, voken_top5, updates, tokens."""
+    """Train, evaluate, save snapshots. Metrics: perplexity, voken_loss, voken_top1, voken_top5, updates, tokens.
+
+    With several voken objectives also the loss of each, such as voken_cls_loss.
+    """
     config: VLMConfig = context.config
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
@@ -360,7 +287,8 @@ def run(context: StageContext) -> dict[str, float]:
     if config.needs_vokens:
         vokens = voken_count(context.inputs["vokens"])
         if config.objective != "cls":
-            features = load_keys(context.inputs["keys"]).vectors
+            names = context.inputs["vokens"] / "train.ids"
+            features = voken_features(context.inputs["keys"], names, config.image_features)
 
     torch.manual_seed(config.seed)  # encoder and MLM head first: the same start for every kind of supervision
     model = VisuallySupervisedLM(
@@ -374,7 +302,7 @@ def run(context: StageContext) -> dict[str, float]:
     if config.mlm_weight == 0 and not config.shared_head:
         model.mlm.requires_grad_(False)
 
-    parts = {split: _dataset(context, split, tokenizer) for split in ("train", "valid")}
+    parts = {split: training_data(context, split, tokenizer) for split in ("train", "valid")}
     batches, valid = (
         Batches(config, part, tokenizer, vokens, context.rank, context.world_size) for part in parts.values()
     )
@@ -382,8 +310,8 @@ def run(context: StageContext) -> dict[str, float]:
     updates, snapshots = plan.updates, evenly(plan.updates, config.snapshots)
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
-        f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} blocks, {updates:,} updates of "
-        f"{batches.sampler.batch} blocks, {vokens:,} vokens"
+        f"{parameters / 1e6:.1f} M parameters, {len(parts['train']):,} {config.examples}, {updates:,} updates of "
+        f"{batches.sampler.batch} {config.examples}, {vokens:,} vokens"
     )
 
     def at(step: int) -> dict[str, float]:
@@ -411,7 +339,7 @@ def run(context: StageContext) -> dict[str, float]:
     return {
         **{name: value for name, value in final.items() if name != "step"},
         "updates": updates,
-        "tokens": updates * batches.sampler.batch * (config.block + 2),
+        "tokens": batches.tokens(updates),
         "tokens_per_second": float(np.median(speeds)),
     }
 

@@ -253,7 +253,8 @@ def report(
         lines.append(f"* and {len(diverged) - SHOWN} more, in `results.json`")
     if any(metrics[f"glue.{s}.diverged"] for s in config.supervisions):
         both = [
-            f"{NAMES[s]} {metrics[f'glue.{s}.mean_converged']:.1f} (median of all {metrics[f'glue.{s}.median']:.1f})"
+            f"{NAMES[s]} {_or_none(metrics[f'glue.{s}.mean_converged'])} "
+            f"(median of all {metrics[f'glue.{s}.median']:.1f})"
             for s in config.supervisions
         ]
         lines += ["", "GLUE without the diverged runs: " + "; ".join(both) + "."]
@@ -261,6 +262,10 @@ def report(
     for (s, seed), found in glue.items():
         lines += [f"{NAMES[s]}, seed {seed}", result_row(found["tasks"])]
     return "\n".join([*lines, "```", ""])
+
+
+def _or_none(value: float) -> str:
+    return "none" if math.isnan(value) else f"{value:.1f}"
 
 
 RESULTS = Stage(

@@ -11,7 +11,6 @@ passage itself; padding never takes part in the softmax.
 """
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,34 +22,25 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.files import write_text_atomic
 from vlpnb.data.squad import SquadQuestion, Version, read_squad
-from vlpnb.errors import UserError
 from vlpnb.metrics.squad import predictions, squad_scores
-from vlpnb.nn.checkpoints import load_encoder
+from vlpnb.nn.checkpoints import load_encoder, save_hf
 from vlpnb.nn.heads import SpanHead
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.text.windows import QuestionWindows, best_spans
-from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vokenization import finetuning
-from vlpnb.vokenization.pretraining import Supervision
+from vlpnb.vokenization.finetuning import FineTuningConfig, Job
 
 EMPTY = -1e4  # score of a question none of whose windows holds an allowed span
 
 
-class SquadConfig(Config):
-    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13)."""
+class SquadConfig(FineTuningConfig):
+    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13). Examples are questions."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name to fine-tune instead
     versions: tuple[Version, ...] = ("1.1", "2.0")
-    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layer, the order, dropout
-    epochs: float = Field(3.0, gt=0)
     lr: float = Field(5e-5, gt=0)  # peak learning rate
     batch: int = Field(32, ge=1)  # windows per update
     max_length: int = Field(384, ge=24)  # tokens of a window, with question and special tokens
@@ -58,19 +48,6 @@ class SquadConfig(Config):
     max_question: int = Field(64, ge=1)  # tokens of a question; longer ones are cut
     max_answer: int = Field(30, ge=1)  # tokens of an answer that is given
     n_best: int = Field(20, ge=1)  # starts, ends and spans that are kept per window
-    warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
-    max_train: int | None = None  # at most so many training questions of each version
-    max_valid: int | None = None
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-
-
-def inputs(config: SquadConfig) -> Mapping[str, Request]:
-    needed = {"dataset": Request("dataset")}
-    if not config.model:
-        needed["vlm"] = Request("vlm", {"supervision": config.supervision, "seed": config.seed})
-    return needed
 
 
 class QuestionAnswerer(nn.Module):
@@ -130,10 +107,7 @@ def answer(
     model.eval()
     starts: list[np.ndarray] = [np.zeros(0)] * len(data)
     ends = list(starts)
-    order = np.argsort(data.lengths, kind="stable")
-    for first in range(0, len(order), rows_at_once):
-        rows = order[first : first + rows_at_once]
-        batch = {name: value.to(device) for name, value in data.batch(rows).items()}
+    for rows, batch in finetuning.batches_by_length(data, rows_at_once, device):
         scores = model.head(model.hidden(batch["ids"], batch["mask"], batch["types"]), batch["mask"])
         start, end = (np.nan_to_num(each.float().cpu().numpy()) for each in scores)
         for i, row in enumerate(rows):
@@ -172,23 +146,16 @@ def fine_tune(
     Returns: the result (version, seed, metrics, value: F1, trivial, diverged, loss, updates, windows), and of each
     question its answer ("" for none) and its null odds.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(model_folder)
-    train = make_windows(read_squad(root, version, "train"), tokenizer, config, config.max_train)
-    torch.manual_seed(seed)
-    encoder = load_encoder(model_folder)
-    model = QuestionAnswerer(encoder, SpanHead(encoder.config.hidden))
-    sampler = EpochSampler(len(train), min(config.batch, len(train)), seed, lengths=train.lengths)
 
-    def batches(update: int) -> Update:
-        batch = train.batch(sampler(update))
-        return Update([batch], {"span": len(batch["ids"])}, tokens=batch["ids"].numel())
+    def make() -> QuestionAnswerer:
+        encoder = load_encoder(model_folder)
+        return QuestionAnswerer(encoder, SpanHead(encoder.config.hidden))
 
-    losses, reason, updates = finetuning.train(
-        model, batches, sampler.per_epoch, config, folder, seed, device
-    )
+    data = make_windows(read_squad(root, version, "train"), tokenizer, config, config.max_train)
+    trained = finetuning.train(make, data, "span", config, folder, seed, device)
     questions = read_squad(root, version, "valid")[: config.max_valid]
-    answers = answer(model, make_windows(questions, tokenizer, config, None), config, device)
+    answers = answer(trained.model, make_windows(questions, tokenizer, config, None), config, device)
     odds = [found.null_odds for found in answers]
     references = [[text for text, _ in question.answers] for question in questions]
     metrics = squad_scores([found.text for found in answers], references, odds if version == "2.0" else None)
@@ -205,11 +172,12 @@ def fine_tune(
         "metrics": metrics,
         "value": metrics["f1"],
         "trivial": trivial,
-        "diverged": reason or finetuning.divergence(constant, losses, metrics["f1"], trivial),
-        "loss": losses[-1] if np.isfinite(losses[-1]) else None,
-        "updates": updates,
-        "windows": len(train),
+        "diverged": trained.reason or finetuning.divergence(constant, trained.losses, metrics["f1"], trivial),
+        **trained.summary(),
+        "windows": len(data),
     }
+    if config.keep_models:
+        save_hf(folder / "model", trained.model.encoder, span=trained.model.head, tokenizer=tokenizer)
     return result, given, null_odds
 
 
@@ -220,32 +188,27 @@ def run(context: StageContext) -> dict[str, float]:
     each), `v2_f1_zero` … as `vlpnb.metrics.squad.squad_scores` names them, and the number of `diverged` runs.
     """
     config: SquadConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    if dataset.squad is None:
-        raise UserError(f"the dataset at {dataset.root} has no SQuAD folder; set `dataset.squad` to one")
+    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SQuAD")
     source = finetuning.pretrained_folder(context)
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SQuAD {' and '.join(config.versions)}")
-    runs = [(version, seed) for version in config.versions for seed in config.seeds]
-    results = []
-    for number, (version, seed) in enumerate(runs):
-        folder = context.folder / f"seed-{seed}" / f"v{version}"
-        file, work = folder / "result.json", folder / "work"
-        if not file.is_file():
-            result, given, odds = fine_tune(
-                work, source, dataset.squad, version, config, seed, context.device
-            )
+
+    def job(version: Version, seed: int) -> Job:
+        def train(folder: Path, work: Path) -> list[dict]:
+            result, given, odds = fine_tune(work, source, root, version, config, seed, context.device)
             write_text_atomic(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
             write_text_atomic(folder / "null_odds.json", json.dumps(odds, indent=1))
-            write_text_atomic(file, json.dumps(result, indent=1))
-        shutil.rmtree(work, ignore_errors=True)
-        result = json.loads(file.read_text())
-        results.append(result)
-        em, f1 = (100 * result["metrics"][name] for name in ("em", "f1"))
-        note = f"   DIVERGED: {result['diverged']}" if result["diverged"] else ""
-        context.log(f"SQuAD {version} seed {seed}: EM {em:6.2f} F1 {f1:6.2f}{note}")
-        context.progress(number + 1, len(runs))
-    write_text_atomic(context.folder / "squad.json", json.dumps(results, indent=1))
-    return summarise(results)
+            return [result]
+
+        return Job(f"seed-{seed}/v{version}", train)
+
+    jobs = [job(version, seed) for version in config.versions for seed in config.seeds]
+    return summarise(finetuning.run_jobs(context, jobs, line, "squad.json"))
+
+
+def line(result: Mapping) -> str:
+    """A result as the log says it."""
+    em, f1 = (100 * result["metrics"][name] for name in ("em", "f1"))
+    return f"SQuAD {result['version']} seed {result['seed']}: EM {em:6.2f} F1 {f1:6.2f}"
 
 
 def summarise(results: Sequence[Mapping]) -> dict[str, float]:
@@ -262,7 +225,8 @@ SQUAD = Stage(
     name="squad",
     config=SquadConfig,
     run=run,
-    inputs=inputs,
+    inputs=finetuning.inputs,
     variant=("supervision", "seed"),
+    distributed=True,
     doc="Fine-tune a pre-trained model on SQuAD v1.1 and v2.0.",
 )

@@ -5,8 +5,6 @@ al. 2019, section 4.4): each ending is read beside the story as a pair of its ow
 first token, and the four numbers are the scores of a softmax.
 """
 
-import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -18,45 +16,22 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
-from vlpnb.data.files import write_text_atomic
 from vlpnb.data.swag import SwagExample, read_swag
-from vlpnb.errors import UserError
-from vlpnb.nn.checkpoints import load_classifier
+from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.nn.heads import ClassificationHead
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vokenization import finetuning
-from vlpnb.vokenization.pretraining import Supervision
+from vlpnb.vokenization.finetuning import FineTuningConfig, Job
 
 
-class SwagConfig(Config):
+class SwagConfig(FineTuningConfig):
     """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13)."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name to fine-tune instead
-    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
-    epochs: float = Field(3.0, gt=0)
     lr: float = Field(2e-5, gt=0)  # peak learning rate
     batch: int = Field(16, ge=1)  # examples (of four endings) per update
     max_length: int = Field(128, ge=8)  # tokens of a story with one ending and special tokens
-    warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
-    max_train: int | None = None  # at most so many training examples
-    max_valid: int | None = None
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-
-
-def inputs(config: SwagConfig) -> Mapping[str, Request]:
-    needed = {"dataset": Request("dataset")}
-    if not config.model:
-        needed["vlm"] = Request("vlm", {"supervision": config.supervision, "seed": config.seed})
-    return needed
 
 
 class EndingChooser(nn.Module):
@@ -120,11 +95,9 @@ def predict(model: EndingChooser, data: Endings, device: str, rows_at_once: int 
     """The chosen ending of every example, int64 [N], in order; batches go from short to long."""
     model.eval()
     found = np.zeros(len(data), np.int64)
-    order = np.argsort(data.lengths.max(1), kind="stable")
-    for start in range(0, len(order), rows_at_once):
-        rows = order[start : start + rows_at_once]
-        batch = {name: value.to(device) for name, value in data.batch(rows).items() if name != "labels"}
-        found[rows] = model.logits(**batch).float().nan_to_num().argmax(1).cpu().numpy()
+    for rows, batch in finetuning.batches_by_length(data, rows_at_once, device):
+        logits = model.logits(batch["ids"], batch["mask"], batch["types"]).float()
+        found[rows] = logits.nan_to_num().argmax(1).cpu().numpy()
     return found
 
 
@@ -135,31 +108,27 @@ def fine_tune(
 
     Returns: seed, value (accuracy), majority (of the best constant answer), diverged ("" or why), loss, updates.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(model_folder)
-    train = Endings(read_swag(root, "train")[: config.max_train], tokenizer, config.max_length)
-    torch.manual_seed(seed)
-    model = EndingChooser(*load_classifier(model_folder, labels=1))
-    sampler = EpochSampler(len(train), min(config.batch, len(train)), seed, lengths=train.lengths.max(1))
 
-    def batches(update: int) -> Update:
-        batch = train.batch(sampler(update))
-        return Update([batch], {"choice": len(batch["labels"])}, tokens=batch["ids"].numel())
+    def make() -> EndingChooser:
+        return EndingChooser(*load_classifier(model_folder, labels=1))
 
-    losses, reason, updates = finetuning.train(
-        model, batches, sampler.per_epoch, config, folder, seed, device
-    )
+    data = Endings(read_swag(root, "train")[: config.max_train], tokenizer, config.max_length)
+    trained = finetuning.train(make, data, "choice", config, folder, seed, device)
+    model = trained.model
     valid = Endings(read_swag(root, "valid")[: config.max_valid], tokenizer, config.max_length)
     labels, chosen = valid.labels.numpy(), predict(model, valid, device)
     accuracy = float((chosen == labels).mean())
     majority = float(np.bincount(labels).max() / len(labels))
+    if config.keep_models:
+        save_hf(folder / "model", model.encoder, choice=model.head, tokenizer=tokenizer)
+    constant = np.ptp(chosen) == 0
     return {
         "seed": seed,
         "value": accuracy,
         "majority": majority,
-        "diverged": reason or finetuning.divergence(np.ptp(chosen) == 0, losses, accuracy, majority),
-        "loss": losses[-1] if np.isfinite(losses[-1]) else None,
-        "updates": updates,
+        "diverged": trained.reason or finetuning.divergence(constant, trained.losses, accuracy, majority),
+        **trained.summary(),
     }
 
 
@@ -170,25 +139,17 @@ def run(context: StageContext) -> dict[str, float]:
     runs.
     """
     config: SwagConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    if dataset.swag is None:
-        raise UserError(f"the dataset at {dataset.root} has no SWAG folder; set `dataset.swag` to one")
+    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SWAG")
     source = finetuning.pretrained_folder(context)
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SWAG")
-    results = []
-    for number, seed in enumerate(config.seeds):
-        folder = context.folder / f"seed-{seed}"
-        file, work = folder / "result.json", folder / "work"
-        if not file.is_file():
-            result = fine_tune(work, source, dataset.swag, config, seed, context.device)
-            write_text_atomic(file, json.dumps(result, indent=1))
-        shutil.rmtree(work, ignore_errors=True)
-        result = json.loads(file.read_text())
-        results.append(result)
-        note = f"   DIVERGED: {result['diverged']}" if result["diverged"] else ""
-        context.log(f"SWAG seed {seed}: {100 * result['value']:6.2f}{note}")
-        context.progress(number + 1, len(config.seeds))
-    write_text_atomic(context.folder / "swag.json", json.dumps(results, indent=1))
+
+    def job(seed: int) -> Job:
+        return Job(
+            f"seed-{seed}",
+            lambda folder, work: [fine_tune(work, source, root, config, seed, context.device)],
+        )
+
+    results = finetuning.run_jobs(context, [job(seed) for seed in config.seeds], line, "swag.json")
     return {
         "accuracy": float(median(result["value"] for result in results)),
         "majority": results[0]["majority"],
@@ -196,11 +157,17 @@ def run(context: StageContext) -> dict[str, float]:
     }
 
 
+def line(result: Mapping) -> str:
+    """A result as the log says it."""
+    return f"SWAG seed {result['seed']}: {100 * result['value']:6.2f}"
+
+
 SWAG = Stage(
     name="swag",
     config=SwagConfig,
     run=run,
-    inputs=inputs,
+    inputs=finetuning.inputs,
     variant=("supervision", "seed"),
+    distributed=True,
     doc="Fine-tune a pre-trained model on SWAG.",
 )

@@ -6,7 +6,8 @@ last hidden states h:
     total = CE(voken | h at every token)  +  mlm_ratio · CE(word | h at masked tokens)
 
 The published voken objective is a classification over the V images ("cls"). The code of the original also holds
-a regression to the image's feature ("reg"), a contrast with all features ("ctr"), and a trunk shared by both heads.
+a regression to the image's feature ("reg"), a contrast with all features ("ctr"), sums of several of these, and a
+trunk shared by both heads; the voken heads are in `voken_heads.py`.
 
 Differs from the original: the heads compute only the positions that carry a loss and never hold all scores
 (`nn.losses.linear_cross_entropy`); the voken head is initialised like the rest (Q-15); the regression is averaged
@@ -14,32 +15,32 @@ over the labelled positions, not over all; losses are returned as sums, which th
 """
 
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.checkpoints import fill_module, load_mlm, open_checkpoint, read_weights, save_hf
-from vlpnb.nn.heads import MLMHead, Transform, VokenHead
-from vlpnb.nn.losses import linear_cross_entropy
-from vlpnb.nn.transformer import Encoder, TransformerConfig, init_weights
+from vlpnb.nn.checkpoints import AGAIN, fill_module, load_mlm, open_checkpoint, read_weights, save_hf
+from vlpnb.nn.heads import MLMHead
+from vlpnb.nn.transformer import Encoder, TransformerConfig
 from vlpnb.text.masking import IGNORE
+from vlpnb.vokenization.voken_heads import (
+    OBJECTIVES,
+    ORIGINAL_FEATURES,
+    ORIGINAL_HEADS,
+    ORIGINAL_SHARED,
+    VokenRegression,
+    VokenScorer,
+    loss_names,
+    objectives_of,
+    original_names,
+    original_objectives,
+)
 
-Objective = Literal["cls", "reg", "ctr"]
-CONTRAST_WIDTH = 512  # of the space in which hidden states meet image features ("ctr")
 HEAD_FILE = "voken_head.safetensors"
-
-# The original project's names of the voken head (spec 9.4); with a shared trunk it is the decoder alone.
-ORIGINAL_HEAD = {
-    "transform.dense": "visual_cls_head.dense",
-    "transform.norm": "visual_cls_head.layer_norm",
-    "decoder": "visual_cls_head.decoder",
-}
-ORIGINAL_SHARED = "cls.visn_decoder"
+PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
 # name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores.
 SIZES = {
@@ -79,93 +80,17 @@ def language_model_config(size: str, tokenizer, dropout: float = 0.1) -> Transfo
     )
 
 
-class VokenRegression(nn.Module):
-    """Predicts the feature of a token's image: Linear, GELU, LayerNorm, Linear(D → F); SmoothL1, summed over F."""
-
-    def __init__(self, config: TransformerConfig, features: Float[Tensor, "V F"]):
-        super().__init__()
-        self.transform = Transform(config, "gelu")
-        self.out = nn.Linear(config.hidden, features.shape[1])
-        self.register_buffer("features", features)
-        init_weights(self)
-
-    def loss(self, hidden: Float[Tensor, "N D"], target: Int[Tensor, " N"]) -> Float[Tensor, ""]:
-        """The sum over the N positions."""
-        return F.smooth_l1_loss(self.out(self.transform(hidden)), self.features[target], reduction="sum")
-
-    def scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        """Minus the squared distance to each image: the nearest image has the highest score."""
-        return -torch.cdist(self.out(self.transform(hidden)), self.features).square()
-
-
-class VokenScorer(nn.Module):
-    """Voken classification in one shape for all its variants: scores = trunk(h) · tableᵀ + bias.
-
-    | variant | trunk | table |
-    |---|---|---|
-    | cls (published) | its own: Linear, GELU, LayerNorm | a weight [V D] and a bias |
-    | ctr | its own, 512 wide | LayerNorm(Linear(features)) / √512 |
-    | shared cls | the MLM head's | a weight [V D] and a bias |
-    | shared ctr | the MLM head's | Linear(features) |
-    """
-
-    def __init__(
-        self,
-        config: TransformerConfig,
-        vokens: int,
-        objective: Objective,
-        features: Float[Tensor, "V F"] | None,
-        shared: bool,
-    ):
-        super().__init__()
-        self.objective, self.shared = objective, shared
-        if objective == "cls":
-            if self.shared:
-                self.decoder = nn.Linear(config.hidden, vokens)
-            else:
-                self.head = VokenHead(config, vokens)
-        else:
-            self.register_buffer("features", features)
-            width = config.hidden if self.shared else CONTRAST_WIDTH
-            self.embed = nn.Linear(features.shape[1], width, bias=self.shared)
-            if not self.shared:
-                self.embed_norm = nn.LayerNorm(width)
-                self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), nn.LayerNorm(width))
-        init_weights(self)
-
-    def trunk(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
-        """Hidden states in the space of the table; with a shared head the caller has been through its trunk."""
-        if self.shared:
-            return hidden
-        return self.head.transform(hidden) if self.objective == "cls" else self.query(hidden)
-
-    def table(self) -> tuple[Float[Tensor, "V E"], Float[Tensor, " V"] | None]:
-        """One row per voken, and the bias."""
-        if self.objective == "cls":
-            decoder = self.decoder if self.shared else self.head.decoder
-            return decoder.weight, decoder.bias
-        rows = self.embed(self.features)
-        return (rows, None) if self.shared else (self.embed_norm(rows) / CONTRAST_WIDTH**0.5, None)
-
-    def loss(self, hidden: Float[Tensor, "N D"], target: Int[Tensor, " N"]) -> Float[Tensor, ""]:
-        """Cross-entropy over all vokens, summed over the N positions; never holds all scores."""
-        weight, bias = self.table()
-        return linear_cross_entropy(
-            self.trunk(hidden), weight, bias, target, reduction="sum", ignore_index=None
-        )
-
-    def scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        """All scores, for evaluation."""
-        return F.linear(self.trunk(hidden), *self.table())
-
-
 class VisuallySupervisedLM(nn.Module):
-    """Encoder, MLM head, and a voken head when there are vokens.
+    """Encoder, MLM head, and voken heads when there are vokens.
+
+    `voken` is the head that guesses vokens in an evaluation: that of cls if it is among the objectives, else of ctr,
+    else of reg. `further` holds the heads of the other objectives.
 
     Args:
         config: of the encoder.
         vokens: V, size of the voken vocabulary; 0 for a plain masked language model.
-        objective, shared: the voken objective, and whether its trunk is the MLM head's.
+        objective: "cls", "ctr", "reg", or several joined by "+", whose losses add up.
+        shared: the voken head's trunk is the MLM head's.
         features: [V F] image features, which "reg" and "ctr" need.
 
     Raises:
@@ -176,24 +101,33 @@ class VisuallySupervisedLM(nn.Module):
         self,
         config: TransformerConfig,
         vokens: int = 0,
-        objective: Objective = "cls",
+        objective: str = "cls",
         shared: bool = False,
         features: Float[Tensor, "V F"] | None = None,
     ):
         super().__init__()
-        if objective != "cls" and vokens and (features is None or len(features) != vokens):
+        objectives = objectives_of(objective, shared)
+        if objectives != ("cls",) and vokens and (features is None or len(features) != vokens):
             found = "none" if features is None else f"{len(features)} rows"
             raise UserError(f"voken objective {objective!r} needs features of {vokens} vokens, found {found}")
-        if objective == "reg" and shared:
-            raise UserError("the shared head exists for 'cls' and 'ctr' only; set shared_head to false")
         self.encoder = Encoder(config)
         self.mlm = MLMHead(config)
-        self.voken: nn.Module | None = None
-        if vokens and objective == "reg":
-            self.voken = VokenRegression(config, features)
-        elif vokens:
-            self.voken = VokenScorer(config, vokens, objective, features, shared)
+        heads = {
+            name: VokenRegression(config, features)
+            if name == "reg"
+            else VokenScorer(config, vokens, name, features, shared)
+            for name in (objectives if vokens else ())
+        }
+        self.voken: nn.Module | None = heads.pop(objectives[0], None)
+        self.further = nn.ModuleDict(heads)
         self.shared = shared
+
+    @property
+    def heads(self) -> dict[str, nn.Module]:
+        """All voken heads by the names of their losses: "voken", or "voken_cls" … when there are several."""
+        heads = [] if self.voken is None else [self.voken, *self.further.values()]
+        names = loss_names(tuple(head.objective for head in heads))
+        return {names[head.objective]: head for head in heads}
 
     def forward(
         self,
@@ -202,7 +136,7 @@ class VisuallySupervisedLM(nn.Module):
         voken_labels: Int[Tensor, "B T"] | None = None,
         mask: Bool[Tensor, "B T"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """The *sum* of each loss over its labelled positions: "mlm" and "voken", those whose labels are given.
+        """The *sum* of each loss over its labelled positions: "mlm" and those of `heads`, where labels are given.
 
         Labels are −100 where there is no loss. `mask` is False at padding; blocks of a corpus need none.
         """
@@ -210,10 +144,15 @@ class VisuallySupervisedLM(nn.Module):
         losses = {}
         if voken_labels is not None:
             labelled = voken_labels != IGNORE
-            losses["voken"] = self.voken.loss(self._states(hidden, labelled), voken_labels[labelled])
+            states, target = self._states(hidden, labelled), voken_labels[labelled]
+            losses |= {name: head.loss(states, target) for name, head in self.heads.items()}
         if mlm_labels is not None:
             losses["mlm"] = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
         return losses
+
+    def voken_scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """What `voken` gives every voken, from the encoder's last hidden states."""
+        return self.voken.scores(self.mlm.transform(hidden) if self.shared else hidden)
 
     def _states(self, hidden: Float[Tensor, "B T D"], labelled: Bool[Tensor, "B T"]) -> Float[Tensor, "N D"]:
         """What the voken head sees: the labelled positions, after the MLM head's trunk when that is shared."""
@@ -225,17 +164,22 @@ class VisuallySupervisedLM(nn.Module):
         ids: Int[Tensor, "B T"],
         mlm_labels: Int[Tensor, "B T"],
         voken_labels: Int[Tensor, "B T"] | None = None,
+        mask: Bool[Tensor, "B T"] | None = None,
         chunk: int = 2048,
     ) -> dict[str, float]:
-        """Sums and counts for an evaluation: losses, and vokens within the first 1 and 5 guesses."""
-        hidden = self.encoder(ids).last
+        """Sums and counts for an evaluation: losses, and vokens within the first 1 and 5 guesses of `voken`.
+
+        "voken" is the sum of all voken losses; where there are several, each is there too.
+        """
+        hidden = self.encoder(ids, mask).last
         loss = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
         sums = {"mlm": loss.item(), "mlm_count": float((mlm_labels != IGNORE).sum())}
         if voken_labels is None:
             return sums
         labelled = voken_labels != IGNORE
         states, target = self._states(hidden, labelled), voken_labels[labelled]
-        sums |= {"voken": self.voken.loss(states, target).item(), "voken_count": float(len(target))}
+        losses = {name: head.loss(states, target).item() for name, head in self.heads.items()}
+        sums |= losses | {"voken": sum(losses.values()), "voken_count": float(len(target))}
         sums |= {"top1": 0.0, "top5": 0.0}
         for start in range(0, len(target), chunk):
             scores = self.voken.scores(states[start : start + chunk]).float()
@@ -247,52 +191,61 @@ class VisuallySupervisedLM(nn.Module):
 
 
 def save_snapshot(folder: Path, model: VisuallySupervisedLM, tokenizer) -> None:
-    """A HuggingFace folder (`AutoModelForMaskedLM` opens it) with the published voken head beside it."""
+    """A HuggingFace folder (`AutoModelForMaskedLM` opens it) with the voken heads in a file beside it.
+
+    The file has a head's tensors under `<objective>.`, and the image features, if any, once as `features`.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    if isinstance(model.voken, VokenScorer) and model.voken.objective == "cls" and not model.voken.shared:
-        state = {
-            name: tensor.detach().cpu().contiguous() for name, tensor in model.voken.head.state_dict().items()
-        }
+    state = {}
+    for head in model.heads.values():
+        for name, tensor in head.state_dict().items():
+            name = name if name == "features" else f"{head.objective}.{name}"
+            state[name] = tensor.detach().cpu().contiguous()
+    if state:
         save_file(state, folder / HEAD_FILE)
     save_hf(folder, model.encoder, mlm=model.mlm, tokenizer=tokenizer)
 
 
-def original_names(module: nn.Module, shared: bool) -> dict[str, str]:
-    """Names of a voken decoder's parameters in the original project's weights: ours → theirs."""
-    names = {}
-    for ours in module.state_dict():
-        part, _, leaf = ours.rpartition(".")
-        names[ours] = f"{ORIGINAL_SHARED}.{leaf}" if shared else f"{ORIGINAL_HEAD[part]}.{leaf}"
-    return names
-
-
 def load_snapshot(folder: Path) -> VisuallySupervisedLM:
-    """The model of a snapshot in eval mode, with its voken head where the folder holds one.
+    """The model of a snapshot in eval mode, with its voken heads where the folder holds any.
 
     Also reads the original project's checkpoints: a HuggingFace folder whose weights (`pytorch_model.bin`,
-    opened as tensors only) hold a classification head beside the language model. Heads of its other voken
-    objectives are left out. UserError names the file of a snapshot that is damaged.
+    opened as tensors only) hold the heads beside the language model. Heads of "reg" and "ctr" are left out where
+    the image features are not with them. UserError names the file of a snapshot that is damaged.
     """
     encoder, mlm = load_mlm(folder)
     file = Path(folder) / HEAD_FILE
     if file.is_file():
-        head, shared = read_weights(file), False
-        size = len(head.get("decoder.weight", ()))
+        tensors, own = read_weights(file), True
+        if not any(
+            name.startswith(PREFIXES) for name in tensors
+        ):  # a file of before there were several heads
+            tensors = {f"cls.head.{name}": tensor for name, tensor in tensors.items()}
+        objectives = [name for name in OBJECTIVES if any(key.startswith(f"{name}.") for key in tensors)]
+        shared = "cls.decoder.weight" in tensors or "ctr.embed.bias" in tensors
+        features, decoder = tensors.get("features"), "cls.decoder" if shared else "cls.head.decoder"
     else:
         checkpoint = open_checkpoint(folder)
-        file, theirs = checkpoint.file, checkpoint.tensors
-        shared = f"{ORIGINAL_SHARED}.weight" in theirs and not checkpoint.settings.get("do_voken_ctr")
-        size = len(theirs.get(f"{ORIGINAL_SHARED if shared else ORIGINAL_HEAD['decoder']}.weight", ()))
-        head = None
-    model = VisuallySupervisedLM(encoder.config, size, shared=shared)
+        file, tensors, own = checkpoint.file, checkpoint.tensors, False
+        objectives, shared = original_objectives(tensors, checkpoint.settings)
+        features = tensors.get(ORIGINAL_FEATURES)
+        decoder = ORIGINAL_SHARED["cls"]["decoder"] if shared else ORIGINAL_HEADS["cls"]["head.decoder"]
+    if features is None and set(objectives) - {"cls"}:
+        raise UserError(f"{file}: tensor 'features' is missing; {AGAIN}")
+    rows = tensors.get(f"{decoder}.weight") if "cls" in objectives else features
+    vokens = 0 if not objectives else 1 if rows is None else len(rows)
+    model = VisuallySupervisedLM(encoder.config, vokens, "+".join(objectives) or "cls", shared, features)
     model.encoder, model.mlm = encoder, mlm
-    if head is not None:
-        fill_module(model.voken.head if model.voken is not None else VokenHead(encoder.config, 1), head, file)
-    elif model.voken is not None:
-        module = model.voken.decoder if shared else model.voken.head
-        names = original_names(module, shared)
-        missing = [name for name in names.values() if name not in theirs]
-        if missing:
-            raise UserError(f"{file}: tensor {missing[0]!r} of the voken head is missing")
-        fill_module(module, {ours: theirs[name] for ours, name in names.items()}, file)
+    for head in model.heads.values():
+        prefix = f"{head.objective}."
+        if own:
+            state = {k.removeprefix(prefix): tensor for k, tensor in tensors.items() if k.startswith(prefix)}
+            state |= {"features": features} if head.objective != "cls" else {}
+        else:
+            names = original_names(head)
+            missing = [name for name in names.values() if name not in tensors]
+            if missing:
+                raise UserError(f"{file}: tensor {missing[0]!r} of the voken head is missing")
+            state = {ours: tensors[theirs] for ours, theirs in names.items()}
+        fill_module(head, state, file)
     return model.eval()
