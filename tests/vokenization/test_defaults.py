@@ -1,6 +1,7 @@
 """The hyper-parameter index (spec section 15): every value is the default of the field that carries it."""
 
 import pytest
+import torch
 
 from vlpnb.config import load_profile
 from vlpnb.data.stage import DatasetConfig
@@ -12,7 +13,7 @@ from vlpnb.vokenization.glue import GlueConfig
 from vlpnb.vokenization.keys import KeysConfig
 from vlpnb.vokenization.matching import MatchingConfig
 from vlpnb.vokenization.pretraining import VLMConfig, training_plan
-from vlpnb.vokenization.vlm import SIZES
+from vlpnb.vokenization.vlm import SIZES, VisuallySupervisedLM, language_model_config
 from vlpnb.vokenization.vokenize import VokensConfig
 
 SMALL = {"block": 126, "batch": 256, "lr": 2e-4, "weight_decay": 0.01, "clip": 1.0, "mask_rate": 0.15, "mlm_ratio": 1.0,
@@ -63,6 +64,30 @@ def test_sizes():
     assert (SIZES["small"], SIZES["base"]) == ((6, 512, 8, 2048), (12, 768, 12, 3072))
     base = load_profile("paper-wikipedia-base").stages["vlm"]
     assert (base["size"], base["updates"], base["warmup"]) == ("base", 200_000, 5_000)
+
+
+class Words:
+    """As much of BERT's tokenizer as the size of a model depends on."""
+
+    cls_token, pad_token_id = "[CLS]", 0
+
+    def __len__(self):
+        return 30_522
+
+
+@pytest.mark.parametrize(
+    ("size", "encoder", "head", "whole"), [("small", 18.9, 25.9, 61.0), ("base", 85.1, 39.0, 149)]
+)
+def test_millions_of_parameters(size, encoder, head, whole):
+    """Section 9.1 with V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
+    with torch.device("meta"):
+        model = VisuallySupervisedLM(language_model_config(size, Words()), 50_000)
+    blocks = model.encoder
+    parts = [
+        [p.numel() for name, p in m.named_parameters() if "embed" not in name] for m in (blocks, model.voken)
+    ]
+    assert [round(sum(part) / 1e6, 1) for part in parts] == [encoder, head]
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(whole, rel=0.01)
 
 
 def test_the_paper_profile_measures_what_the_original_does():
