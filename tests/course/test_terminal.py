@@ -119,6 +119,8 @@ def test_ctrl_c_ends_all_and_says_how_to_go_on(start):
     assert gone(pids)
     text = terminal.screen.text()
     assert re.search(r"■  10_long +\d.* s .*stopped\n·  11_never\n", text), text
+    drawn = [line for line in terminal.screen.lines if re.match("[·▶■] ", line)]
+    assert len(drawn) == 2, "a row of an earlier moment is left"
     assert "10_long.ipynb: stopped (interrupted)." in text
     assert text.count("Run the same command again to continue") >= 1
     assert text.rstrip().endswith("Interrupted. Run the same command again to continue.")

@@ -1,6 +1,7 @@
 """The undisturbed run of the notebooks at `smoke`, one for all test processes of a session."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,4 +31,5 @@ class SmokeRun:
             done = {item.notebook: item for item in read_status(self.run.folder)}
             if path.name not in done:
                 [done[path.name]] = run_notebooks(self.run, [path])
+        time.sleep(0.3)  # those who wait for the lock ask for it ten times a second: it is their turn
         return done[path.name]

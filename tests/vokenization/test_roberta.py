@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.vokenization import tiny_lm
-from tests.vokenization.test_squad import content
+from tests.vokenization.tiny_lm import squad_content
 from vlpnb.data.description import Captions, load_dataset
 from vlpnb.data.store import write_store
 from vlpnb.nn.checkpoints import load_encoder
@@ -33,7 +33,7 @@ def pipeline(tmp_path_factory):
     (root / "swag").mkdir()
     for version, impossible in (("1.1", False), ("2.0", True)):
         for split, count in (("train", 24), ("dev", 8)):
-            text = json.dumps(content(count, 0, impossible))
+            text = json.dumps(squad_content(count, 0, impossible))
             (root / "squad" / f"{split}-v{version}.json").write_text(text)
     for name in ("train", "val"):
         rows = [f"the car is red .,it is,red .,green .,yellow .,near .,{i % 4}\n" for i in range(16)]

@@ -166,7 +166,7 @@ def run_notebooks(
     run.note()
     before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
     tasks = [
-        _Task(path, notebook, Progress(path.stem, len(notebook.cells)), after)
+        _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 2), after)  # and two of the runner
         for path, notebook, after in zip(notebooks, opened, before, strict=True)
     ]
     show = display or PlainLog(say)
