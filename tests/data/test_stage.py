@@ -178,6 +178,24 @@ def test_a_split_of_several_files(world, tmp_path):
         )
 
 
+def test_a_dry_run_reads_the_first_pictures_and_sentences(world, tmp_path):
+    """Spec 2.1: the original's debug modes read 1,000 or 10,000 pictures, with one sentence each."""
+    whole = run(tmp_path, world).stage("dataset")
+    few = run(tmp_path, world, captions={"max_images": 2, "max_sentences": 1}).stage("dataset")
+    for split in ("train", "valid", "test"):
+        counts = [
+            tuple(r.metrics[f"{split}_{kind}"] for kind in ("images", "captions")) for r in (whole, few)
+        ]
+        assert counts == [(3, 6), (2, 2)]
+    first = load_dataset(whole.folder).captioned("train")[:2]
+    assert [image.sentences[:1] for image in first] == [
+        image.sentences for image in load_dataset(few.folder).captioned("train")
+    ]
+    assert whole.metrics["universe_images"] == few.metrics["universe_images"] == 3
+    with pytest.raises(UserError, match="max_sentences"):
+        parse_config(DatasetConfig, {"captions": {"max_sentences": 0}}, "dataset")
+
+
 def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
     root = tmp_path / "data"
     for split, numbers in (("training", (0, 1, 2)), ("validation", (0, 1))):

@@ -43,7 +43,8 @@ def lengths(tokenizer, text):
         (" = Robert Boulter the first = ", False, True, True),
         ("one two three four", False, False, True),
         ("one two three four five", True, True, True),
-        ("= a b c d e =", True, True, True),  # only " =" at the start is a heading
+        ("= a b c d e =", True, True, True),  # only " = " at the start is a heading
+        (" =a b c d e", True, True, True),
         ("   ", False, False, False),
         ("", False, False, False),
     ],

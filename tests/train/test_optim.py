@@ -46,7 +46,14 @@ def test_constant_schedule_stays():
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("adamw", "AdamW"), ("rms", "RMSprop"), ("adamax", "Adamax"), ("sgd", "SGD")],
+    [
+        ("adamw", "AdamW"),
+        ("adam", "Adam"),
+        ("rms", "RMSprop"),
+        ("adamax", "Adamax"),
+        ("sgd", "SGD"),
+        ("lamb", "Lamb"),
+    ],
 )
 def test_optimisers_of_the_matcher(name, kind):
     """Spec 3.4: all spare biases and norms, and all go downhill."""
@@ -66,3 +73,59 @@ def test_optimisers_of_the_matcher(name, kind):
 
 def test_sgd_has_momentum():
     assert new_optimiser("sgd", Tied(), 0.1).param_groups[0]["momentum"] == 0.9
+
+
+def test_adam_is_adamw_without_decay():
+    models = []
+    for name in ("adam", "adamw"):
+        torch.manual_seed(0)
+        model = Tied()
+        optimiser = new_optimiser(name, model, 0.01, 0.0)
+        for _ in range(3):
+            model.out(model.transform(torch.ones(2, 4))).square().sum().backward()
+            optimiser.step()
+        models.append(model.transform.weight)
+    torch.testing.assert_close(*models)
+
+
+def test_lamb_by_hand():
+    """Two steps of algorithm 2; a spared bias takes Adam's step, and so do weights that are zero."""
+    model = nn.Linear(2, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[3.0, 4.0]]))
+        model.bias.zero_()
+    optimiser = new_optimiser("lamb", model, 0.1, 0.5, eps=0.0)
+    assert [group["weight_decay"] for group in optimiser.param_groups] == [0.5, 0.0]
+    weight, mean, square = torch.tensor([[3.0, 4.0]]), torch.zeros(1, 2), torch.zeros(1, 2)
+    for step, gradient in enumerate(([2.0, -1.0], [1.0, 1.0]), start=1):
+        gradient = torch.tensor([gradient])
+        model.weight.grad, model.bias.grad = gradient.clone(), torch.tensor([5.0])
+        optimiser.step()
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        change = mean / (1 - 0.9**step) / (square / (1 - 0.999**step)).sqrt() + 0.5 * weight
+        weight = weight - 0.1 * weight.norm() / change.norm() * change
+        torch.testing.assert_close(model.weight.detach(), weight)
+        torch.testing.assert_close(model.bias.detach(), torch.tensor([-0.1 * step]))
+    zero = nn.Linear(2, 1)
+    nn.init.zeros_(zero.weight)
+    optimiser = new_optimiser("lamb", zero, 0.1, 0.5)
+    zero.weight.grad = torch.tensor([[1.0, -3.0]])
+    optimiser.step()
+    torch.testing.assert_close(zero.weight.detach(), torch.tensor([[-0.1, 0.1]]))
+
+
+def test_lamb_goes_on_from_its_state():
+    ends = []
+    for stopped in (False, True):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 2)
+        optimiser = new_optimiser("lamb", model, 0.1)
+        for step in range(4):
+            if stopped and step == 2:
+                state, optimiser = optimiser.state_dict(), new_optimiser("lamb", model, 0.1)
+                optimiser.load_state_dict(state)
+            optimiser.zero_grad()
+            (model(torch.arange(3.0)) * (step + 1)).square().sum().backward()
+            optimiser.step()
+        ends.append(model.weight.detach())
+    assert torch.equal(*ends)

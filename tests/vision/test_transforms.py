@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import CenterCrop, Compose, Resize
 
 from vlpnb.vision import transforms
 
@@ -44,6 +45,17 @@ def test_evaluation_views():
             assert (view == plain[:, ::-1]).all()
     centre = transforms.eval_view(Image.new("RGB", (256, 256)), 224)
     assert centre.size == (224, 224)
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(640, 480), (427, 640), (256, 150), (500, 333), (224, 900), (256, 256)]
+)
+def test_the_published_view_is_torchvisions(width, height):
+    """Spec 3.3: Resize(256) of the short side, CenterCrop(224), byte for byte; "centre" is near it."""
+    theirs = Compose([Resize(256), CenterCrop(224)])(picture(width, height))
+    ours, near = (transforms.eval_view(picture(width, height), 224, name) for name in ("published", "centre"))
+    assert (np.asarray(ours) == np.asarray(theirs)).all()
+    assert near.size == ours.size
 
 
 def test_pixels_are_normalised():

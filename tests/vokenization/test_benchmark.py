@@ -79,6 +79,17 @@ def test_token_recall_is_counted_over_tokens_without_specials(small):
     assert found["chance_r10"] == 1.0  # not more than one
 
 
+def test_long_captions_are_read_to_a_length_of_ones_own(small, corpus, tmp_path):
+    """The original cuts captions in training only; here the small matcher was trained on eight pieces."""
+    matcher = load_matcher(small.matching)
+    (image, *_) = load_dataset(small.dataset).captioned("test")
+    long = replace(image, sentences=("the red thing and the red thing are here .",))
+    assert retrieval(matcher, [long])["tokens"] == matcher.max_length - 2 == 6
+    assert retrieval(matcher, [long], max_length=130)["tokens"] == 10
+    found = [benchmark(small, corpus, tmp_path / str(n), max_length=n)["tokens"] for n in (4, 130)]
+    assert found[0] < found[1]
+
+
 @pytest.mark.parametrize("granularity", ["sentence", "term"])
 def test_other_granularities_are_counted_by_hand(small, granularity):
     """A sentence's only voken is scored at its first token; a type's vector has no context."""

@@ -1,6 +1,7 @@
 """`vlpnb export`: corpus → vokens → the original project's files → our stages again, through the command line."""
 
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -94,3 +95,10 @@ def test_files_of_a_run_go_out_and_come_back(tmp_path, monkeypatch, capsys):
         for name, value in states[0].items():
             assert torch.equal(value, states[1][name]), name
             assert torch.equal(value, states[2][name]), name
+
+    # spec 9.7: the two numbers of each checkpoint, the last ones the run's own
+    numbers = [json.loads((Path(path) / "eval_results.json").read_text()) for path in made["vlm"]]
+    assert all(set(found) == {"perplexity", "voken_loss"} for found in numbers)
+    assert len({found["perplexity"] for found in numbers}) == len(numbers)
+    metrics = ours.find("vlm").metrics
+    assert numbers[-1] == {name: metrics[name] for name in numbers[-1]}

@@ -310,6 +310,15 @@ def test_warm_up_as_a_share():
     assert training_plan(config.model_copy(update={"warmup_share": None}), 10).warmup == 7
 
 
+def test_lamb_is_a_switch(inputs, tmp_path):
+    """Spec 9.6; it trains, and elsewhere than AdamW."""
+    assert training_plan(VLMConfig(), 10).optimiser == "adamw"
+    assert training_plan(VLMConfig(optimiser="lamb"), 10).optimiser == "lamb"
+    found = [train(inputs, tmp_path / name, optimiser=name) for name in ("adamw", "lamb")]
+    assert found[0]["perplexity"] != found[1]["perplexity"]
+    assert found[1]["perplexity"] < 120  # guessing
+
+
 def test_the_published_baseline_trains_longer(inputs, tmp_path):
     """Spec 10: 10 % more updates, and an order of its own where the length is given in epochs."""
     settings = {"updates": None, "epochs": 1.0, "batch": 16, "evaluations": 1}

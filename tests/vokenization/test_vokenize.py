@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from vlpnb.data.store import mapped
 from vlpnb.text.corpora import TokenCorpus
+from vlpnb.vokenization import vokenize
 from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
 from vlpnb.vokenization.grounding import words_of
 from vlpnb.vokenization.keys import load_keys
@@ -219,6 +220,37 @@ def test_top_pictures_are_sorted(small, corpus):
     assert scores.shape == ids.shape == (len(corpus.sentence(0)), 3)
     assert (scores.diff(dim=1) <= 0).all()
     assert (ids[:, 0].numpy() == vokenise([corpus.sentence(0).tolist()])).all()
+
+
+def test_half_precision_is_for_the_language_backbone_alone(small, corpus, tmp_path, monkeypatch):
+    """Spec 7.2: float32 is the conforming mode and the default; bfloat16 changes a small share of the choices."""
+    matcher, keys = load_matcher(small.matching), load_keys(small.keys).vectors
+    sentences = [corpus.sentence(s).tolist() for s in range(30)]
+    exact = Vokeniser(matcher, keys)
+    seen = []
+
+    def on_the_cpu(device, precision):
+        seen.append(precision)
+        return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
+
+    monkeypatch.setattr(vokenize, "autocast", on_the_cpu)
+    half = Vokeniser(matcher, keys, precision="bfloat16")
+    vectors, rough = (torch.cat(v.queries(sentences)) for v in (exact, half))
+    assert rough.dtype == torch.float32
+    assert not torch.equal(vectors, rough)
+    torch.testing.assert_close(rough.norm(dim=1), torch.ones(len(rough)))
+    assert 0.9 < np.mean(exact(sentences) == half(sentences)) <= 1
+    inputs = {
+        "matching": small.matching,
+        "keys": small.keys,
+        "corpus": corpus.path.parent,
+        "dataset": small.dataset,
+    }
+    for precision in ("float32", "bfloat16"):
+        seen.clear()
+        small.run(VOKENS, VokensConfig(precision=precision), tmp_path / precision, **inputs)
+        assert set(seen) == {precision}
+    assert VokensConfig().precision == "float32"
 
 
 def test_the_stage_reports_speed_and_no_rates_without_scenes(small, corpus, tmp_path):

@@ -223,10 +223,21 @@ def export(
 def report(
     run: OldRunOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,
+    glue: Annotated[
+        Path | None,
+        typer.Option(
+            help="Instead: the original's table of all GLUE results below a folder, its own or ours."
+        ),
+    ] = None,
 ) -> None:
     """Print every metric of a run, beside the paper's figure where there is one."""
     import json
 
+    if glue is not None:
+        from vlpnb.vokenization.glue_folders import table
+
+        print(table(glue))
+        return
     from vlpnb.course import report as module
 
     opened = module.reopen(run)
@@ -292,6 +303,28 @@ def data_check(
     if problems:
         raise typer.Exit(1)
     print(f"{target}: complete")
+
+
+@data.command("wikipedia")
+def data_wikipedia(
+    source: Annotated[
+        Path, typer.Argument(help="The output of WikiExtractor: a file, or a folder of files.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where en.train.raw, en.valid.raw and en.test.raw go.")],
+    tokenised: Annotated[
+        bool,
+        typer.Option(
+            "--tokenised/--untokenised",
+            help="Words separated as Moses does; untokenised for RoBERTa's vocabulary.",
+        ),
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
+    from vlpnb.data.wikipedia import prepare_wikipedia
+
+    counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
+    print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
 
 
 @app.command()

@@ -249,8 +249,8 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                     Expected("en.valid.raw", "5,000 lines", _text),
                     Expected("en.test.raw", "5,000 lines", _text),
                 ),
-                "The dump changes every month, so it has no fixed hash. Extract plain text with WikiExtractor, drop "
-                "blank and <doc> lines, and cut the last 10,000 lines off as valid and test (section 2.2).",
+                "The dump changes every month, so it has no fixed hash. Extract plain text with WikiExtractor; "
+                "`vlpnb data wikipedia TEXT FOLDER` makes the three files of it (section 2.2).",
             ),
             PublicDataset(
                 "glue",

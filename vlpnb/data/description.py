@@ -8,7 +8,7 @@ path and never code. Stages read it with `load_dataset`; the stage in `stage.py`
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from vlpnb.data.captions import (
@@ -40,6 +40,8 @@ class Captions:
     annotations: dict[str, Path | tuple[Path, ...]]
     images: str
     source: str | None = None  # one sentence source of the lxmert layout
+    max_images: int | None = None  # only the first pictures of each split
+    max_sentences: int | None = None  # only the first sentences of each picture
 
     def files(self, split: str) -> tuple[Path, ...]:
         """The annotation files of a split, in order."""
@@ -111,11 +113,14 @@ class Dataset:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.captions_of(split)
         images = Path(c.images.replace("{split}", split))
-        return [
+        found = [
             image
             for path in c.files(split)
             for image in read_captions(c.format, path, images, split, c.source, left_out)
-        ]
+        ][: c.max_images]
+        if c.max_sentences is None:
+            return found
+        return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in found]
 
     def universe_sets(self) -> dict[str, list[CaptionedImage]]:
         """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).
@@ -192,7 +197,8 @@ def load_dataset(folder: Path) -> Dataset:
             for split, p in json_field(values, "annotations", where).items()
         }
         kind, images = json_field(values, "format", where), json_field(values, "images", where)
-        return Captions(kind, annotations, images, values.get("source"))
+        limits = (values.get(name) for name in ("source", "max_images", "max_sentences"))
+        return Captions(kind, annotations, images, *limits)
 
     def optional(name: str) -> Path | None:
         return Path(data[name]) if data.get(name) else None

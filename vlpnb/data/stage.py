@@ -39,6 +39,9 @@ class CaptionsConfig(Config):
     images: str = "images/{split}"
     # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
     source: str = ""
+    # only the first pictures of each split, and the first sentences of each picture: for a dry run on real data
+    max_images: int | None = Field(None, ge=1)
+    max_sentences: int | None = Field(None, ge=1)
 
 
 class CaptionSetConfig(Config):
@@ -126,7 +129,8 @@ def _captions(
         split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
         for split, paths in annotations.items()
     }
-    return Captions(config.format, files, str(root / config.images), config.source or None)
+    limits = (getattr(config, name, None) for name in ("max_images", "max_sentences"))
+    return Captions(config.format, files, str(root / config.images), config.source or None, *limits)
 
 
 def _optional(config: DatasetConfig, root: Path, name: str) -> Path | None:

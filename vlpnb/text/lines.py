@@ -21,7 +21,7 @@ def keeps(line: str, rules: Rules) -> bool:
     """
     if rules == "none":
         return bool(line.strip())
-    return len(line.split(None, 4)) == 5 and not (rules == "wiki103" and line.startswith(" ="))
+    return len(line.split(None, 4)) == 5 and not (rules == "wiki103" and line.startswith(" = "))
 
 
 def read_lines(path: Path, rules: Rules = "wiki103") -> Iterator[str]:

@@ -5,14 +5,15 @@ parameters are spared from weight decay is decided by the *type* of the module t
 substring of their name, so that no LayerNorm is decayed because somebody spelled it differently.
 """
 
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 Schedule = Literal["linear", "constant"]
-Optimiser = Literal["adamw", "rms", "adamax", "sgd"]
+Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb"]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -43,6 +44,51 @@ def adamw(
     return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=True)
 
 
+class Lamb(torch.optim.Optimizer):
+    """LAMB (You et al. 2020, algorithm 2): Adam's step, scaled for every tensor by ‖weights‖ / ‖step‖.
+
+    For batches of thousands of sequences. Weight decay is part of the step; a tensor that is not decayed takes
+    Adam's step as it is, and so does one whose weights or step are zero, as in NVIDIA apex.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.01,
+    ):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update; the learning rate is read from the groups."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            (beta1, beta2), decay = group["betas"], group["weight_decay"]
+            for weight in (p for p in group["params"] if p.grad is not None):
+                state = self.state[weight]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["mean"], state["square"] = torch.zeros_like(weight), torch.zeros_like(weight)
+                state["step"] += 1
+                step = state["step"].item()
+                mean, square = state["mean"], state["square"]
+                mean.lerp_(weight.grad, 1 - beta1)
+                square.mul_(beta2).addcmul_(weight.grad, weight.grad, value=1 - beta2)
+                change = mean / (1 - beta1**step) / ((square / (1 - beta2**step)).sqrt() + group["eps"])
+                if decay:
+                    change += decay * weight
+                    sizes = weight.norm(), change.norm()
+                    change *= torch.where(sizes[0] * sizes[1] > 0, sizes[0] / sizes[1], 1.0)
+                weight.sub_(change, alpha=group["lr"])
+        return loss
+
+
 def new_optimiser(
     name: Optimiser,
     model: nn.Module,
@@ -51,18 +97,22 @@ def new_optimiser(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
 ) -> torch.optim.Optimizer:
-    """One of the optimisers that the matcher of Vokenization may be trained with (spec section 3.4).
+    """One of the optimisers of the original project (spec sections 3.4 and 9.6).
 
-    "adamw" without weight decay is Adam; "sgd" has momentum 0.9. Decay spares biases and norms in all of them, but
-    only in AdamW it is apart from the gradient.
+    "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
+    batches. Decay spares biases and norms in all of them, but only in AdamW and LAMB it is apart from the gradient.
     """
     if name == "adamw":
         return adamw(model, lr, weight_decay, betas, eps)
     groups = parameter_groups(model, weight_decay)
+    if name == "adam":
+        return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
     if name == "rms":
         return torch.optim.RMSprop(groups, lr=lr, eps=eps)
     if name == "adamax":
         return torch.optim.Adamax(groups, lr=lr, betas=betas, eps=eps)
+    if name == "lamb":
+        return Lamb(groups, lr, betas, eps)
     return torch.optim.SGD(groups, lr=lr, momentum=0.9)
 
 

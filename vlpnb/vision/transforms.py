@@ -25,6 +25,7 @@ EVAL_VIEWS: dict[str, tuple[bool, bool]] = {
     "centre_flip": (False, True),
     "whole": (True, False),
     "whole_flip": (True, True),
+    "published": (False, False),  # "centre" in torchvision's two steps, each in whole pixels
 }
 
 
@@ -79,12 +80,26 @@ def train_view(
     return view.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else view
 
 
+def published_view(image: Image.Image, size: int) -> Image.Image:
+    """`Resize(size · 256/224)` of the short side, then `CenterCrop(size)`, to the byte as torchvision does it.
+
+    "centre" does both in one step, without rounding in between: it may lie half a pixel beside this one.
+    """
+    short = round(size * 256 / 224)
+    sides = (int(short * side / min(image.size)) for side in image.size)
+    resized = image.resize(tuple(sides), Image.Resampling.BILINEAR)
+    left, top = (round((side - size) / 2) for side in resized.size)
+    return resized.crop((left, top, left + size, top + size))
+
+
 def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Image:
     """One evaluation view of `EVAL_VIEWS`, `size × size`.
 
     `centre`: the short side is scaled to `size · 256/224`, then the central square is cut; `whole`: the whole
-    picture, squeezed to a square. Raises KeyError for an unknown name.
+    picture, squeezed to a square; `published`: see `published_view`. Raises KeyError for an unknown name.
     """
+    if view == "published":
+        return published_view(image, size)
     squeeze, flip = EVAL_VIEWS[view]
     if squeeze:
         result = image.resize((size, size), Image.Resampling.BILINEAR)

@@ -41,6 +41,9 @@ class BenchmarkConfig(Config):
     # further sets, `<set>_*` in the metrics: splits or caption sets of the dataset; none: all its caption sets
     sets: tuple[str, ...] | None = None
     max_images: int | None = None  # only the first pictures of each set
+    # word pieces of a caption that retrieval reads, special tokens included; none: as many as in training; the
+    # original reads captions as it reads a corpus, up to 130
+    max_length: int | None = Field(None, ge=3)
     # texts of the diversity beside the sets' captions, `corpus_train_*` for the training part
     corpora: tuple[Literal["valid", "train"], ...] = ("valid",)
     diversity_lines: int | None = Field(None, ge=0)  # only the first lines of a corpus (the original: 95,000)
@@ -64,10 +67,15 @@ def scored_queries(vokenise: Vokeniser, sentences: Sequence[Sequence[int]]) -> l
 
 
 def retrieval(
-    matcher: Matcher, images: Sequence[CaptionedImage], budget: int = 8192, granularity: Granularity = "token"
+    matcher: Matcher,
+    images: Sequence[CaptionedImage],
+    budget: int = 8192,
+    granularity: Granularity = "token",
+    max_length: int | None = None,
 ) -> dict[str, float]:
     """`token_r*`, `sentence_r*` and `chance_r*` of captioned pictures; broken pictures are left out and counted
-    (`broken`); `tokens` are those scored. UserError when none can be read.
+    (`broken`); `tokens` are those scored. Captions end after `max_length` word pieces, by default as in training.
+    UserError when none can be read.
     """
     kept, vectors = [], []
     for image in images:
@@ -85,7 +93,7 @@ def retrieval(
         texts = [(i, s) for i, image in enumerate(kept[first : first + 64], first) for s in image.sentences]
         language = matcher.language
         rows = [ids[len(language.prefix) : len(ids) - len(language.suffix)]
-                for ids in language.encode([s for _, s in texts], matcher.max_length)]  # fmt: skip
+                for ids in language.encode([s for _, s in texts], max_length or matcher.max_length)]  # fmt: skip
         queries = [query.cpu() for query in scored_queries(vokenise, rows)]
         own = torch.tensor([i for i, _ in texts])
         lengths = torch.tensor([len(query) for query in queries])
@@ -152,7 +160,7 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
     steps = 2 * len(sets) + len(config.corpora)
     metrics: dict[str, float] = {}
     for done, (name, images) in enumerate(sets.items(), start=1):
-        found = retrieval(matcher, images, granularity=config.granularity)
+        found = retrieval(matcher, images, granularity=config.granularity, max_length=config.max_length)
         metrics |= {f"{prefixes[name]}{key}": value for key, value in found.items()}
         shown = f"{name}, {found['pictures']:,.0f} pictures, {found['tokens']:,.0f} scored tokens"
         for k in RECALL_AT:

@@ -1,9 +1,11 @@
 """A finished stage's folder, written as the original project's files (`originals.py` describes them)."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from vlpnb.data.files import read_json_lines, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.text.corpora import TokenCorpus, export_original
 from vlpnb.text.tokenizers import load_tokenizer
@@ -33,10 +35,17 @@ def _vokens(source: Path, target: Path) -> list[Path]:
 
 
 def _vlm(source: Path, target: Path) -> list[Path]:
-    return [
-        save_original(target / f"checkpoint-epoch{i:04d}", load_snapshot(path), load_tokenizer(path))
-        for i, path in enumerate(snapshot_folders(source))
-    ]
+    log = source / "metrics.jsonl"
+    lines = [line for _, line in read_json_lines(log, "the lines of a training, an object each")]
+    evaluated = {int(line["step"]): line for line in lines if "perplexity" in line}
+    made = []
+    for i, path in enumerate(snapshot_folders(source)):
+        folder = target / f"checkpoint-epoch{i:04d}"
+        made.append(save_original(folder, load_snapshot(path), load_tokenizer(path)))
+        found = evaluated[int(path.name.removeprefix("snapshot-"))]
+        shown = {name: found[name] for name in ("perplexity", "voken_loss") if name in found}
+        write_text_atomic(folder / "eval_results.json", json.dumps(shown) + "\n")
+    return made
 
 
 EXPORTS: dict[str, Callable[[Path, Path], list[Path]]] = {
@@ -55,7 +64,7 @@ def export_stage(name: str, source: Path, target: Path) -> list[Path]:
     | `corpus` | `<split>.raw.tok`, and with `.hdf5`, `.line` and `.sent` |
     | `keys` | `<image set>.hdf5`, `.ids`, `.path` |
     | `vokens` | `<split>.raw.tok.<image sets>[.<V>].hdf5` and `.ids` |
-    | `vlm` | `checkpoint-epoch%04d`, one per snapshot, counted from 0 |
+    | `vlm` | `checkpoint-epoch%04d`, one per snapshot, counted from 0, with `eval_results.json` |
 
     Give keys a folder of their own: every HDF5 file of the folder counts as an image set there.
 

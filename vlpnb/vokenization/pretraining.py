@@ -12,7 +12,7 @@ update) and drawn for the whole update, so the number of processes and micro-bat
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -72,6 +72,7 @@ class VLMConfig(Config):
     faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
+    optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
     lr: float = Field(2e-4, gt=0)  # peak learning rate
     weight_decay: float = 0.01
     clip: float = 1.0  # largest gradient norm
@@ -262,6 +263,7 @@ def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
     warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
     return Plan(
         updates=updates,
+        optimiser=config.optimiser,
         lr=config.lr,
         warmup=min(warmup, updates),
         weight_decay=config.weight_decay,

@@ -40,6 +40,7 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
+from vlpnb.train.loop import Precision, autocast
 from vlpnb.vokenization.grounding import grounding_rates
 from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matching import WEIGHTS, Matcher, content_mask, load_matcher
@@ -75,6 +76,8 @@ class Vokeniser:
         matcher: with its language backbone, in eval mode.
         keys: [V, d] unit rows; float32 is the conforming mode.
         token_budget: padded tokens per forward pass, at most; fewer where lengths begin to differ.
+        precision: of the language backbone on a GPU; "float32" is the conforming mode. The heads and the search
+            are in float32 in any case.
     """
 
     def __init__(
@@ -83,8 +86,10 @@ class Vokeniser:
         keys: Float[Tensor, "V d"],
         granularity: Granularity = "token",
         token_budget: int = 8192,
+        precision: Precision = "float32",
     ):
         self.matcher, self.granularity, self.token_budget = matcher, granularity, token_budget
+        self.precision: Precision = precision
         self.keys = keys.to(next(matcher.f.parameters()).device)
         self._terms: dict[int, int] = {}
 
@@ -116,7 +121,9 @@ class Vokeniser:
         try:
             language = self.matcher.language
             ids, mask = language.pad(rows)
-            hidden = language(ids, mask)[content_mask(language, mask)]  # (n, F): f runs on real tokens only
+            with autocast(ids.device, self.precision):
+                hidden = language(ids, mask)
+            hidden = hidden[content_mask(language, mask)]  # (n, F): f runs on real tokens only
             vectors = self.matcher.f(hidden.float())
         except torch.OutOfMemoryError:
             if len(rows) == 1:
@@ -304,6 +311,8 @@ class VokensConfig(Config):
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
     legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (Q-09)
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
+    # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
+    precision: Precision = "float32"
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
     original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
     original_valid: str = ""  # likewise; give both or none
@@ -353,7 +362,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
 
     def vokeniser(granularity: Granularity) -> Vokeniser | Revokeniser:
-        own = Vokeniser(matcher, keys.vectors, granularity, config.token_budget)
+        own = Vokeniser(matcher, keys.vectors, granularity, config.token_budget, config.precision)
         return for_tokenizer(own, tokenizer, config.limit)
 
     vokenise = vokeniser(config.granularity)

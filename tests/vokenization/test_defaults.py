@@ -1,0 +1,100 @@
+"""The hyper-parameter index (spec section 15): every value is the default of the field that carries it."""
+
+import pytest
+import torch
+
+from vlpnb.config import load_profile
+from vlpnb.data.stage import DatasetConfig
+from vlpnb.text.lines import keeps
+from vlpnb.vokenization.benchmark import BenchmarkConfig
+from vlpnb.vokenization.corpus import CorpusStageConfig
+from vlpnb.vokenization.features import FeaturesConfig
+from vlpnb.vokenization.glue import GlueConfig
+from vlpnb.vokenization.keys import KeysConfig
+from vlpnb.vokenization.matching import MatchingConfig
+from vlpnb.vokenization.pretraining import VLMConfig, training_plan
+from vlpnb.vokenization.vlm import SIZES, VisuallySupervisedLM, language_model_config
+from vlpnb.vokenization.vokenize import VokensConfig
+
+SMALL = {"block": 126, "batch": 256, "lr": 2e-4, "weight_decay": 0.01, "clip": 1.0, "mask_rate": 0.15, "mlm_ratio": 1.0,
+         "voken_labels": "all", "dropout": 0.1, "seed": 95, "shuffle": False, "init_std": 0.02, "size": "small",
+         "epochs": 40, "warmup": 10_000, "micro_batch": 32, "objective": "cls", "shared_head": False,
+         "legacy_blocks": False, "exclude": None, "updates": None, "faithful": False}  # fmt: skip
+INDEX = [
+    ("A", FeaturesConfig, {"layers": (-4, -3, -2, -1), "max_length": 20, "seed": 9595, "crop_scale": (0.08, 1.0),
+                           "language": "bert-base-uncased", "vision": "resnext101_32x8d"}),
+    ("A", MatchingConfig, {"joint": 64, "hidden": 256, "dropout": 0.3, "margin": 0.5, "lr": 1e-3, "clip": 5.0,
+                           "schedule": "constant", "warmup": 0, "weight_decay": 0.0, "batch": 256, "epochs": 20,
+                           "seed": 9595, "loss": "hinge", "special_tokens": True, "select": "loss",
+                           "train_language": False, "train_vision": False}),
+    ("B", KeysConfig, {"batch": 32, "max_images": 50_000}),
+    ("D", VokensConfig, {"limit": 128, "granularity": "token", "legacy_pieces": False}),
+    ("E", VLMConfig, SMALL),
+    ("F", GlueConfig, {"epochs": 3, "lr": 1e-4, "batch": 32, "max_length": 126, "warmup": 0.1, "weight_decay": 0.0,
+                       "clip": 1.0, "seeds": (9595,)}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("stage", "config", "values"), INDEX, ids=lambda value: getattr(value, "__name__", "")
+)
+def test_the_index_is_the_default(stage, config, values):
+    made = config()
+    assert {name: getattr(made, name) for name in values} == values
+
+
+def test_tokenisation():
+    """C: at least five fields a line; the matcher's tokenizer; all of the text."""
+    assert [keeps(" ".join("w" * n), "wiki103") for n in (4, 5)] == [False, True]
+    assert DatasetConfig().corpus.rules == "wiki103"
+    config = CorpusStageConfig()
+    assert (config.tokenizer, config.max_train_tokens, config.max_valid_tokens) == ("", None, None)
+
+
+def test_optimisers():
+    """E and F: AdamW with eps 1e-6; E': 44 epochs or 220,000 updates."""
+    plan = training_plan(VLMConfig(), 100)
+    assert (plan.eps, plan.betas, plan.optimiser, plan.schedule) == (1e-6, (0.9, 0.999), "adamw", "linear")
+    published = {"supervision": "mlm", "faithful": True}
+    assert training_plan(VLMConfig(**published), 100).updates == 44 * 100
+    assert training_plan(VLMConfig(updates=200_000, **published), 100).updates == 220_000
+
+
+def test_sizes():
+    assert (SIZES["small"], SIZES["base"]) == ((6, 512, 8, 2048), (12, 768, 12, 3072))
+    base = load_profile("paper-wikipedia-base").stages["vlm"]
+    assert (base["size"], base["updates"], base["warmup"]) == ("base", 200_000, 5_000)
+
+
+class Words:
+    """As much of BERT's tokenizer as the size of a model depends on."""
+
+    cls_token, pad_token_id = "[CLS]", 0
+
+    def __len__(self):
+        return 30_522
+
+
+@pytest.mark.parametrize(
+    ("size", "encoder", "head", "whole"), [("small", 18.9, 25.9, 61.0), ("base", 85.1, 39.0, 149)]
+)
+def test_millions_of_parameters(size, encoder, head, whole):
+    """Section 9.1 with V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
+    with torch.device("meta"):
+        model = VisuallySupervisedLM(language_model_config(size, Words()), 50_000)
+    blocks = model.encoder
+    parts = [
+        [p.numel() for name, p in m.named_parameters() if "embed" not in name] for m in (blocks, model.voken)
+    ]
+    assert [round(sum(part) / 1e6, 1) for part in parts] == [encoder, head]
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(whole, rel=0.01)
+
+
+def test_the_paper_profile_measures_what_the_original_does():
+    """Sections 5 and 9.7: after every epoch, on the whole validation file; 95,000 lines for the diversity."""
+    vlm, benchmark = (load_profile("paper").stages[name] for name in ("vlm", "benchmark"))
+    assert vlm["evaluations"] == vlm["epochs"] == 40
+    assert vlm["eval_blocks"] * 126 > 10**8  # more than any validation file
+    benchmark = BenchmarkConfig(**benchmark)
+    assert (benchmark.diversity_lines, benchmark.max_length) == (95_000, 128 + 2)
+    assert load_profile("paper").stages["features"] == {"eval_views": ["published"]}
