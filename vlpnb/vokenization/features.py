@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
@@ -49,14 +50,23 @@ class LanguageBackbone(nn.Module):
     """Token ids → the concatenated hidden states of some layers, with the tokenizer that makes the ids.
 
     `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (spec Q-01:
-    the original negated the option's sign and read the first layer by default). Frozen ones stay in eval
-    mode (Q-05).
+    the original negated the option's sign and read the first layer by default). With a `window` the states of
+    so many tokens on each side follow a token's own (`with_neighbours`). Frozen ones stay in eval mode (Q-05).
     """
 
-    def __init__(self, net: nn.Module, tokenizer, layers: Sequence[int], width: int, frozen: bool = True):
+    def __init__(
+        self,
+        net: nn.Module,
+        tokenizer,
+        layers: Sequence[int],
+        width: int,
+        frozen: bool = True,
+        window: int = 0,
+    ):
         super().__init__()
         self.net, self.tokenizer, self.layers = net, tokenizer, tuple(sorted(layers))
-        self.width = width * len(layers)
+        self.window = window
+        self.width = width * len(layers) * (2 * window + 1)
         self.prefix = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
         self.suffix = [] if tokenizer.sep_token_id is None else [tokenizer.sep_token_id]
         self.freeze(frozen)
@@ -97,10 +107,28 @@ class LanguageBackbone(nn.Module):
                 states = self.net(ids, attention_mask=full, output_hidden_states=True).hidden_states
             else:
                 states = self.net(ids, attention, hidden_states=True).hidden_states
-            return torch.cat([states[layer] for layer in self.layers], dim=-1)
+            chosen = torch.cat([states[layer] for layer in self.layers], dim=-1)
+            return with_neighbours(chosen, mask, self.window)
 
 
-def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
+def with_neighbours(
+    states: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], window: int
+) -> Float[Tensor, "B T F"]:
+    """Each token's own states, then those of `window` tokens before and after it from left to right (F =
+    (2·window + 1)·D); zeros beyond the ends of a sentence.
+
+    The window approach of Collobert et al. (2011), "Natural Language Processing (Almost) from Scratch", for
+    language models too small to carry "red" over to the "car" that follows. The paper needs none (window 0).
+    """
+    if not window:
+        return states
+    length = states.shape[1]
+    padded = pad(states * mask[..., None], (0, 0, window, window))
+    beside = [padded[:, i : i + length] for i in range(2 * window + 1) if i != window]
+    return torch.cat([states, *beside], dim=-1)
+
+
+def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> LanguageBackbone:
     """Open a frozen language backbone: a folder, a hub name, "package:NAME" or the shorthand "minilm".
 
     BERT- and RoBERTa-like models run in `vlpnb.nn`; any other kind through transformers' `AutoModel`.
@@ -131,7 +159,7 @@ def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
             f"features.layers: {list(layers)}: expected negative numbers from −1 (the last block) "
             f"to −{depth + 1} (the embeddings) for {name}"
         )
-    return LanguageBackbone(net, load_tokenizer(folder), layers, width).eval()
+    return LanguageBackbone(net, load_tokenizer(folder), layers, width, window=window).eval()
 
 
 class FeaturesConfig(Config):
@@ -142,6 +170,7 @@ class FeaturesConfig(Config):
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
     language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
+    window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
@@ -203,7 +232,7 @@ def read_backbones(folder: Path) -> Backbones:
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
     """The language backbone that a configuration names; random weights are a function of the seed."""
     language = load_language(
-        inputs["language"] if config.language == "stage" else config.language, config.layers
+        inputs["language"] if config.language == "stage" else config.language, config.layers, config.window
     )
     if not config.language_weights:
         with torch.random.fork_rng(devices=[]):
