@@ -16,7 +16,7 @@ from benchmarks.measure import Row, in_turn, synchronise
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.train.optim import adamw
 from vlpnb.vokenization.vlm import VisuallySupervisedLM
-from vlpnb.vokenization.vokenize import Vokeniser
+from vlpnb.vokenization.vokeniser import Vokeniser
 
 CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (spec 14.4)
 TITAN_V = 7_500.0  # vokens a second per Titan V that the original's README implies (spec 7.4)

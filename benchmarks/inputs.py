@@ -17,7 +17,7 @@ from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedToken
 from vlpnb.nn.checkpoints import load_encoder, load_mlm
 from vlpnb.text.corpora import read_lines
 from vlpnb.text.tokenizers import encode_lines, train_wordpiece
-from vlpnb.vokenization.features import LanguageBackbone
+from vlpnb.vokenization.language_backbone import LanguageBackbone
 from vlpnb.vokenization.matching import Matcher, Projection
 from vlpnb.world.corpus import corpus_lines
 

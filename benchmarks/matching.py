@@ -23,7 +23,8 @@ from vlpnb.data.images import open_rgb
 from vlpnb.nn.losses import paired_hinge
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone
-from vlpnb.vokenization.features import FeaturesConfig, FeatureStore, LanguageBackbone, cache_split
+from vlpnb.vokenization.features import FeaturesConfig, FeatureStore, cache_split
+from vlpnb.vokenization.language_backbone import LanguageBackbone
 from vlpnb.vokenization.matching import Matcher, MatchingConfig, MatchingLoss, Projection
 from vlpnb.vokenization.matching_training import Captions
 from vlpnb.world.grammar import caption

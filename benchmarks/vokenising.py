@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks import inputs
 from benchmarks.measure import Disagreement, Row, compare
 from vlpnb.retrieval.faiss_index import build_index
-from vlpnb.vokenization.vokenize import Vokeniser
+from vlpnb.vokenization.vokeniser import Vokeniser
 
 
 @dataclass(frozen=True)

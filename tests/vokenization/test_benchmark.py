@@ -25,7 +25,7 @@ from vlpnb.vokenization.benchmark import (
 from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matching import load_matcher
-from vlpnb.vokenization.vokenize import Vokeniser
+from vlpnb.vokenization.vokeniser import Vokeniser
 
 RETRIEVAL = [f"{kind}_r{k}" for kind in ("token", "sentence", "chance") for k in RECALL_AT]
 RETRIEVAL += ["pictures", "broken", "tokens"]

@@ -8,14 +8,8 @@ from vlpnb.data.description import load_dataset
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.vokenization import features
-from vlpnb.vokenization.features import (
-    FEATURES,
-    FeaturesConfig,
-    FeatureStore,
-    load_language,
-    open_language,
-    open_vision,
-)
+from vlpnb.vokenization.features import FEATURES, FeaturesConfig, FeatureStore, open_language, open_vision
+from vlpnb.vokenization.language_backbone import load_language, with_neighbours
 
 
 def test_cached_states_are_the_backbones_own(small):
@@ -31,6 +25,25 @@ def test_cached_states_are_the_backbones_own(small):
     assert (content.sum(1) == mask.sum(1) - 2).all()
     assert not content[:, 0].any()
     assert states.shape[2] == 2 * 16
+
+
+def test_neighbours_stand_beside_a_token_and_padding_never_does():
+    states = torch.arange(1.0, 9.0).reshape(2, 4, 1)  # (B, T, 1)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    found = with_neighbours(states, mask, 2)  # own, two before, one before, one after, two after
+    assert found[0].tolist() == [[1, 0, 0, 2, 3], [2, 0, 1, 3, 4], [3, 1, 2, 4, 0], [4, 2, 3, 0, 0]]
+    assert found[1, :2].tolist() == [[5, 0, 0, 6, 0], [6, 0, 5, 0, 0]]
+    assert with_neighbours(states, mask, 0) is states
+
+
+def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
+    config = small.features_config.model_copy(update={"window": 1})
+    small.run(FEATURES, config, tmp_path, dataset=small.dataset)
+    plain, wide = FeatureStore(small.features, "test"), FeatureStore(tmp_path, "test")
+    states, mask, _ = plain.captions(np.array([0, 3, 5]))
+    assert (wide.captions(np.array([0, 3, 5]))[0][mask] == with_neighbours(states, mask, 1)[mask]).all()
+    assert features.read_backbones(tmp_path).language_width == wide.states.shape[1] == 3 * 2 * 16
+    assert features.read_backbones(tmp_path).open_language().width == 3 * 2 * 16
 
 
 def test_cached_views_are_the_backbones_own(small):

@@ -13,7 +13,8 @@ from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization.results import result_row
 from vlpnb.vokenization.revokenize import align
-from vlpnb.vokenization.vokenize import decode_marks, mark_sentence, pieces_of
+from vlpnb.vokenization.vokeniser import decode_marks, mark_sentence
+from vlpnb.vokenization.vokenize import pieces_of
 
 
 def test_1_hinge():

@@ -40,6 +40,22 @@ def test_it_trains_and_opens(inputs, tmp_path):
     assert load_tokenizer(tmp_path / "model").mask_token == "[MASK]"
 
 
+def test_initial_weights_have_the_given_spread(inputs, tmp_path, monkeypatch):
+    spreads = {}
+
+    def stop(model, *arguments, **options):
+        spreads[len(spreads)] = model.encoder.blocks[0].think.inner.weight.std().item()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(language, "fit", stop)
+    for number, std in enumerate((0.02, 0.1)):
+        config = LanguageConfig(size="micro", vocab_size=100, init_std=std)
+        with pytest.raises(KeyboardInterrupt):
+            language.run(tiny_lm.context(config, tmp_path / str(number), inputs))
+    assert spreads[0] == pytest.approx(0.02, rel=0.1)
+    assert spreads[1] == pytest.approx(0.1, rel=0.1)
+
+
 def test_sentences_are_wrapped_cut_and_distinct(inputs):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     rows = sentences(["the car is red . the ball is green .", "the car is red ."], tokenizer, 6)

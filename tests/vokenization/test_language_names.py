@@ -7,8 +7,8 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import Encoder
-from vlpnb.vokenization import features
-from vlpnb.vokenization.features import load_language
+from vlpnb.vokenization import language_backbone
+from vlpnb.vokenization.language_backbone import load_language
 from vlpnb.vokenization.language_names import NAMES, special_ends
 
 WORDS = ["<pad>", "<unk>", "<cls>", "<sep>", "a", "red", "picture", "of", "things", "."]
@@ -50,11 +50,11 @@ def test_the_names_are_the_originals(monkeypatch):
         asked.append(name)
         raise UserError("no hub here")
 
-    monkeypatch.setattr(features, "model_folder", folder)
+    monkeypatch.setattr(language_backbone, "model_folder", folder)
     for name in (*NAMES, "bert-base-uncased", "minilm"):
         with pytest.raises(UserError, match="no hub"):
             load_language(name, (-1,))
-    assert asked == [*NAMES.values(), "bert-base-uncased", features.MINILM]
+    assert asked == [*NAMES.values(), "bert-base-uncased", language_backbone.MINILM]
 
 
 @pytest.mark.parametrize(

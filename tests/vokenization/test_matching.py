@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -11,15 +12,17 @@ from vlpnb.stage import StageContext
 from vlpnb.train import loop
 from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
 from vlpnb.vokenization import matching_training
-from vlpnb.vokenization.features import FEATURES
+from vlpnb.vokenization.features import FEATURES, FeatureStore
 from vlpnb.vokenization.matching import (
     WEIGHTS,
     Matcher,
     MatchingConfig,
     MatchingLoss,
     Projection,
+    exchange_neighbours,
     load_matcher,
     loss_function,
+    new_matcher,
     picture_vectors,
 )
 from vlpnb.vokenization.matching_training import MATCHING
@@ -201,6 +204,38 @@ def test_frozen_backbones_stay_frozen_in_training_mode(small):
     assert not matcher.language.net.training
     assert not matcher.vision.net.training
     assert not any(p.requires_grad for p in matcher.language.parameters())
+
+
+def test_neighbours_are_exchanged_at_their_place_and_tokens_never():
+    torch.manual_seed(0)
+    rows = torch.arange(400.0)[:, None] + torch.tensor([0.0, 1000.0, 2000.0])  # (N, own + before + after)
+    found = exchange_neighbours(rows, 1, 0.25)
+    assert torch.equal(found[:, 0], rows[:, 0])
+    assert torch.equal(found[:, 1:] // 1000, rows[:, 1:] // 1000)
+    assert 0.18 < (found != rows).float()[:, 1:].mean() < 0.32
+    assert torch.equal(exchange_neighbours(rows, 1, 0.0), rows)
+
+
+def test_context_noise_is_for_training_alone(small, tmp_path):
+    wide = small.features_config.model_copy(update={"window": 1})
+    small.run(FEATURES, wide, tmp_path / "features", dataset=small.dataset)
+    config = MatchingConfig(batch=16, joint=8, dropout=0.0, context_noise=1.0)
+    matcher = new_matcher(config, tmp_path / "features")
+    store = FeatureStore(tmp_path / "features", "train")
+    text, mask, _ = store.captions(np.arange(16))
+    picture = store.pictures(store.owner[:16], np.zeros(16, int))[:, 0]
+    losses = {}
+    for noise in (0.0, 1.0):
+        model = MatchingLoss(matcher, loss_function(config), noise)
+        losses[noise] = [model.train(mode)(text, mask, picture)["matching"].item() for mode in (True, False)]
+    assert losses[0.0][0] == losses[0.0][1] == losses[1.0][1] != losses[1.0][0]
+
+    inputs = {"features": tmp_path / "features", "dataset": small.dataset}
+    metrics = small.run(MATCHING, config.model_copy(update={"epochs": 2}), tmp_path / "matching", **inputs)
+    assert metrics["test_r10"] == 1.0  # only eight pictures
+    assert load_matcher(tmp_path / "matching").window == 1
+    with pytest.raises(UserError, match=r"matching\.context_noise.*features\.window"):
+        new_matcher(config, small.features)
 
 
 def test_a_folder_without_a_matcher_is_an_error(tmp_path):

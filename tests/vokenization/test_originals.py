@@ -30,7 +30,8 @@ from vlpnb.vokenization.originals import (
 )
 from vlpnb.vokenization.pretraining import VLMConfig
 from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, load_snapshot
-from vlpnb.vokenization.vokenize import VOKENS, VokensConfig, mark_sentence
+from vlpnb.vokenization.vokeniser import mark_sentence
+from vlpnb.vokenization.vokenize import VOKENS, VokensConfig
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,8 @@ from vlpnb.vokenization.matching import DESCRIPTION, WEIGHTS, MatchingConfig, lo
 from vlpnb.vokenization.pretraining import VLMConfig
 from vlpnb.vokenization.stages import STAGES
 from vlpnb.vokenization.vlm import VisuallySupervisedLM
-from vlpnb.vokenization.vokenize import Vokeniser, VokensConfig, vokenise_corpus
+from vlpnb.vokenization.vokeniser import Vokeniser
+from vlpnb.vokenization.vokenize import VokensConfig, vokenise_corpus
 
 ROOT = Path(__file__).parents[2]
 PAGE = Path(vlpnb.vokenization.__file__).parent / "quirks.md"

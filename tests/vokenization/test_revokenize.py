@@ -25,7 +25,8 @@ from vlpnb.vokenization.revokenize import (
     for_tokenizer,
     same_tokenizer,
 )
-from vlpnb.vokenization.vokenize import VOKENS, Vokeniser, VokensConfig
+from vlpnb.vokenization.vokeniser import Vokeniser
+from vlpnb.vokenization.vokenize import VOKENS, VokensConfig
 
 TEXT = [
     "The café's naïve señor paid 3.50 € !",

@@ -10,20 +10,13 @@ from hypothesis import strategies as st
 
 from vlpnb.data.store import mapped
 from vlpnb.text.corpora import TokenCorpus
-from vlpnb.vokenization import vokenize
+from vlpnb.vokenization import vokeniser
 from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
 from vlpnb.vokenization.grounding import words_of
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matching import load_matcher
-from vlpnb.vokenization.vokenize import (
-    VOKENS,
-    Vokeniser,
-    VokensConfig,
-    decode_marks,
-    mark_sentence,
-    pieces_of,
-    vokenise_corpus,
-)
+from vlpnb.vokenization.vokeniser import Vokeniser, decode_marks, mark_sentence
+from vlpnb.vokenization.vokenize import VOKENS, VokensConfig, pieces_of, vokenise_corpus
 
 
 @pytest.fixture(scope="module")
@@ -233,7 +226,7 @@ def test_half_precision_is_for_the_language_backbone_alone(small, corpus, tmp_pa
         seen.append(precision)
         return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
 
-    monkeypatch.setattr(vokenize, "autocast", on_the_cpu)
+    monkeypatch.setattr(vokeniser, "autocast", on_the_cpu)
     half = Vokeniser(matcher, keys, precision="bfloat16")
     vectors, rough = (torch.cat(v.queries(sentences)) for v in (exact, half))
     assert rough.dtype == torch.float32

@@ -31,7 +31,7 @@ from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matching import Matcher, load_matcher
 from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
-from vlpnb.vokenization.vokenize import Granularity, Vokeniser, decode_marks
+from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 
 
 class BenchmarkConfig(Config):

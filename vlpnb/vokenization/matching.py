@@ -29,11 +29,13 @@ from torch.nn.functional import normalize
 
 from vlpnb.config import Config
 from vlpnb.data.files import field, read_json, write_text_atomic
+from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
 from vlpnb.train.optim import Optimiser
 from vlpnb.vision.backbones import Backbone
-from vlpnb.vokenization.features import LanguageBackbone, picture_features, read_backbones
+from vlpnb.vokenization.features import picture_features, read_backbones
+from vlpnb.vokenization.language_backbone import LanguageBackbone
 
 WEIGHTS, DESCRIPTION = "matcher.safetensors", "matcher.json"
 
@@ -61,10 +63,11 @@ class Matcher(nn.Module):
         vision: Backbone | None = None,
         eval_views: Sequence[str] = ("centre",),
         max_length: int = 20,
+        window: int = 0,
     ):
         super().__init__()
         self.f, self.g, self.language, self.vision = f, g, language, vision
-        self.eval_views, self.max_length = tuple(eval_views), max_length
+        self.eval_views, self.max_length, self.window = tuple(eval_views), max_length, window
 
     @torch.no_grad()
     def queries(self, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "B T d"], Bool[Tensor, "B T"]]:
@@ -89,14 +92,28 @@ def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tenso
     return normalize(g(views).mean(1), dim=-1)
 
 
+def exchange_neighbours(rows: Float[Tensor, "N F"], window: int, share: float) -> Float[Tensor, "N F"]:
+    """Tokens with the states of their neighbours (`features.with_neighbours`), a `share` of the neighbours
+    replaced by those of a random other row, at the same place; a token's own states stay.
+
+    It tells f to trust the token itself, as other text has neighbours that captions never have. Random numbers
+    are torch's own, as those of dropout are.
+    """
+    own = rows.shape[1] // (2 * window + 1)
+    beside = rows[:, own:].reshape(len(rows), 2 * window, own)
+    exchanged = torch.rand(len(rows), 2 * window, 1, device=rows.device) < share
+    other = beside[torch.randperm(len(rows), device=rows.device)]
+    return torch.cat([rows[:, :own], torch.where(exchanged, other, beside).flatten(1)], dim=1)
+
+
 class MatchingLoss(nn.Module):
     """What the training loop calls: a batch of captions with their pictures → the summed loss over its
     tokens.
     """
 
-    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor]):
+    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor], context_noise: float = 0.0):
         super().__init__()
-        self.matcher, self.loss = matcher, loss
+        self.matcher, self.loss, self.context_noise = matcher, loss, context_noise
 
     def forward(
         self, text: Tensor, mask: Bool[Tensor, "B T"], picture: Tensor, ids_mask: Tensor | None = None
@@ -109,7 +126,10 @@ class MatchingLoss(nn.Module):
         matcher = self.matcher
         hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
         features = picture if picture.ndim == 2 else matcher.vision(picture).float()
-        rows = matcher.f(hidden[mask])  # heads only where a token counts: a third of a batch is padding
+        counted = hidden[mask]  # heads only where a token counts: a third of a batch is padding
+        if self.context_noise and self.training:
+            counted = exchange_neighbours(counted, matcher.window, self.context_noise)
+        rows = matcher.f(counted)
         vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
             mask[..., None], rows
         )  # (B, T, d)
@@ -129,6 +149,9 @@ class MatchingConfig(Config):
     joint: int = Field(64, ge=1)  # d, width of the joint space
     hidden: int = Field(256, ge=1)  # width of the heads' middle layer
     dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
+    context_noise: float = Field(
+        0.0, ge=0, le=1
+    )  # share of neighbours (features.window) exchanged in training
     epochs: int = Field(20, ge=1)
     batch: int = Field(256, ge=2)  # captions per update, over all processes
     optimiser: Optimiser = "adamw"  # without weight decay this is Adam
@@ -186,14 +209,24 @@ def new_matcher(
     language: LanguageBackbone | None = None,
     vision: Backbone | None = None,
 ) -> Matcher:
-    """A matcher with new heads for the backbones of a `features` stage's folder."""
+    """A matcher with new heads for the backbones of a `features` stage's folder.
+
+    Raises:
+        UserError: neighbours are to be exchanged, but the features have none.
+    """
     source = read_backbones(features)
+    if config.context_noise and not source.config.window:
+        raise UserError(
+            f"matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
+            f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
+        )
     torch.manual_seed(config.seed)
     f, g = (
         Projection(width, config.hidden, config.joint, config.dropout)
         for width in (source.language_width, source.vision_width)
     )
-    return Matcher(f, g, language, vision, source.config.eval_views, source.config.max_length)
+    about = source.config
+    return Matcher(f, g, language, vision, about.eval_views, about.max_length, about.window)
 
 
 def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:

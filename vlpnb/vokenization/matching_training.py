@@ -241,7 +241,7 @@ def train_matcher(
         log_every=sampler.per_epoch,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-    model = MatchingLoss(matcher, loss_function(config))
+    model = MatchingLoss(matcher, loss_function(config), config.context_noise)
     records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
         evaluate=evaluate, progress=progress, keep=True,

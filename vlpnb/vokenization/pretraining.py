@@ -41,7 +41,7 @@ from vlpnb.vokenization.supervision import (
 )
 from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
 from vlpnb.vokenization.voken_heads import loss_names, objectives_of
-from vlpnb.vokenization.vokenize import Granularity
+from vlpnb.vokenization.vokeniser import Granularity
 
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 

@@ -29,7 +29,7 @@ from vlpnb.text.corpora import split_long
 from vlpnb.text.tokenizers import byte_pieces, piece_texts
 
 if TYPE_CHECKING:
-    from vlpnb.vokenization.vokenize import Vokeniser
+    from vlpnb.vokenization.vokeniser import Vokeniser
 
 Spans = Int[np.ndarray, "n 2"]
 
