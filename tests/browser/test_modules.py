@@ -1,8 +1,10 @@
 """The views' ES modules on a blank page with a fake model: pointer, touch, keys, themes, what they send."""
 
+import numpy as np
 import pytest
 
 from tests.browser import toys
+from vlpnb.widgets.voken_explorer import VokenExplorer
 
 pytestmark = pytest.mark.browser
 
@@ -66,6 +68,22 @@ def test_context_is_shaded_by_its_contribution(show):
     assert "weighed" not in tokens.nth(1).get_attribute("class"), "the selected token is not its own context"
     strong, weak = (tokens.nth(i).evaluate("(n) => +n.style.getPropertyValue('--weight')") for i in (6, 3))
     assert strong == 1 > weak
+
+
+def test_eight_pictures_share_one_row_where_they_fit_at_88_pixels(show):
+    tokens, ids, scores = toys.retrieve("a red disc", k=8)
+    page = show(VokenExplorer(tokens, ids, scores, toys.disc))
+    boxes = "(all) => all.map((n) => n.getBoundingClientRect()).map((b) => [b.y, b.width])"
+    for width, rows, expected in ((1000, 1, 104), (880, 1, 97), (600, 2, 88)):
+        page.set_viewport_size({"width": width, "height": 700})
+        found = page.locator(".vlpnb-voken").evaluate_all(boxes)
+        assert len({y for y, _ in found}) == rows, width
+        assert found[0][1] == pytest.approx(expected, abs=2)
+
+
+def test_an_empty_sentence_says_so(show):
+    page = show(VokenExplorer([], np.zeros((0, 3), int), np.zeros((0, 3)), toys.disc))
+    assert page.locator(".vlpnb").inner_text() == "no tokens: the sentence is empty"
 
 
 def test_a_finger_selects_a_token(show):

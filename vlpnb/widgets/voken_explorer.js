@@ -20,7 +20,10 @@ function render({ model, el }) {
     sentence.select(selected, context[selected]);
     legend.textContent = context.length ? `shaded: ${model.get("context_label")}` : "shaded: the token's context";
     panel.replaceChildren();
-    if (!token) return;
+    if (!token) {
+      legend.textContent = "no tokens: the sentence is empty";
+      return;
+    }
     const lists = [token.vokens, ...model.get("compared").map((one) => one.vokens[selected])];
     const names = [model.get("name"), ...model.get("compared").map((one) => one.name)];
     const inAll = lists[0].map((v) => v.id).filter((id) => lists.every((list) => list.some((v) => v.id === id)));

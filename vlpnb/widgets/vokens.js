@@ -42,18 +42,21 @@ function tokenRow(choose) {
   return { node, draw, select };
 }
 
-/** Pictures with a bar and a score each; those in `shared` are marked. */
+/** Pictures with a bar and a score each; those in `shared` are marked. They shrink to 88 px to stay in one row. */
 function pictureStrip(vokens, pictures, size, shared = new Set()) {
   const strip = element("div", "vlpnb-strip");
+  strip.style.setProperty("--size", `${size}px`);
+  strip.style.setProperty("--count", String(vokens.length));
   for (const { id, score } of vokens) {
     const figure = element("figure", "vlpnb-voken");
-    figure.style.width = `${size}px`;
     figure.classList.toggle("shared", shared.has(id));
     const caption = element("figcaption");
     const bar = element("span", "vlpnb-bar");
     bar.style.setProperty("--share", String(Math.max(0, Math.min(1, score))));
     caption.append(bar, element("span", "vlpnb-score", score.toFixed(2)));
-    figure.append(picture(pictures[id], size), caption);
+    const image = picture(pictures[id], size);
+    Object.assign(image.style, { width: "100%", height: "auto", aspectRatio: "1" });
+    figure.append(image, caption);
     strip.append(figure);
   }
   return strip;
