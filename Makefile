@@ -30,7 +30,7 @@ $(VENV)/.installed-photos: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,photos]'
+	$(BIN)/python -m pip install --quiet --editable '.[dev,photos,explore]'
 	@touch $@
 
 course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop), write HTML pages, figures and the results table
