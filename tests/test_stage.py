@@ -13,7 +13,7 @@ import pytest
 
 from vlpnb.config import Profile
 from vlpnb.errors import UserError
-from vlpnb.folders import read_json
+from vlpnb.folders import read_json, remove_leftovers
 from vlpnb.stage import Run, Stage
 
 TOYS = str(Path(__file__).parent / "course")
@@ -221,3 +221,14 @@ def test_torchrun_processes_share_one_result(tmp_path):
     assert done.stdout.count("started in") == 3  # source, count and together, each once
     together = read_json(next(tmp_path.glob("r/together-*/manifest.json")))
     assert together["world_size"] == together["metrics"]["processes"] == 2
+
+
+def test_half_written_files_of_a_killed_attempt_go_and_nothing_else(tmp_path):
+    inside = tmp_path / "snapshot"
+    inside.mkdir()
+    left = [tmp_path / ".tmpV5HBtp", inside / ".tmpa1B2c3", tmp_path / ".x.json.12.tmp", inside / "x.partial"]
+    kept = [tmp_path / "best.safetensors", inside / "tmp.txt", tmp_path / ".elapsed"]
+    for path in (*left, *kept):
+        path.write_text("x")
+    remove_leftovers(tmp_path)
+    assert sorted(path for path in tmp_path.rglob("*") if path.is_file()) == sorted(kept)

@@ -197,11 +197,12 @@ def remove_scratch(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the half-written `….tmp` and `….partial` files of attempts that were killed.
+    """Remove the half-written `….tmp` and `….partial` files of attempts that were killed, and safetensors' own
+    (`.tmp` and six characters).
 
     For the holder of the folder's lock: nobody else is writing one.
     """
-    for path in [path for kind in ("tmp", "partial") for path in folder.rglob(f"*.{kind}")]:
+    for path in [path for kind in ("*.tmp", "*.partial", ".tmp??????") for path in folder.rglob(kind)]:
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
