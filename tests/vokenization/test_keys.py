@@ -33,6 +33,20 @@ from vlpnb.vokenization.pretraining import VLM, VLMConfig
 from vlpnb.vokenization.vokenize import VOKENS, VokensConfig
 
 
+def kill_at_the_second_shard(monkeypatch) -> list[str]:
+    """The second store written from now on raises; the names of all that were asked for."""
+    write, calls = keys_module.write_store, []
+
+    def killed(path, *arguments):
+        calls.append(path.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return write(path, *arguments)
+
+    monkeypatch.setattr(keys_module, "write_store", killed)
+    return calls
+
+
 def test_rows_are_the_pictures_in_order(small):
     keys = load_keys(small.keys)
     assert keys.ids == tuple(f"universe{i}" for i in range(10) if i != 3)
@@ -47,15 +61,7 @@ def test_rows_are_the_pictures_in_order(small):
 
 def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
     inputs = {"matching": small.matching, "dataset": small.dataset}
-    write, calls = keys_module.write_store, []
-
-    def killed(path, *arguments):
-        calls.append(path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return write(path, *arguments)
-
-    monkeypatch.setattr(keys_module, "write_store", killed)
+    calls = kill_at_the_second_shard(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
     metrics = small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
@@ -211,15 +217,7 @@ def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
 def test_a_killed_extraction_of_features_gives_the_same_bits(small, bare, tmp_path, monkeypatch):
     """With other shards, and with the second of two processes killed before the first one joins their shards."""
     inputs = {"features": small.features, "dataset": small.dataset}
-    write, calls = keys_module.write_store, []
-
-    def killed(path, *arguments):
-        calls.append(path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return write(path, *arguments)
-
-    monkeypatch.setattr(keys_module, "write_store", killed)
+    calls = kill_at_the_second_shard(monkeypatch)
     config = KeysConfig(source="backbone", shard=3, batch=2)
     with pytest.raises(KeyboardInterrupt):
         small.run(KEYS, config, tmp_path / "killed", **inputs)
