@@ -144,7 +144,13 @@ def run(size: Size = Size(), device: str = "cuda") -> list[Row]:
         words = inputs.tokenizer(Path(folder))
     peak = matmul_rate(size, device)
     rows = [
-        share("VLM step", step_flops(size), step_rate(size, device), peak, "bfloat16, optimiser included")
+        share(
+            "PRETRAINING step",
+            step_flops(size),
+            step_rate(size, device),
+            peak,
+            "bfloat16, optimiser included",
+        )
     ]
     for name, autocast in (("float32", False), ("bfloat16", True)):
         rate, length = vokenise_rate(size, words, device, autocast)

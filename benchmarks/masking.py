@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, agree, compare
-from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.nn.losses import IGNORE
+from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset
 
 CLS, SEP, MASK, WORDS = 2, 3, 4, 30_522

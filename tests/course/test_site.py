@@ -89,9 +89,9 @@ def test_describe_survives_a_notebook_without_prose(tmp_path):
 @pytest.fixture
 def site(run_folder):
     metrics = {
-        "results.glue.vokens.sst_2": 77.22,
-        "results.glue.vokens.sst_2_std": 6.275,
-        "vokens.named_rate": 0.8828,
+        "vokenization.results.glue.vokens.sst_2": 77.22,
+        "vokenization.results.glue.vokens.sst_2_std": 6.275,
+        "vokenization.vokens.named_rate": 0.8828,
     }
     return write_site(run_folder, [], "r", "smoke", "cpu", metrics=metrics).parent
 

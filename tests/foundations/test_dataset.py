@@ -6,11 +6,12 @@ import os
 import pytest
 from PIL import Image
 
-from vlpnb.config import Profile, parse_config
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
 from vlpnb.foundations.dataset import DATASET, DatasetConfig, fingerprint
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 
 PHOTOS = {
     "captions": {

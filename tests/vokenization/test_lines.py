@@ -13,7 +13,7 @@ from vlpnb.text.corpora import TokenCorpus
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import seed_of
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig
 from vlpnb.vokenization.supervision import training_data
 
 LINES = {
@@ -51,12 +51,12 @@ def uneven(tmp_path_factory):
 
 
 def train(inputs, folder, settings):
-    return pretraining.run(tiny_lm.context(VLMConfig(**settings), folder, inputs))
+    return pretraining.run(tiny_lm.context(PretrainingConfig(**settings), folder, inputs))
 
 
 def update_of_lines(inputs, tmp_path, number=1, rank=0, world_size=1, **settings):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    config = VLMConfig(**{**LINES, **settings})
+    config = PretrainingConfig(**{**LINES, **settings})
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
     return pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, world_size)(number)
 
@@ -146,7 +146,7 @@ def test_evaluating_lines_does_not_depend_on_the_padding(uneven, tmp_path):
     model = pretraining.VisuallySupervisedLM(
         pretraining.language_model_config("micro", tokenizer, 0.1), tiny_lm.VOKENS
     ).eval()
-    config = VLMConfig(**{**LINES, "objective": "cls"})
+    config = PretrainingConfig(**{**LINES, "objective": "cls"})
     data = training_data(tiny_lm.context(config, tmp_path, uneven), "valid", tokenizer)
     batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     found = pretraining.evaluate(model, batches, "cpu", 24)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from vlpnb.course import PROFILE_NAMES
+from vlpnb.course import ADDITION_NAMES, PROFILE_NAMES
 from vlpnb.errors import UserError
 
 
@@ -46,7 +46,12 @@ app = typer.Typer(
 data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-ProfileOption = Annotated[str, typer.Option(help=f"{', '.join(PROFILE_NAMES)}, or a YAML file.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(PROFILE_NAMES)} (paper also +{', +'.join(ADDITION_NAMES)}), or a YAML file."
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
 ]
@@ -202,7 +207,8 @@ def stage(
 @app.command()
 def export(
     name: Annotated[
-        str, typer.Argument(metavar="STAGE", help="corpus, keys, vokens or vlm; runs if it has not.")
+        str,
+        typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
     profile: ProfileOption = "laptop",

@@ -19,9 +19,9 @@ from vlpnb.data.text_files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
+from vlpnb.text.original_import import corpus_files, import_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
 from vlpnb.train.distributed import barrier
-from vlpnb.vokenization.original.files import corpus_files, import_corpus
 
 
 class CorpusStageConfig(Config):

@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 
+IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
 Reduction = Literal["mean", "sum"]
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"] | Float[Tensor, "B T"]
 

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
+from vlpnb.nn.losses import IGNORE
 
 
 def mask_tokens(

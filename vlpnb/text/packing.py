@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from vlpnb.data.store import mapped
 from vlpnb.errors import UserError
-from vlpnb.text.masking import IGNORE
+from vlpnb.nn.losses import IGNORE
 
 
 def block_starts(

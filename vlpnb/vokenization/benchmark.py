@@ -141,7 +141,7 @@ def _sets(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
     for name in further:
         if name in taken:
             raise UserError(
-                f"benchmark.sets: '{name}' is there already; name other splits or caption sets than "
+                f"vokenization.benchmark.sets: '{name}' is there already; name other splits or caption sets than "
                 f"{', '.join(taken)}"
             )
         taken.append(name)
@@ -196,7 +196,12 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
 
 
 BENCHMARK = Stage(
-    "benchmark", BenchmarkConfig, run_benchmark,
-    lambda config: {name: Request(name) for name in ("matching", "keys", "corpus", "dataset")},
+    "vokenization.benchmark", BenchmarkConfig, run_benchmark,
+    lambda config: {
+        "matching": Request("vokenization.matching"),
+        "keys": Request("vokenization.keys"),
+        "corpus": Request("corpus"),
+        "dataset": Request("dataset"),
+    },
     variant=("granularity",), doc="Retrieval and diversity of the matcher.",
 )  # fmt: skip

@@ -79,7 +79,7 @@ class BackboneFeatures:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(
-                f"keys.source: the vision backbone cannot read a picture of {view.width} × {view.height} pixels "
+                f"vokenization.keys.source: the vision backbone cannot read {view.width} × {view.height} pixels "
                 f"({error}); expected one that takes any size, such as a ResNet: change features.vision"
             ) from error
 
@@ -128,8 +128,8 @@ def load_keys(
             rows, found = file["keys"], file.attrs.get("source", source)
             if source is not None and found != source:
                 raise UserError(
-                    f"{path}: its rows come from the {found}, expected from the {source}; set keys.source to "
-                    f"{source} (vlm.image_features chooses for `vlm`)"
+                    f"{path}: its rows come from the {found}, expected from the {source}; set "
+                    f"vokenization.keys.source to {source} (vokenization.pretraining.image_features chooses)"
                 )
             if rows.ndim != 2 or rows.dtype.kind != "f" or (vectors and rows.shape[1] != vectors[0].shape[1]):
                 expected = f"[V, {vectors[0].shape[1]}]" if vectors else "[V, d]"
@@ -339,11 +339,14 @@ def _compare(keys: Keys, expected: Path) -> None:
 
 def inputs(config: KeysConfig) -> dict[str, Request]:
     """A trained matcher; of the bare backbone only the name, which an empty cache says too."""
-    encoder = Request("matching") if config.source == "matcher" else Request("features", {"cache": False})
-    return {encoder.stage: encoder, "dataset": Request("dataset")}
+    if config.source == "matcher":
+        encoder = {"matching": Request("vokenization.matching")}
+    else:
+        encoder = {"features": Request("features", {"cache": False})}
+    return encoder | {"dataset": Request("dataset")}
 
 
 KEYS = Stage(
-    "keys", KeysConfig, run_keys, inputs, variant=("source",), distributed=True,
+    "vokenization.keys", KeysConfig, run_keys, inputs, variant=("source",), distributed=True,
     doc="Encode the pictures that may become vokens.",
 )  # fmt: skip

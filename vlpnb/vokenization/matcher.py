@@ -217,7 +217,7 @@ def new_matcher(
     source = read_backbones(features)
     if config.context_noise and not source.config.window:
         raise UserError(
-            f"matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
+            f"vokenization.matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
             f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
         )
     torch.manual_seed(config.seed)

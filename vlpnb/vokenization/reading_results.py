@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vlpnb.config import Config
+from vlpnb.downstream.comparison import spread
 from vlpnb.downstream.squad import summarise as summarise_squad
 from vlpnb.stage import StageContext
 
@@ -16,11 +17,6 @@ READING = {
     "SWAG": ("swag", "", ("accuracy",)),
 }  # column: stage, prefix and names of its metrics
 Reading = Mapping[tuple[str, str, int], dict]  # (stage, supervision, pre-training seed): its runs and values
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (NaN for a single value)."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def read_reading(context: StageContext) -> dict[tuple[str, str, int], dict]:

@@ -30,9 +30,9 @@ from torch import Tensor
 from vlpnb.data.store import attributes, mapped
 from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.nn.losses import IGNORE
 from vlpnb.stage import StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer
-from vlpnb.text.masking import IGNORE
 from vlpnb.text.packing import BlockDataset
 
 Supervision = Literal[

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.heads import Transform, VokenHead
+from vlpnb.nn.heads import Transform
 from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import TransformerConfig, init_weights
 
@@ -95,6 +95,41 @@ class VokenRegression(nn.Module):
     def scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         """Minus the squared distance to each image: the nearest image has the highest score."""
         return -torch.cdist(self.out(self.transform(hidden)), self.features).square()
+
+
+class VokenHead(nn.Module):
+    """Scores over the voken vocabulary: Linear(D→D), GELU, LayerNorm, Linear(D→vokens).
+
+    It starts from N(0, 0.02) like the rest of the model; the original kept PyTorch's default (Q-15).
+    """
+
+    def __init__(self, config: TransformerConfig, vokens: int):
+        super().__init__()
+        self.transform = Transform(config, "gelu")
+        self.decoder = nn.Linear(config.hidden, vokens)
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Scores of all vokens. For a loss over many positions use `loss` instead."""
+        return self.decoder(self.transform(hidden))
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "*N D"],
+        target: Int[Tensor, "*N"],
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
+        labelled = target != -100
+        x = self.transform(hidden[labelled])
+        return linear_cross_entropy(
+            x,
+            self.decoder.weight,
+            self.decoder.bias,
+            target[labelled],
+            reduction=reduction,
+            ignore_index=None,
+        )
 
 
 class VokenScorer(nn.Module):

@@ -206,8 +206,11 @@ class VokensConfig(Config):
 
 def inputs(config: VokensConfig) -> dict[str, Request]:
     """Vokens that are there already need the corpus only."""
-    names = ("corpus",) if config.original_train else ("matching", "keys", "corpus", "dataset")
-    return {name: Request(name) for name in names}
+    needed = {"corpus": Request("corpus")}
+    if not config.original_train:
+        needed |= {"matching": Request("vokenization.matching"), "keys": Request("vokenization.keys")}
+        needed["dataset"] = Request("dataset")
+    return needed
 
 
 def _import(context: StageContext) -> dict[str, float]:
@@ -289,6 +292,6 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
 
 VOKENS = Stage(
-    "vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
+    "vokenization.vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
     fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
 )  # fmt: skip

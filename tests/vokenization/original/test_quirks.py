@@ -14,19 +14,20 @@ import torch
 from torch.nn import functional as F
 
 import vlpnb.vokenization
-from vlpnb.config import Profile, parse_config
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import recall
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 from vlpnb.text.corpora import TokenCorpus, split_long
 from vlpnb.train.loop import autocast
 from vlpnb.vokenization import matching, vokens
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matcher import DESCRIPTION, WEIGHTS, MatchingConfig, load_matcher
-from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig
 from vlpnb.vokenization.stages import STAGES
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
@@ -79,7 +80,12 @@ def test_switches_that_the_page_names_exist():
     fields = {f"{stage.name}.{name}" for stage in STAGES for name in stage.config.model_fields}
     stages = "|".join(stage.name for stage in STAGES)
     named = set(re.findall(rf"`((?:{stages})\.\w+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
-    assert {"matching.legacy_recall", "vokens.legacy_pieces", "vlm.legacy_blocks", "vlm.faithful"} <= named
+    assert {
+        "vokenization.matching.legacy_recall",
+        "vokenization.vokens.legacy_pieces",
+        "vokenization.pretraining.legacy_blocks",
+        "vokenization.pretraining.faithful",
+    } <= named
     assert named <= fields
 
 
@@ -205,6 +211,6 @@ def test_names_of_image_sets_are_validated(small):
 
 def test_no_option_is_accepted_and_unused():
     """Q-23."""
-    for config in (VokensConfig, VLMConfig, CorpusStageConfig):
+    for config in (VokensConfig, PretrainingConfig, CorpusStageConfig):
         with pytest.raises(UserError, match="split_sent: unknown field"):
             parse_config(config, {"split_sent": True}, "stage")

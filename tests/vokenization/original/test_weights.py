@@ -1,4 +1,4 @@
-"""`matching.load` and `.test_only` (spec 3.6): our own weights, the original's state dict, and what is refused."""
+"""`matching.load` and `.test_only`: our own weights, the original's state dict, and what is refused."""
 
 import json
 
