@@ -3,7 +3,7 @@
 | head | where | source |
 |---|---|---|
 | `MLMHead` | masked language modelling, decoder tied to the word embeddings | BERT, section 3.1 |
-| `VokenHead` | voken classification | Vokenization, section 3.1; spec 9.4 |
+| `VokenHead` | voken classification | Vokenization, section 2 |
 | `Pooler`, `ClassificationHead` | GLUE; multiple choice (one label) | BERT, sections 4.1, 4.4; RoBERTa, section 5.1 |
 | `SpanHead` | start and end of an answer in a passage | BERT, section 4.2 |
 
@@ -13,7 +13,7 @@ once. Pass them only the positions that carry a label: `head.loss(hidden[labels 
 does for you.
 
 Differs from the original vokenization code: the voken head starts from N(0, 0.02) like the rest of the model,
-there it kept PyTorch's default for lack of a call (quirk Q-15).
+there it kept PyTorch's default for lack of a call (quirk VOK-15).
 """
 
 from collections.abc import Callable

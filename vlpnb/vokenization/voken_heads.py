@@ -1,4 +1,4 @@
-"""The heads that predict a token's voken, one per objective, and their names in the original project (spec 9.4).
+"""The heads that predict a token's voken, one per objective, and their names in the original project.
 
 | objective | head | loss |
 |---|---|---|
