@@ -15,7 +15,7 @@ from benchmarks import inputs, pretraining
 from benchmarks.measure import Row, in_turn, synchronise
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.train.optim import adamw
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
 
 CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (the paper's table of corpora)

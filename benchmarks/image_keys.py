@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model
 
 from benchmarks.measure import Row, agree, compare
+from vlpnb.foundations.features import picture_features
 from vlpnb.vision.backbones import Backbone, remove_classifier
-from vlpnb.vokenization.features import picture_features
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from torch.nn.functional import normalize
 from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 from vlpnb.nn.checkpoints import load_encoder, load_mlm
+from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.text.corpora import read_lines
 from vlpnb.text.tokenizers import encode_lines, train_wordpiece
-from vlpnb.vokenization.language_backbone import LanguageBackbone
-from vlpnb.vokenization.matching import Matcher, Projection
+from vlpnb.vokenization.matcher import Matcher, Projection
 from vlpnb.world.corpus import corpus_lines
 
 # layers, hidden, heads, feed-forward

@@ -20,13 +20,13 @@ from benchmarks.image_keys import network
 from benchmarks.measure import Row, agree, compare
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import open_rgb
+from vlpnb.foundations.features import FeaturesConfig, FeatureStore, cache_split
 from vlpnb.nn.losses import paired_hinge
+from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone
-from vlpnb.vokenization.features import FeaturesConfig, FeatureStore, cache_split
-from vlpnb.vokenization.language_backbone import LanguageBackbone
-from vlpnb.vokenization.matching import Matcher, MatchingConfig, MatchingLoss, Projection
-from vlpnb.vokenization.matching_training import Captions
+from vlpnb.vokenization.matcher import Matcher, MatchingConfig, MatchingLoss, Projection
+from vlpnb.vokenization.matching import Captions
 from vlpnb.world.grammar import caption
 from vlpnb.world.render import render
 from vlpnb.world.scene import make_scene

@@ -17,7 +17,7 @@ from benchmarks.measure import Row, agree, compare, peak_megabytes, peak_memory,
 from vlpnb.nn.heads import VokenHead
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.text.masking import mask_tokens
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 
 @dataclass(frozen=True)

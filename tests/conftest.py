@@ -36,3 +36,11 @@ def smoke_run(tmp_path_factory):
 
     base = tmp_path_factory.getbasetemp()
     return SmokeRun((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke-run")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    """The stages of the matcher, run once on one-coloured pictures (`small.py`)."""
+    from tests.small import make
+
+    return make(tmp_path_factory.mktemp("small"))

@@ -2,8 +2,8 @@
 
 Part 1 is Vokenization; LXMERT, VLP, VaLM and CCLM move into the same house after it.
 
-Where to start reading: `vlpnb/vokenization/matching.py` (the model that matches words with pictures),
-`vlpnb/vokenization/vlm.py` (the language model that vokens supervise), `vlpnb/nn` (what both are built from),
+Where to start reading: `vlpnb/vokenization/matcher.py` (the model that matches words with pictures),
+`vlpnb/vokenization/visual_lm.py` (the language model that vokens supervise), `vlpnb/nn` (what both are built from),
 `vlpnb/stage` (how a run is put together), `vlpnb/world` (the generated universe it all runs on).
 
 Glossary: one word for one thing, in prose, code, figures and configuration

@@ -18,7 +18,7 @@ from vlpnb.course import cli, explorer, notebooks_folder, open_run
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 
 @pytest.fixture

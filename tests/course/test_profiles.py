@@ -11,7 +11,7 @@ from vlpnb.errors import UserError
 from vlpnb.stage import Run
 from vlpnb.text.packing import block_starts
 from vlpnb.vokenization.pretraining import training_plan
-from vlpnb.vokenization.vlm import SIZES
+from vlpnb.vokenization.visual_lm import SIZES
 
 WIKI103, WIKIPEDIA = 111_000_000, 2_889_000_000  # word pieces (the paper's table of corpora)
 MODELS = {  # profile: corpus folder, line rules, tokenizer, layers, width

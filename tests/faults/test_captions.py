@@ -7,8 +7,8 @@ from PIL import Image
 
 from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
-from vlpnb.data.stage import DATASET, DatasetConfig
 from vlpnb.errors import UserError
+from vlpnb.foundations.dataset import DATASET, DatasetConfig
 from vlpnb.stage import StageContext
 
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from vlpnb.config import Config, Profile
-from vlpnb.data.files import PatientFile, write_text_atomic
 from vlpnb.data.store import mapped, write_store
+from vlpnb.data.text_files import PatientFile, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.folders import write_json
 from vlpnb.stage import Run, Stage

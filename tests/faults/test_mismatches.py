@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.vokenization import tiny_lm
+from tests import tiny_lm
 from vlpnb.data.store import write_store
 from vlpnb.errors import UserError
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer

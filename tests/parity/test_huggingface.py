@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlpnb.nn.checkpoints import load_classifier, load_mlm
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 PREFIX = {"bert": "Bert", "roberta": "Roberta"}
 SHAPES = [

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from vlpnb.nn.transformer import TransformerConfig
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 ROWS, LENGTH, VOKENS, PAD = 6, 9, 7, 0
 CONFIG = TransformerConfig(vocab_size=30, hidden=16, layers=2, heads=2, ffn=24, max_positions=20)

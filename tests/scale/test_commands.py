@@ -14,7 +14,7 @@ from vlpnb.config import profile_names
 from vlpnb.course import open_run
 from vlpnb.course.cli import app
 from vlpnb.course.pipeline import STAGES
-from vlpnb.stage.distributed import launch
+from vlpnb.stage.torchrun import launch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "vlpnb" / "course" / "slurm" / "stage.sbatch"
@@ -83,7 +83,7 @@ def test_devices_of_a_run_start_the_same_entry(tmp_path, monkeypatch):
         commands.append(command)
         raise InterruptedError
 
-    monkeypatch.setattr("vlpnb.stage.distributed.subprocess.Popen", popen)
+    monkeypatch.setattr("vlpnb.stage.torchrun.subprocess.Popen", popen)
     settings = {"vlm": {"size": "micro"}, "glue": {"tasks": ["RTE", "MNLI"]}}
     run = open_run("smoke", "mine", settings, root=tmp_path, device="cpu", devices=2)
     plan = run._plan("corpus", {"max_train_tokens": 50})

@@ -12,6 +12,7 @@ from PIL import Image
 from vlpnb.data.description import Captions, load_dataset
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
+from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import RECALL_AT
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.vokenization.benchmark import (
@@ -22,9 +23,8 @@ from vlpnb.vokenization.benchmark import (
     scored_queries,
     token_vokens,
 )
-from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
 from vlpnb.vokenization.keys import load_keys
-from vlpnb.vokenization.matching import load_matcher
+from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.vokeniser import Vokeniser
 
 RETRIEVAL = [f"{kind}_r{k}" for kind in ("token", "sentence", "chance") for k in RECALL_AT]

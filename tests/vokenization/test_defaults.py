@@ -4,17 +4,17 @@ import pytest
 import torch
 
 from vlpnb.config import load_profile
-from vlpnb.data.stage import DatasetConfig
+from vlpnb.downstream.glue import GlueConfig
+from vlpnb.foundations.corpus import CorpusStageConfig
+from vlpnb.foundations.dataset import DatasetConfig
+from vlpnb.foundations.features import FeaturesConfig
 from vlpnb.text.lines import keeps
 from vlpnb.vokenization.benchmark import BenchmarkConfig
-from vlpnb.vokenization.corpus import CorpusStageConfig
-from vlpnb.vokenization.features import FeaturesConfig
-from vlpnb.vokenization.glue import GlueConfig
 from vlpnb.vokenization.keys import KeysConfig
-from vlpnb.vokenization.matching import MatchingConfig
+from vlpnb.vokenization.matcher import MatchingConfig
 from vlpnb.vokenization.pretraining import VLMConfig, training_plan
-from vlpnb.vokenization.vlm import SIZES, VisuallySupervisedLM, language_model_config
-from vlpnb.vokenization.vokenize import VokensConfig
+from vlpnb.vokenization.visual_lm import SIZES, VisuallySupervisedLM, language_model_config
+from vlpnb.vokenization.vokens import VokensConfig
 
 SMALL = {"block": 126, "batch": 256, "lr": 2e-4, "weight_decay": 0.01, "clip": 1.0, "mask_rate": 0.15, "mlm_ratio": 1.0,
          "voken_labels": "all", "dropout": 0.1, "seed": 95, "shuffle": False, "init_std": 0.02, "size": "small",

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from tests.vokenization import tiny_lm
+from tests import tiny_lm
 from vlpnb.text.masking import IGNORE
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.pretraining import Batches, VLMConfig, evaluate, training_data
-from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config
 
 
 @pytest.fixture(scope="module")

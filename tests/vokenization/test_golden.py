@@ -12,9 +12,9 @@ from vlpnb.text.packing import block_starts
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization.results import result_row
-from vlpnb.vokenization.revokenize import align
+from vlpnb.vokenization.revokeniser import align
 from vlpnb.vokenization.vokeniser import decode_marks, mark_sentence
-from vlpnb.vokenization.vokenize import pieces_of
+from vlpnb.vokenization.vokens import pieces_of
 
 
 def test_1_hinge():

@@ -13,12 +13,12 @@ from vlpnb.data.description import load_dataset
 from vlpnb.data.images import open_rgb
 from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
+from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
+from vlpnb.foundations.features import read_backbones
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import to_pixels
 from vlpnb.vokenization import keys as keys_module
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.corpus import CORPUS, CorpusStageConfig
-from vlpnb.vokenization.features import read_backbones
 from vlpnb.vokenization.keys import (
     KEYS,
     BackboneFeatures,
@@ -28,9 +28,9 @@ from vlpnb.vokenization.keys import (
     load_keys,
     voken_features,
 )
-from vlpnb.vokenization.matching import load_matcher
+from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.pretraining import VLM, VLMConfig
-from vlpnb.vokenization.vokenize import VOKENS, VokensConfig
+from vlpnb.vokenization.vokens import VOKENS, VokensConfig
 
 
 def kill_at_the_second_shard(monkeypatch) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.vokenization import tiny_lm
+from tests import tiny_lm
 from vlpnb.data.store import mapped, write_store
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.text.tokenizers import load_tokenizer

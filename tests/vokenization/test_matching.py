@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from vlpnb.errors import UserError
+from vlpnb.foundations.features import FEATURES, FeatureStore
 from vlpnb.stage import StageContext
 from vlpnb.train import loop
 from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
-from vlpnb.vokenization import matching_training
-from vlpnb.vokenization.features import FEATURES, FeatureStore
-from vlpnb.vokenization.matching import (
+from vlpnb.vokenization import matching
+from vlpnb.vokenization.matcher import (
     WEIGHTS,
     Matcher,
     MatchingConfig,
@@ -25,7 +25,7 @@ from vlpnb.vokenization.matching import (
     new_matcher,
     picture_vectors,
 )
-from vlpnb.vokenization.matching_training import MATCHING
+from vlpnb.vokenization.matching import MATCHING
 
 
 def test_golden_vector_1_through_the_training_module():
@@ -83,8 +83,8 @@ def test_other_losses_train(small, tmp_path, loss):
 def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
     """AdamW with decay, a linear schedule with 5 % warm-up, ten epochs; any of its optimisers."""
     plans = []
-    fit = matching_training.fit
-    monkeypatch.setattr(matching_training, "fit", lambda *a, **k: plans.append(a[2]) or fit(*a, **k))
+    fit = matching.fit
+    monkeypatch.setattr(matching, "fit", lambda *a, **k: plans.append(a[2]) or fit(*a, **k))
     config = MatchingConfig(
         epochs=10,
         lr=1e-4,
@@ -140,7 +140,7 @@ def test_processes_share_loss_and_gradient(small, tmp_path, monkeypatch, cached,
         taken[rank, world_size] = model, batches(0)
         raise Interrupted
 
-    monkeypatch.setattr(matching_training, "fit", fit)
+    monkeypatch.setattr(matching, "fit", fit)
     for rank, world_size in [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]:
         (tmp_path / f"{rank}-{world_size}").mkdir()
         inputs = {"features": features, "dataset": small.dataset}

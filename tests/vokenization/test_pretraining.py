@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.vokenization import tiny_lm
+from tests import tiny_lm
 from vlpnb.config import parse_config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
@@ -20,7 +20,7 @@ from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan
 from vlpnb.vokenization.supervision import training_data, voken_targets
-from vlpnb.vokenization.vlm import load_snapshot
+from vlpnb.vokenization.visual_lm import load_snapshot
 
 TINY = {"size": "micro", "block": 14, "batch": 16, "micro_batch": 16, "updates": 6, "warmup": 1, "lr": 1e-3}
 

@@ -6,14 +6,15 @@ import math
 import pytest
 import torch
 
-from tests.vokenization import tiny_lm
+from tests import tiny_lm
+from vlpnb.downstream import glue, squad, swag
+from vlpnb.downstream.glue import GlueConfig
+from vlpnb.downstream.squad import SquadConfig
+from vlpnb.downstream.swag import SwagConfig
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization import glue, results, squad, swag
-from vlpnb.vokenization.glue import GlueConfig
+from vlpnb.vokenization import results
 from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, result_row, spread, verdict
-from vlpnb.vokenization.squad import SquadConfig
-from vlpnb.vokenization.swag import SwagConfig
-from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
 
 SAMPLE = (54.51, 84.72, 87.18, 52.32, 90.02, 88.36, 87.16, 81.92, 82.57)
 

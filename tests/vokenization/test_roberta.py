@@ -7,19 +7,21 @@ import numpy as np
 import pytest
 import torch
 
-from tests.vokenization import tiny_lm
-from tests.vokenization.tiny_lm import squad_content
+from tests import tiny_lm
+from tests.tiny_lm import squad_content
 from vlpnb.data.description import Captions, load_dataset
 from vlpnb.data.store import write_store
+from vlpnb.downstream import glue, probes, squad, swag
+from vlpnb.downstream.glue import GlueConfig
+from vlpnb.downstream.squad import SquadConfig
+from vlpnb.downstream.swag import SwagConfig
+from vlpnb.foundations import language
+from vlpnb.foundations.language import LanguageConfig
 from vlpnb.nn.checkpoints import load_encoder
 from vlpnb.text.corpora import TokenCorpus, write_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer
-from vlpnb.vokenization import glue, language, pretraining, probes, squad, swag
-from vlpnb.vokenization.glue import GlueConfig
-from vlpnb.vokenization.language import LanguageConfig
+from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.pretraining import VLMConfig, snapshot_folders
-from vlpnb.vokenization.squad import SquadConfig
-from vlpnb.vokenization.swag import SwagConfig
 
 SWAG = "sent1,sent2,ending0,ending1,ending2,ending3,label\n"
 

@@ -16,9 +16,9 @@ from vlpnb.data.gqa import read_gqa
 from vlpnb.data.nlvr2 import read_nlvr2
 from vlpnb.data.vqa import read_vqa
 from vlpnb.errors import UserError
+from vlpnb.foundations.world import WORLD
 from vlpnb.stage import StageContext
 from vlpnb.world.scene import KINDS, SPLITS, make_scene
-from vlpnb.world.stage import WORLD
 from vlpnb.world.writers import WorldConfig, coco_id, image_id, load_scenes, write_world
 
 TINY = {

@@ -211,7 +211,7 @@ def export(
     data: DataOption = None,
 ) -> None:
     """Write a stage's result as the files of the original Vokenization project."""
-    from vlpnb.vokenization.export import EXPORTS, export_stage
+    from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
     if name not in EXPORTS:
         raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
@@ -234,7 +234,7 @@ def report(
     import json
 
     if glue is not None:
-        from vlpnb.vokenization.glue_folders import table
+        from vlpnb.vokenization.original.glue_folders import table
 
         print(table(glue))
         return

@@ -22,7 +22,7 @@ import torch
 from vlpnb.course.pages import number
 from vlpnb.errors import UserError
 from vlpnb.stage import Run
-from vlpnb.vokenization.vlm import VisuallySupervisedLM
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 NEEDED = ("dataset", "matching", "keys", "vlm")
 NOTEBOOK = "91_explorer.ipynb"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from vlpnb.data.files import field, lines_of, read_json, require
+from vlpnb.data.text_files import field, lines_of, read_json, require
 from vlpnb.errors import UserError
 
 CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert", "conceptual"]

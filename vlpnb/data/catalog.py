@@ -13,9 +13,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from vlpnb.data.captions import FLICKR_CAPTIONS, CaptionFormat, read_captions
-from vlpnb.data.files import lines_of, read_json, read_json_lines
 from vlpnb.data.glue import GLUE_TASKS, read_glue
 from vlpnb.data.images import IMAGE_SUFFIXES
+from vlpnb.data.text_files import lines_of, read_json, read_json_lines
 from vlpnb.errors import UserError, did_you_mean
 
 Check = Callable[[Path], object]

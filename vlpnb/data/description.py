@@ -20,9 +20,9 @@ from vlpnb.data.captions import (
     read_captions,
     split_missing,
 )
-from vlpnb.data.files import field as json_field
-from vlpnb.data.files import lines_of, read_json, require, write_text_atomic
 from vlpnb.data.images import list_images
+from vlpnb.data.text_files import field as json_field
+from vlpnb.data.text_files import lines_of, read_json, require, write_text_atomic
 from vlpnb.errors import UserError
 
 FILE = "dataset.json"

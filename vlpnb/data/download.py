@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import pooch
 import requests
 
-from vlpnb.data.files import content_hash
+from vlpnb.data.text_files import content_hash
 from vlpnb.errors import UserError
 
 CHUNK = 1 << 16  # what a broken connection loses at most

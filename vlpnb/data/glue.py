@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from vlpnb.data.files import lines_of, require
+from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlpnb.data.files import field, read_json, require
+from vlpnb.data.text_files import field, read_json, require
 from vlpnb.errors import UserError
 
 Version = Literal["1.1", "2.0"]

@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from vlpnb.data.files import PatientFile, require
+from vlpnb.data.text_files import PatientFile, require
 from vlpnb.errors import UserError, writing
 
 SCHEMA = 1

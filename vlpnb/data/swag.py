@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.data.files import lines_of, require
+from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError
 
 ENDINGS = tuple(f"ending{i}" for i in range(4))

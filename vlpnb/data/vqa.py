@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.data.files import field, read_json
+from vlpnb.data.text_files import field, read_json
 from vlpnb.errors import UserError
 
 

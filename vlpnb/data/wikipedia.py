@@ -20,7 +20,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from vlpnb.data.files import require
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError, writing
 from vlpnb.text.moses import moses
 

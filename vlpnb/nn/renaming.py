@@ -63,7 +63,7 @@ NOT_NEEDED = (
     "cls.visn_decoder.*",
 )
 """Left out in silence: counters saved as buffers, next-sentence prediction, second copies of tied biases, and the
-heads of the original Vokenization checkpoints, which `vokenization.vlm.load_snapshot` reads."""
+heads of the original Vokenization checkpoints, which `vokenization.visual_lm.load_snapshot` reads."""
 
 DECODERS = ("cls.predictions.decoder.weight", "lm_head.decoder.weight")
 """A copy of the word table in folders that hold one; it must equal the table, because ours is tied."""

@@ -29,10 +29,10 @@ from vlpnb.folders import (
     write_json,
 )
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
-from vlpnb.stage.distributed import agree, launch, process_count, process_rank
 from vlpnb.stage.execution import run_stage
 from vlpnb.stage.plan import Plan, in_order
-from vlpnb.workers import Pool
+from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
+from vlpnb.stage.workers import Pool
 
 
 class Run:

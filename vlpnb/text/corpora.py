@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.files import require, write_text_atomic
 from vlpnb.data.store import attributes, open_checked, write_store
+from vlpnb.data.text_files import require, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.text.lines import Rules, keeps, lines_from, read_lines
 from vlpnb.text.original import add_sentences, export_original

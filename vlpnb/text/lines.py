@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from vlpnb.data.files import require
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 
 Rules = Literal["wiki103", "wiki", "none"]

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.files import write_text_atomic
 from vlpnb.data.store import write_store
+from vlpnb.data.text_files import write_text_atomic
 from vlpnb.text.sentences import sentence_ends
 from vlpnb.text.token_corpus import TokenCorpus
 

@@ -9,8 +9,8 @@ import h5py
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.files import require
 from vlpnb.data.store import attributes, mapped, open_checked
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import vocabulary_hash
 

@@ -27,7 +27,7 @@ from tokenizers import (
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from vlpnb.data.files import lines_of, read_json
+from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 
 BERT_SPECIALS = {

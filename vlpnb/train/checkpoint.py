@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vlpnb.data.files import PatientFile
+from vlpnb.data.text_files import PatientFile
 from vlpnb.errors import UserError, writing
 
 NAME = "checkpoint.pt"

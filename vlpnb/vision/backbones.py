@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
-from vlpnb.data.files import field, read_json
+from vlpnb.data.text_files import field, read_json
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.vision import efficientnet, transforms
 from vlpnb.vision.small import SmallResNet

@@ -29,8 +29,8 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import load_keys
-from vlpnb.vokenization.matching import Matcher, load_matcher
-from vlpnb.vokenization.revokenize import Revokeniser, for_tokenizer
+from vlpnb.vokenization.matcher import Matcher, load_matcher
+from vlpnb.vokenization.revokeniser import Revokeniser, for_tokenizer
 from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 
 

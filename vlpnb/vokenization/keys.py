@@ -34,16 +34,16 @@ from torch import Tensor
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
-from vlpnb.data.files import lines_of, write_text_atomic
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import open_checked, write_store
+from vlpnb.data.text_files import lines_of, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import bounded_view, to_pixels
-from vlpnb.vokenization.features import picture_features, read_backbones
-from vlpnb.vokenization.matching import load_matcher
+from vlpnb.vokenization.matcher import load_matcher
 
 Source = Literal["matcher", "backbone"]
 NAME = "universe"

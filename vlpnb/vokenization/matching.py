@@ -1,269 +1,318 @@
-"""The matcher: which picture fits this token, in this sentence? (Tan & Bansal, EMNLP 2020, section 3.2)
+"""Training the matcher: batches, validation, the best epoch, and retrieval over the whole test set.
 
-    r(token t of sentence s, picture x) = f(t; s) · g(x)          a cosine, in [−1, 1]
+Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every batch:
+the language backbone over cached pictures, which is cheap, the vision backbone over the pictures themselves.
+The original's validation, recall within random batches of 256 pictures, is kept, and sentence → picture
+retrieval over the whole pool added: a sentence's score is the mean of its tokens' scores, special tokens left
+out.
 
-f is an MLP over the hidden states of a language backbone, g an MLP over the features of a vision backbone;
-both end on the unit sphere of a joint space of d dimensions. Training pulls every token of a caption
-towards the caption's picture and away from a wrong one.
-
-Differs from the paper: InfoNCE and an all-pairs hinge beside the paired hinge. Differs from the original
-code: frozen backbones run once (`features.py`) and always in eval mode (VOK-05); epochs are really shuffled
-(VOK-03); R@k counts rank ≤ k (VOK-06); weights and a description are saved, not a pickle (VOK-07); the best epoch
-is followed by sentence → picture retrieval over the whole test set.
+Differs from the original with several processes: a sentence's partner is the one it has on one process, and
+processes weigh by their tokens (there each process paired its own share, and all weighed the same), so that the
+number of processes changes neither loss nor gradient. The losses with many negatives take them from the process's
+own share, and do depend on it.
 """
 
 import json
 import os
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
 from safetensors.torch import save_file
-from torch import Tensor, nn
-from torch.nn.functional import normalize
+from torch import Tensor
+from torch.nn.functional import pad
 
-from vlpnb.config import Config
-from vlpnb.data.files import field, read_json, write_text_atomic
+from vlpnb.data.captions import CaptionedImage
+from vlpnb.data.description import load_dataset
+from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.data.text_files import fingerprint_files, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
+from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
-from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
-from vlpnb.train.optim import Optimiser
-from vlpnb.vision.backbones import Backbone
-from vlpnb.vokenization.features import picture_features, read_backbones
-from vlpnb.vokenization.language_backbone import LanguageBackbone
-
-WEIGHTS, DESCRIPTION = "matcher.safetensors", "matcher.json"
-
-
-class Projection(nn.Sequential):
-    """Linear, ReLU, Dropout, Linear, then the unit sphere: features of a backbone → the joint space."""
-
-    def __init__(self, width: int, hidden: int, joint: int, dropout: float):
-        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, joint))
-
-    def forward(self, features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N d"]:
-        return normalize(super().forward(features), dim=-1)
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.train.loop import Plan, fit
+from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
+from vlpnb.vokenization.matcher import (
+    Matcher,
+    MatchingConfig,
+    MatchingLoss,
+    content_mask,
+    loss_function,
+    new_matcher,
+    picture_vectors,
+    save_matcher,
+    trainable_state,
+)
+from vlpnb.vokenization.original.weights import load_weights, weights_file
 
 
-class Matcher(nn.Module):
-    """f and g with their backbones. `language` or `vision` may be None where cached features stand in for
-    them.
+class Captions:
+    """Where batches come from: the cache, or, when a backbone trains, the pictures and sentences
+    themselves.
     """
 
     def __init__(
-        self,
-        f: Projection,
-        g: Projection,
-        language: LanguageBackbone | None = None,
-        vision: Backbone | None = None,
-        eval_views: Sequence[str] = ("centre",),
-        max_length: int = 20,
-        window: int = 0,
+        self, store: FeatureStore | None, images: Sequence[CaptionedImage], matcher: Matcher, config, scale
     ):
-        super().__init__()
-        self.f, self.g, self.language, self.vision = f, g, language, vision
-        self.eval_views, self.max_length, self.window = tuple(eval_views), max_length, window
+        self.store, self.images, self.matcher, self.config, self.scale = store, images, matcher, config, scale
+        if store is None:
+            self.pairs = [(i, s) for i, image in enumerate(images) for s in image.sentences]
+        self.size = len(self.pairs) if store is None else len(store)
+
+    def tokens(self, rows: np.ndarray) -> int:
+        """How many tokens of some captions the loss counts."""
+        if self.store is not None:
+            about = self.store.attributes
+            lengths = self.store.offsets[rows + 1] - self.store.offsets[rows]
+            specials = about["prefix"] + about["suffix"]
+        else:
+            language = self.matcher.language
+            sentences = [self.pairs[row][1] for row in rows]
+            lengths = np.array([len(ids) for ids in language.encode(sentences, self.matcher.max_length)])
+            specials = len(language.prefix) + len(language.suffix)
+        return int((lengths if self.config.special_tokens else lengths - specials).sum())
+
+    def training(self, batch: np.ndarray, update: int, mine: np.ndarray) -> dict[str, Tensor]:
+        """The arguments of `MatchingLoss` for the captions `batch[mine]` of an update; the view of each picture
+        is a function of the update, and of its place in the batch.
+        """
+        random = np.random.default_rng([self.config.seed, 1, update])
+        rows = batch[mine]
+        if self.store is not None:
+            text, mask, content = self._stored(rows)
+            view = random.integers(0, self.store.views.shape[1], len(batch))[mine]
+            return {
+                "text": text,
+                "mask": mask if self.config.special_tokens else content,
+                "ids_mask": mask,
+                "picture": self.store.pictures(self.store.owner[rows], view)[:, 0],
+            }
+        language, vision = self.matcher.language, self.matcher.vision
+        encoded = language.encode([self.pairs[row][1] for row in rows], self.matcher.max_length)
+        ids, mask = language.pad(encoded)
+        pixels = []
+        for row in rows:
+            generator = torch.Generator().manual_seed(seed_of(self.config.seed, update, int(row)))
+            pixels.append(
+                vision.train_pixels(open_rgb(self.images[self.pairs[row][0]].path), generator, self.scale)
+            )
+        counted = mask if self.config.special_tokens else content_mask(language, mask)
+        return {"text": ids, "mask": counted, "ids_mask": mask, "picture": torch.stack(pixels)}
+
+    def _stored(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Captions of the cache: hidden states, or ids where the language backbone trains; and both masks."""
+        language = self.matcher.language
+        if language is None:
+            return self.store.captions(rows)
+        return self.store.ids(rows, language.tokenizer.pad_token_id or 0)
 
     @torch.no_grad()
-    def queries(self, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "B T d"], Bool[Tensor, "B T"]]:
-        """Wrapped ids (`language.wrap`) → a unit vector for every token, special tokens included, and the
-        mask.
+    def encoded(self, device: str) -> tuple[list[tuple[Tensor, Tensor, Tensor]], Tensor, Tensor]:
+        """All captions in joint space in blocks (vectors, mask, mask without specials), pictures [N, d],
+        owners [S].
         """
-        ids, mask = self.language.pad(rows)
-        return self.f(self.language(ids, mask).float()), mask
+        matcher, blocks = self.matcher, []
+        for first in range(0, self.size, 256):
+            rows = np.arange(first, min(first + 256, self.size))
+            if self.store is not None:
+                text, mask, content = self._stored(rows)
+                if matcher.language is not None:
+                    text = matcher.language(text.to(device), mask.to(device)).float()
+                text = matcher.f(text.to(device))
+            else:
+                sentences = [self.pairs[row][1] for row in rows]
+                text, mask = matcher.queries(matcher.language.encode(sentences, matcher.max_length))
+                content = content_mask(matcher.language, mask)
+            blocks.append((text.float().cpu(), mask.cpu(), content.cpu()))
+        if self.store is not None:
+            pictures = [
+                picture_vectors(matcher.g, self.store.pictures(part).to(device)).cpu()
+                for part in np.array_split(
+                    np.arange(len(self.store.views)), max(1, len(self.store.views) // 1024)
+                )
+            ]
+            owner = torch.from_numpy(self.store.owner).long()
+        else:
+            pictures = [matcher.keys([open_rgb(image.path)]).cpu() for image in self.images]
+            owner = torch.tensor([i for i, _ in self.pairs])
+        return blocks, torch.cat(pictures), owner
 
-    @torch.no_grad()
-    def keys(self, pictures: Sequence) -> Float[Tensor, "N d"]:
-        """RGB pictures → unit vectors on this module's device: the mean over the evaluation views, back on
-        the sphere.
-        """
-        pixels = [self.vision.eval_pixels(picture, view) for picture in pictures for view in self.eval_views]
-        features = picture_features(self.vision, pixels).to(self.g[0].weight.device)
-        return picture_vectors(self.g, features.reshape(len(pictures), len(self.eval_views), -1))
 
+def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[str, float]:
+    """Loss and token recall within random batches, and sentence recall over the whole split.
 
-def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tensor, "N d"]:
-    """g of several views of each picture, averaged and put back on the unit sphere."""
-    return normalize(g(views).mean(1), dim=-1)
-
-
-def exchange_neighbours(rows: Float[Tensor, "N F"], window: int, share: float) -> Float[Tensor, "N F"]:
-    """Tokens with the states of their neighbours (`features.with_neighbours`), a `share` of the neighbours
-    replaced by those of a random other row, at the same place; a token's own states stay.
-
-    It tells f to trust the token itself, as other text has neighbours that captions never have. Random numbers
-    are torch's own, as those of dropout are.
+    The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
+    their batch; `sentence_r*`: sentences, among all pictures of the split; `legacy_r*`, if configured: `r*` as
+    the original counts them (VOK-06).
     """
-    own = rows.shape[1] // (2 * window + 1)
-    beside = rows[:, own:].reshape(len(rows), 2 * window, own)
-    exchanged = torch.rand(len(rows), 2 * window, 1, device=rows.device) < share
-    other = beside[torch.randperm(len(rows), device=rows.device)]
-    return torch.cat([rows[:, :own], torch.where(exchanged, other, beside).flatten(1)], dim=1)
+    blocks, pictures, owner = captions.encoded(device)
+    order = torch.from_numpy(np.random.default_rng(config.seed).permutation(captions.size))
+    batch = min(config.batch, captions.size) // 2 * 2
+    longest = max(text.shape[1] for text, _, _ in blocks)
+    text = torch.cat([pad(text, (0, 0, 0, longest - text.shape[1])) for text, _, _ in blocks])
+    mask = torch.cat([pad(mask, (0, longest - mask.shape[1])) for _, mask, _ in blocks])
+    loss, losses, found = loss_function(config), [], []
+    for rows in order[: len(order) // batch * batch].split(batch):
+        part = text[rows], pictures[owner[rows]], mask[rows]
+        losses.append(loss(*part))
+        found.append(token_batch_ranks(*part))
+    scores = torch.cat([mean_token_scores(t, content, pictures) for t, _, content in blocks])
+    sentences = recall(ranks(scores, owner), prefix="sentence_r")
+    tokens = torch.cat(found)
+    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.legacy_recall else {}
+    return {"loss": torch.stack(losses).mean().item(), **recall(tokens), **sentences, **legacy}
 
 
-class MatchingLoss(nn.Module):
-    """What the training loop calls: a batch of captions with their pictures → the summed loss over its
+def pool_recall(captions: Captions, device: str) -> dict[str, float]:
+    """Retrieval among all pictures of a split: `r*` of sentences (mean token score), `token_r*` of single
     tokens.
     """
-
-    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor], context_noise: float = 0.0):
-        super().__init__()
-        self.matcher, self.loss, self.context_noise = matcher, loss, context_noise
-
-    def forward(
-        self, text: Tensor, mask: Bool[Tensor, "B T"], picture: Tensor, ids_mask: Tensor | None = None
-    ) -> dict:
-        """`text` is hidden states [B, T, F] or wrapped ids [B, T]; `picture` features [B, D] or pixels [B,
-        3, S, S].
-
-        `mask` are the tokens that the loss counts, `ids_mask` those that are no padding, when ids are given.
-        """
-        matcher = self.matcher
-        hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
-        features = picture if picture.ndim == 2 else matcher.vision(picture).float()
-        counted = hidden[mask]  # heads only where a token counts: a third of a batch is padding
-        if self.context_noise and self.training:
-            counted = exchange_neighbours(counted, matcher.window, self.context_noise)
-        rows = matcher.f(counted)
-        vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
-            mask[..., None], rows
-        )  # (B, T, d)
-        return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
+    blocks, pictures, owner = captions.encoded(device)
+    sentence, token, first = [], [], 0
+    for text, _, content in blocks:
+        own = owner[first : first + len(text)]
+        first += len(text)
+        sentence.append(ranks(mean_token_scores(text, content, pictures), own))
+        token.append(ranks(text[content] @ pictures.T, own[:, None].expand(content.shape)[content]))
+    return recall(torch.cat(sentence)) | recall(torch.cat(token), prefix="token_r")
 
 
-class MatchingConfig(Config):
-    """Training of the matcher; the defaults are those of the published launch script.
-
-    The original program's own defaults, used without that script: epochs 10, lr 1e-4, schedule "linear",
-    warmup_share 0.05, weight_decay 0.01.
-    """
-
-    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
-    margin: float = 0.5  # of the hinge losses
-    temperature: float = Field(0.05, gt=0)  # of InfoNCE
-    joint: int = Field(64, ge=1)  # d, width of the joint space
-    hidden: int = Field(256, ge=1)  # width of the heads' middle layer
-    dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
-    context_noise: float = Field(
-        0.0, ge=0, le=1
-    )  # share of neighbours (features.window) exchanged in training
-    epochs: int = Field(20, ge=1)
-    batch: int = Field(256, ge=2)  # captions per update, over all processes
-    optimiser: Optimiser = "adamw"  # without weight decay this is Adam
-    lr: float = Field(1e-3, gt=0)
-    schedule: Literal["constant", "linear"] = "constant"
-    warmup: int = 0  # updates
-    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
-    weight_decay: float = 0.0
-    clip: float = 5.0
-    special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (VOK-06)
-    select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
-    train_language: bool = False  # fine-tune the language backbone over the cached pictures
-    train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
-    test_only: bool = False  # stop after that: the weights of `load` are the result
-    seed: int = 9595
-    checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})
-
-    @model_validator(mode="after")
-    def _something_to_test(self) -> "MatchingConfig":
-        if self.test_only and not self.load:
-            raise ValueError("test_only needs the weights that it tests; set load")
-        return self
-
-
-def loss_function(config: MatchingConfig) -> Callable[..., Tensor]:
-    """`loss(f [B, T, d], g [B, d], mask [B, T])`, a mean over tokens."""
-    if config.loss == "infonce":
-        return partial(info_nce, temperature=config.temperature)
-    return partial(paired_hinge if config.loss == "hinge" else all_pairs_hinge, margin=config.margin)
-
-
-def content_mask(language: LanguageBackbone, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
-    """The mask without the special tokens at both ends."""
-    at = torch.arange(mask.shape[1], device=mask.device)
-    return (at >= len(language.prefix)) & (at < mask.sum(1, keepdim=True) - len(language.suffix))
-
-
-def trainable_state(matcher: Matcher) -> dict[str, Tensor]:
-    """The weights that training changes: the heads, and a backbone only if it is trained."""
-    frozen = tuple(
-        f"{name}." for name in ("language", "vision") if getattr(getattr(matcher, name), "frozen", True)
-    )
-    return {
-        name: value.detach().cpu().contiguous()
-        for name, value in matcher.state_dict().items()
-        if not name.startswith(frozen or ("\0",))
-    }
-
-
-def new_matcher(
+def train_matcher(
+    captions: Mapping[str, Captions],
+    matcher: Matcher,
     config: MatchingConfig,
-    features: Path,
-    language: LanguageBackbone | None = None,
-    vision: Backbone | None = None,
-) -> Matcher:
-    """A matcher with new heads for the backbones of a `features` stage's folder.
+    folder: Path,
+    device: str = "cpu",
+    rank: int = 0,
+    world_size: int = 1,
+    progress: Callable[..., None] = lambda done, total, **values: None,
+) -> dict[str, float]:
+    """Train, leave the best epoch's weights in `matcher` and `folder/best.safetensors`, and return all
+    metrics.
 
-    Raises:
-        UserError: neighbours are to be exchanged, but the features have none.
+    Continues from the folder's checkpoint. Loaded weights are validated first: metrics
+    `start_valid_*`, no candidate for the best epoch; with `test_only` they are the result. Raises Diverged for a
+    loss that is no number.
     """
-    source = read_backbones(features)
-    if config.context_noise and not source.config.window:
-        raise UserError(
-            f"matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
-            f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
+    train, valid = captions["train"], captions["valid"]
+    batch = min(config.batch, train.size) // 2 * 2
+    if batch < 2 * world_size:  # every process needs a pair
+        raise UserError(f"matching: {train.size} training captions do not fill a batch of {world_size} pairs")
+    sampler = EpochSampler(train.size, batch, config.seed, drop_last=True)
+
+    def batches(update: int) -> Update:
+        rows = sampler(update)
+        micro = train.training(rows, update, share_pairs(rows, rank, world_size))
+        tokens = train.tokens(rows)
+        return Update([micro], {"matching": tokens}, tokens)
+
+    best = folder / "best.safetensors"
+
+    def evaluate(update: int) -> dict[str, float]:
+        values = validate(valid, config, device)
+        score = values["loss"] if config.select == "loss" else -values["sentence_r10"]
+        found = (
+            json.loads(best.with_suffix(".json").read_text()) if best.with_suffix(".json").is_file() else None
         )
-    torch.manual_seed(config.seed)
-    f, g = (
-        Projection(width, config.hidden, config.joint, config.dropout)
-        for width in (source.language_width, source.vision_width)
+        better = found is None or (score, update) < (found["score"], found["update"])
+        if rank == 0 and better and (update or config.test_only):
+            save_file(trainable_state(matcher), best.with_suffix(".tmp"))
+            os.replace(best.with_suffix(".tmp"), best)
+            about = {"score": score, "update": update, "valid": values}
+            write_text_atomic(best.with_suffix(".json"), json.dumps(about))
+        return {f"valid_{name}": value for name, value in values.items()}
+
+    updates = 0 if config.test_only else config.epochs * sampler.per_epoch
+    epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
+    plan = Plan(
+        updates=updates,
+        optimiser=config.optimiser,
+        lr=config.lr,
+        warmup=config.warmup if config.warmup_share is None else round(config.warmup_share * updates),
+        schedule=config.schedule,
+        weight_decay=config.weight_decay,
+        eps=1e-8,
+        clip=config.clip,
+        seed=config.seed,
+        evaluate_at=frozenset(epoch * sampler.per_epoch for epoch in epochs),
+        log_every=sampler.per_epoch,
+        checkpoint_seconds=config.checkpoint_seconds,
     )
-    about = source.config
-    return Matcher(f, g, language, vision, about.eval_views, about.max_length, about.window)
+    model = MatchingLoss(matcher, loss_function(config), config.context_noise)
+    records = fit(
+        model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
+        evaluate=evaluate, progress=progress, keep=True,
+    )  # fmt: skip
+    fill_module(matcher, read_weights(best), best, optional=("language.", "vision."))
+    matcher.eval()
+    chosen = json.loads(best.with_suffix(".json").read_text())
+    metrics = {f"valid_{name}": value for name, value in chosen["valid"].items()}
+    metrics["best_epoch"] = chosen["update"] / sampler.per_epoch
+    if config.load and not config.test_only:
+        metrics |= {f"start_{name}": value for name, value in records[0].items() if name != "step"}
+    return metrics | {f"test_{name}": value for name, value in pool_recall(captions["test"], device).items()}
 
 
-def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:
-    """Write the trained weights and a description; the description is written last and makes the matcher
-    complete.
-    """
-    temporary = folder / f"{WEIGHTS}.tmp"
-    save_file(trainable_state(matcher), temporary)
-    os.replace(temporary, folder / WEIGHTS)
-    relative = os.path.relpath(features, folder)  # the run's folder may move
-    about = {"config": config.model_dump(mode="json"), "features": relative}
-    write_text_atomic(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> list[CaptionedImage]:
+    """The pictures that can be decoded; the others are named in the log."""
+    kept = []
+    for image in images:
+        try:
+            open_rgb(image.path)
+            kept.append(image)
+        except BrokenImage as error:
+            log(f"left out: {error}")
+    return kept
 
 
-def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> Matcher:
-    """Open a trained matcher in eval mode, with its backbones unless only cached features will be used.
+def run_matching(context: StageContext) -> dict[str, float]:
+    """Train a matcher on the captioned pictures and leave it in the stage's folder."""
+    config: MatchingConfig = context.config
+    features = context.inputs["features"]
+    source = read_backbones(features)
+    language = source.open_language().freeze(False) if config.train_language else None
+    if config.train_vision:
+        language = language or source.open_language()
+        vision = source.open_vision().freeze(False)
+        matcher = new_matcher(config, features, language, vision)
+        dataset = load_dataset(context.inputs["dataset"])
+        images = {split: _readable(dataset.captioned(split), context.log) for split in SPLITS}
+        images["train"] = images["train"][: source.config.max_images]
+        stores = dict.fromkeys(SPLITS)
+    else:
+        matcher = new_matcher(config, features, language)
+        images = dict.fromkeys(SPLITS, ())
+        stores = {split: FeatureStore(features, split) for split in SPLITS}
+    if config.load:
+        for line in load_weights(matcher, config.load, source):
+            context.log(line)
+    captions = {
+        split: Captions(stores[split], images[split], matcher, config, source.config.crop_scale)
+        for split in SPLITS
+    }
+    metrics = train_matcher(
+        captions, matcher, config, context.folder, context.device, context.rank, context.world_size, context.progress
+    )  # fmt: skip
+    if context.rank == 0:
+        save_matcher(context.folder, matcher, config, features)
+    shown = ", ".join(f"R@{k} {metrics[f'test_r{k}']:.3f}" for k in (1, 5, 10))
+    context.log(f"sentence → picture on the test split, best epoch {metrics['best_epoch']:.0f}: {shown}")
+    return metrics
 
-    Raises:
-        UserError: no matcher in the folder, its weights are broken or of another shape, or its features folder
-            is gone.
-    """
-    folder = Path(folder)
-    path = folder / DESCRIPTION
-    about = read_json(path, "the description of a trained matcher (stage `matching`)")
-    config = MatchingConfig.model_validate(field(about, "config", str(path)))
-    features = folder / field(about, "features", str(path))
-    language = vision = None
-    if backbones:
-        source = read_backbones(features)
-        language, vision = source.open_language(), source.open_vision()
-    matcher = new_matcher(config, features, language, vision)
-    state = read_weights(folder / WEIGHTS)
-    if backbones and any(name.startswith("vision.") for name in state):
-        vision.freeze(False)  # a fine-tuned network was saved with frozen batch norm
-    if not backbones:
-        state = {name: value for name, value in state.items() if name.startswith(("f.", "g."))}
-    fill_module(matcher, state, folder / WEIGHTS, optional=("language.", "vision."))
-    if backbones:
-        language.freeze()
-        vision.freeze() if config.train_vision else vision.fuse()
-    return matcher.to(device).eval()
+
+def _inputs(config: MatchingConfig) -> dict[str, Request]:
+    features = Request("features", {"cache": False} if config.train_vision else {})
+    return {"features": features, "dataset": Request("dataset")}
+
+
+def _fingerprint(config: MatchingConfig) -> str:
+    """Loaded weights enter the stage's identity: another file, another folder."""
+    return fingerprint_files([weights_file(config.load)]) if config.load else ""
+
+
+MATCHING = Stage(
+    "matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
+    fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
+)  # fmt: skip

@@ -39,7 +39,7 @@ from vlpnb.vokenization.supervision import (
     voken_count,
     voken_targets,
 )
-from vlpnb.vokenization.vlm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
 from vlpnb.vokenization.voken_heads import loss_names, objectives_of
 from vlpnb.vokenization.vokeniser import Granularity
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vlpnb.config import Config
+from vlpnb.downstream.squad import summarise as summarise_squad
 from vlpnb.stage import StageContext
-from vlpnb.vokenization.squad import summarise as summarise_squad
 
 READING = {
     "SQuAD 1.1": ("squad", "v1", ("em", "f1")),

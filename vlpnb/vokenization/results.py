@@ -15,9 +15,9 @@ from pydantic import Field
 from scipy.stats import t as student
 
 from vlpnb.config import Config
-from vlpnb.data.files import write_text_atomic
+from vlpnb.data.text_files import write_text_atomic
+from vlpnb.downstream.glue import COLUMNS, summarise
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.vokenization.glue import COLUMNS, summarise
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import (
     read_reading,

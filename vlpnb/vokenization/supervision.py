@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from vlpnb.data.files import lines_of
 from vlpnb.data.store import attributes, mapped
+from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.stage import StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 
 from vlpnb.retrieval.exact import top_k
 from vlpnb.train.loop import Precision, autocast
-from vlpnb.vokenization.matching import Matcher, content_mask
+from vlpnb.vokenization.matcher import Matcher, content_mask
 
 Granularity = Literal["token", "sentence", "term"]
 # A batch of so many tokens (a GPU needs large ones) ends before padding makes it a twentieth larger.

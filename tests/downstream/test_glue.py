@@ -1,0 +1,147 @@
+"""Stage `glue`: it learns, survives a kill, writes the original's files, and notices runs that diverged."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests import tiny_lm
+from vlpnb.config import parse_config
+from vlpnb.data.glue import GLUE_TASKS
+from vlpnb.downstream import glue
+from vlpnb.downstream.glue import GlueConfig, divergence, majority, score, summarise
+from vlpnb.errors import UserError
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    root = tmp_path_factory.mktemp("glue")
+    made = tiny_lm.make(root, count=40)
+    tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
+    torch.manual_seed(0)
+    model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
+    save_snapshot(root / "vlm" / "snapshot-0000001", model, tokenizer)
+    return {**made, "vlm": root / "vlm"}
+
+
+CONFIG = GlueConfig(tasks=("CoLA", "RTE"), seeds=(1, 2), lr=3e-3, epochs=5, batch=8)
+
+
+@pytest.fixture(scope="module")
+def finished(inputs, tmp_path_factory):
+    folder, said = tmp_path_factory.mktemp("stage"), []
+    return folder, glue.run(tiny_lm.context(CONFIG, folder, inputs, said)), said
+
+
+def test_it_learns_word_order(finished):
+    folder, metrics, _ = finished
+    assert metrics["cola"] > 0.5
+    assert {"rte", "mean", "mean_converged", "diverged"} <= metrics.keys()
+    results = json.loads((folder / "glue.json").read_text())
+    assert [(r["task"], r["seed"]) for r in results] == [("RTE", 1), ("RTE", 2), ("CoLA", 1), ("CoLA", 2)]
+    assert metrics["cola"] == pytest.approx(np.median([r["value"] for r in results if r["task"] == "CoLA"]))
+
+
+def test_files_look_like_the_originals(finished):
+    folder = finished[0]
+    assert (folder / "seed-1" / "RTE" / "eval_results.txt").read_text().startswith("acc = 0.")
+    assert (folder / "seed-2" / "CoLA" / "eval_results.txt").read_text().startswith("mcc = ")
+    assert not list(folder.rglob("work"))
+
+
+def test_a_kill_loses_one_task(inputs, finished, tmp_path, monkeypatch):
+    whole, done = glue.fine_tune, []
+
+    def dies(folder, *arguments):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(folder)
+        return whole(folder, *arguments)
+
+    monkeypatch.setattr(glue, "fine_tune", dies)
+    with pytest.raises(KeyboardInterrupt):
+        glue.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+    done.clear()
+    monkeypatch.setattr(glue, "fine_tune", lambda *arguments: done.append(1) or whole(*arguments))
+    metrics = glue.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+    assert len(done) == 2
+    assert metrics == finished[1]
+
+
+def test_padding_does_not_change_predictions(inputs):
+    tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
+    examples = glue.read_glue(inputs["dataset"].parent / "glue", "RTE", "valid")
+    data = glue.Encoded(examples, tokenizer, 64, None)
+    encoder, head = glue.load_classifier(inputs["vlm"] / "snapshot-0000001", labels=2)
+    model = glue.SentenceClassifier(encoder, head, False).eval()
+    alone = model.logits(**{k: v for k, v in data.batch([0]).items() if k != "labels"})
+    order = [int(data.lengths.argmax()), 0]
+    together = model.logits(**{k: v for k, v in data.batch(order).items() if k != "labels"})
+    torch.testing.assert_close(together[1:], alone, atol=1e-5, rtol=1e-4)
+    assert set(data.types[0]) == {0, 1}
+
+
+def test_divergence_is_noticed():
+    rte, sts = GLUE_TASKS["RTE"], GLUE_TASKS["STS-B"]
+    falling, flat = [0.7, 0.6, 0.5, 0.4], [0.7, 0.69, 0.71, 0.7]
+    labels = [0, 0, 0, 1]
+    assert "same answer" in divergence(rte, np.zeros(4, int), labels, falling)
+    assert "did not fall" in divergence(rte, np.array([1, 0, 0, 1]), [0, 0, 0, 1], flat)
+    assert divergence(rte, np.array([0, 0, 0, 1]), labels, flat) == ""  # above the majority: not lost
+    assert divergence(rte, np.array([1, 0, 0, 1]), labels, falling) == ""
+    assert "same answer" in divergence(sts, np.full(4, 2.5001), [1, 2, 3, 4], falling)
+
+
+def test_majority_of_each_kind_of_metric():
+    assert majority(GLUE_TASKS["RTE"], [0, 0, 1]) == pytest.approx(2 / 3)
+    assert majority(GLUE_TASKS["MRPC"], [1, 1, 0]) == pytest.approx((2 / 3 + 0.8) / 2)
+    assert majority(GLUE_TASKS["MRPC"], [1, 0]) == pytest.approx((1 / 2 + 2 / 3) / 2), (
+        "the best, not the first"
+    )
+    assert majority(GLUE_TASKS["CoLA"], [1, 1, 0]) == 0
+    assert majority(GLUE_TASKS["STS-B"], [1.0, 2.0]) == 0
+
+
+def test_each_task_has_its_metrics():
+    assert list(score(GLUE_TASKS["QQP"], np.array([1, 0]), [1, 1])) == ["acc_and_f1", "accuracy", "f1"]
+    assert score(GLUE_TASKS["STS-B"], np.array([1.0, 2.0, 3.0]), [0.0, 1.0, 5.0])[
+        "spearman"
+    ] == pytest.approx(1)
+
+
+def test_diverged_runs_are_counted_apart():
+    results = [
+        {"task": "RTE", "value": 0.5, "diverged": "it gives every example the same answer"},
+        {"task": "RTE", "value": 0.7, "diverged": ""},
+        {"task": "RTE", "value": 0.6, "diverged": ""},
+        {"task": "WNLI", "value": 0.2, "diverged": ""},
+    ]
+    found = summarise(results)
+    assert found["rte"] == 0.6
+    assert found["mean"] == 0.6  # WNLI is not in the table
+    assert found["mean_converged"] == pytest.approx(0.65)
+    assert found["diverged"] == 1
+
+
+def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(glue.F, "cross_entropy", lambda logits, labels, reduction: (logits * np.nan).sum())
+    said = []
+    config = GlueConfig(tasks=("RTE",), seeds=(1,), epochs=1)
+    metrics = glue.run(tiny_lm.context(config, tmp_path, inputs, said))
+    assert metrics["diverged"] == 1
+    assert any("DIVERGED" in line for line in said)
+
+
+@pytest.mark.parametrize("tasks", [("RTEE",), ("MNLI-MM",)])
+def test_unknown_tasks_are_refused(tasks):
+    with pytest.raises(UserError, match=tasks[0]):
+        parse_config(GlueConfig, {"tasks": tasks}, "glue")
+
+
+def test_published_settings_are_the_defaults():
+    config = GlueConfig()
+    assert (config.lr, config.epochs, config.batch, config.max_length) == (1e-4, 3, 32, 126)
+    assert config.tasks == ("WNLI", "RTE", "MRPC", "STS-B", "CoLA", "SST-2", "QNLI", "QQP", "MNLI")

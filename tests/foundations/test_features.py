@@ -1,0 +1,138 @@
+"""The cache of features: equal to the backbones' own output, complete after a kill, honest about broken pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from vlpnb.data.description import load_dataset
+from vlpnb.data.images import open_rgb
+from vlpnb.errors import UserError
+from vlpnb.foundations import features
+from vlpnb.foundations.features import FEATURES, FeaturesConfig, FeatureStore, open_language, open_vision
+from vlpnb.text.backbones import load_language, with_neighbours
+
+
+def test_cached_states_are_the_backbones_own(small):
+    store = FeatureStore(small.features, "test")
+    language = open_language(small.features_config, {})
+    sentences = [s for image in load_dataset(small.dataset).captioned("test") for s in image.sentences]
+    states, mask, content = store.captions(np.array([0, 3, 5]))
+    ids, expected_mask = language.pad(language.encode([sentences[i] for i in (0, 3, 5)], 8))
+    with torch.no_grad():
+        expected = language(ids, expected_mask)
+    assert (mask == expected_mask).all()
+    torch.testing.assert_close(states[mask], expected[mask], atol=2e-3, rtol=1e-3)  # stored in half precision
+    assert (content.sum(1) == mask.sum(1) - 2).all()
+    assert not content[:, 0].any()
+    assert states.shape[2] == 2 * 16
+
+
+def test_neighbours_stand_beside_a_token_and_padding_never_does():
+    states = torch.arange(1.0, 9.0).reshape(2, 4, 1)  # (B, T, 1)
+    mask = torch.tensor([[True] * 4, [True, True, False, False]])
+    found = with_neighbours(states, mask, 2)  # own, two before, one before, one after, two after
+    assert found[0].tolist() == [[1, 0, 0, 2, 3], [2, 0, 1, 3, 4], [3, 1, 2, 4, 0], [4, 2, 3, 0, 0]]
+    assert found[1, :2].tolist() == [[5, 0, 0, 6, 0], [6, 0, 5, 0, 0]]
+    assert with_neighbours(states, mask, 0) is states
+
+
+def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
+    config = small.features_config.model_copy(update={"window": 1})
+    small.run(FEATURES, config, tmp_path, dataset=small.dataset)
+    plain, wide = FeatureStore(small.features, "test"), FeatureStore(tmp_path, "test")
+    states, mask, _ = plain.captions(np.array([0, 3, 5]))
+    assert (wide.captions(np.array([0, 3, 5]))[0][mask] == with_neighbours(states, mask, 1)[mask]).all()
+    assert features.read_backbones(tmp_path).language_width == wide.states.shape[1] == 3 * 2 * 16
+    assert features.read_backbones(tmp_path).open_language().width == 3 * 2 * 16
+
+
+def test_cached_views_are_the_backbones_own(small):
+    store = FeatureStore(small.features, "test")
+    vision = open_vision(small.features_config, {})
+    image = load_dataset(small.dataset).captioned("test")[2]
+    with torch.no_grad():
+        expected = vision(vision.eval_pixels(open_rgb(image.path))[None])
+    torch.testing.assert_close(store.pictures(np.array([2]))[0], expected, atol=2e-3, rtol=1e-3)
+    assert FeatureStore(small.features, "train").views.shape[1] == 3  # two random views and the centre
+
+
+def test_broken_pictures_are_left_out_and_listed(small):
+    store = FeatureStore(small.features, "train")
+    assert "train5" not in store.image_ids
+    assert len(store.image_ids) == 15
+    assert len(store) == 30
+    assert store.owner.max() == 14
+    (listed,) = store.attributes["broken"]
+    assert listed[0].endswith("train5.png")
+
+
+def test_a_killed_run_continues_and_gives_the_same_cache(small, tmp_path, monkeypatch):
+    write, calls = features._write_shard, []
+
+    def killed(path, *arguments):
+        calls.append(path.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        write(path, *arguments)
+
+    monkeypatch.setattr(features, "_write_shard", killed)
+    with pytest.raises(KeyboardInterrupt):
+        small.run(FEATURES, small.features_config, tmp_path, dataset=small.dataset)
+    before = list(calls)
+    small.run(FEATURES, small.features_config, tmp_path, dataset=small.dataset)
+    assert before[2] == calls[3]  # the third shard was begun again, the first two were not
+    for split in ("train", "valid", "test"):
+        again, once = FeatureStore(tmp_path, split), FeatureStore(small.features, split)
+        assert again.image_ids == once.image_ids
+        for name in ("views", "states", "tokens", "offsets", "owner"):
+            assert (np.asarray(getattr(again, name)) == np.asarray(getattr(once, name))).all(), name
+    assert not list((tmp_path / "checkpoint-shards").iterdir())
+
+
+def test_layers_must_exist(small):
+    with pytest.raises(UserError, match=r"features\.layers.*−3 \(the embeddings\)"):
+        load_language(small.language, (-4,))
+    with pytest.raises(UserError, match=r"features\.layers"):
+        load_language(small.language, (1,))  # VOK-01: a positive index is never meant
+
+
+def test_other_model_types_run_through_transformers(tmp_path):
+    from transformers import DistilBertConfig, DistilBertModel
+
+    from vlpnb.text.tokenizers import train_wordpiece
+
+    tokenizer = train_wordpiece(["a red picture ."] * 3, 60, tmp_path)
+    DistilBertModel(
+        DistilBertConfig(vocab_size=len(tokenizer), dim=8, n_layers=2, n_heads=2, hidden_dim=16)
+    ).save_pretrained(tmp_path)
+    language = load_language(tmp_path, (-2, -1))
+    ids, mask = language.pad(language.encode(["a red picture .", "red"]))
+    assert language(ids, mask).shape == (2, 6, 16)
+    assert not language.train().net.training
+
+
+def test_the_paper_is_the_default():
+    config = FeaturesConfig()
+    assert (config.language, config.vision) == ("bert-base-uncased", "resnext101_32x8d")
+    assert (config.layers, config.max_length, config.eval_views) == ((-4, -3, -2, -1), 20, ("centre",))
+
+
+def test_random_backbones_are_a_function_of_the_seed(small):
+    """Either backbone may start from random weights, which every stage must draw alike."""
+    config = small.features_config.model_copy(update={"language_weights": False})
+    own = open_language(small.features_config, {}).net.state_dict()
+    one, two = (open_language(config, {}) for _ in range(2))
+    other = open_language(config.model_copy(update={"seed": 1}), {})
+    name = next(name for name, value in own.items() if value.ndim == 2)
+    assert torch.equal(one.net.state_dict()[name], two.net.state_dict()[name])
+    assert not torch.equal(one.net.state_dict()[name], own[name])
+    assert not torch.equal(one.net.state_dict()[name], other.net.state_dict()[name])
+    assert one.frozen
+    assert not one.net.training
+    assert not any(p.requires_grad for p in one.parameters())
+
+
+def test_random_vision_weights_are_a_function_of_the_seed():
+    config = FeaturesConfig(vision="resnet18", vision_weights=None)
+    one, two = (open_vision(config, {}).net.conv1.weight for _ in range(2))
+    assert torch.equal(one, two)

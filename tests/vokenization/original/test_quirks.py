@@ -1,0 +1,210 @@
+"""The page of quirks names code and tests that exist, and the answers that no other test shows."""
+
+import ast
+import functools
+import importlib
+import re
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import vlpnb.vokenization
+from vlpnb.config import Profile, parse_config
+from vlpnb.data.description import load_dataset
+from vlpnb.errors import UserError
+from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
+from vlpnb.metrics.retrieval import recall
+from vlpnb.nn.transformer import TransformerConfig
+from vlpnb.stage import Run
+from vlpnb.text.corpora import TokenCorpus, split_long
+from vlpnb.train.loop import autocast
+from vlpnb.vokenization import matching, vokens
+from vlpnb.vokenization.keys import load_keys
+from vlpnb.vokenization.matcher import DESCRIPTION, WEIGHTS, MatchingConfig, load_matcher
+from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.stages import STAGES
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
+from vlpnb.vokenization.vokeniser import Vokeniser
+from vlpnb.vokenization.vokens import VokensConfig, vokenise_corpus
+
+ROOT = Path(__file__).parents[3]
+PAGE = Path(vlpnb.vokenization.__file__).parent / "original" / "quirks.md"
+ROWS = [
+    [cell.strip() for cell in line.strip("|\n").split("|")]
+    for line in PAGE.read_text(encoding="utf-8").splitlines()
+    if line.startswith("| VOK-")
+]
+
+
+def test_every_quirk_has_one_row():
+    further = len(ROWS) - 23
+    assert further >= 18
+    assert [row[0] for row in ROWS] == [
+        *(f"VOK-{number:02d}" for number in range(1, 24)), *(f"VOK-D{number:02d}" for number in range(1, further + 1))
+    ]  # fmt: skip
+    assert all(len(row) == 5 and all(row) for row in ROWS)
+
+
+def names(cell: str) -> list[str]:
+    """The names in backticks; nothing but commas may be between them."""
+    found = re.findall(r"`([^`]+)`", cell)
+    assert re.sub(r"`[^`]+`", "", cell).strip(", ") == ""
+    assert found
+    return found
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
+def test_its_code_and_its_tests_exist(row):
+    for name in names(row[3]):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+        assert name.startswith("vlpnb.")
+    for name in names(row[4]):
+        file, _, function = name.partition("::")
+        assert function in functions(ROOT / file), name
+
+
+@functools.cache
+def functions(path: Path) -> frozenset[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+
+
+def test_switches_that_the_page_names_exist():
+    fields = {f"{stage.name}.{name}" for stage in STAGES for name in stage.config.model_fields}
+    stages = "|".join(stage.name for stage in STAGES)
+    named = set(re.findall(rf"`((?:{stages})\.\w+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
+    assert {"matching.legacy_recall", "vokens.legacy_pieces", "vlm.legacy_blocks", "vlm.faithful"} <= named
+    assert named <= fields
+
+
+def test_without_a_gpu_stages_run_on_the_cpu(tmp_path, monkeypatch):
+    """VOK-04."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Run(tmp_path, "r", Profile("none"), []).device == "cpu"
+
+
+def test_legacy_recall_is_an_extra_metric(small, tmp_path):
+    """VOK-06: beside the right one, over the same ranks, off by default."""
+    store = matching.FeatureStore(small.features, "valid")
+    matcher = load_matcher(small.matching, backbones=False)
+    found = {}
+    for flag in (False, True):
+        config = MatchingConfig(batch=16, legacy_recall=flag)
+        captions = matching.Captions(store, (), matcher, config, (0.5, 1.0))
+        found[flag] = matching.validate(captions, config, "cpu")
+    legacy = {name: value for name, value in found[True].items() if name.startswith("legacy_")}
+    assert set(legacy) == {"legacy_r1", "legacy_r5", "legacy_r10"}
+    assert {name: value for name, value in found[True].items() if name not in legacy} == found[False]
+    assert found[True]["r1"] < legacy["legacy_r1"] < found[True]["r5"]
+    assert recall(torch.tensor([1, 2, 3, 4]), ks=(1,), legacy=True) == {"r1": 0.5}
+
+
+def test_a_matcher_is_weights_and_a_description(small):
+    """VOK-07: nothing that has to be unpickled."""
+    written = {path.name for path in small.matching.iterdir()}
+    assert {WEIGHTS, DESCRIPTION} <= written
+    assert not [name for name in written if name.endswith((".pkl", ".pth", ".model"))]
+    with (small.matching / WEIGHTS).open("rb") as file:
+        assert file.read(9)[8:] == b"{"  # safetensors: a length, then a JSON header
+
+
+@pytest.fixture(scope="module")
+def corpus(small):
+    folder = small.root / "corpus-of-quirks"
+    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, dataset=small.dataset)
+    return TokenCorpus(folder / "train.hdf5")
+
+
+def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
+    """VOK-09."""
+    seen = []
+
+    class Watching(Vokeniser):
+        def __call__(self, sentences):
+            seen.extend(map(len, sentences))
+            return super().__call__(sentences)
+
+    vokenise = Watching(load_matcher(small.matching), load_keys(small.keys).vectors)
+    lengths = np.diff(corpus.sentences).tolist()
+    longest = max(lengths)
+    limit = next(n for n in range(2, longest) if longest % -(-longest // n))
+    for legacy in (False, True):
+        seen.clear()
+        vokenise_corpus(corpus, vokenise, tmp_path / f"{legacy}.hdf5", "x", limit=limit, legacy_pieces=legacy)
+        assert seen == [piece for n in lengths for piece in split_long(n, limit, legacy)]
+    assert split_long(longest, limit, True) != split_long(longest, limit)
+    assert VokensConfig().legacy_pieces is False
+
+
+def test_lines_may_be_sentences(small, tmp_path, corpus):
+    """A caller may say that every line is one sentence; the lines here hold two."""
+    config = CorpusStageConfig(lines_are_sentences=True)
+    metrics = small.run(CORPUS, config, tmp_path, features=small.features, dataset=small.dataset)
+    assert metrics["train_sentences"] == metrics["train_lines"] == len(corpus.lines) - 1
+    assert len(corpus.sentences) - 1 == 2 * metrics["train_lines"]
+
+
+def test_a_failed_process_publishes_nothing(small, corpus, tmp_path, monkeypatch):
+    """VOK-11: process 0 finds the other's part short, says so, and leaves no array that looks finished."""
+    vokenise = Vokeniser(load_matcher(small.matching), load_keys(small.keys).vectors)
+    target = tmp_path / "train.hdf5"
+    monkeypatch.setattr(vokens, "barrier", lambda world_size: None)
+    (tmp_path / "checkpoint-train.0001-0002.bin").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train\.hdf5: .* vokens for .* tokens; a process failed, run again"):
+        vokenise_corpus(corpus, vokenise, target, "x", page_tokens=40, rank=0, world_size=2)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_contrast_trains_in_either_precision(kind, shared):
+    """VOK-19."""
+    torch.manual_seed(0)
+    config = TransformerConfig(vocab_size=40, hidden=16, layers=1, heads=2, ffn=32, max_positions=16)
+    features = F.normalize(torch.randn(7, 5), dim=1)
+    model = VisuallySupervisedLM(config, 7, "ctr", shared, features)
+    ids, vokens = torch.randint(5, 40, (8, 10)), torch.randint(0, 7, (8, 10))
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        with torch.autocast("cpu", kind, enabled=kind is torch.bfloat16):
+            loss = model(ids, None, vokens)["voken"] / vokens.numel()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.8 * losses[0]
+    assert torch.equal(model.voken.features, features)
+
+
+@pytest.mark.parametrize(
+    ("device", "kind", "used"),
+    [("cuda", "bfloat16", True), ("cuda", "float32", False), ("cpu", "bfloat16", False)],
+)
+def test_precision_is_a_switch(monkeypatch, device, kind, used):
+    made = types.SimpleNamespace()
+    monkeypatch.setattr(torch, "autocast", lambda *_, enabled: setattr(made, "enabled", enabled))
+    autocast(torch.device(device), kind)
+    assert made.enabled is used
+
+
+def test_names_of_image_sets_are_validated(small):
+    """VOK-21."""
+    data = load_dataset(small.dataset)
+    with pytest.raises(UserError, match=r"vg_nococo does not exist"):
+        replace(data, universe=("vg_nococo",)).universe_sets()
+    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; it has train, valid, test"):
+        data.captioned("vg_nococo")
+
+
+def test_no_option_is_accepted_and_unused():
+    """VOK-23."""
+    for config in (VokensConfig, VLMConfig, CorpusStageConfig):
+        with pytest.raises(UserError, match="split_sent: unknown field"):
+            parse_config(config, {"split_sent": True}, "stage")

@@ -1,0 +1,244 @@
+"""What the fine-tuning stages share: configuration, one training, the loop over trainings, and what diverged means.
+
+`glue`, `squad` and `swag` each fine-tune one pre-trained model on several tasks or versions with several seeds. Every
+such training is a `Job` with a folder of its own, `<folder>/result.json` is written when it is done, and finished ones
+are not done again: a kill loses at most the work since the last checkpoint of one job. Under `torchrun` the jobs are
+dealt out to the processes. A job itself always runs on one process, so its result does not depend on their number.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from vlpnb.config import Config
+from vlpnb.data.description import Dataset
+from vlpnb.data.text_files import write_text_atomic
+from vlpnb.errors import UserError
+from vlpnb.stage import Request, StageContext
+from vlpnb.train.distributed import barrier
+from vlpnb.train.loop import Diverged, Plan, fit
+from vlpnb.train.sampling import EpochSampler, Update
+from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
+
+
+class FineTuningConfig(Config):
+    """The fields of all three stages; what differs (rate, batch, length) is beside each stage."""
+
+    supervision: Supervision = "vokens"  # of the pre-trained model
+    seed: int = 95  # of the pre-trained model
+    snapshot: int = -1  # which of its snapshots, −1 the last
+    model: str = ""  # a HuggingFace folder or name to fine-tune instead
+    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
+    epochs: float = Field(3.0, gt=0)
+    warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
+    weight_decay: float = 0.0
+    clip: float = 1.0  # largest gradient norm
+    max_train: int | None = None  # at most so many training examples of each task
+    max_valid: int | None = None
+    keep_models: bool = False  # save the fine-tuned models, for transformers too
+    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+
+
+def inputs(config: FineTuningConfig) -> Mapping[str, Request]:
+    """The dataset and, unless the configuration names a model, the stage that pre-trains one."""
+    needed = {"dataset": Request("dataset")}
+    if not config.model:
+        needed["vlm"] = Request("vlm", {"supervision": config.supervision, "seed": config.seed})
+    return needed
+
+
+def examples_folder(dataset: Dataset, title: str) -> Path:
+    """The dataset's folder of "GLUE", "SQuAD" or "SWAG"; UserError when it has none."""
+    folder = getattr(dataset, title.lower())
+    if folder is None:
+        raise UserError(
+            f"the dataset at {dataset.root} has no {title} folder; set `dataset.{title.lower()}` to one"
+        )
+    return folder
+
+
+def pretrained_folder(context: StageContext) -> Path:
+    """The folder of the model to fine-tune: the configuration's `model`, or a snapshot of its `vlm` stage.
+
+    Raises:
+        UserError: no such model, or no such snapshot.
+    """
+    config = context.config
+    if config.model:
+        from vlpnb.nn.folders import model_folder
+
+        return model_folder(config.model)
+    found = snapshot_folders(context.inputs["vlm"])
+    if not -len(found) <= config.snapshot < len(found):
+        raise UserError(
+            f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
+            f"{-len(found)} to {len(found) - 1}: {context.inputs['vlm']} holds {len(found)} snapshots"
+        )
+    return found[config.snapshot]
+
+
+class Examples(Protocol):
+    """Token ids of N examples, padded batch by batch."""
+
+    lengths: np.ndarray  # tokens, [N] or [N texts]
+
+    def __len__(self) -> int: ...
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """`ids` [B …] and whatever else the model's forward takes, of some examples."""
+
+
+def longest(data: Examples) -> np.ndarray:
+    """Tokens of the longest text of every example, [N]."""
+    return data.lengths.reshape(len(data), -1).max(1)
+
+
+def batches_by_length(
+    data: Examples, rows_at_once: int, device: str
+) -> Iterator[tuple[np.ndarray, dict[str, Tensor]]]:
+    """All examples as (rows, batch on the device), from short to long."""
+    order = np.argsort(longest(data), kind="stable")
+    for first in range(0, len(order), rows_at_once):
+        rows = order[first : first + rows_at_once]
+        yield rows, {name: value.to(device) for name, value in data.batch(rows).items()}
+
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Trained(Generic[Model]):
+    """A fine-tuned model and how its training went."""
+
+    model: Model
+    losses: Sequence[float]  # of the log lines; one NaN when the training diverged
+    reason: str  # why it diverged; "" if it did not
+    updates: int
+
+    def summary(self) -> dict[str, float | None]:
+        """`loss` of the last updates (None when it is no number) and the number of `updates`, for a result."""
+        return {"loss": self.losses[-1] if np.isfinite(self.losses[-1]) else None, "updates": self.updates}
+
+
+def train(
+    make: Callable[[], Model],
+    data: Examples,
+    loss: str,
+    config: Any,
+    folder: Path,
+    seed: int,
+    device: str,
+) -> Trained[Model]:
+    """Make a model and train it, continuing from the folder's checkpoint.
+
+    Args:
+        make: gives the model; its new layers come from `seed`.
+        data: the training examples; updates are made of similar lengths.
+        loss: the name under which the model's forward returns its loss, summed over the batch.
+        config: a `FineTuningConfig` with `lr` and `batch`.
+    """
+    torch.manual_seed(seed)
+    model = make()
+    sampler = EpochSampler(len(data), min(config.batch, len(data)), seed, lengths=longest(data))
+
+    def batches(update: int) -> Update:
+        batch = data.batch(sampler(update))
+        return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
+
+    updates = max(1, round(config.epochs * sampler.per_epoch))
+    plan = Plan(
+        updates=updates,
+        lr=config.lr,
+        warmup=round(config.warmup * updates),
+        weight_decay=config.weight_decay,
+        clip=config.clip,
+        seed=seed,
+        log_every=max(1, updates // 20),
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    try:
+        records = fit(model, batches, plan, folder, device=device, keep=True)
+    except Diverged as error:
+        return Trained(model, [float("nan")], str(error), updates)
+    return Trained(model, [record["loss"] for record in records], "", updates)
+
+
+def divergence(constant: bool, losses: Sequence[float], value: float, trivial: float) -> str:
+    """Why a run counts as diverged, in words; "" when it does not.
+
+    It does when it gives every example the same answer (`constant`), or when its training loss did not fall (last
+    quarter against first quarter) and its value is not above `trivial`, that of an answer without reading.
+    """
+    if constant:
+        return "it gives every example the same answer"
+    quarter = max(1, len(losses) // 4)
+    fell = np.mean(losses[-quarter:]) < 0.98 * np.mean(losses[:quarter])
+    if not fell and value <= trivial + 1e-9:
+        return "its training loss did not fall and it scores no better than a constant answer"
+    return ""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training of a stage: its folder in the stage's, and what trains and scores it.
+
+    `run(folder, work)` returns the results, each with `diverged`. It resumes in `work`, which goes when it is done
+    (but for `work/model`, which is kept as `folder/model`), and may write files of its own into `folder`.
+    """
+
+    folder: str
+    run: Callable[[Path, Path], list[dict]]
+
+
+def run_jobs(
+    context: StageContext, jobs: Sequence[Job], line: Callable[[Mapping], str], file: str
+) -> list[dict]:
+    """The results of all jobs, in order, which are also written to `file`; those that are done are only read.
+
+    `line` says one result for the log. Of W processes, process r does the jobs r, r + W, r + 2W …; process 0 writes
+    the file when all are done.
+    """
+    rank, processes = context.rank, context.world_size
+    folders = dict.fromkeys(job.folder for job in jobs)  # a seed given twice is one job
+    owner = {folder: number % processes for number, folder in enumerate(folders)}
+    mine = [job for job in jobs if owner[job.folder] == rank]
+    for number, job in enumerate(mine):
+        folder = context.folder / job.folder
+        work = folder / "work"
+        if not (folder / "result.json").is_file():
+            work.mkdir(parents=True, exist_ok=True)
+            found = job.run(folder, work)
+            if (work / "model").is_dir():
+                shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
+                (work / "model").replace(folder / "model")
+            write_text_atomic(folder / "result.json", json.dumps(found, indent=1))
+        shutil.rmtree(work, ignore_errors=True)
+        _log_results(context, job, line)
+        context.progress(number + 1, len(mine))
+    barrier(processes)
+    if rank == 0:
+        for job in jobs:
+            if owner[job.folder] != 0:
+                _log_results(context, job, line)
+    results = [result for job in jobs for result in _results(context, job)]
+    if rank == 0:
+        write_text_atomic(context.folder / file, json.dumps(results, indent=1))
+    return results
+
+
+def _results(context: StageContext, job: Job) -> list[dict]:
+    return json.loads((context.folder / job.folder / "result.json").read_text())
+
+
+def _log_results(context: StageContext, job: Job, line: Callable[[Mapping], str]) -> None:
+    for result in _results(context, job):
+        note = f"   DIVERGED: {result['diverged']}" if result["diverged"] else ""
+        context.log(f"{line(result)}{note}")

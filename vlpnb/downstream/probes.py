@@ -1,0 +1,205 @@
+"""Stage `probes`: what a language model knows of the looks of things that its text never states.
+
+Not in the Vokenization paper, whose claim they make testable: on the visual world some kinds have a colour, shape,
+material and size that every picture shows and no sentence says. Two questions to a frozen model:
+
+* **Cloze** (after Norlund et al. 2021 and Zhang et al. 2022): which candidate is likeliest at "[MASK]" in "the banana
+  is [MASK] ."? Candidates are balanced, so chance is 1 / candidates and the majority answer does no better. A model
+  that prefers one colour everywhere is at chance; the `calibrated` score therefore subtracts a candidate's mean
+  log-probability over all items of the attribute.
+* **Linear probe**: can the attribute be read off the hidden state of the kind's word? A linear classifier is trained on
+  half of the kinds and tested on the others, so it must have found what kinds of one colour have in common.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.data.description import load_dataset
+from vlpnb.data.text_files import write_text_atomic
+from vlpnb.errors import UserError
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
+
+
+class ProbesConfig(Config):
+    """Which model is asked."""
+
+    supervision: Supervision = "vokens"  # of the pre-trained model
+    seed: int = 95  # of the pre-trained model
+    snapshot: int = -1  # which of its snapshots, −1 the last
+    splits: int = Field(50, ge=1)  # random halves of the kinds in the linear probe
+
+
+def inputs(config: ProbesConfig) -> Mapping[str, Request]:
+    chosen = {"supervision": config.supervision, "seed": config.seed}
+    return {"dataset": Request("dataset"), "vlm": Request("vlm", chosen)}
+
+
+def read_probes(folder: Path) -> dict[str, list[dict]]:
+    """Attribute → its items {prompt, answer, candidates, kind}, from `<attribute>.jsonl`."""
+    files = sorted(Path(folder).glob("*.jsonl"))
+    if not files:
+        raise UserError(f"{folder} holds no .jsonl file; expected one list of cloze items per attribute")
+    found = {}
+    for file in files:
+        found[file.stem] = []
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            item = json.loads(line)
+            missing = {"prompt", "answer", "candidates", "kind"} - item.keys()
+            if missing or item["prompt"].count("[MASK]") != 1 or item["answer"] not in item["candidates"]:
+                raise UserError(
+                    f"{file}:{number}: expected prompt (with one [MASK]), answer, candidates (with the answer) and "
+                    f"kind, found {line[:100]}"
+                )
+            found[file.stem].append(item)
+    return found
+
+
+@torch.no_grad()
+def candidate_scores(
+    model: VisuallySupervisedLM, tokenizer, items: Sequence[dict], device: str, rows_at_once: int = 256
+) -> np.ndarray:
+    """Mean log-probability of each candidate's pieces at the mask, [items, candidates] (NaN where there are fewer).
+
+    A candidate of n pieces is asked for with n masks in a row.
+    """
+    queries, places = [], []
+    for i, item in enumerate(items):
+        before, after = item["prompt"].split("[MASK]")
+        for j, candidate in enumerate(item["candidates"]):
+            # a space before: byte-level pieces inside a sentence begin with one
+            pieces = tokenizer(f" {candidate}", add_special_tokens=False)["input_ids"]
+            text = before + " ".join([tokenizer.mask_token] * len(pieces)) + after
+            queries.append((text, pieces))
+            places.append((i, j))
+    unique = list(dict.fromkeys(text for text, _ in queries))
+    rows = dict(zip(unique, tokenizer(unique)["input_ids"], strict=True))
+    probabilities = {}
+    for start in range(0, len(unique), rows_at_once):
+        texts = unique[start : start + rows_at_once]
+        longest = max(len(rows[text]) for text in texts)
+        padded = [rows[text] + [tokenizer.pad_token_id] * (longest - len(rows[text])) for text in texts]
+        ids = torch.tensor(padded, device=device)
+        hidden = model.encoder(ids, ids != tokenizer.pad_token_id).last
+        masked = ids == tokenizer.mask_token_id
+        logs = model.mlm.logits(hidden[masked], model.encoder.word_weight).float().log_softmax(-1).cpu()
+        for text, part in zip(texts, logs.split(masked.sum(1).tolist()), strict=True):
+            probabilities[text] = part
+    scores = np.full((len(items), max(len(item["candidates"]) for item in items)), np.nan)
+    for (i, j), (text, pieces) in zip(places, queries, strict=True):
+        scores[i, j] = probabilities[text][range(len(pieces)), pieces].mean().item()
+    return scores
+
+
+def cloze_accuracy(items: Sequence[dict], scores: np.ndarray) -> float:
+    """The share of items whose answer has the highest score."""
+    best = np.nanargmax(scores, axis=1)
+    return float(
+        np.mean([item["candidates"][j] == item["answer"] for item, j in zip(items, best, strict=True)])
+    )
+
+
+@torch.no_grad()
+def kind_vectors(
+    model: VisuallySupervisedLM, tokenizer, items: Sequence[dict], device: str
+) -> dict[str, np.ndarray]:
+    """Kind → its mean hidden state over the prompts: the pieces of its word, in context, last layer. [D] each."""
+    sums: dict[str, list[np.ndarray]] = {}
+    for item in items:
+        text = item["prompt"].replace("[MASK]", tokenizer.mask_token)
+        start = text.find(item["kind"])
+        if start < 0:  # the prompt uses an irregular plural or a synonym
+            continue
+        made = tokenizer(text, return_offsets_mapping=True)
+        spans = made["offset_mapping"]
+        end = start + len(item["kind"])
+        pieces = [i for i, (a, b) in enumerate(spans) if a < end and b > start and b > a]
+        hidden = model.encoder(torch.tensor([made["input_ids"]], device=device)).last[0]
+        sums.setdefault(item["kind"], []).append(hidden[pieces].mean(0).float().cpu().numpy())
+    return {kind: np.mean(vectors, axis=0) for kind, vectors in sums.items()}
+
+
+def linear_probe(
+    vectors: Mapping[str, np.ndarray], labels: Mapping[str, str], splits: int
+) -> tuple[float, float]:
+    """(accuracy, chance) of reading a kind's label off its vector, trained on one half of the kinds, tested on the
+    other, over `splits` random stratified halves. Labels of fewer than two kinds are left out. NaN if none remain.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit
+
+    counts = Counter(labels[kind] for kind in vectors)
+    kinds = [kind for kind in vectors if counts[labels[kind]] > 1]
+    classes = sorted({labels[kind] for kind in kinds})
+    if len(classes) < 2:
+        return float("nan"), float("nan")
+    x = np.stack([vectors[kind] for kind in kinds])
+    y = np.array([classes.index(labels[kind]) for kind in kinds])
+    halves = StratifiedShuffleSplit(splits, train_size=0.5, test_size=0.5, random_state=0)
+    accuracies = []
+    for train, test in halves.split(x, y):
+        centre, scale = x[train].mean(0), x[train].std(0) + 1e-6
+        probe = LogisticRegression(C=1.0, max_iter=500).fit((x[train] - centre) / scale, y[train])
+        accuracies.append(probe.score((x[test] - centre) / scale, y[test]))
+    return float(np.mean(accuracies)), max(Counter(y.tolist()).values()) / len(y)
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Ask both questions of every attribute; writes `probes.json` with every item's scores.
+
+    Metrics per attribute, fractions of one: `<attribute>`, `<attribute>_calibrated`, `…_chance`, `…_majority`,
+    `<attribute>_linear`, `…_linear_chance`; and the means `cloze`, `calibrated`, `linear` over the attributes.
+    """
+    config: ProbesConfig = context.config
+    dataset = load_dataset(context.inputs["dataset"])
+    if dataset.knowledge is None:
+        raise UserError(
+            f"the dataset at {dataset.root} has no commonsense lists; `probes` needs the visual world"
+        )
+    source = snapshot_folders(context.inputs["vlm"])[config.snapshot]
+    model, tokenizer = load_snapshot(source).to(context.device), load_tokenizer(source)
+    metrics: dict[str, float] = {}
+    details = {}
+    means: dict[str, list[float]] = {"cloze": [], "calibrated": [], "linear": []}
+    for attribute, items in read_probes(dataset.knowledge).items():
+        scores = candidate_scores(model, tokenizer, items, context.device)
+        calibrated = scores - np.nanmean(scores, axis=0)
+        answers = Counter(item["answer"] for item in items)
+        metrics[attribute] = cloze_accuracy(items, scores)
+        metrics[f"{attribute}_calibrated"] = cloze_accuracy(items, calibrated)
+        metrics[f"{attribute}_chance"] = float(np.mean([1 / len(item["candidates"]) for item in items]))
+        metrics[f"{attribute}_majority"] = max(answers.values()) / len(items)
+        means["cloze"].append(metrics[attribute])
+        means["calibrated"].append(metrics[f"{attribute}_calibrated"])
+        if not any("other" in item for item in items):  # a comparison is no property of one kind
+            labels = {item["kind"]: item["answer"] for item in items}
+            vectors = kind_vectors(model, tokenizer, items, context.device)
+            accuracy, chance = linear_probe(vectors, labels, config.splits)
+            metrics |= {f"{attribute}_linear": accuracy, f"{attribute}_linear_chance": chance}
+            means["linear"].append(accuracy)
+        details[attribute] = [
+            {**item, "scores": [None if np.isnan(value) else round(value, 4) for value in row.tolist()]}
+            for item, row in zip(items, scores, strict=True)
+        ]
+    metrics |= {name: float(np.mean(values)) if values else float("nan") for name, values in means.items()}
+    write_text_atomic(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
+    return metrics
+
+
+PROBES = Stage(
+    name="probes",
+    config=ProbesConfig,
+    run=run,
+    inputs=inputs,
+    variant=("supervision", "seed"),
+    doc="Ask a language model how things look.",
+)

@@ -1,0 +1,389 @@
+"""Frozen backbones, run once: hidden states of captions and picture features on disk.
+
+With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
+cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
+holds, per split, several random views and the evaluation views of every picture, and the concatenated
+hidden states of every caption, in half precision.
+
+Differs from the original: it ran both backbones again for every epoch. Work is written shard by shard; a
+killed run continues after the last complete shard, and a view is a function of (seed, split, picture,
+number of the view).
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
+from torch import Tensor
+
+from vlpnb.config import Config
+from vlpnb.data.captions import CaptionedImage
+from vlpnb.data.description import load_dataset
+from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.data.store import attributes, mapped, open_checked, write_store
+from vlpnb.data.text_files import read_json, write_text_atomic
+from vlpnb.nn.transformer import Encoder, init_weights
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.backbones import LanguageBackbone, load_language
+from vlpnb.train.distributed import barrier
+from vlpnb.train.sampling import seed_of
+from vlpnb.vision.backbones import Backbone, load_backbone
+
+SPLITS = ("train", "valid", "test")
+PRODUCER, BACKBONES = "features", "backbones.json"
+
+
+class FeaturesConfig(Config):
+    """Which backbones, and what of their output is kept. Defaults: the paper's."""
+
+    language: str = (
+        "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
+    )
+    vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
+    vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    language_weights: bool = True  # False: new random ones, for a backbone that is trained
+    layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
+    window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
+    max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
+    train_views: int = Field(5, ge=1)  # random crops per training picture
+    eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
+    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the picture's area that a random crop keeps
+    max_images: int | None = None  # only the first pictures of the training split
+    seed: int = 9595  # of the random crops
+    cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
+    shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
+    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
+
+
+def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
+    """The dataset, and the stages behind backbones called "stage"."""
+    inputs = {"dataset": Request("dataset")}
+    if config.language == "stage":
+        inputs["language"] = Request("language")
+    if config.vision == "stage":
+        inputs["vision"] = Request("vision")
+    return inputs
+
+
+@dataclass(frozen=True)
+class Backbones:
+    """The two backbones behind a folder of features: what `backbones.json` in it says."""
+
+    config: FeaturesConfig
+    inputs: Mapping[str, Path]
+    language_width: int
+    vision_width: int
+
+    def open_language(self) -> LanguageBackbone:
+        """The language backbone, frozen."""
+        return open_language(self.config, self.inputs)
+
+    def open_vision(self) -> Backbone:
+        """The vision backbone, frozen; not fused."""
+        return open_vision(self.config, self.inputs)
+
+
+def write_backbones(folder: Path, backbones: Backbones) -> None:
+    """Write `backbones.json`; folders of other stages relative to `folder`, so that a run may be moved."""
+    about = {
+        "config": backbones.config.model_dump(mode="json"),
+        "inputs": {role: os.path.relpath(path, folder) for role, path in backbones.inputs.items()},
+        "language_width": backbones.language_width,
+        "vision_width": backbones.vision_width,
+    }
+    write_text_atomic(folder / BACKBONES, json.dumps(about, indent=1) + "\n")
+
+
+def read_backbones(folder: Path) -> Backbones:
+    """Read `backbones.json` of a features folder; UserError if it is not there."""
+    about = read_json(Path(folder) / BACKBONES, "the names of two backbones (stage `features`)")
+    inputs = {role: Path(folder) / path for role, path in about["inputs"].items()}
+    config = FeaturesConfig.model_validate(about["config"])
+    return Backbones(config, inputs, about["language_width"], about["vision_width"])
+
+
+def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
+    """The language backbone that a configuration names; random weights are a function of the seed."""
+    language = load_language(
+        inputs["language"] if config.language == "stage" else config.language, config.layers, config.window
+    )
+    if not config.language_weights:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            if isinstance(language.net, Encoder):
+                init_weights(language.net)
+            else:
+                language.net = type(language.net)(language.net.config)
+        language.freeze(language.frozen).eval()
+    return language
+
+
+def open_vision(config: FeaturesConfig, inputs: Mapping[str, Path]) -> Backbone:
+    """The vision backbone that a configuration names; `fuse()` it where it stays frozen.
+
+    Random weights are a function of the seed: every stage that opens them has the same.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return load_backbone(
+            inputs["vision"] if config.vision == "stage" else config.vision, config.vision_weights
+        )
+
+
+@torch.no_grad()
+def picture_features(
+    backbone: Backbone, pixels: Sequence[Float[Tensor, "3 S S2"]], batch: int = 32
+) -> Float[Tensor, "N D"]:
+    """Features of some pictures on the host, float32, `batch` pictures at a time."""
+    device = next(backbone.net.parameters()).device
+    parts = [
+        backbone(torch.stack(list(pixels[i : i + batch])).to(device)) for i in range(0, len(pixels), batch)
+    ]
+    return torch.cat([part.float().cpu() for part in parts])
+
+
+def views_of(split: str, config: FeaturesConfig) -> tuple[int, tuple[str, ...]]:
+    """How many random views, and which fixed ones, a split's pictures have; training has one fixed view."""
+    return (config.train_views, config.eval_views[:1]) if split == "train" else (0, config.eval_views)
+
+
+def _write_shard(
+    path: Path,
+    images: Sequence[CaptionedImage],
+    first: int,
+    split: str,
+    language: LanguageBackbone,
+    vision: Backbone,
+    config: FeaturesConfig,
+) -> None:
+    kept, broken, pixels = [], [], []
+    random_views, fixed_views = views_of(split, config)
+    views: list[Tensor] = []
+    for i, image in enumerate(images, start=first):
+        try:
+            picture = open_rgb(image.path)
+        except BrokenImage as error:
+            broken.append([str(image.path), error.reason])
+            continue
+        kept.append(image)
+        for view in range(random_views):
+            seed = seed_of(config.seed, SPLITS.index(split), i, view)
+            generator = torch.Generator().manual_seed(seed)
+            pixels.append(vision.train_pixels(picture, generator, config.crop_scale))
+        pixels += [vision.eval_pixels(picture, view) for view in fixed_views]
+        if len(pixels) >= config.batch:
+            views.append(picture_features(vision, pixels, config.batch))
+            pixels = []
+    if pixels:
+        views.append(picture_features(vision, pixels, config.batch))
+    per_picture = random_views + len(fixed_views)
+    features = (
+        torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(len(kept), per_picture, vision.width)
+    )
+
+    sentences = [sentence for image in kept for sentence in image.sentences]
+    owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
+    rows = language.encode(sentences, config.max_length)
+    states: list[np.ndarray] = [np.empty((0, language.width), np.float16)] * len(rows)
+    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for at in range(0, len(order), 64):
+        chosen = order[at : at + 64]
+        ids, mask = language.pad([rows[i] for i in chosen])
+        with torch.no_grad():
+            hidden = language(ids, mask).half().cpu().numpy()
+        for i, state in zip(chosen, hidden, strict=True):
+            states[i] = state[: len(rows[i])].copy()
+    about = {"broken": broken, "ids": [image.image_id for image in kept]}
+    with write_store(path, "features-shard", about) as file:
+        file["views"] = features.numpy()
+        file["states"] = np.concatenate([*states, np.empty((0, language.width), np.float16)])
+        file["tokens"] = np.array([i for row in rows for i in row], dtype=np.int32)
+        file["lengths"] = np.array([len(row) for row in rows], dtype=np.int32)
+        file["owner"] = owner
+
+
+def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> dict[str, int]:
+    """Shards → one store, one shard in memory at a time; returns the counts."""
+    names = ("views", "states", "tokens", "lengths", "owner")
+    shapes: dict[str, tuple[int, ...]] = {}
+    ids, broken = [], []
+    for shard in shards:
+        with open_checked(shard, names, "features-shard") as file:
+            for name in names:
+                rows = shapes.get(name, (0,))[0] + len(file[name])
+                shapes[name] = (rows, *file[name].shape[1:])
+        found = attributes(shard)
+        ids += found["ids"]
+        broken += found["broken"]
+    # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+    write_text_atomic(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
+    types = {"views": "float16", "states": "float16", "tokens": "int32", "owner": "int32"}
+    with write_store(target, PRODUCER, {**about, "broken": broken}) as out:
+        for name, kind in types.items():
+            out.create_dataset(name, shapes[name], kind)
+        offsets = np.zeros(shapes["lengths"][0] + 1, dtype=np.int64)
+        done = dict.fromkeys(names, 0)
+        for shard in shards:
+            with open_checked(shard, names) as file:
+                for name in types:
+                    rows = file[name][()]
+                    rows = rows + done["views"] if name == "owner" else rows
+                    part = slice(done[name], done[name] + len(rows))
+                    if len(rows):
+                        out[name][part] = rows
+                ends = offsets[done["lengths"]] + np.cumsum(file["lengths"][()])
+                offsets[done["lengths"] + 1 : done["lengths"] + 1 + len(ends)] = ends
+                for name in names:
+                    done[name] += len(file[name])
+        out["offsets"] = offsets
+    return {"images": shapes["views"][0], "captions": shapes["lengths"][0], "broken": len(broken)}
+
+
+def cache_split(
+    folder: Path,
+    split: str,
+    images: Sequence[CaptionedImage],
+    language: LanguageBackbone,
+    vision: Backbone,
+    config: FeaturesConfig,
+    progress: Callable[[int], None] = lambda done: None,
+    rank: int = 0,
+    world_size: int = 1,
+) -> dict[str, int]:
+    """Write `folder/<split>.hdf5` and `.ids`; returns the numbers of pictures, captions and broken pictures.
+
+    The shards in `folder/checkpoint-shards` that exist are kept; process r of several writes every r-th
+    one. Pictures that cannot be decoded are left out with their captions, counted, and listed in the
+    store's attribute `broken`.
+    """
+    target = folder / f"{split}.hdf5"
+    parts = folder / "checkpoint-shards"
+    parts.mkdir(exist_ok=True)
+    firsts = range(0, len(images), config.shard)
+    shards = [parts / f"{split}.{first:08d}.hdf5" for first in firsts]
+    for i, (first, path) in enumerate(zip(firsts, shards, strict=True)):
+        if i % world_size == rank and not path.is_file() and not target.is_file():
+            _write_shard(path, images[first : first + config.shard], first, split, language, vision, config)
+        progress(min(first + config.shard, len(images)))
+    barrier(world_size)
+    about = {
+        "prefix": len(language.prefix),
+        "suffix": len(language.suffix),
+    }
+    if rank == 0 and not target.is_file():
+        _join(shards, target, about)
+    barrier(world_size)
+    if rank == 0:
+        for path in shards:
+            path.unlink(missing_ok=True)
+    store = FeatureStore(folder, split)
+    return {"images": len(store.image_ids), "captions": len(store), "broken": len(store.attributes["broken"])}
+
+
+class FeatureStore:
+    """The cached features of one split; opened lazily, memory-mapped, so memory does not grow with the cache.
+
+    `views` [N, K, D] (see `views_of`), `states` [tokens, F], `tokens` [tokens], `offsets` [S + 1] of
+    the captions, `owner` [S]: the picture of each caption.
+    """
+
+    def __init__(self, folder: Path, split: str):
+        self.path = Path(folder) / f"{split}.hdf5"
+        with open_checked(self.path, ("views", "states", "tokens", "offsets", "owner"), PRODUCER) as file:
+            self.offsets, self.owner = file["offsets"][()], file["owner"][()]
+        self.attributes = attributes(self.path)
+        self.image_ids = self.path.with_suffix(".ids").read_text(encoding="utf-8").split("\n")[:-1]
+
+    def __len__(self) -> int:
+        """Number of captions."""
+        return len(self.owner)
+
+    @cached_property
+    def views(self) -> np.ndarray:
+        return mapped(self.path, "views")
+
+    @cached_property
+    def states(self) -> np.ndarray:
+        return mapped(self.path, "states")
+
+    @cached_property
+    def tokens(self) -> np.ndarray:
+        return mapped(self.path, "tokens")
+
+    def captions(
+        self, rows: Int[np.ndarray, " B"]
+    ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
+        at, mask, content = self._places(rows)
+        states = torch.from_numpy(np.asarray(self.states[at.ravel()])).float()
+        return states.reshape(*mask.shape, -1), mask, content
+
+    def ids(
+        self, rows: Int[np.ndarray, " B"], pad: int
+    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Wrapped ids of some captions, padded, with the masks of `captions`: for a backbone that trains."""
+        at, mask, content = self._places(rows)
+        ids = torch.from_numpy(np.asarray(self.tokens[at.ravel()])).long().reshape(mask.shape)
+        return ids.masked_fill(~mask, pad), mask, content
+
+    def _places(
+        self, rows: Int[np.ndarray, " B"]
+    ) -> tuple[Int[np.ndarray, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Where the tokens of some captions lie in the store (padding: at the first one), and both masks."""
+        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
+        at = np.arange(lengths.max())
+        mask = at < lengths[:, None]
+        content = (at >= self.attributes["prefix"]) & (at < lengths[:, None] - self.attributes["suffix"])
+        places = np.where(mask, starts[:, None] + at, starts[:, None])
+        return places, torch.from_numpy(mask), torch.from_numpy(content)
+
+    def pictures(
+        self, images: Int[np.ndarray, " B"], view: Int[np.ndarray, " B"] | None = None
+    ) -> Float[Tensor, "B E D"]:
+        """Features of some pictures: one chosen view each (E = 1), or all views."""
+        if view is None:
+            return torch.from_numpy(np.asarray(self.views[images])).float()
+        return torch.from_numpy(np.asarray(self.views[images, view])).float()[:, None]
+
+
+def cache_features(context: StageContext) -> dict[str, float]:
+    """Run both backbones over the captioned splits. Metrics per split: pictures, captions, broken ones."""
+    config: FeaturesConfig = context.config
+    dataset = load_dataset(context.inputs["dataset"])
+    images = {split: dataset.captioned(split) for split in SPLITS}
+    images["train"] = images["train"][: config.max_images]
+    language = open_language(config, context.inputs).to(context.device)
+    vision = open_vision(config, context.inputs).fuse().to(context.device)
+    if context.rank == 0:
+        inputs = {role: path for role, path in context.inputs.items() if role != "dataset"}
+        write_backbones(context.folder, Backbones(config, inputs, language.width, vision.width))
+    total, before = sum(map(len, images.values())), 0
+    metrics = {"language_width": float(language.width), "vision_width": float(vision.width)}
+    if not config.cache:
+        return metrics
+    for split, listed in images.items():
+        counts = cache_split(
+            context.folder, split, listed, language, vision, config,
+            lambda done, before=before: context.progress(before + done, total),
+            context.rank, context.world_size,
+        )  # fmt: skip
+        before += len(listed)
+        metrics |= {f"{split}_{name}": float(count) for name, count in counts.items()}
+        if counts["broken"]:
+            context.log(
+                f"{split}: {counts['broken']} of {len(listed)} pictures cannot be read and are left out"
+            )
+    return metrics
+
+
+FEATURES = Stage(
+    "features", FeaturesConfig, cache_features, backbone_inputs, variant=("cache",), distributed=True,
+    doc="Run the frozen backbones once over pictures and captions.",
+)  # fmt: skip

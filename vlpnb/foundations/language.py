@@ -1,0 +1,143 @@
+"""Stage `language`: the visual world's stand-in for a pre-trained BERT.
+
+The paper's matcher starts from BERT (section 3.2). The generated world has its own words, so this stage trains a
+vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
+the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
+its place (`features.language`).
+
+Sentences are examples of their own, `[CLS] sentence [SEP]`, in batches of similar length, because that is how the
+matcher will read them.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.nn.checkpoints import save_hf
+from vlpnb.nn.transformer import init_weights
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.corpora import read_lines, sentence_lengths
+from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
+from vlpnb.train.loop import Plan, fit
+from vlpnb.train.sampling import EpochSampler, Update, seed_of
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config
+
+
+class LanguageConfig(Config):
+    """How to train the small language model; about 40 s on two CPU cores as it stands."""
+
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's
+    size: str = "mini"  # a key of `vlm.SIZES`
+    vocab_size: int = Field(2000, ge=50)  # word pieces
+    corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
+    max_length: int = Field(48, ge=8)  # tokens per sentence, with the two special ones; longer ones are cut
+    updates: int = Field(700, ge=1)
+    batch: int = Field(96, ge=1)  # sentences per update
+    lr: float = Field(1e-3, gt=0)  # peak learning rate
+    warmup: int = Field(70, ge=0)  # updates of linear warm-up
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
+    seed: int = 0
+    checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+
+
+def text_lines(dataset: Dataset, corpus_lines: int) -> Iterator[str]:
+    """The training captions, then lines of the training corpus."""
+    for image in dataset.captioned("train"):
+        yield from image.sentences
+    lines = (line for path in dataset.corpus.train for line in read_lines(path, dataset.corpus.rules))
+    yield from islice(lines, corpus_lines)
+
+
+def sentences(lines: list[str], tokenizer, max_length: int) -> list[np.ndarray]:
+    """The distinct sentences of some lines as ids between [CLS] and [SEP], int64 [≤ max_length] each."""
+    found: dict[bytes, np.ndarray] = {}
+    for ids in encode_lines(tokenizer, lines):
+        start = 0
+        for length in sentence_lengths(ids, tokenizer):
+            body = ids[start : start + length][: max_length - 2]
+            start += length
+            if len(body) >= 3:
+                row = np.concatenate([[tokenizer.cls_token_id], body, [tokenizer.sep_token_id]])
+                found.setdefault(row.tobytes(), row.astype(np.int64))
+    return list(found.values())
+
+
+class SentenceBatches:
+    """Update number → a masked batch of sentences of similar length."""
+
+    def __init__(self, rows: list[np.ndarray], tokenizer, config: LanguageConfig):
+        self.rows, self.tokenizer, self.config = rows, tokenizer, config
+        lengths = np.array([len(row) for row in rows])
+        self.sampler = EpochSampler(len(rows), config.batch, config.seed, lengths=lengths)
+
+    def __call__(self, update: int) -> Update:
+        rows = [self.rows[i] for i in self.sampler(update)]
+        ids = torch.full((len(rows), max(map(len, rows))), self.tokenizer.pad_token_id)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.from_numpy(row)
+        special = torch.isin(ids, torch.tensor(self.tokenizer.all_special_ids))
+        generator = torch.Generator().manual_seed(seed_of(self.config.seed, update))
+        size, mask_id = len(self.tokenizer), self.tokenizer.mask_token_id
+        masked, labels = mask_tokens(ids, special, mask_id, size, generator, self.config.mask_rate)
+        micro = {"ids": masked, "mlm_labels": labels, "mask": ids != self.tokenizer.pad_token_id}
+        return Update([micro], {"mlm": int((labels != IGNORE).sum())}, tokens=ids.numel())
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Train the vocabulary and the model; the folder `model` opens with transformers. Metrics: loss, vocab_size …"""
+    config: LanguageConfig = context.config
+    dataset = load_dataset(context.inputs["dataset"])
+    lines = list(text_lines(dataset, config.corpus_lines))
+    words = context.folder / "tokenizer"
+    if not (words / "tokenizer.json").is_file():
+        train = train_byte_bpe if config.tokenizer == "byte-bpe" else train_wordpiece
+        train(lines, config.vocab_size, words)
+    tokenizer = load_tokenizer(words)
+    rows = sentences(lines, tokenizer, config.max_length)
+    context.log(f"{len(lines):,} lines, {len(rows):,} distinct sentences, {len(tokenizer):,} word pieces")
+
+    torch.manual_seed(config.seed)
+    model = VisuallySupervisedLM(language_model_config(config.size, tokenizer, config.dropout))
+    if config.init_std != 0.02:  # the model's own; drawn again it would be another model
+        init_weights(model, config.init_std)
+    batches = SentenceBatches(rows, tokenizer, config)
+    plan = Plan(
+        updates=config.updates,
+        lr=config.lr,
+        warmup=min(config.warmup, config.updates),
+        seed=config.seed,
+        checkpoint_seconds=config.checkpoint_seconds,
+    )
+    records = fit(
+        model, batches, plan, context.folder, device=context.device, progress=context.progress, keep=True
+    )
+    save_hf(context.folder / "model", model.encoder, mlm=model.mlm, tokenizer=tokenizer)
+    return {
+        "loss": records[-1]["loss"],
+        "vocab_size": len(tokenizer),
+        "sentences": len(rows),
+        "epochs": config.updates / batches.sampler.per_epoch,
+        "tokens_per_second": float(np.median([record["tokens_per_second"] for record in records])),
+    }
+
+
+def inputs(config: LanguageConfig) -> Mapping[str, Request]:
+    return {"dataset": Request("dataset")}
+
+
+LANGUAGE = Stage(
+    name="language",
+    config=LanguageConfig,
+    run=run,
+    inputs=inputs,
+    doc="Train a small language model on the world's text: the stand-in for a pre-trained BERT.",
+)

