@@ -18,8 +18,8 @@ from vlpnb.train.optim import adamw
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
 
-CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (spec 14.4)
-TITAN_V = 7_500.0  # vokens a second per Titan V that the original's README implies (spec 7.4)
+CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (the paper's table of corpora)
+TITAN_V = 7_500.0  # vokens a second per Titan V that the original's README implies
 
 
 @dataclass(frozen=True)

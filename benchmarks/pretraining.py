@@ -1,4 +1,4 @@
-"""A pre-training step with words and vokens (spec section 9): forward and backward, beside transformers.
+"""A pre-training step with words and vokens: forward and backward, beside transformers.
 
 Ours computes the heads only where a loss is and never holds all scores. The peer is `BertForMaskedLM` with its full
 scores of all words at all positions, and a voken head with the full scores of all vokens, as in the original project.

@@ -1,4 +1,4 @@
-"""The data behind the site's pages: every symbol imports, every cell exists, every figure is the specification's."""
+"""The data behind the site's pages: every symbol imports, every cell exists, every figure is the one on record."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The paper's profiles: every number of the specification (sections 2.2, 6, 8, 9.6, 10, 11, 15), and `extends`."""
+"""The paper's profiles: every number of the paper and of the published launch scripts, and `extends`."""
 
 import pytest
 
@@ -12,7 +12,7 @@ from vlpnb.stage.profiles import addition_names, load_profile, profile_names
 from vlpnb.text.packing import block_starts
 from vlpnb.vokenization.pretraining import training_plan
 
-WIKI103, WIKIPEDIA = 111_000_000, 2_889_000_000  # word pieces (spec 14.4)
+WIKI103, WIKIPEDIA = 111_000_000, 2_889_000_000  # word pieces (the paper's table of corpora)
 MODELS = {  # profile: corpus folder, line rules, tokenizer, layers, width
     "paper": ("wiki103-cased", "wiki103", "", 6, 512),
     "paper+base": ("wiki103-cased", "wiki103", "", 12, 768),
@@ -149,7 +149,7 @@ def test_matching_keys_vokens_and_fine_tuning(opened):
     glue = run.config("vokenization.glue")
     assert (glue.epochs, glue.lr, glue.batch, glue.max_length) == (3, 1e-4, 32, 126)
     assert (glue.warmup, glue.weight_decay, glue.clip, glue.seeds[0]) == (0.1, 0, 1.0, 9595)
-    assert len(set(glue.seeds)) >= 5  # spec 14.5: runs diverge at this rate
+    assert len(set(glue.seeds)) >= 5  # runs diverge at the published rate
 
 
 def test_counties_are_left_out_of_berts_wikipedia_only(opened):

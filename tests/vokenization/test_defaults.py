@@ -1,4 +1,4 @@
-"""The hyper-parameter index (spec section 15): every value is the default of the field that carries it."""
+"""The paper's and the launch scripts' hyper-parameters: every value is the default of the field that carries it."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ class Words:
     ("size", "encoder", "head", "whole"), [("small", 18.9, 25.9, 61.0), ("base", 85.1, 39.0, 149)]
 )
 def test_millions_of_parameters(size, encoder, head, whole):
-    """Section 9.1 with V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
+    """With V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
     with torch.device("meta"):
         model = VisuallySupervisedLM(language_model_config(size, Words()), 50_000)
     blocks = model.encoder
@@ -92,7 +92,7 @@ def test_millions_of_parameters(size, encoder, head, whole):
 
 
 def test_the_paper_profile_measures_what_the_original_does():
-    """Sections 5 and 9.7: after every epoch, on the whole validation file; 95,000 lines for the diversity."""
+    """After every epoch, on the whole validation file; 95,000 lines for the diversity."""
     stages = load_profile("paper").stages["vokenization"]
     vlm, benchmark = stages["pretraining"], stages["benchmark"]
     assert vlm["evaluations"] == vlm["epochs"] == 40

@@ -19,7 +19,7 @@ def inputs(tmp_path_factory):
 
 
 def test_evaluation_is_a_mean_over_labels(inputs, tmp_path):
-    """D-15: the same whatever the size of a batch, where the original's mean over batches is not."""
+    """VOK-D15: the same whatever the size of a batch, where the original's mean over batches is not."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = PretrainingConfig(size="micro", block=14)
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)

@@ -71,7 +71,7 @@ def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
 
 
 def test_id_lists_are_compared(tmp_path):
-    """Spec Q-08: the original raised whatever the lists said."""
+    """VOK-08: the original raised whatever the lists said."""
     path = tmp_path / "a.ids"
     path.write_text("x\ny\n")
     compare_ids(["x", "y"], path)
@@ -199,7 +199,7 @@ def bare(small, tmp_path_factory):
 
 
 def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
-    """Spec 4: before the classifier, not normalised, each picture in its own shape."""
+    """Before the classifier, not normalised, each picture in its own shape."""
     keys, others = load_keys(bare, source="backbone"), load_keys(small.keys)
     assert (keys.ids, keys.paths, keys.sets) == (others.ids, others.paths, others.sets)
     assert (bare / "broken.txt").read_text() == (small.keys / "broken.txt").read_text()
@@ -292,7 +292,7 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
 
 @pytest.mark.parametrize("objective", ["reg", "ctr"])
 def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeypatch, objective):
-    """Spec 9.4: the features are looked up by voken, so that both lists must name the same pictures."""
+    """The features are looked up by voken, so that both lists must name the same pictures."""
     small.run(
         CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=small.dataset
     )

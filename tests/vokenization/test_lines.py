@@ -1,4 +1,4 @@
-"""Pre-training line by line (spec 10): what an example is, and that padding changes nothing."""
+"""Pre-training line by line: what an example is, and that padding changes nothing."""
 
 import itertools
 
@@ -62,7 +62,7 @@ def update_of_lines(inputs, tmp_path, number=1, rank=0, world_size=1, **settings
 
 
 def test_lines_are_examples(uneven, tmp_path):
-    """Spec 10: line by line, each cut to the block's length; labels and counts only where there are tokens."""
+    """Line by line, each cut to the block's length; labels and counts only where there are tokens."""
     update = update_of_lines(uneven, tmp_path, voken_labels="all")
     [micro] = update.micro
     corpus = TokenCorpus(uneven["corpus"] / "train.hdf5")
@@ -127,7 +127,7 @@ def test_padding_changes_no_loss_and_no_gradient(uneven, tmp_path):
 
 @pytest.mark.parametrize("supervision", ["mlm", "vokens", "random", "shuffle", "reverse", "token"])
 def test_lines_train_with_any_supervision(uneven, tmp_path, supervision):
-    """Also the plain baseline (spec 10); the micro-batch, and so the padding, changes nothing."""
+    """Also the plain baseline; the micro-batch, and so the padding, changes nothing."""
     settings = {**LINES, "objective": "cls", "supervision": supervision, "dropout": 0.0, "shuffle": True}
     one = train(uneven, tmp_path / "one", settings)
     many = train(uneven, tmp_path / "many", {**settings, "micro_batch": 2})

@@ -77,7 +77,7 @@ def test_sentence_level_marks():
     [("vokens", "token"), ("sentence", "sentence"), ("propagated", "sentence"), ("term", "term")],
 )
 def test_the_rows_of_the_table_of_granularities(supervision, granularity):
-    """Spec 14.2: which retrieval each kind of supervision asks for."""
+    """The rows of the paper's table of granularities: which retrieval each kind of supervision asks for."""
     request = pretraining.inputs(PretrainingConfig(supervision=supervision))["vokens"]
     assert request.overrides == {"granularity": granularity}
 
@@ -101,7 +101,7 @@ def test_orders_leave_the_padding_where_it_is():
 
 
 def test_labels_are_drawn_anew_at_each_visit():
-    """Spec 9.5: random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
+    """Random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
     vokens = torch.arange(1, 41).expand(3, 40).clone()
     vokens[:, [0, -1]] = -100
     ids = torch.full((3, 40), 9)
@@ -119,7 +119,7 @@ def test_labels_are_drawn_anew_at_each_visit():
 
 
 def test_vokens_of_another_granularity_are_refused(inputs, tmp_path):
-    """Spec Q-10: the original guessed it from the file's name."""
+    """VOK-10: the original guessed it from the file's name."""
     folder = tmp_path / "vokens"
     folder.mkdir()
     for split in ("train", "valid"):
@@ -147,7 +147,7 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"voken_labels": "al"}, "voken_labels.*'al'"),  # Q-18: the original accepts anything
+        ({"voken_labels": "al"}, "voken_labels.*'al'"),  # VOK-18: the original accepts anything
         ({"supervision": "images"}, "supervision.*'images'"),
         ({"supervision": "token", "objective": "reg"}, "objective must be 'cls'"),
         ({"supervision": "token", "objective": "cls+reg"}, "objective must be 'cls'"),
@@ -188,7 +188,7 @@ def test_evenly_spaced_like_the_originals_checkpoints():
 
 
 def test_golden_loss_mixing(tmp_path):
-    """Spec 17 (9): mlm_ratio 0.5, voken 4, mlm 2 → 5; with two micro-batches each contributes 2.5."""
+    """By hand: mlm_ratio 0.5, voken 4, mlm 2 → 5; with two micro-batches each contributes 2.5."""
 
     class Constant(nn.Module):
         def __init__(self):
@@ -252,7 +252,7 @@ def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatc
 
 
 def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
-    """Spec 9.4: the original counts [CLS], [SEP] and positions without a label."""
+    """The original counts [CLS], [SEP] and positions without a label."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     counts = []
     for flag in (False, True):
@@ -264,7 +264,7 @@ def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
 
 
 def test_several_objectives_train_together(inputs, tmp_path):
-    """Spec 9.4: the losses add up; each is reported beside the sum."""
+    """The losses add up; each is reported beside the sum."""
     keys = tmp_path / "keys"
     keys.mkdir()
     features = np.eye(tiny_lm.VOKENS, 8, dtype=np.float32) + 0.1
@@ -311,14 +311,14 @@ def test_each_objective_has_its_count(inputs, tmp_path):
 
 
 def test_warm_up_as_a_share():
-    """Spec 10: an option of the original's baseline; and of its matcher (3.4)."""
+    """An option of the original's baseline, and of its matcher."""
     config = PretrainingConfig(updates=200, warmup=7, warmup_share=0.06)
     assert training_plan(config, 10).warmup == 12
     assert training_plan(config.model_copy(update={"warmup_share": None}), 10).warmup == 7
 
 
 def test_lamb_is_a_switch(inputs, tmp_path):
-    """Spec 9.6; it trains, and elsewhere than AdamW."""
+    """An option of the original; it trains, and elsewhere than AdamW."""
     assert training_plan(PretrainingConfig(), 10).optimiser == "adamw"
     assert training_plan(PretrainingConfig(optimiser="lamb"), 10).optimiser == "lamb"
     found = [train(inputs, tmp_path / name, optimiser=name) for name in ("adamw", "lamb")]
@@ -327,7 +327,7 @@ def test_lamb_is_a_switch(inputs, tmp_path):
 
 
 def test_the_published_baseline_trains_longer(inputs, tmp_path):
-    """Spec 10: 10 % more updates, and an order of its own where the length is given in epochs."""
+    """The published baseline: 10 % more updates, and an order of its own where the length is given in epochs."""
     settings = {"updates": None, "epochs": 1.0, "batch": 16, "evaluations": 1}
     matched = train(inputs, tmp_path / "matched", supervision="mlm", **settings)
     published = train(inputs, tmp_path / "published", supervision="mlm", faithful=True, **settings)
@@ -383,7 +383,7 @@ def test_two_processes_equal_one(inputs, tmp_path):
 
 
 def test_random_labels_cannot_be_learnt_and_tokens_can(inputs, tmp_path):
-    """Spec 18 (vi): the voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
+    """The voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
     longer = {"updates": 150, "lr": 5e-3, "warmup": 10, "dropout": 0.0, "shuffle": True, "evaluations": 1}
     random = train(inputs, tmp_path / "random", supervision="random", **longer)
     assert random["voken_loss"] == pytest.approx(math.log(tiny_lm.VOKENS), abs=0.15)
@@ -412,7 +412,7 @@ def test_foreign_vokens_are_refused(inputs, tmp_path):
 
 
 def test_evaluation_masks_are_fixed(inputs, tmp_path):
-    """Spec 18 (vii): two evaluations of one model agree to the bit."""
+    """Two evaluations of one model agree to the bit."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = PretrainingConfig(**TINY, supervision="random")
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)

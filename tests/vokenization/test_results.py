@@ -20,7 +20,7 @@ SAMPLE = (54.51, 84.72, 87.18, 52.32, 90.02, 88.36, 87.16, 81.92, 82.57)
 
 
 def test_golden_row():
-    """Spec 17 (8): the README's first sample row averages to 78.75."""
+    """The original README's first sample row averages to 78.75."""
     row = result_row({name: value / 100 for name, value in zip(COLUMNS, SAMPLE, strict=True)})
     assert [row[i : i + 8].strip() for i in range(0, 80, 8)] == [f"{v:.2f}" for v in (*SAMPLE, 78.75)]
     assert len(row) == len(HEADER) == 80
@@ -164,7 +164,7 @@ def test_one_reading_column(reading_inputs, tmp_path):
 
 
 def test_the_table_of_granularities_from_real_stages(tmp_path):
-    """Spec 14.1 and 14.2: a row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
+    """A row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
     made = tiny_lm.make(tmp_path, count=40)
     tiny_lm.add_squad(tmp_path, made["dataset"])
     tiny_lm.add_swag(tmp_path, made["dataset"])

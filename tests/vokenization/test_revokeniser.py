@@ -1,4 +1,4 @@
-"""Revokenisation against the sweep of the specification, on text that is hard for tokenizers (spec section 8)."""
+"""Revokenisation against a plain sweep, on text that is hard for tokenizers (paper, section 3.3)."""
 
 import itertools
 import unicodedata
@@ -52,7 +52,7 @@ def tokenizers(tmp_path_factory):
 
 
 def sweep(forward, backward) -> list[int]:
-    """Spec section 8, step 5, as it reads."""
+    """The alignment in words: for every span the overlapping one of greatest IoU, never going back."""
     at, chosen = 0, []
     for b0, b1 in backward:
         best, best_overlap = None, -1.0

@@ -63,7 +63,7 @@ def test_regression_is_smooth_l1_summed_over_dimensions():
 
 @pytest.mark.parametrize("objective", ["cls+reg", "ctr+reg", "reg+cls", "cls+ctr+reg"])
 def test_several_objectives_are_the_sum_of_each_alone(objective):
-    """Spec 9.4: each loss is that of a model with this head only; the guesses are those of cls, else of ctr."""
+    """Each loss is that of a model with this head only; the guesses are those of cls, else of ctr."""
     model = VisuallySupervisedLM(CONFIG, 7, objective, features=FEATURES).eval()
     ids, labels, vokens = batch()
     losses = model(ids, labels, vokens)
@@ -142,7 +142,7 @@ def test_sizes_are_the_papers(tokenizer):
         small = TransformerConfig(30522, *[512, 6, 8, 2048])
         model = VisuallySupervisedLM(small, 50_000)
     count = sum(p.numel() for p in model.parameters())
-    # spec 9.1, which counts neither the pooler nor a second decoder
+    # the paper's sizes, a count without neither the pooler nor a second decoder
     assert count == pytest.approx(61.0e6, rel=0.01)
     with pytest.raises(UserError, match="did you mean 'small'"):
         language_model_config("smal", tokenizer)

@@ -1,4 +1,4 @@
-"""GLUE: fine-tune a pre-trained model on the tasks of GLUE (spec section 11).
+"""GLUE: fine-tune a pre-trained model on the tasks of GLUE.
 
 Paper: Vokenization (Tan & Bansal 2020), section 4.2. The pooler and the output layer are new, everything is trained
 for three epochs, and the last weights are scored on the development set. Each task with each of the fine-tuning seeds
@@ -6,7 +6,7 @@ is a job of `finetuning.run_jobs`.
 
 Differs from the original: several fine-tuning seeds; batches padded to their own longest example and made of
 similar lengths (the original padded all to 126); and runs that diverged are detected. At the published rate of
-1e-4 that is common: an independent group lost 2 of 5 MNLI runs (spec 11).
+1e-4 that is common: an independent group lost 2 of 5 MNLI runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -44,11 +44,11 @@ COLUMNS = (
     "QQP",
     "MNLI",
     "MNLI-MM",
-)  # of the table (spec 12)
+)  # of the table
 
 
 class GlueConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: the paper's (spec 11)."""
+    """How to fine-tune. Defaults: the paper's."""
 
     tasks: tuple[str, ...] = FINE_TUNED
     lr: float = Field(1e-4, gt=0)  # peak learning rate

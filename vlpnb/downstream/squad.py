@@ -1,4 +1,4 @@
-"""SQuAD: fine-tune a pre-trained model on SQuAD v1.1 and v2.0 (spec section 13).
+"""SQuAD: fine-tune a pre-trained model on SQuAD v1.1 and v2.0.
 
 The paper reports EM and F1 on both with BERT's settings; its code holds neither, so this follows BERT (Devlin et
 al. 2019, sections 4.2 and 4.3): every window of a passage points at the start and the end of the answer, or at its
@@ -38,7 +38,7 @@ EMPTY = -1e4  # score of a question none of whose windows holds an allowed span
 
 
 class SquadConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13). Examples are questions."""
+    """How to fine-tune. Defaults: BERT's, as in the paper. Examples are questions."""
 
     versions: tuple[Version, ...] = ("1.1", "2.0")
     lr: float = Field(5e-5, gt=0)  # peak learning rate

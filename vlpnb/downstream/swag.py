@@ -1,4 +1,4 @@
-"""SWAG: fine-tune a pre-trained model to choose the right one of four endings (spec section 13).
+"""SWAG: fine-tune a pre-trained model to choose the right one of four endings.
 
 The paper reports accuracy on SWAG with BERT's settings; its code holds none of it, so this follows BERT (Devlin et
 al. 2019, section 4.4): each ending is read beside the story as a pair of its own, one number is computed from its
@@ -27,7 +27,7 @@ from vlpnb.text.tokenizers import load_tokenizer
 
 
 class SwagConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13)."""
+    """How to fine-tune. Defaults: BERT's, as in the paper."""
 
     lr: float = Field(2e-5, gt=0)  # peak learning rate
     batch: int = Field(16, ge=1)  # examples (of four endings) per update

@@ -1,6 +1,6 @@
 """Stage `language`: the visual world's stand-in for a pre-trained BERT.
 
-The paper's matcher starts from BERT (spec 3.1). The generated world has its own words, so this stage trains a
+The paper's matcher starts from BERT (section 3.2). The generated world has its own words, so this stage trains a
 vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
 the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
 its place (`features.language`).
@@ -34,7 +34,7 @@ from vlpnb.train.sampling import EpochSampler, Update, seed_of
 class LanguageConfig(Config):
     """How to train the small language model; about 40 s on two CPU cores as it stands."""
 
-    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's (spec 9.8)
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's
     size: str = "mini"  # a key of `nn.language_model.SIZES`
     vocab_size: int = Field(2000, ge=50)  # word pieces
     corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions

@@ -1,4 +1,4 @@
-"""Benchmark of a matcher: retrieval and diversity (spec section 5). Special tokens are left out of both.
+"""Benchmark of a matcher: retrieval and diversity. Special tokens are left out of both.
 
 Retrieval, for each set of captioned pictures: for every word piece of every caption, is the caption's own
 picture among the first k of all pictures of the set? Counted over tokens, beside chance, k / number of pictures;

@@ -1,11 +1,11 @@
 """Stage `vokenization.pretraining`: pre-train a language model on a tokenised corpus, with or without vokens.
 
-Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision (the
+Paper: Vokenization (Tan & Bansal 2020), sections 2 and 4.2. One stage run is one kind of supervision (the
 table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
 schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
-masks are fixed (Q-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
+masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
 update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
 """
 
@@ -49,7 +49,7 @@ EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
 class PretrainingConfig(Config):
-    """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
+    """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
     seed: int = 95  # of initial weights, order, masks and dropout
@@ -57,7 +57,7 @@ class PretrainingConfig(Config):
     objective: str = (
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
     )
-    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's (spec 4)
+    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
@@ -65,8 +65,10 @@ class PretrainingConfig(Config):
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
-    exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
+    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (VOK-14)
+    exclude: tuple[int, int] | None = (
+        None  # tokens to leave out (the original: a list of Wikipedia's counties)
+    )
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
@@ -251,7 +253,7 @@ def evaluate(
 
 
 def evenly(total: int, times: int) -> list[int]:
-    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (spec 11's choice of checkpoints)."""
+    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (the original's choice of checkpoints)."""
     return sorted({math.ceil(total * i / times) for i in range(1, times + 1)})
 
 
@@ -266,7 +268,7 @@ def snapshot_folders(folder: Path) -> list[Path]:
 
 
 def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
-    """The published optimisation (spec 9.6 and 10) of a corpus with so many updates per epoch."""
+    """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
     if config.longer_baseline:
         updates = round(1.1 * updates)

@@ -1,6 +1,6 @@
 """Stage `results`: the table of the Vokenization paper, with its spread, and what it does and does not show.
 
-Spec section 12 gives the layout, section 14.5 the reason for the spread: the published table has one fine-tuning
+The layout is that of the original's table. Why a spread: the published table has one fine-tuning
 seed on development sets, and for one task most of the printed gain is plausibly the baseline's bad luck. Here each
 cell is a mean and a standard deviation over pre-training seeds, differences are paired by seed, and the verdict is
 computed.
@@ -63,7 +63,7 @@ def inputs(config: ResultsConfig) -> Mapping[str, Request]:
 
 def result_row(values: Mapping[str, float]) -> str:
     """One line of the original's table: values × 100, two decimals, width 8, blank where a task is missing; the last
-    column is the mean of those present (spec 12)."""
+    column is the mean of those present."""
     present = [values[name] for name in COLUMNS if name in values]
     cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
     mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8

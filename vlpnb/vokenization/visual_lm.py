@@ -1,6 +1,6 @@
 """The visually supervised language model: a BERT that also predicts an image for every token.
 
-Paper: Vokenization (Tan & Bansal 2020), section 3; spec 9.1 and 9.4. The model is a masked language model
+Paper: Vokenization (Tan & Bansal 2020), section 2. The model is a masked language model
 (`nn.language_model`) with a second head on its encoder's last hidden states h:
 
     total = CE(voken | h at every token)  +  mlm_ratio · CE(word | h at masked tokens)
@@ -10,7 +10,7 @@ a regression to the image's feature ("reg"), a contrast with all features ("ctr"
 trunk shared by both heads; the voken heads are in `voken_heads.py`.
 
 Differs from the original: the heads compute only the positions that carry a loss and never hold all scores
-(`nn.losses.linear_cross_entropy`); the voken head is initialised like the rest (Q-15); the regression is averaged
+(`nn.losses.linear_cross_entropy`); the voken head is initialised like the rest (VOK-15); the regression is averaged
 over the labelled positions, not over all; losses are returned as sums, which the loop divides by global counts.
 """
 

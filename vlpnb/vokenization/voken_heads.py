@@ -1,4 +1,4 @@
-"""The heads that predict a token's voken, one per objective, and their names in the original project (spec 9.4).
+"""The heads that predict a token's voken, one per objective, and their names in the original project.
 
 | objective | head | loss |
 |---|---|---|
@@ -100,7 +100,7 @@ class VokenRegression(nn.Module):
 class VokenHead(nn.Module):
     """Scores over the voken vocabulary: Linear(D→D), GELU, LayerNorm, Linear(D→vokens).
 
-    It starts from N(0, 0.02) like the rest of the model; the original kept PyTorch's default (Q-15).
+    It starts from N(0, 0.02) like the rest of the model; the original kept PyTorch's default (VOK-15).
     """
 
     def __init__(self, config: TransformerConfig, vokens: int):

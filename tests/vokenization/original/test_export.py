@@ -98,7 +98,7 @@ def test_files_of_a_run_go_out_and_come_back(tmp_path, monkeypatch, capsys):
             assert torch.equal(value, states[1][name]), name
             assert torch.equal(value, states[2][name]), name
 
-    # spec 9.7: the two numbers of each checkpoint, the last ones the run's own
+    # the two numbers of each checkpoint, the last ones the run's own
     numbers = [
         json.loads((Path(path) / "eval_results.json").read_text())
         for path in made["vokenization.pretraining"]

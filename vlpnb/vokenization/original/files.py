@@ -1,6 +1,6 @@
 """The original project's files: vokens and checkpoints; read, checked and written.
 
-Spec sections 1, 6, 7.4 and 9.7; public code `airsplay/vokenization`. Keys and image-id lists have the same
+As the public code `airsplay/vokenization` writes them. Keys and image-id lists have the same
 layout here (`keys.py`), corpora are in `vlpnb.text.original`; a finished stage is written in these
 layouts by `export.py`.
 
@@ -49,7 +49,7 @@ def import_vokens(source: Path, target: Path, tokens: int, granularity: str) -> 
 
     Args:
         source: `….hdf5`, with `….ids` beside it. tokens: N of the corpus.
-        granularity: what it holds is not written in the file (Q-10); only "sentence" has marks (7.3).
+        granularity: what it holds is not written in the file (VOK-10); only "sentence" has marks.
     Raises:
         UserError: the file is no such file, has another length, a voken that the list does not name, or marks
             where none are expected, or the other way round.
@@ -90,7 +90,7 @@ def import_vokens(source: Path, target: Path, tokens: int, granularity: str) -> 
 
 
 def voken_name(corpus: str, names: list[str]) -> str:
-    """`<corpus>.<sets joined by _>[.<V>]`: the name of a voken file without `.hdf5` (spec 7.4)."""
+    """`<corpus>.<sets joined by _>[.<V>]`: the name of a voken file without `.hdf5`."""
     sets = "_".join(sorted({name.partition("/")[0] for name in names}))
     return f"{corpus}.{sets}" + ("" if len(names) == PUBLISHED_V else f".{len(names)}")
 

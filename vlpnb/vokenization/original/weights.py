@@ -1,4 +1,4 @@
-"""Weights that the matcher starts from: its own of an earlier run, or the original project's (spec 3.6).
+"""Weights that the matcher starts from: its own of an earlier run, or the original project's.
 
 | `vokenization.matching.load` | read |
 |---|---|
