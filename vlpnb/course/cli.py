@@ -1,6 +1,6 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
-Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check) or vlpnb itself broke;
+Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check, verify) or vlpnb itself broke;
 2 wrong usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the
 budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
 """
@@ -264,6 +264,24 @@ def world(
     metrics = write_world(config, folder, context.log, context.progress)
     (folder / "log.txt").unlink(missing_ok=True)
     print(f"{folder}: {', '.join(f'{value:,.0f} {key}' for key, value in metrics.items())}")
+
+
+@app.command()
+def verify(
+    system: Annotated[str, typer.Argument(help="A part of the course: vokenization.")],
+    folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
+    each: Annotated[
+        bool, typer.Option("--each", help="A line for every entry, not only for every file.")
+    ] = False,
+) -> None:
+    """Compare our code with recorded tensors of another implementation; ends with 1 where they differ."""
+    from vlpnb.course import verify as module
+
+    result = module.verify(system, folder)
+    for line in module.lines(result, each):
+        print(line)
+    if not result.holds:
+        raise typer.Exit(1)
 
 
 @app.command()
