@@ -29,7 +29,7 @@ ENDINGS = "sent1,sent2,ending0,ending1,ending2,ending3,label\n"
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """The stages `language` and `pretraining`, a corpus of the first's tokenizer between them, and what they measured."""
+    """The stages `language` and `pretraining`, a corpus of the first's tokenizer between, and what they measured."""
     root = tmp_path_factory.mktemp("roberta")
     made = tiny_lm.make(root, count=120)
     (root / "squad").mkdir()

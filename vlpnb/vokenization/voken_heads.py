@@ -163,8 +163,9 @@ class VokenScorer(nn.Module):
             width = config.hidden if self.shared else CONTRAST_WIDTH
             self.embed = nn.Linear(features.shape[1], width, bias=self.shared)
             if not self.shared:
-                self.embed_norm = nn.LayerNorm(width)
-                self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), nn.LayerNorm(width))
+                self.embed_norm = nn.LayerNorm(width, config.norm_eps)
+                norm = nn.LayerNorm(width, config.norm_eps)
+                self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), norm)
         init_weights(self)
 
     def trunk(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
