@@ -20,9 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vlpnb.config import Config
-from vlpnb.data.description import Dataset
 from vlpnb.data.text_files import write_text_atomic
-from vlpnb.errors import UserError
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Diverged, Plan, fit
@@ -41,16 +39,6 @@ class FineTuningConfig(Config):
     max_valid: int | None = None
     keep_models: bool = False  # save the fine-tuned models, for transformers too
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-
-
-def examples_folder(dataset: Dataset, title: str) -> Path:
-    """The dataset's folder of "GLUE", "SQuAD" or "SWAG"; UserError when it has none."""
-    folder = getattr(dataset, title.lower())
-    if folder is None:
-        raise UserError(
-            f"the dataset at {dataset.root} has no {title} folder; set `dataset.{title.lower()}` to one"
-        )
-    return folder
 
 
 class Examples(Protocol):
