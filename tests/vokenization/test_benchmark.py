@@ -197,7 +197,7 @@ def test_names_of_sets(small, corpus, two_sets, tmp_path):
         with pytest.raises(UserError, match=rf"benchmark\.sets: '{sets[-1]}' is there already"):
             benchmark(small, corpus, tmp_path, two_sets, sets=sets)
     with pytest.raises(
-        UserError, match="no captions for split 'cc_train'; it has train, valid, test, cc_valid"
+        UserError, match="no captions for split 'cc_train'; there are train, valid, test, cc_valid"
     ):
         benchmark(small, corpus, tmp_path, two_sets, sets=("cc_train",))
 

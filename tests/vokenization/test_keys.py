@@ -130,7 +130,7 @@ def test_vokens_name_their_image_set(small, tmp_path):
     inputs = {"matching": small.matching, "pictures": dataset}
     small.run(KEYS, KeysConfig(), tmp_path / "keys", **inputs)
     small.run(CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, text=small.dataset)
-    inputs |= {"keys": tmp_path / "keys", "corpus": tmp_path / "corpus"}
+    inputs |= {"keys": tmp_path / "keys", "corpus": tmp_path / "corpus", "captions": small.dataset}
     assert small.run(VOKENS, VokensConfig(), tmp_path / "vokens", **inputs)["size"] == 17
     lines = (tmp_path / "vokens" / "train.ids").read_text().splitlines()
     assert lines[0] == "Bs/test0"
