@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 import pooch
 import requests
 
-from vlpnb.data.text_files import content_hash
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = 60.0  # seconds without a byte

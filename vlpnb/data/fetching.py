@@ -7,8 +7,8 @@ from pathlib import Path
 
 from vlpnb.data.catalog import Remote, dataset
 from vlpnb.data.download import download, unpack
-from vlpnb.data.text_files import content_hash
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash
 
 
 def fetch(

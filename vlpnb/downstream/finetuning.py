@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from vlpnb.config import Config
 from vlpnb.data.description import Dataset
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Diverged, Plan, fit
@@ -187,7 +187,7 @@ def run_jobs(
             if (work / "model").is_dir():
                 shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
                 (work / "model").replace(folder / "model")
-            write_text_atomic(folder / "result.json", json.dumps(found, indent=1))
+            write_text(folder / "result.json", json.dumps(found, indent=1))
         shutil.rmtree(work, ignore_errors=True)
         _log_results(context, job, line)
         context.progress(number + 1, len(mine))
@@ -198,7 +198,7 @@ def run_jobs(
                 _log_results(context, job, line)
     results = [result for job in jobs for result in _results(context, job)]
     if rank == 0:
-        write_text_atomic(context.folder / file, json.dumps(results, indent=1))
+        write_text(context.folder / file, json.dumps(results, indent=1))
     return results
 
 

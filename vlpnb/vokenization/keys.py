@@ -36,8 +36,9 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import open_checked, write_store
-from vlpnb.data.text_files import lines_of, write_text_atomic
+from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
@@ -278,13 +279,13 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]],
         mine = np.flatnonzero(owners == name)
         for suffix, column in ((".ids", 1), (".path", 2)):
             text = "".join(f"{about[i][column]}\n" for i in mine)
-            write_text_atomic(folder / f"{name}{suffix}", text)
+            write_text(folder / f"{name}{suffix}", text)
         unread = [row[1:] for row in broken if row[0] == name]
         kind = {"broken": unread[:SHOWN], "source": source}
         with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
             file["keys"] = keys[mine]
     if broken:
-        write_text_atomic(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
+        write_text(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
     for path in shards:
         path.unlink()
 

@@ -13,7 +13,6 @@ own share, and do depend on it.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -26,8 +25,8 @@ from torch.nn.functional import pad
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.text_files import fingerprint_files, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, fingerprint_files, write_text
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
@@ -218,10 +217,10 @@ def train_matcher(
         )
         better = found is None or (score, update) < (found["score"], found["update"])
         if rank == 0 and better and (update or config.test_only):
-            save_file(trainable_state(matcher), best.with_suffix(".tmp"))
-            os.replace(best.with_suffix(".tmp"), best)
+            with atomic(best) as temporary:
+                save_file(trainable_state(matcher), temporary)
             about = {"score": score, "update": update, "valid": values}
-            write_text_atomic(best.with_suffix(".json"), json.dumps(about))
+            write_text(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
     updates = 0 if config.test_only else config.epochs * sampler.per_epoch
