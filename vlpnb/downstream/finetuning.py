@@ -25,7 +25,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Diverged, Plan, fit
+from vlpnb.train.loop import Diverged, TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 
 
@@ -122,7 +122,7 @@ def train(
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     updates = max(1, round(config.epochs * sampler.per_epoch))
-    plan = Plan(
+    plan = TrainingPlan(
         updates=updates,
         lr=config.lr,
         warmup=round(config.warmup * updates),

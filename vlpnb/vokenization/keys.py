@@ -51,7 +51,7 @@ NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
-class Encoder(Protocol):
+class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
     def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
@@ -177,7 +177,7 @@ def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float
 
 
 def extract_keys(
-    matcher: Encoder,
+    matcher: PictureEncoder,
     images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
@@ -228,7 +228,7 @@ def extract_keys(
 
 
 def _write_shard(
-    path: Path, matcher: Encoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
+    path: Path, matcher: PictureEncoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
 ) -> None:
     vectors, rows, broken, waiting = [], [], [], []
     for name, image in images:
@@ -250,7 +250,7 @@ def _write_shard(
 
 
 def _encode(
-    encoder: Encoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
+    encoder: PictureEncoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
 ) -> Float[Tensor, "N d"]:
     """The vectors of the pictures of the last rows, on the host."""
     try:
@@ -306,7 +306,7 @@ def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
     sets = load_dataset(context.inputs["dataset"]).universe_sets()
-    encoder: Encoder
+    encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
         encoder = load_matcher(context.inputs["matching"], context.device)

@@ -5,8 +5,8 @@ import gzip
 
 import pytest
 
-from vlpnb.data import wikipedia
-from vlpnb.data.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
+from vlpnb.text import wikipedia
+from vlpnb.text.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
 from vlpnb.errors import UserError
 
 PAGE = (
