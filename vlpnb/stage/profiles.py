@@ -62,7 +62,7 @@ def load_profile(name: str | Path) -> Profile:
     content = _combined(_layers([first, *additions], Path()))
     parts = [str(part) for part in content.pop("parts", None) or []]
     notebooks = content.pop("notebooks", None) or []
-    prefixes = tuple([*parts, *(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)])
+    prefixes = (*parts, *(item if isinstance(item, str) else f"{item:02d}" for item in notebooks))
     description = str(content.pop("description", "")).strip()
     ours = path.parent == PROFILES
     label = "+".join([path.stem, *(Path(part).stem for part in additions)])
@@ -94,6 +94,8 @@ def _combined(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
     for path, content in layers:
         present.add(path.stem)
         waiting += content.pop("when", {}).items()
+        if content.keys() & {"notebooks", "parts"}:  # what is run is said once, by the last who says it
+            result = {key: value for key, value in result.items() if key not in ("notebooks", "parts")}
         result = merge({**result, "description": ""}, content)
         for change in [change for other, change in waiting if other in present]:
             result = merge(result, change)
