@@ -18,7 +18,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
 from vlpnb.data.description import Dataset
 from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
@@ -33,16 +33,18 @@ class FineTuningConfig(Config):
     """The fields of all three stages; what differs (rate, batch, length) is beside each stage."""
 
     supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
+    seed: Seed = 95  # of the pre-trained model
+    snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
     model: str = ""  # a HuggingFace folder or name to fine-tune instead
-    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
+    seeds: tuple[Seed, ...] = Field(
+        (9595,), min_length=1
+    )  # of fine-tuning: the new layers, the order, dropout
     epochs: float = Field(3.0, gt=0)
     warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
-    max_train: int | None = None  # at most so many training examples of each task
-    max_valid: int | None = None
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm
+    max_train: int | None = Field(None, ge=1)  # at most so many training examples of each task
+    max_valid: int | None = Field(None, ge=1)
     keep_models: bool = False  # save the fine-tuned models, for transformers too
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
@@ -76,10 +78,15 @@ def pretrained_folder(context: StageContext) -> Path:
         from vlpnb.nn.folders import model_folder
 
         return model_folder(config.model)
-    found = snapshot_folders(context.inputs["vlm"])
+    return chosen_snapshot(context)
+
+
+def chosen_snapshot(context: StageContext) -> Path:
+    """The snapshot that a stage's configuration chooses; UserError where there is none of that number."""
+    config, found = context.config, snapshot_folders(context.inputs["vlm"])
     if not -len(found) <= config.snapshot < len(found):
         raise UserError(
-            f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
+            f"{context.name or 'stage'}.snapshot: found {config.snapshot}, expected a number from "
             f"{-len(found)} to {len(found) - 1}: {context.inputs['vlm']} holds {len(found)} snapshots"
         )
     return found[config.snapshot]

@@ -20,13 +20,15 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
 from vlpnb.data.description import load_dataset
-from vlpnb.data.text_files import write_text_atomic
+from vlpnb.data.fields import as_text, list_field, text_field
+from vlpnb.data.text_files import read_json_lines, write_text_atomic
+from vlpnb.downstream.finetuning import chosen_snapshot
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
+from vlpnb.text.tokenizers import MASKED, load_tokenizer
+from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
 
 
@@ -34,8 +36,8 @@ class ProbesConfig(Config):
     """Which model is asked."""
 
     supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
+    seed: Seed = 95  # of the pre-trained model
+    snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
     splits: int = Field(50, ge=1)  # random halves of the kinds in the linear probe
 
 
@@ -52,13 +54,14 @@ def read_probes(folder: Path) -> dict[str, list[dict]]:
     found = {}
     for file in files:
         found[file.stem] = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            item = json.loads(line)
-            missing = {"prompt", "answer", "candidates", "kind"} - item.keys()
-            if missing or item["prompt"].count("[MASK]") != 1 or item["answer"] not in item["candidates"]:
+        for number, item in read_json_lines(file, "cloze items {prompt, answer, candidates, kind}"):
+            where = f"{file}:{number}"
+            prompt, answer, _ = (text_field(item, name, where) for name in ("prompt", "answer", "kind"))
+            candidates = [as_text(c, f"{where}.candidates") for c in list_field(item, "candidates", where)]
+            if prompt.count("[MASK]") != 1 or answer not in candidates:
                 raise UserError(
-                    f"{file}:{number}: expected prompt (with one [MASK]), answer, candidates (with the answer) and "
-                    f"kind, found {line[:100]}"
+                    f"{where}: expected a prompt with one [MASK] and the answer among the candidates, found "
+                    f"{prompt[:60]!r} and {answer!r} of {', '.join(candidates)[:60]}"
                 )
             found[file.stem].append(item)
     return found
@@ -165,8 +168,8 @@ def run(context: StageContext) -> dict[str, float]:
         raise UserError(
             f"the dataset at {dataset.root} has no commonsense lists; `probes` needs the visual world"
         )
-    source = snapshot_folders(context.inputs["vlm"])[config.snapshot]
-    model, tokenizer = load_snapshot(source).to(context.device), load_tokenizer(source)
+    source = chosen_snapshot(context)
+    model, tokenizer = load_snapshot(source).to(context.device), load_tokenizer(source, MASKED)
     metrics: dict[str, float] = {}
     details = {}
     means: dict[str, list[float]] = {"cloze": [], "calibrated": [], "linear": []}
