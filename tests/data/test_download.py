@@ -10,8 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vlpnb.data import catalog
+from vlpnb.data.archives import unpack
 from vlpnb.data.catalog import DATASETS, Expected, PublicDataset, Remote
-from vlpnb.data.download import download, unpack
+from vlpnb.data.download import download
 from vlpnb.data.fetching import check_folder, fetch
 from vlpnb.errors import UserError
 

@@ -68,12 +68,12 @@ class MeanColours:
 
 
 def test_keys_of_a_folder_with_everything_in_it(folder, tmp_path):
-    images = [CaptionedImage(path.stem, path, ()) for path in list_images(folder)]
+    images = [CaptionedImage(path.stem, path, ()) for path in list_images(folder).files]
     images.insert(3, CaptionedImage("gone", folder / "gone.png", ()))
     target = tmp_path / "keys"
     target.mkdir()
-    assert extract_keys(MeanColours(), images, target, shard=3, batch=2) == 5
-    keys = load_keys(target)
+    assert extract_keys(MeanColours(), images, target, shard=3, batch=2, source="backbone") == 5
+    keys = load_keys(target, source="backbone")
     assert sorted(keys.ids) == ["animated", "cmyk", "dot", "grey", "large", "sixteen", "thread"]
     assert list(keys.ids) == [image.image_id for image in images if image.image_id in keys.ids]
     assert torch.isfinite(keys.vectors).all()
