@@ -8,12 +8,13 @@ valid name.
 """
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 import yaml
@@ -21,6 +22,26 @@ import yaml
 from vlpnb.errors import UserError, did_you_mean
 
 PROFILES = Path(__file__).parent / "course" / "profiles"
+
+
+NAME = re.compile(r"\w(?:[\w .-]{0,118}\w)?")
+
+
+def check_name(name: str, what: str = "the name") -> str:
+    """The name itself if it can name a file in its folder and stand on a page: letters, digits, `_`, `-`, `.`, space.
+
+    Names of runs, profiles, image sets and the like come from settings and from files; with `/` or `..` they would
+    lead out of their folder.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f"{what} is called {name[:60]!r}; expected letters, digits, '_', '-', '.' or a space")
+    return name
+
+
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
+Count = Annotated[int, pydantic.Field(ge=1)]
+Index = Annotated[int, pydantic.Field(ge=0)]
+Share = Annotated[float, pydantic.Field(gt=0, le=1)]
 
 
 class Config(pydantic.BaseModel):
@@ -165,7 +186,7 @@ def _profile_path(name: str | Path, folder: Path, where: str = "") -> Path:
     """The file of a profile; a YAML file is looked for from `folder` on."""
     is_file = str(name).endswith((".yaml", ".yml"))
     path = folder / name if is_file else PROFILES / f"{name}.yaml"
-    if not path.is_file():
+    if not (is_file or NAME.fullmatch(str(name))) or not path.is_file():
         raise UserError(f"{where}profile {str(name)!r} not found{did_you_mean(str(name), profile_names())}")
     return path
 

@@ -20,13 +20,13 @@ from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Index, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Plan, Precision, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
@@ -50,7 +50,7 @@ class VLMConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
 
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
-    seed: int = 95  # of initial weights, order, masks and dropout
+    seed: Seed = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `vlm.SIZES`
     objective: str = (
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
@@ -64,18 +64,20 @@ class VLMConfig(Config):
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
     legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
-    exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
+    exclude: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = (
+        None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
+    )
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
-    updates: int | None = None  # optimiser steps
+    updates: int | None = Field(None, ge=1)  # optimiser steps
     faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
     lr: float = Field(2e-4, gt=0)  # peak learning rate
-    weight_decay: float = 0.01
-    clip: float = 1.0  # largest gradient norm
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm
     precision: Precision = "bfloat16"  # of matrix products on a GPU; the paper's runs are "float32"
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
@@ -106,6 +108,10 @@ class VLMConfig(Config):
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
         if self.examples == "lines" and self.legacy_blocks:
             raise ValueError("legacy_blocks counts blocks; set it to false where examples are 'lines'")
+        if self.exclude is not None and self.exclude[0] > self.exclude[1]:
+            raise ValueError(
+                f"exclude: {self.exclude[0]} to {self.exclude[1]} is no range; give the smaller first"
+            )
         return self
 
     @property
@@ -283,7 +289,7 @@ def run(context: StageContext) -> dict[str, float]:
     With several voken objectives also the loss of each, such as voken_cls_loss.
     """
     config: VLMConfig = context.config
-    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer", MASKED)
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
     features = None
     if config.needs_vokens:

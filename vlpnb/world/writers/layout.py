@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.world.grammar import LANGUAGES
 from vlpnb.world.scene import SPLITS, Scene, Split
@@ -19,7 +19,7 @@ class WorldConfig(Config):
     """How large the generated world is."""
 
     # everything in the world follows from this number and the sizes below
-    seed: int = 0
+    seed: Seed = 0
     # captioned pictures to train on
     train: int = Field(3000, ge=1)
     # captioned pictures to validate on
