@@ -43,9 +43,8 @@ class VisionConfig(Config):
     """Training of the world's picture classifier."""
 
     image_size: int = Field(64, ge=16)  # pixels of the square that the network reads
-    widths: tuple[Count, ...] = Field(
-        (24, 48, 96, 192), min_length=1
-    )  # channels per resolution; features are twice the last
+    # channels per resolution; features are twice the last
+    widths: tuple[Count, ...] = Field((24, 48, 96, 192), min_length=1)
     epochs: int = Field(12, ge=1)
     batch: int = Field(32, ge=1)
     lr: float = Field(4e-3, gt=0)

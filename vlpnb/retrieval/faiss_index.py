@@ -82,7 +82,9 @@ def top_k(
         *(find(queries[row : row + block]) for row in range(0, len(queries), block)), strict=True
     )
     found = torch.cat(scores)
-    if not torch.isfinite(keys).all():  # faiss passes over such a key without a word
+    if not (
+        torch.isfinite(keys).all() and torch.isfinite(queries).all()
+    ):  # faiss passes over them without a word
         refuse_nan(torch.full_like(found, torch.nan), queries, keys)
     refuse_nan(found, queries, keys)
     return found, torch.cat(ids)

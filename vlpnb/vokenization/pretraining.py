@@ -64,9 +64,8 @@ class VLMConfig(Config):
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
     legacy_blocks: bool = False  # leave out up to two full blocks, as the original does
-    exclude: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = (
-        None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
-    )
+    # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
+    exclude: tuple[Index, Index] | None = None
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
