@@ -8,17 +8,9 @@ import typing
 import pytest
 
 import vlpnb
-from vlpnb.config import (
-    Config,
-    check_name,
-    load_profile,
-    merge,
-    nest,
-    parse_config,
-    parse_settings,
-    profile_names,
-)
+from vlpnb.config import Config, check_name, merge, nest, parse_config, parse_settings
 from vlpnb.errors import UserError
+from vlpnb.stage.profiles import load_profile, profile_names
 
 
 class Schedule(Config):
@@ -169,9 +161,9 @@ def test_every_number_of_every_configuration_has_a_bound():
 @pytest.mark.parametrize(
     ("cls", "values"),
     [
-        ("VLMConfig", {"updates": 0}),
-        ("VLMConfig", {"exclude": (5, 3)}),
-        ("VLMConfig", {"seed": -1}),
+        ("PretrainingConfig", {"updates": 0}),
+        ("PretrainingConfig", {"exclude": "5,3"}),
+        ("PretrainingConfig", {"seed": -1}),
         ("FeaturesConfig", {"max_images": -1}),
         ("FeaturesConfig", {"layers": (1,)}),
         ("FeaturesConfig", {"crop_scale": (0.9, 0.1)}),

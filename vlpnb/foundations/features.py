@@ -1,4 +1,4 @@
-"""Frozen backbones, run once: hidden states of captions and picture features on disk (spec 3.1, 3.3, 18).
+"""Frozen backbones, run once: hidden states of captions and picture features on disk.
 
 With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
 cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
@@ -21,10 +21,10 @@ from typing import Annotated
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
-from vlpnb.config import Config, Seed, Share
+from vlpnb.config import Config, Seed, Shares
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
@@ -42,14 +42,14 @@ PRODUCER, BACKBONES = "features", "backbones.json"
 
 
 class FeaturesConfig(Config):
-    """Which backbones, and what of their output is kept. Defaults: the paper's (spec section 15)."""
+    """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
     language: str = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
     vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
-    language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)
+    language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[Annotated[int, Field(le=-1, ge=-1000)], ...] = (
         -4,
         -3,
@@ -60,18 +60,12 @@ class FeaturesConfig(Config):
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
-    crop_scale: tuple[Share, Share] = (0.08, 1.0)  # share of the picture's area that a random crop keeps
+    crop_scale: Shares = (0.08, 1.0)  # share of the picture's area that a random crop keeps
     max_images: int | None = Field(None, ge=1)  # only the first pictures of the training split
     seed: Seed = 9595  # of the random crops
     cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
     shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "FeaturesConfig":
-        if self.crop_scale[0] > self.crop_scale[1]:
-            raise ValueError(f"crop_scale: {self.crop_scale} is no range; give the smaller share first")
-        return self
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
@@ -195,10 +189,8 @@ def _write_shard(
             pixels = []
     if pixels:
         views.append(picture_features(vision, pixels, config.batch))
-    per_picture = random_views + len(fixed_views)
-    features = (
-        torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(len(kept), per_picture, vision.width)
-    )
+    shape = (len(kept), random_views + len(fixed_views), vision.width)
+    features = torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(shape)
 
     sentences = [sentence for image in kept for sentence in image.sentences]
     owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
@@ -339,7 +331,7 @@ class FeatureStore:
     ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
         at, mask, content = self._places(rows)
-        states = torch.from_numpy(check_finite(self.states[at.ravel()], self.path)).float()
+        states = torch.from_numpy(check_finite(self.states[at.ravel()], f"{self.path}, states read")).float()
         return states.reshape(*mask.shape, -1), mask, content
 
     def ids(
@@ -366,8 +358,10 @@ class FeatureStore:
     ) -> Float[Tensor, "B E D"]:
         """Features of some pictures: one chosen view each (E = 1), or all views."""
         if view is None:
-            return torch.from_numpy(check_finite(self.views[images], self.path)).float()
-        return torch.from_numpy(check_finite(self.views[images, view], self.path)).float()[:, None]
+            return torch.from_numpy(check_finite(self.views[images], f"{self.path}, views read")).float()
+        return torch.from_numpy(check_finite(self.views[images, view], f"{self.path}, views read")).float()[
+            :, None
+        ]
 
 
 def cache_features(context: StageContext) -> dict[str, float]:
