@@ -165,6 +165,8 @@ class Dataset:
         readers = {".ids": _listed_ids, ".json": lxmert_ids, ".tsv": conceptual_ids}
         if path.suffix in readers:
             ids = readers[path.suffix](path)
+            for name in ids:
+                refuse_outside(name, str(path))
             found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
         else:
             listing = list_images(path)
@@ -189,7 +191,6 @@ def _listed_ids(path: Path) -> list[str]:
     found = []
     for number, text in lines_of(path, "one picture id a line"):
         if text:
-            refuse_outside(text, f"{path}:{number}")
             found.append(one_line(text, f"{path}:{number}"))
     return found
 

@@ -62,7 +62,7 @@ def open_rgb(path: Path) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # each decoder refuses in its own way
-        raise BrokenImage(path, f"cannot be decoded ({error or type(error).__name__})") from error
+        raise BrokenImage(path, f"cannot be decoded ({str(error) or type(error).__name__})") from error
 
 
 def none_readable(what: str, images: Sequence[Path], broken: Sequence[Sequence[str]] = ()) -> UserError:

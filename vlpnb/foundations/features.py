@@ -279,10 +279,7 @@ def cache_split(
             _write_shard(path, images[first : first + config.shard], first, split, language, vision, config)
         progress(min(first + config.shard, len(images)))
     barrier(world_size)
-    about = {
-        "prefix": len(language.prefix),
-        "suffix": len(language.suffix),
-    }
+    about = {"prefix": len(language.prefix), "suffix": len(language.suffix)}
     if rank == 0 and not target.is_file():
         _join(shards, target, about)
     barrier(world_size)
@@ -291,8 +288,9 @@ def cache_split(
             path.unlink(missing_ok=True)
     store = FeatureStore(folder, split)
     if not store.image_ids:
-        broken = store.attributes["broken"]
-        raise none_readable(f"split '{split}'", [image.path for image in images], broken)
+        barrier(world_size)  # all have read it
+        target.unlink(missing_ok=True)  # so that it is made again once the pictures are there
+        raise none_readable(f"split '{split}'", [image.path for image in images], store.attributes["broken"])
     return {"images": len(store.image_ids), "captions": len(store), "broken": len(store.attributes["broken"])}
 
 

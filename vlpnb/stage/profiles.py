@@ -125,9 +125,9 @@ def _layers(
 def _read(path: Path) -> dict[str, Any]:
     """One file: its sections, and what it says about itself."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of stages to fields, found {type(content).__name__}")
     if not isinstance(content.get("notebooks") or [], list):
