@@ -51,9 +51,10 @@ figures: $(VENV)/.installed ## draw the committed figures again from a finished 
 test: $(VENV)/.installed-dev ## run all tests
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.installed-dev ## check style of code and notebooks
+lint: $(VENV)/.installed-dev ## check style of code and notebooks, and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.installed-dev ## put code and notebooks into house style, outputs removed
 	$(BIN)/ruff check --fix .

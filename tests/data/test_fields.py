@@ -11,9 +11,9 @@ from vlpnb.data.nlvr2 import read_nlvr2
 from vlpnb.data.squad import read_squad_file
 from vlpnb.data.text_files import read_json, read_json_lines
 from vlpnb.data.vqa import read_lxmert_questions, read_vqa
-from vlpnb.data.wikipedia import extracted_lines
 from vlpnb.downstream.probes import read_probes
 from vlpnb.errors import UserError
+from vlpnb.text.wikipedia import extracted_lines
 
 HALF = "a dog \ud83d runs"
 

@@ -11,9 +11,9 @@ from vlpnb.data.captions import read_captions
 from vlpnb.data.forms import open_text, refuse_markup
 from vlpnb.data.glue import read_glue
 from vlpnb.data.text_files import lines_of, read_json
-from vlpnb.data.wikipedia import extracted_lines
 from vlpnb.errors import UserError
 from vlpnb.text.lines import lines_from, read_lines
+from vlpnb.text.wikipedia import extracted_lines
 
 TEXT = "the first line has words .\nthe sécond line has words .\n"
 LINES = TEXT.splitlines()

@@ -321,12 +321,12 @@ def glance(
 ) -> None:
     """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
     from vlpnb.course import data_root, glance, notebooks_folder
-    from vlpnb.folders import read_json
+    from vlpnb.files import read_back
 
     for run in runs or []:
         folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
         print(f"{folder}: measured profile {glance.remember(folder, machine)}")
-    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+    for path in glance.rewrite(notebooks_folder(), read_back(glance.MEASURED)):
         print(f"{path}: table renewed")
 
 

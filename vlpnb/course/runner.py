@@ -25,7 +25,8 @@ from vlpnb.course.execute import END, Outcome, execute
 from vlpnb.course.outline import prerequisites, stated
 from vlpnb.course.watch import Watch
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import cores, duration, lock, make_writable, read_json, write_json
+from vlpnb.files import lock, make_writable, read_back, write_json
+from vlpnb.machine import cores, duration
 from vlpnb.stage import Run
 
 __all__ = [
@@ -185,7 +186,7 @@ def read_status(run_folder: Path) -> list[Outcome]:
     path = run_folder / "notebooks" / STATUS
     if not path.is_file():
         return []
-    return [Outcome(**item) for item in sorted(read_json(path), key=lambda item: item["notebook"])]
+    return [Outcome(**item) for item in sorted(read_back(path), key=lambda item: item["notebook"])]
 
 
 @dataclass

@@ -28,8 +28,9 @@ from vlpnb.data.captions import (
 from vlpnb.data.fields import field as json_field
 from vlpnb.data.fields import one_line
 from vlpnb.data.images import list_images, picture_id
-from vlpnb.data.text_files import lines_of, read_json, require, write_text_atomic
+from vlpnb.data.text_files import lines_of, read_json, require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 
 FILE = "dataset.json"
 HOLDS = "a dataset description, written by the `dataset` stage"
@@ -183,7 +184,7 @@ class Dataset:
     def save(self, folder: Path) -> Path:
         """Write `dataset.json` into `folder`."""
         path = Path(folder) / FILE
-        write_text_atomic(path, json.dumps(asdict(self), indent=1, default=str) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=1, default=str) + "\n")
         return path
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import requests
 
-from vlpnb.data.text_files import content_hash
 from vlpnb.errors import UserError, cannot_write
+from vlpnb.files import content_hash
 
 try:
     import fcntl

@@ -8,8 +8,8 @@ from pathlib import Path
 from vlpnb.data.archives import unpack
 from vlpnb.data.catalog import Remote, dataset
 from vlpnb.data.download import download, held
-from vlpnb.data.text_files import content_hash, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash, write_text
 
 
 def fetch(
@@ -41,7 +41,7 @@ def fetch(
             with held(marker, log):
                 if not marker.exists():
                     files = unpack(path, path.parent)
-                    write_text_atomic(marker, f"{len(files)} files\n")
+                    write_text(marker, f"{len(files)} files\n")
                     log(f"{path}: {len(files):,} files unpacked")
         paths.append(path)
     if entry.note:

@@ -12,15 +12,16 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from vlpnb.data.text_files import PatientFile, require
-from vlpnb.errors import UserError, writing
+from vlpnb.data.text_files import require
+from vlpnb.errors import UserError
+from vlpnb.files import PatientFile, atomic
 
 SCHEMA = 1
 LOCKED = (11, 35, 37)  # errno of a file that is held: EAGAIN on Linux and macOS, and ENOLCK
@@ -41,24 +42,15 @@ def write_store(
     Attributes that HDF5 cannot hold (dicts, lists of text, None) are stored as JSON. If the body raises,
     nothing is left. A full disk or an unwritable folder raises UserError naming the target.
     """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(PatientFile(temporary)) as target:
-                with h5py.File(target, "w") as file:
-                    file.attrs["schema"] = SCHEMA
-                    file.attrs["producer"] = producer
-                    for name, value in (attributes or {}).items():
-                        plain = isinstance(value, str | int | float | bool)
-                        file.attrs[name] = value if plain else json.dumps(value)
-                    yield file
-                target.check()
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    with atomic(path) as temporary, closing(PatientFile(temporary)) as target:
+        with h5py.File(target, "w") as file:
+            file.attrs["schema"] = SCHEMA
+            file.attrs["producer"] = producer
+            for name, value in (attributes or {}).items():
+                plain = isinstance(value, str | int | float | bool)
+                file.attrs[name] = value if plain else json.dumps(value)
+            yield file
+        target.check()
 
 
 def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None = None) -> h5py.File:

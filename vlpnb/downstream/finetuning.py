@@ -21,11 +21,11 @@ from torch import Tensor, nn
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.description import Dataset
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Diverged, Plan, fit
+from vlpnb.train.loop import Diverged, TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 
 
@@ -124,7 +124,7 @@ def train(
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     updates = max(1, round(config.epochs * sampler.per_epoch))
-    plan = Plan(
+    plan = TrainingPlan(
         updates=updates,
         lr=config.lr,
         warmup=round(config.warmup * updates),
@@ -189,7 +189,7 @@ def run_jobs(
             if (work / "model").is_dir():
                 shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
                 (work / "model").replace(folder / "model")
-            write_text_atomic(folder / "result.json", json.dumps(found, indent=1))
+            write_text(folder / "result.json", json.dumps(found, indent=1))
         shutil.rmtree(work, ignore_errors=True)
         _log_results(context, job, line)
         context.progress(number + 1, len(mine))
@@ -200,7 +200,7 @@ def run_jobs(
                 _log_results(context, job, line)
     results = [result for job in jobs for result in _results(context, job)]
     if rank == 0:
-        write_text_atomic(context.folder / file, json.dumps(results, indent=1))
+        write_text(context.folder / file, json.dumps(results, indent=1))
     return results
 
 

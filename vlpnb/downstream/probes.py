@@ -23,8 +23,9 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.fields import as_text, list_field, text_field
-from vlpnb.data.text_files import read_json_lines, write_text_atomic
+from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.nn.language_model import MaskedLM, load_masked_lm
 from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
@@ -183,5 +184,5 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
             for item, row in zip(items, scores, strict=True)
         ]
     metrics |= {name: float(np.mean(values)) if values else float("nan") for name, values in means.items()}
-    write_text_atomic(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
+    write_text(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
     return metrics

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 
 from vlpnb.data.description import load_dataset
 from vlpnb.data.squad import SquadQuestion, Version, read_squad
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
+from vlpnb.files import write_text
 from vlpnb.metrics.squad import predictions, squad_scores
 from vlpnb.nn.checkpoints import load_encoder, save_hf
 from vlpnb.nn.heads import SpanHead
@@ -196,8 +196,8 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     def job(version: Version, seed: int) -> Job:
         def train(folder: Path, work: Path) -> list[dict]:
             result, given, odds = fine_tune(work, source, root, version, config, seed, context.device)
-            write_text_atomic(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
-            write_text_atomic(folder / "null_odds.json", json.dumps(odds, indent=1))
+            write_text(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
+            write_text(folder / "null_odds.json", json.dumps(odds, indent=1))
             return [result]
 
         return Job(f"seed-{seed}/v{version}", train)

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.description import Dataset, load_dataset
-from vlpnb.data.text_files import fingerprint_files
+from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus

@@ -21,8 +21,9 @@ from vlpnb.data.forms import refuse_markup
 from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
 from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.data.swag import read_swag, swag_file
-from vlpnb.data.text_files import fingerprint_files, require, write_text_atomic
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import fingerprint_files, write_text
 from vlpnb.stage import Request, Stage, StageContext
 
 NAME = re.compile("[a-z][a-z0-9_]*")  # of a caption set; it becomes part of the metrics' names
@@ -206,13 +207,13 @@ def _run(context: StageContext) -> dict[str, float]:
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
     if uncaptioned:
-        write_text_atomic(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
+        write_text(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
         context.log(
             f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
             f"uncaptioned.txt): {uncaptioned[0]} …"
         )
     if absent:
-        write_text_atomic(context.folder / "missing.txt", "\n".join(absent) + "\n")
+        write_text(context.folder / "missing.txt", "\n".join(absent) + "\n")
         context.log(
             f"{len(absent):,} pictures are missing and left out (listed in missing.txt): {absent[0]} …"
         )

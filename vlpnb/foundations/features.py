@@ -29,7 +29,8 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.data.store import attributes, check_finite, mapped, open_checked, write_store
-from vlpnb.data.text_files import read_json, write_text_atomic
+from vlpnb.data.text_files import read_json
+from vlpnb.files import write_text
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
@@ -104,7 +105,7 @@ def write_backbones(folder: Path, backbones: Backbones) -> None:
         "language_width": backbones.language_width,
         "vision_width": backbones.vision_width,
     }
-    write_text_atomic(folder / BACKBONES, json.dumps(about, indent=1) + "\n")
+    write_text(folder / BACKBONES, json.dumps(about, indent=1) + "\n")
 
 
 def read_backbones(folder: Path) -> Backbones:
@@ -229,7 +230,7 @@ def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> 
         ids += found["ids"]
         broken += found["broken"]
     # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-    write_text_atomic(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
+    write_text(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
     types = {"views": "float16", "states": "float16", "tokens": "int32", "owner": "int32"}
     with write_store(target, PRODUCER, {**about, "broken": broken}) as out:
         for name, kind in types.items():

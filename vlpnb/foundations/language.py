@@ -27,7 +27,7 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
 
 
@@ -111,7 +111,7 @@ def run(context: StageContext) -> dict[str, float]:
     if config.init_std != 0.02:  # the model's own; drawn again it would be another model
         init_weights(model, config.init_std)
     batches = SentenceBatches(rows, tokenizer, config)
-    plan = Plan(
+    plan = TrainingPlan(
         updates=config.updates,
         lr=config.lr,
         warmup=min(config.warmup, config.updates),

@@ -26,7 +26,7 @@ from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
@@ -222,7 +222,7 @@ def run_vision(context: StageContext) -> dict[str, float]:
     net = SmallResNet(config.widths, len(names)).to(memory_format=torch.channels_last)
     nn.init.constant_(net.fc.bias, -4.0)  # most labels are absent: start from there
     total = config.epochs * sampler.per_epoch
-    plan = Plan(
+    plan = TrainingPlan(
         updates=total, lr=config.lr, warmup=total // 20, weight_decay=config.weight_decay, clip=5.0, seed=config.seed,
         log_every=max(1, sampler.per_epoch // 4), checkpoint_seconds=config.checkpoint_seconds,
     )  # fmt: skip

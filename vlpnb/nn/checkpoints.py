@@ -10,7 +10,6 @@ Folders saved here load in transformers' `AutoModel`, `AutoModelForMaskedLM`, `A
 """
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
 from vlpnb.nn import renaming
 from vlpnb.nn.folders import model_folder
 from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, SpanHead
@@ -208,12 +208,9 @@ def save_hf(
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    partial = folder / "model.safetensors.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / "model.safetensors")
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(_settings(encoder, model_type, parts), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_text(folder / "config.json", json.dumps(_settings(encoder, model_type, parts), indent=2) + "\n")
     return folder
 
 

@@ -23,8 +23,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.data.store import DamagedStore, attributes, open_checked, write_store
-from vlpnb.data.text_files import require, write_text_atomic
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.text.lines import Rules, keeps, lines_from, read_lines
 from vlpnb.text.original import add_sentences, export_original
 from vlpnb.text.sentences import sentence_ends, sentence_lengths, split_long
@@ -105,7 +106,7 @@ def write_corpus(
         if folder.exists() and _read_identity(folder) != identity:
             shutil.rmtree(folder)  # shards of another tokenizer, text or setting
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(folder / "identity.json", identity)
+        write_text(folder / "identity.json", identity)
     wait()
 
     shards: list[Path] = []

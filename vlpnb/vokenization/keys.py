@@ -36,8 +36,9 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import check_finite, open_checked, write_store
-from vlpnb.data.text_files import lines_of, write_text_atomic
+from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
@@ -50,7 +51,7 @@ NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
-class Encoder(Protocol):
+class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
     def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
@@ -177,7 +178,7 @@ def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float
 
 
 def extract_keys(
-    matcher: Encoder,
+    matcher: PictureEncoder,
     images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
@@ -228,7 +229,7 @@ def extract_keys(
 
 
 def _write_shard(
-    path: Path, matcher: Encoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
+    path: Path, matcher: PictureEncoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
 ) -> None:
     vectors, rows, broken, waiting = [], [], [], []
     for name, image in images:
@@ -250,7 +251,7 @@ def _write_shard(
 
 
 def _encode(
-    encoder: Encoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
+    encoder: PictureEncoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
 ) -> Float[Tensor, "N d"]:
     """The vectors of the pictures of the last rows, on the host."""
     try:
@@ -281,13 +282,13 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]],
         mine = np.flatnonzero(owners == name)
         for suffix, column in ((".ids", 1), (".path", 2)):
             text = "".join(f"{about[i][column]}\n" for i in mine)
-            write_text_atomic(folder / f"{name}{suffix}", text)
+            write_text(folder / f"{name}{suffix}", text)
         unread = [row[1:] for row in broken if row[0] == name]
         kind = {"broken": unread[:SHOWN], "source": source}
         with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
             file["keys"] = keys[mine]
     if broken:
-        write_text_atomic(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
+        write_text(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
     for path in shards:
         path.unlink()
 
@@ -310,7 +311,7 @@ def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
     sets = load_dataset(context.inputs["dataset"]).universe_sets()
-    encoder: Encoder
+    encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
         encoder = load_matcher(context.inputs["matching"], context.device)

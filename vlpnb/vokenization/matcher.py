@@ -28,8 +28,9 @@ from torch.nn.functional import normalize
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.fields import field
-from vlpnb.data.text_files import read_json, write_text_atomic
+from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
@@ -233,12 +234,11 @@ def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, feature
     """Write the trained weights and a description; the description is written last and makes the matcher
     complete.
     """
-    temporary = folder / f"{WEIGHTS}.tmp"
-    save_file(trainable_state(matcher), temporary)
-    os.replace(temporary, folder / WEIGHTS)
+    with atomic(folder / WEIGHTS) as temporary:
+        save_file(trainable_state(matcher), temporary)
     relative = os.path.relpath(features, folder)  # the run's folder may move
     about = {"config": config.model_dump(mode="json"), "features": relative}
-    write_text_atomic(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    write_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
 
 
 def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> Matcher:

@@ -30,7 +30,7 @@ from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
-from vlpnb.train.loop import Plan, Precision, autocast, fit
+from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.supervision import (
@@ -266,13 +266,13 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
-def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
+def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
     if config.longer_baseline:
         updates = round(1.1 * updates)
     warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
-    return Plan(
+    return TrainingPlan(
         updates=updates,
         optimiser=config.optimiser,
         lr=config.lr,

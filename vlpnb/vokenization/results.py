@@ -14,9 +14,9 @@ import numpy as np
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.downstream.comparison import paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
+from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
@@ -139,10 +139,10 @@ def run(context: StageContext) -> dict[str, float]:
         if run["diverged"]
     ]
     text = report(config, glue, probes, metrics, sentences, diverged)
-    write_text_atomic(context.folder / "results.md", text)
+    write_text(context.folder / "results.md", text)
     content = {"metrics": metrics, "verdict": sentences, "diverged": diverged}
     rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
-    write_text_atomic(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
+    write_text(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
     for sentence in sentences:
         context.log(sentence)
     return metrics

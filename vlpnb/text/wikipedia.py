@@ -10,7 +10,6 @@ validation and 5,000 for the test. Lines are read as a stream: memory does not g
 import contextlib
 import itertools
 import json
-import os
 import re
 import unicodedata
 from collections import deque
@@ -23,6 +22,7 @@ from vlpnb.data.fields import text_field
 from vlpnb.data.listing import list_folder
 from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError, writing
+from vlpnb.files import atomic
 from vlpnb.text.moses import moses
 
 HELD_OUT = 5000  # lines of the validation file, and of the test file
@@ -100,28 +100,26 @@ def prepare_wikipedia(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     targets = {split: folder / f"en.{split}.raw" for split in ("train", "valid", "test")}
-    partial_files = {split: path.with_name(path.name + ".partial") for split, path in targets.items()}
     counts = dict.fromkeys(targets, 0)
     last: deque[str] = deque()
-    with writing(partial_files["train"]), partial_files["train"].open("w", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:  # all three appear when all are written
+        files = {
+            split: stack.enter_context(stack.enter_context(atomic(path)).open("w", encoding="utf-8"))
+            for split, path in targets.items()
+        }
         for line in _each_prepared(extracted_lines(source), tokenised, workers, progress):
             last.append(line)
             if len(last) > 2 * held_out:
-                file.write(last.popleft() + "\n")
+                files["train"].write(last.popleft() + "\n")
                 counts["train"] += 1
-    if not counts["train"]:
-        partial_files["train"].unlink()
-        raise UserError(
-            f"{source}: {len(last):,} lines of text, expected more than {2 * held_out:,}: so many are cut off for "
-            "validation and test."
-        )
-    for split in ("valid", "test"):
-        part = [last.popleft() for _ in range(held_out)]
-        counts[split] = len(part)
-        with writing(partial_files[split]):
-            partial_files[split].write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
-    for split, path in partial_files.items():
-        os.replace(path, targets[split])
+        if not counts["train"]:
+            raise UserError(
+                f"{source}: {len(last):,} lines of text, expected more than {2 * held_out:,}: so many are cut off for "
+                "validation and test."
+            )
+        for split in ("valid", "test"):
+            counts[split] = held_out
+            files[split].writelines(f"{last.popleft()}\n" for _ in range(held_out))
     return counts
 
 

@@ -5,9 +5,9 @@ import gzip
 
 import pytest
 
-from vlpnb.data import wikipedia
-from vlpnb.data.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
 from vlpnb.errors import UserError
+from vlpnb.text import wikipedia
+from vlpnb.text.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
 
 PAGE = (
     '<doc id="{0}" url="x" title="T">\nTitle {0}\n\n  \nThe café’s {0}st line, here.\nMore of {0}.\n</doc>\n'
