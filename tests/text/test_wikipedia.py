@@ -75,7 +75,7 @@ def test_too_little_or_no_text(source, tmp_path):
     with pytest.raises(UserError, match="none is empty"):
         prepare_wikipedia(tmp_path / "none", tmp_path / "out")
     (tmp_path / "latin").write_bytes("caf\xe9\n".encode("latin-1"))
-    with pytest.raises(UserError, match="latin: cannot be read as text"):
+    with pytest.raises(UserError, match="latin:1: not UTF-8"):
         prepare_wikipedia(tmp_path / "latin", tmp_path / "out")
     with pytest.raises(UserError, match="does not exist"):
         prepare_wikipedia(tmp_path / "gone", tmp_path / "out")

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from vlpnb.config import merge, nest
+from vlpnb.config import NAME, merge, nest
 from vlpnb.errors import UserError, did_you_mean
 
 PROFILES = Path(__file__).parents[1] / "course" / "profiles"
@@ -78,7 +78,8 @@ def _parts(name: str) -> list[str]:
 def _file(name: str, folder: Path, where: str = "") -> Path:
     """The file of a profile or an addition; a YAML file is looked for from `folder` on."""
     own = name.endswith((".yaml", ".yml"))
-    places = [folder / name] if own else [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"]
+    named = [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"] if NAME.fullmatch(name) else []
+    places = [folder / name] if own else named
     for path in places:
         if path.is_file():
             return path
@@ -128,9 +129,9 @@ def _layers(
 def _read(path: Path) -> dict[str, Any]:
     """One file: its sections, and what it says about itself."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of stages to fields, found {type(content).__name__}")
     for key, example in (("notebooks", "[00, 01]"), ("parts", "[1]")):

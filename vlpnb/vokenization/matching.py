@@ -24,7 +24,7 @@ from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
-from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, fingerprint_files, write_text
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
@@ -263,6 +263,8 @@ def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> l
             kept.append(image)
         except BrokenImage as error:
             log(f"left out: {error}")
+    if not kept:
+        raise none_readable("a split", [image.path for image in images])
     return kept
 
 
