@@ -20,24 +20,30 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vlpnb.config import check_name
 from vlpnb.data.captions import (
     CaptionedImage,
     CaptionFormat,
     conceptual_ids,
+    joined,
     lxmert_ids,
     original_image_path,
     read_captions,
+    refuse_clashes,
+    refuse_outside,
     split_missing,
 )
-from vlpnb.data.images import list_images
-from vlpnb.data.text_files import field as json_field
-from vlpnb.data.text_files import lines_of, read_json, require, write_text_atomic
+from vlpnb.data.fields import field as json_field
+from vlpnb.data.fields import one_line
+from vlpnb.data.images import list_images, picture_id
+from vlpnb.data.text_files import lines_of, read_json, require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 
 ROOT = ".root"  # hidden, as `.lock` is: it does not belong to what a manifest lists
 SPLITS = ("train", "valid", "test")
@@ -48,7 +54,7 @@ def point(folder: Path, root: str | Path) -> None:
     """Say where the data behind a description lies on this machine; "" for the world, which the run itself holds."""
     path, text = folder / ROOT, f"{root}\n"
     if root and (not path.is_file() or path.read_text(encoding="utf-8") != text):
-        write_text_atomic(path, text)
+        write_text(path, text)
 
 
 def _write(folder: Path, name: str, root: Path, about: Mapping[str, Any]) -> Path:
@@ -58,7 +64,7 @@ def _write(folder: Path, name: str, root: Path, about: Mapping[str, Any]) -> Pat
     path = folder / f"{name}.json"
     if not inside:
         point(folder, root)
-    write_text_atomic(path, json.dumps({"root": place, **about}, indent=1) + "\n")
+    write_text(path, json.dumps({"root": place, **about}, indent=1) + "\n")
     return path
 
 
@@ -154,14 +160,15 @@ class CaptionData:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.files(name)
         images = Path(c.images.replace("{split}", name))
-        found = [
-            image
-            for path in c.annotations[name]
-            for image in read_captions(c.format, path, images, name, c.source, left_out)
-        ][: c.max_images]
+        found: dict[Path, CaptionedImage] = {}
+        for path in c.annotations[name]:
+            for image in read_captions(c.format, path, images, name, c.source, left_out):
+                found[image.path] = joined(found.get(image.path), image, left_out)
+        refuse_clashes(found.values())
+        kept = list(found.values())[: c.max_images]
         if c.max_sentences is None:
-            return found
-        return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in found]
+            return kept
+        return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in kept]
 
     def save(self, folder: Path) -> Path:
         """Write `captions.json` into a stage's folder."""
@@ -199,41 +206,43 @@ class PictureData:
     entries: tuple[str, ...]
     captions: Path | None = None  # the folder of the stage `captions`, where an entry names a split or a set
 
-    def sets(self) -> dict[str, list[CaptionedImage]]:
+    def sets(self, log: Callable[[str], None] = lambda line: None) -> dict[str, list[CaptionedImage]]:
         """The pictures by image set, in alphabetical order of the sets' names.
 
-        A file that two entries name belongs to the first set.
+        A file that two entries name belongs to the first set. `log` hears what folders hold and what is left out.
         """
         sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.entries:
             given, _, place = entry.rpartition("=")
-            name = given or Path(place).stem
+            name = check_name(given or Path(place).stem, f"pictures.sets: {entry!r}: the image set")
             if name in sets:
                 raise UserError(
                     f"pictures.sets: two image sets are called '{name}'; give '{entry}' another name, "
                     f"such as 'other={place}'"
                 )
-            sets[name] = self._image_set(place)
+            sets[name] = self._image_set(place, log)
         taken: set[Path] = set()
         for name in sorted(sets):
-            distinct: dict[str, CaptionedImage] = {}
-            for image in sets[name]:
-                if image.path not in taken:
-                    distinct.setdefault(image.image_id, image)
-            taken |= {image.path for image in distinct.values()}
-            sets[name] = list(distinct.values())
+            distinct = {image.path: image for image in reversed(sets[name]) if image.path not in taken}
+            sets[name] = list(reversed(distinct.values()))
+            refuse_clashes(sets[name])
+            taken |= distinct.keys()
         return dict(sorted(sets.items()))
 
-    def _image_set(self, place: str) -> list[CaptionedImage]:
+    def _image_set(self, place: str, log: Callable[[str], None]) -> list[CaptionedImage]:
         if names_captions(place):
             return self._captioned(place)
         path = require(self.root / place, "the pictures that become vokens")
         readers = {".ids": _listed_ids, ".json": lxmert_ids, ".tsv": conceptual_ids}
         if path.suffix in readers:
             ids = readers[path.suffix](path)
+            for name in ids:
+                refuse_outside(name, str(path))
             found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
         else:
-            found = [CaptionedImage(image.stem, image, ()) for image in list_images(path)]
+            listing = list_images(path)
+            log(listing.said())
+            found = [CaptionedImage(picture_id(f.relative_to(path)), f, ()) for f in listing.files]
         if not found:
             raise UserError(f"{path} holds no picture; expected the pictures that become vokens.")
         return found
@@ -272,7 +281,11 @@ def load_pictures(folder: Path) -> PictureData:
 
 
 def _listed_ids(path: Path) -> list[str]:
-    return [text for _, text in lines_of(path, "one picture id a line") if text]
+    found = []
+    for number, text in lines_of(path, "one picture id a line"):
+        if text:
+            found.append(one_line(text, f"{path}:{number}"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from pydantic import Field, model_validator
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
-from vlpnb.data.text_files import require, write_text_atomic
+from vlpnb.data.text_files import require
+from vlpnb.files import write_text
 from vlpnb.foundations.datasets import (
     DatasetConfig,
     data_root,
@@ -95,7 +96,8 @@ def _files(
 def _read_files(config: CaptionsConfig, root: Path) -> Iterator[Path]:
     data = describe(config, root)
     for path in (path for name in data.names for path in data.files(name).annotations[name]):
-        yield from sorted(path.glob("*.t*")) if path.is_dir() else [path]  # .txt and .token of flickr
+        flickr = (*path.glob("*.t*"), *path.glob("*.csv"))  # .txt, .token and .csv
+        yield from sorted(flickr) if path.is_dir() else [path]
     if data.scenes is not None:
         yield data.scenes
 
@@ -138,13 +140,13 @@ def run(context: StageContext) -> dict[str, float]:
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
     if uncaptioned:
-        write_text_atomic(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
+        write_text(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
         context.log(
             f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
             f"uncaptioned.txt): {uncaptioned[0]} …"
         )
     if absent:
-        write_text_atomic(context.folder / "missing.txt", "\n".join(absent) + "\n")
+        write_text(context.folder / "missing.txt", "\n".join(absent) + "\n")
         context.log(
             f"{len(absent):,} pictures are missing in {root} and left out (listed in missing.txt): {absent[0]} …"
         )

@@ -24,8 +24,9 @@ from vlpnb.data.description import (
     load_text,
     point,
 )
-from vlpnb.data.text_files import fingerprint_files, require
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import fingerprint_files
 from vlpnb.stage import Request, Run, StageContext
 
 DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_data", "knowledge")

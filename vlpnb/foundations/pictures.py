@@ -29,7 +29,7 @@ class PicturesConfig(DatasetConfig):
 def _read_files(config: PicturesConfig, root: Path) -> Iterator[Path]:
     places = (root / entry.rpartition("=")[2] for entry in config.sets if not names_captions(entry))
     for path in places:
-        yield from list_images(path) if path.is_dir() else [path]
+        yield from list_images(path).files if path.is_dir() else [path]
 
 
 def inputs(config: PicturesConfig) -> Mapping[str, Request]:
@@ -41,7 +41,7 @@ def inputs(config: PicturesConfig) -> Mapping[str, Request]:
 def run(context: StageContext) -> dict[str, float]:
     """Look all pictures up. Metrics: `images`, and `images_<set>` where there are several sets."""
     data = PictureData(data_root(context), context.config.sets, context.inputs.get("captions"))
-    counts = {name: len(images) for name, images in data.sets().items()}
+    counts = {name: len(images) for name, images in data.sets(context.log).items()}
     data.save(context.folder)
     total = sum(counts.values())
     context.log(f"pictures that can become vokens: {', '.join(f'{n} {c:,}' for n, c in counts.items())}")

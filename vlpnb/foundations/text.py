@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 
 from vlpnb.data.description import SPLITS, TextData
+from vlpnb.data.forms import refuse_markup
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.foundations.datasets import (
@@ -54,6 +55,7 @@ def run(context: StageContext) -> dict[str, float]:
             require(path, f"raw text of the {split} corpus, one paragraph a line")
             if path.stat().st_size == 0:
                 raise UserError(f"{path} is empty; expected raw text of the {split} corpus.")
+            refuse_markup(path, f"raw text of the {split} corpus, one paragraph a line")
         metrics[f"{split}_bytes"] = float(sum(path.stat().st_size for path in paths))
     if not data.train or not data.valid:
         raise UserError("text: name at least one train and one valid file; found none.")
