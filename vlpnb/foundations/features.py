@@ -31,6 +31,7 @@ from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.data.store import attributes, check_finite, mapped, open_checked, write_store
 from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language

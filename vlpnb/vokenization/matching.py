@@ -27,6 +27,7 @@ from vlpnb.data.description import load_captions
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, fingerprint_files, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights

@@ -30,6 +30,7 @@ from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.files import content_hash, fingerprint_files, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import vlpnb.vokenization
 from vlpnb.config import parse_config
-from vlpnb.data.description import load_captions
+from vlpnb.data.description import load_captions, load_pictures
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import recall
@@ -202,11 +202,15 @@ def test_precision_is_a_switch(monkeypatch, device, kind, used):
 
 def test_names_of_image_sets_are_validated(small):
     """VOK-21."""
-    data = load_captions(small.dataset)
-    with pytest.raises(UserError, match=r"vg_nococo does not exist"):
-        replace(data, universe=("vg_nococo",)).universe_sets()
-    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; it has train, valid, test"):
-        data.captioned("vg_nococo")
+    pictures = load_pictures(small.dataset)
+    for entry, message in (
+        ("./vg_nococo", "does not exist"),
+        ("vg_nococo", "is no split or set with captions"),
+    ):
+        with pytest.raises(UserError, match=f"vg_nococo'? {message}"):
+            replace(pictures, entries=(entry,)).sets()
+    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; there are train, valid, test"):
+        load_captions(small.dataset).captioned("vg_nococo")
 
 
 def test_no_option_is_accepted_and_unused():
