@@ -314,6 +314,6 @@ def _fingerprint(config: MatchingConfig) -> str:
 
 
 MATCHING = Stage(
-    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
-    fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"),
+    distributed=True, fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip
