@@ -34,35 +34,38 @@ class CaptionSetConfig(Config):
     """Captioned pictures beside the splits; relative to the root."""
 
     format: CaptionFormat
-    # annotation file (flickr: folder), or several files one after the other
     annotations: str | tuple[str, ...]
-    # folder of the pictures
+    """Annotation file (flickr: folder), or several files one after the other."""
     images: str
-    # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
+    """Folder of the pictures."""
     source: str = ""
-    # without its annotation files the set is left out, and said so
+    """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
     optional: bool = False
+    """Without its annotation files the set is left out, and said so."""
 
 
 class CaptionsConfig(DatasetConfig):
     """Captioned pictures, relative to the root."""
 
     format: CaptionFormat = "coco"
-    # annotation file (flickr: folder) per split, or several files one after the other
     annotations: dict[str, str | tuple[str, ...]] = Field(
         default_factory=lambda: {split: f"annotations/captions_{split}.json" for split in SPLITS}
     )
-    # folder of the pictures; {split} is replaced by the split's name
+    """Annotation file (flickr: folder) per split, or several files one after the other."""
     images: str = "images/{split}"
-    # lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all
+    """Folder of the pictures; {split} is replaced by the split's name."""
     source: str = ""
-    # only the first pictures of each split, and the first sentences of each picture: for a dry run on real data
+    """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
     max_images: int | None = Field(None, ge=1)
+    """Only the first pictures of each split: for a dry run on real data."""
     max_sentences: int | None = Field(None, ge=1)
-    # further captioned pictures by name, such as Conceptual Captions beside COCO; the name becomes part of metrics
+    """Only the first sentences of each picture."""
     sets: dict[str, CaptionSetConfig] | None = None
-    # world only: the scenes behind the pictures; empty: none
+    """Further captioned pictures by name, such as Conceptual Captions beside COCO; the name becomes part of
+    metrics.
+    """
     scenes: str = "scenes.jsonl"
+    """World only: the scenes behind the pictures; empty: none."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> "CaptionsConfig":

@@ -35,8 +35,10 @@ DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_dat
 class DatasetConfig(Config):
     """Where a dataset's files lie; the other fields are relative to the root, and their defaults the world's layout."""
 
-    # folder of the data; empty: the world stage's. It names no result: the files' content does, wherever they lie
     root: str = Field("", json_schema_extra={"hash": False})
+    """Folder of the data; empty: the world stage's. It names no result: the files' content does, wherever they
+    lie.
+    """
 
 
 def with_root(sections: Mapping[str, Any]) -> dict[str, Any]:

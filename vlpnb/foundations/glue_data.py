@@ -21,8 +21,9 @@ class GlueDataConfig(DatasetConfig):
     """GLUE's tasks, relative to the root."""
 
     folder: str = "glue"
-    # tasks that are there; MNLI brings MNLI-MM with it where its file exists
+    """GLUE's folder."""
     tasks: tuple[str, ...] = tuple(name for name in GLUE_TASKS if name != MISMATCHED)
+    """Tasks that are there; MNLI brings MNLI-MM with it where its file exists."""
 
 
 def _names(config: GlueDataConfig) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ class KnowledgeConfig(DatasetConfig):
     """The commonsense lists, one JSON-lines file per attribute; relative to the root."""
 
     folder: str = "commonsense"
+    """The lists' folder."""
 
 
 def _read_files(config: KnowledgeConfig, root: Path) -> Iterator[Path]:

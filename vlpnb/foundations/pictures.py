@@ -21,9 +21,10 @@ from vlpnb.stage import Request, Stage, StageContext
 class PicturesConfig(DatasetConfig):
     """Which pictures can become vokens; relative to the root."""
 
-    # splits and sets with captions, folders of pictures, lists `….ids`, lxmert files `….json`, or conceptual files
-    # `….tsv`; `name=entry` names the image set, and sets come in alphabetical order
     sets: tuple[str, ...] = ("images/universe",)
+    """Splits and sets with captions, folders of pictures, lists `….ids`, lxmert files `….json`, or conceptual
+    files `….tsv`; `name=entry` names the image set, and sets come in alphabetical order.
+    """
 
 
 def _read_files(config: PicturesConfig, root: Path) -> Iterator[Path]:

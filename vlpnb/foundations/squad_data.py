@@ -19,6 +19,7 @@ class SquadDataConfig(DatasetConfig):
     """SQuAD's JSON files, relative to the root."""
 
     folder: str = "squad"
+    """SQuAD's folder."""
 
 
 def _read_files(config: SquadDataConfig, root: Path) -> Iterator[Path]:

@@ -19,6 +19,7 @@ class SwagDataConfig(DatasetConfig):
     """SWAG's CSV files, relative to the root."""
 
     folder: str = "swag"
+    """SWAG's folder."""
 
 
 def _read_files(config: SwagDataConfig, root: Path) -> Iterator[Path]:

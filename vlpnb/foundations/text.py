@@ -22,11 +22,14 @@ from vlpnb.stage import Request, Stage, StageContext
 class TextConfig(DatasetConfig):
     """Raw text files, relative to the root."""
 
-    # which lines are kept: wiki103, wiki or none
     rules: str = Field("wiki103", pattern="^(wiki103|wiki|none)$")
+    """Which lines are kept: wiki103, wiki or none."""
     train: tuple[str, ...] = ("text/wiki.train.raw",)
+    """Files of the training text, one after the other."""
     valid: tuple[str, ...] = ("text/wiki.valid.raw",)
+    """Likewise of the validation text."""
     test: tuple[str, ...] = ("text/wiki.test.raw",)
+    """Likewise of the test text; there may be none."""
 
 
 def describe(config: TextConfig, root: Path) -> TextData:
