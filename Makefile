@@ -33,8 +33,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,photos,explore]'
 	@touch $@
 
-course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop), write HTML pages, figures and the results table
-	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN)
+course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=1 for one part), write HTML pages, figures, results
+	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN) $(addprefix --part ,$(PART))
 
 photos: $(VENV)/.installed-photos ## the same pipeline on real photographs and text (PHOTOS=folder with the datasets)
 	$(BIN)/vlpnb run --profile photos --run photos --data $(PHOTOS)

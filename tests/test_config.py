@@ -97,15 +97,16 @@ def test_profiles(tmp_path):
     for name in profile_names():
         profile = load_profile(name)
         assert profile.description
-        assert profile.notebooks
     with pytest.raises(UserError, match="did you mean 'laptop'"):
         load_profile("labtop")
     path = tmp_path / "mine.yaml"
     path.write_text("description: d\nnotebooks: [00, 01, 16]\nvlm: {rate: 1e-4}\n")
     profile = load_profile(path)
     assert profile.notebooks == ("00", "01", "16")
+    assert load_profile("laptop").notebooks == ()  # all there are
+    assert load_profile("photos").notebooks == ("1",)  # all of part 1
     assert profile.stages == {"vlm": {"rate": "1e-4"}}
-    for text in ("a: [", "vlm: 3\n", "- a\n", "notebooks: all\n"):
+    for text in ("a: [", "vlm: 3\n", "- a\n", "notebooks: all\n", "parts: 1\n"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"mine\.yaml"):
             load_profile(path)
@@ -162,7 +163,7 @@ def test_every_number_of_every_configuration_has_a_bound():
     ("cls", "values"),
     [
         ("PretrainingConfig", {"updates": 0}),
-        ("PretrainingConfig", {"exclude": "5,3"}),
+        ("PretrainingConfig", {"original.exclude": "5,3"}),
         ("PretrainingConfig", {"seed": -1}),
         ("FeaturesConfig", {"max_images": -1}),
         ("FeaturesConfig", {"layers": (1,)}),
