@@ -313,3 +313,23 @@ def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
     (root / "cc/again.tsv").write_text("another caption\tvalidation_0\n")
     after = identities(run(tmp_path, root, **sections))
     assert {name for name in before if before[name] != after[name]} == {"captions", "pictures"}
+
+
+@pytest.mark.parametrize("name", ["Flickr8k.token.txt", "captions.txt", "results.csv"])
+def test_the_captions_of_a_flickr_folder_enter_the_identity(tmp_path, name):
+    def identity():
+        opened = run(tmp_path, tmp_path, captions={"format": "flickr", "annotations": {"train": "."}})
+        return opened._plan("captions", {}).digest
+
+    (tmp_path / name).write_text("one")
+    before = identity()
+    (tmp_path / name).write_text("two")
+    assert identity() != before
+
+
+def test_what_is_no_running_text_is_refused_before_it_is_tokenised(world, tmp_path):
+    (world / "text/wiki.valid.raw").write_text('{"title": "Fish", "text": "A fish swims ."}\n')
+    with pytest.raises(
+        UserError, match=r"wiki\.valid\.raw: expected raw text of the valid corpus.*JSON lines"
+    ):
+        run(tmp_path, world).stage("text")
