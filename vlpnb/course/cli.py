@@ -1,11 +1,12 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
 Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check) or vlpnb itself broke; 2 wrong
-usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the budget;
-130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out; 5 stopped
+for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
 """
 
 import contextlib
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlpnb.course import PROFILE_NAMES
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, is_full_disk
 
 
 class Exit(IntEnum):
@@ -30,8 +31,8 @@ class Exit(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed · 4 a kernel was killed or memory "
-    "ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
+    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed, or the disk is full · 4 a kernel "
+    "was killed or memory ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
     "After 3, 4, 5, 130 and 143 the same command continues where it was."
 )
 
@@ -190,7 +191,6 @@ def stage(
 ) -> None:
     """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
-    import os
 
     result = _open(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
     if os.environ.get("RANK", "0") == "0":
@@ -429,12 +429,20 @@ def _write_site(opened) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a `UserError` is printed without a traceback and exits with code 2."""
+    """Run the command line; a `UserError` is printed without a traceback and exits with code 2, a full disk with 3."""
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its lines
     try:
         app(arguments)
-    except UserError as error:
-        for text in [str(error), *getattr(error, "__notes__", [])]:
+    except (UserError, OSError) as error:
+        full = is_full_disk(error)
+        if not full and not isinstance(error, UserError):
+            raise
+        if full:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - a log on that disk cannot take what is left at the end
+        words = (
+            error if isinstance(error, UserError) else f"{error}: make room, and run the same command again"
+        )
+        for text in [str(words), *getattr(error, "__notes__", [])]:
             print(f"vlpnb: {text}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(int(Exit.FAILED if full else Exit.USAGE))

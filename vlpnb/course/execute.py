@@ -15,6 +15,8 @@ import nbformat
 
 from vlpnb.course.display import Display, Lines, Progress
 from vlpnb.course.watch import Watch
+from vlpnb.data.text_files import write_text_atomic
+from vlpnb.errors import UserError, cannot_write, is_full_disk
 from vlpnb.folders import MANIFEST
 from vlpnb.stage import Run
 
@@ -65,8 +67,14 @@ def execute(
         watch: knows the kernel; its `stop` says that the runner itself ended it.
     """
     began, start = time.time(), time.monotonic()
-    problem, kind = _run(notebook, source, target, parameters, progress, display, watch)
-    problem, kind = _verdict(target, source, problem, kind, watch)
+    try:
+        problem, kind = _run(notebook, source, target, parameters, progress, display, watch)
+        problem, kind = _verdict(target, source, problem, kind, watch)
+    except (OSError, UserError) as error:  # it is this process that writes the executed copy
+        if not is_full_disk(error):
+            raise
+        full = error if isinstance(error, UserError) else cannot_write(target, error)
+        problem, kind = f"{source.name}: {full}", "failed"
     left = unfinished(run, began)
     if left and not problem:
         problem, kind = f"{source.name}: it ended, but not all stages that it began did", "failed"
@@ -215,7 +223,7 @@ def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch)
     if "papermill" in executed.metadata:
         # papermill writes the whole source and paths of this machine here
         executed.metadata.papermill.update(input_path=source.name, output_path=target.name)
-    nbformat.write(executed, target)
+    write_text_atomic(target, nbformat.writes(executed) + "\n")
     return problem, kind
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vlpnb.errors import UserError
-from vlpnb.folders import cores, plain, say_line
+from vlpnb.folders import cores, end_first, plain, say_line
 from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def launch(run: "Run", plan: Plan) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        end_first(process.pid)
         assert process.stdout is not None
         tail: list[str] = []
         for line in process.stdout:
