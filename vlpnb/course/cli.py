@@ -399,17 +399,23 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
+    import tempfile
+
     from vlpnb.course import explorer, notebooks_folder
     from vlpnb.course.report import reopen
 
     explorer.need_voila()
+    from vlpnb.course import serving  # not above: it needs Voilà
+
     opened = reopen(run)
-    notebook = explorer.prepare(opened, notebooks_folder())
-    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
-    if address not in ("127.0.0.1", "localhost", "::1"):
-        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
-    arguments = explorer.command(notebook, address, port, browser)
-    raise typer.Exit(explorer.serve(arguments, explorer.environment(opened)))
+    with tempfile.TemporaryDirectory(prefix="vlpnb-explorer-") as folder:
+        notebook = explorer.prepare(opened, notebooks_folder(), Path(folder))
+        print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
+        if not serving.is_loopback(address):
+            print(
+                "Anybody who reaches this address can use the explorer: it asks for no password.", flush=True
+            )
+        serving.serve(notebook, address, port, browser, explorer.environment(opened))
 
 
 def _write_site(opened) -> None:
