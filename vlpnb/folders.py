@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.config import Config
-from vlpnb.errors import UserError, writing
+from vlpnb.errors import UserError, cannot_write, is_full_disk, writing
 
 try:
     import fcntl
@@ -242,6 +242,35 @@ def lock(folder: Path, name: str, say: Callable[[str], None] | None) -> Iterator
         finally:
             with contextlib.suppress(OSError):
                 stream.truncate(0)
+
+
+@contextlib.contextmanager
+def new_folder(place: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of another at the end: what is there is the old one or the new one, whole.
+
+    Raises:
+        UserError: it cannot be written; the old one stays.
+    """
+    place = place.resolve()  # where a link leads to
+    beside, old = (place.with_name(f".{place.name}.{os.getpid()}.{kind}") for kind in ("tmp", "old"))
+    try:
+        with writing(place):
+            beside.mkdir(parents=True)
+        for left in place.parent.glob(f".{place.name}.*"):  # by attempts that were killed
+            if left.suffix in (".tmp", ".old") and time.time() - left.stat().st_mtime > 24 * 3600:
+                shutil.rmtree(left, ignore_errors=True)
+        yield beside
+        with writing(place):
+            if place.exists():
+                place.rename(old)
+            beside.rename(place)
+    except OSError as error:
+        if is_full_disk(error):
+            raise cannot_write(place, error) from error
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def make_writable(folder: Path) -> None:

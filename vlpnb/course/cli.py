@@ -344,11 +344,17 @@ def doctor() -> None:
 
 
 @app.command()
-def site(run: OldRunOption = None) -> None:
+def site(
+    run: OldRunOption = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the pages (default: site/ of the run); the results go there, too."),
+    ] = None,
+) -> None:
     """Write the HTML pages and the results of a finished run again."""
     from vlpnb.course.report import reopen
 
-    _write_site(reopen(run))
+    _write_site(reopen(run), target)
 
 
 @app.command()
@@ -418,13 +424,13 @@ def explore(
         serving.serve(notebook, address, port, browser, explorer.environment(opened))
 
 
-def _write_site(opened) -> None:
+def _write_site(opened, target: Path | None = None) -> None:
     from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site
 
-    markdown = write_report(opened)
     about = (opened.name, opened.profile.name, opened.device)
-    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
+    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened), target)
+    markdown = write_report(opened, target or opened.folder)
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")

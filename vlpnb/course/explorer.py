@@ -20,6 +20,7 @@ from vlpnb.course.pages import number
 from vlpnb.errors import UserError
 from vlpnb.stage import Run
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
+from vlpnb.widgets.base import without_formulas
 
 NEEDED = ("dataset", "matching", "keys", "vlm")
 NOTEBOOK = "91_explorer.ipynb"
@@ -53,10 +54,10 @@ class View(ipywidgets.VBox):
         except UserError as error:
             made = f'<p role="alert" style="{ALERT}">{html.escape(str(error))}</p>'
         if isinstance(made, str):
-            self.fallback = made
-            made = ipywidgets.HTML(made)
+            self.fallback = without_formulas(made)
+            made = ipywidgets.HTML(self.fallback)
         else:
-            self.fallback = made.to_html()
+            self.fallback = without_formulas(made.to_html())
         self.children = (*self.controls, made)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 
 from vlpnb.config import load_profile
 from vlpnb.course.runner import STATUS
+from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.folders import MANIFEST, read_json, write_json
 
@@ -214,6 +215,6 @@ def rewrite(notebooks: Path, measured: Measured) -> list[Path]:
     for path in sorted(notebooks.glob("[0-9]*.ipynb")):
         content, before, after = glance_texts(path, measured)
         if before != after:
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text_atomic(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             changed.append(path)
     return changed

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.folders import make_writable, read_json
 
@@ -56,5 +57,5 @@ def write_student_edition(notebooks: Path, folder: Path) -> list[Path]:
             )
     make_writable(folder)
     for target, text in texts.items():
-        target.write_text(text, encoding="utf-8")
+        write_text_atomic(target, text)
     return list(texts)

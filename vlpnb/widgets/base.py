@@ -47,7 +47,12 @@ class View(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         live = super()._repr_mimebundle_(**kwargs)
         data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        return {**data, "text/html": self.to_html(), "text/plain": self.to_text()}, metadata
+        return {**data, "text/html": without_formulas(self.to_html()), "text/plain": self.to_text()}, metadata
+
+
+def without_formulas(markup: str) -> str:
+    """HTML in which MathJax (2 and 3) looks for no formulas: between dollar signs of the data there is text."""
+    return f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>'
 
 
 def at(source: Indexed, index: int) -> Any:
