@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from vlpnb.course import PROFILE_NAMES
-from vlpnb.errors import UserError, is_full_disk
+from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
 class Exit(IntEnum):
@@ -205,17 +205,22 @@ def export(
         str, typer.Argument(metavar="STAGE", help="corpus, keys, vokens or vlm; runs if it has not.")
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
-    profile: ProfileOption = "laptop",
+    profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
     settings: SetOption = None,
     run: RunOption = None,
     data: DataOption = None,
 ) -> None:
     """Write a stage's result as the files of the original Vokenization project."""
+    from vlpnb.course.report import reopen
     from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
     if name not in EXPORTS:
         raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
-    for path in export_stage(name, _open(profile, run, settings, data).stage(name).folder, target):
+    if run is not None and not (profile or settings or data):
+        opened = reopen(run)  # as it was made: what is finished is found, and may only need to be read
+    else:
+        opened = _open(profile or "laptop", run, settings, data)
+    for path in export_stage(name, opened.stage(name).folder, target):
         print(path)
 
 
@@ -448,13 +453,16 @@ def main(arguments: list[str] | None = None) -> None:
         app(arguments)
     except (UserError, OSError) as error:
         full = is_full_disk(error)
-        if not full and not isinstance(error, UserError):
+        if isinstance(error, UserError):
+            words = str(error)
+        elif full:
+            words = f"{error}: make room, and run the same command again"
+            # a log on that disk takes nothing more, not even what is left at the end
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        elif is_refused(error):
+            words = f"{error.filename}: {error.strerror}; give another place, or the right to use this one"
+        else:
             raise
-        if full:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - a log on that disk cannot take what is left at the end
-        words = (
-            error if isinstance(error, UserError) else f"{error}: make room, and run the same command again"
-        )
-        for text in [str(words), *getattr(error, "__notes__", [])]:
+        for text in [words, *getattr(error, "__notes__", [])]:
             print(f"vlpnb: {text}", file=sys.stderr)
         sys.exit(int(Exit.FAILED if full else Exit.USAGE))

@@ -21,6 +21,7 @@ from vlpnb.folders import (
     find_damage,
     lock,
     make_writable,
+    may_write,
     plain,
     read_json,
     remove_leftovers,
@@ -232,10 +233,11 @@ class Run:
     def note(self) -> None:
         """Remember the profile and the settings, so that `report` and `site` read the run as it was made."""
         if process_rank() == 0:
-            make_writable(self.folder)
             note = {"profile": self.profile.source or self.profile.name, "settings": plain(self.settings)}
-            if not (self.folder / "run.json").is_file() or read_json(self.folder / "run.json") != note:
-                write_json(self.folder / "run.json", note)
+            path = self.folder / "run.json"
+            if not path.is_file() or read_json(path) != note:  # where nothing need be written, nothing is
+                make_writable(self.folder)
+                write_json(path, note)
 
     def _result(self, plan: Plan, reused: bool) -> StageResult:
         manifest = read_json(plan.folder / MANIFEST)
@@ -266,6 +268,8 @@ class Run:
     def _execute(self, plan: Plan) -> StageResult:
         rank, world_size = process_rank(), process_count()
         finished = (plan.folder / MANIFEST).is_file()
+        if finished and not may_write(plan.folder):
+            return self._read_only(plan)
         if self.devices > 1 and world_size == 1 and plan.stage.distributed and not finished:
             launch(self, plan)
         if rank != 0 and not plan.stage.distributed:
@@ -290,6 +294,15 @@ class Run:
             )
             run_stage(plan, context)
         return self._result(plan, reused=False) if rank == 0 else self._await(plan)
+
+    def _read_only(self, plan: Plan) -> StageResult:
+        """A finished result that may only be read, such as a course's on a shared machine: no lock, no cleaning."""
+        if damage := find_damage(plan.folder, read_json(plan.folder / MANIFEST)):
+            raise UserError(
+                f"{plan.folder}: damaged ({damage}), and may only be read; let its owner make it again, or choose "
+                "another place with VLPNB_DATA"
+            )
+        return self._result(plan, reused=True)
 
     def _await(self, plan: Plan) -> StageResult:
         while not (plan.folder / MANIFEST).is_file():
