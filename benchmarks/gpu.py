@@ -18,8 +18,8 @@ from vlpnb.train.optim import adamw
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
 
-CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (spec 14.4)
-TITAN_V = 7_500.0  # vokens a second per Titan V that the original's README implies (spec 7.4)
+CORPORA = {"wiki103": 111e6, "Wikipedia": 2_889e6}  # word pieces (the paper's table of corpora)
+TITAN_V = 7_500.0  # vokens a second per Titan V that the original's README implies
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,13 @@ def run(size: Size = Size(), device: str = "cuda") -> list[Row]:
         words = inputs.tokenizer(Path(folder))
     peak = matmul_rate(size, device)
     rows = [
-        share("VLM step", step_flops(size), step_rate(size, device), peak, "bfloat16, optimiser included")
+        share(
+            "PRETRAINING step",
+            step_flops(size),
+            step_rate(size, device),
+            peak,
+            "bfloat16, optimiser included",
+        )
     ]
     for name, autocast in (("float32", False), ("bfloat16", True)):
         rate, length = vokenise_rate(size, words, device, autocast)

@@ -1,4 +1,4 @@
-"""Image features for keys (spec section 4), 32 pictures at a time: the house's backbone beside plain torchvision.
+"""Image features for keys, 32 pictures at a time: the house's backbone beside plain torchvision.
 
 Ours has batch norm folded into the convolutions and channels last; the peer is the same network as torchvision
 builds it. Decoding and the two-layer head on top are the same on both sides and left out.

@@ -48,8 +48,8 @@ def tokenizer(folder: Path, vocab_size: int = 2000) -> PreTrainedTokenizerFast:
 def sentences(words: PreTrainedTokenizerFast, tokens: int, mean: float = 24.0) -> list[list[int]]:
     """Sentences of word pieces, `tokens` in all, with lengths spread as in an encyclopedia.
 
-    The visual world's own sentences are short and alike (about 11 pieces, where Wikipedia has 24.1 on average, spec
-    14.4), so a log-normal length (σ 0.6: from 7 to 80 pieces) is cut from its token stream for each.
+    The visual world's own sentences are short and alike (about 11 pieces, where Wikipedia has 24.1 on average), so
+    a log-normal length (σ 0.6: from 7 to 80 pieces) is cut from its token stream for each.
     """
     text = corpus_lines(2, "train", tokens)
     stream = np.concatenate(encode_lines(words, [line for line in text if len(line) > 20]))[:tokens].tolist()

@@ -1,4 +1,4 @@
-"""Masked batches of a corpus (spec section 9.2 and 9.3): whole batches at once beside example by example.
+"""Masked batches of a corpus: whole batches at once beside example by example.
 
 The peer cuts each block from the stream, frames it and decides token by token what is masked, in plain Python, from
 the same random numbers, so that both must make the same batch.
@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, agree, compare
-from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.nn.losses import IGNORE
+from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset
 
 CLS, SEP, MASK, WORDS = 2, 3, 4, 30_522

@@ -1,4 +1,4 @@
-"""An epoch of matcher training (spec section 3) over cached features, beside running both backbones again.
+"""An epoch of matcher training over cached features, beside running both backbones again.
 
 The peer is the original's way: frozen backbones are computed for every batch of every epoch. Both take the same
 captions, views and weights in the same order, so the losses must be the same, but for the cache's half precision.

@@ -1,4 +1,4 @@
-"""A pre-training step with words and vokens (spec section 9): forward and backward, beside transformers.
+"""A pre-training step with words and vokens: forward and backward, beside transformers.
 
 Ours computes the heads only where a loss is and never holds all scores. The peer is `BertForMaskedLM` with its full
 scores of all words at all positions, and a voken head with the full scores of all vokens, as in the original project.
@@ -14,10 +14,11 @@ from transformers import BertForMaskedLM
 
 from benchmarks import inputs
 from benchmarks.measure import Row, agree, compare, peak_megabytes, peak_memory, reset_peak
-from vlpnb.nn.heads import VokenHead
+from vlpnb.nn.language_model import MaskedLM
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.text.masking import mask_tokens
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
+from vlpnb.vokenization.voken_heads import VokenHead
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def models(size: Size, device: str = "cpu") -> tuple[VisuallySupervisedLM, BertF
     """Our model, and transformers' with a voken head, with the same weights."""
     encoder, mlm, theirs = inputs.masked_language_models(size.shape, size.words)
     model = VisuallySupervisedLM(encoder.config, size.vokens)
-    model.encoder, model.mlm = encoder, mlm
+    model.language = MaskedLM(encoder, mlm)
     head = VokenHead(encoder.config, size.vokens)
     head.load_state_dict(model.voken.head.state_dict())
     return model.to(device).train(), theirs.to(device).train(), head.to(device).train()

@@ -1,6 +1,6 @@
 """Tokenising lines of text: all lines of a chunk in one call of the Rust tokenizer, beside one call a line.
 
-The peer is what the original project does: `tokenizer(line)` in a Python loop (spec section 6).
+The peer is what the original project does: `tokenizer(line)` in a Python loop.
 """
 
 import tempfile

@@ -1,4 +1,4 @@
-"""Vokenising sentences (spec section 7), beside the way of the original project.
+"""Vokenising sentences, beside the way of the original project.
 
 Ours sorts the sentences of a page by length, batches them under a budget of tokens, projects real tokens only and
 searches a whole page at once. The peer goes through the corpus in order, sixteen sentences at a time, padded to the

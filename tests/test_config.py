@@ -2,8 +2,9 @@
 
 import pytest
 
-from vlpnb.config import Config, load_profile, merge, nest, parse_config, parse_settings, profile_names
+from vlpnb.config import Config, merge, nest, parse_config, parse_settings
 from vlpnb.errors import UserError
+from vlpnb.stage.profiles import load_profile, profile_names
 
 
 class Schedule(Config):

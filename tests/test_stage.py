@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from vlpnb.config import Profile
 from vlpnb.errors import UserError
 from vlpnb.folders import read_json, remove_leftovers
 from vlpnb.stage import Run, Stage
+from vlpnb.stage.profiles import Profile
 
 TOYS = str(Path(__file__).parent / "course")
 SOURCE = "toy_stages:STAGES"
@@ -38,7 +38,7 @@ def make(tmp_path, monkeypatch, lines):
 
 def child(tmp_path: Path, pause: float, steps: int) -> subprocess.Popen:
     code = (
-        "from vlpnb.config import Profile; from vlpnb.stage import Run;"
+        "from vlpnb.stage.profiles import Profile; from vlpnb.stage import Run;"
         f"r = Run({str(tmp_path)!r}, 'r', Profile('toy'), {SOURCE!r}, device='cpu');"
         f"print(r.stage('count', pause={pause}, steps={steps}).metrics, flush=True)"
     )
@@ -118,7 +118,7 @@ def test_failure_keeps_the_stage_name_and_publishes_nothing(make):
     run = make()
     with pytest.raises(ValueError, match="told to fail") as error:
         run.stage("count", way="fail")
-    assert any("stage 'count.fail'" in note for note in error.value.__notes__)
+    assert any("stage 'count.fail.seed0'" in note for note in error.value.__notes__)
     folder = run._plan("count", {"way": "fail"}).folder
     assert not (folder / "manifest.json").exists()
     assert "told to fail" in (folder / "log.txt").read_text()
@@ -185,8 +185,8 @@ def test_metric_names_leave_out_defaults(make):
     run.stage("count", way="plain", seed=2)
     run.stage("count", rate=2.0)  # same variant as the first: the newest counts
     flat = run.metrics()
-    assert flat["count.total"] == 6.0
-    assert flat["count.plain.seed2.total"] == 1.5
+    assert flat["count.wide.seed0.total"] == 6.0  # the class's default is "plain", whatever the profile's is
+    assert flat["count.seed2.total"] == 1.5
     assert flat["source.count"] == 3
 
 
@@ -203,7 +203,7 @@ def test_circles_are_refused(make):
 
 def test_torchrun_processes_share_one_result(tmp_path):
     code = (
-        "from vlpnb.config import Profile; from vlpnb.stage import Run;"
+        "from vlpnb.stage.profiles import Profile; from vlpnb.stage import Run;"
         f"r = Run({str(tmp_path)!r}, 'r', Profile('toy'), {SOURCE!r}, device='cpu');"
         "print([r.stage(n).metrics['total'] for n in ('count', 'together', 'together')])"
     )

@@ -29,7 +29,7 @@ def lines(count: int, seed: int = 0) -> list[str]:
 
 
 def make(root: Path, count: int = 400) -> dict[str, Path]:
-    """Folders of the stages that come before `vlm`: dataset, corpus, vokens; and the dataset's files."""
+    """Folders of the stages that come before `pretraining`: dataset, corpus, vokens; and the dataset's files."""
     text = root / "text"
     text.mkdir()
     for split, n, seed in (("train", count, 0), ("valid", 40, 1)):

@@ -1,26 +1,20 @@
-"""Validated configurations, and the profiles that hold their differences.
+"""Validated configurations.
 
 A stage's configuration is one frozen `Config` beside the code that uses it; its defaults are the paper's
-values. A profile is a small YAML file of differences, from them or from another profile (`extends`). Values
-also arrive as text (`--set matching.rate=1e-4`, papermill, YAML 1.1 which reads `1e-4` as a string), so text
-that spells a number, a switch, nothing or a list is read as such; anything else is refused with the nearest
-valid name.
+values, and a profile holds differences from them (`vlpnb.stage.profiles`). Values also arrive as text (`--set`,
+papermill, YAML 1.1 which reads `1e-4` as a string), so text that spells a number, a switch, nothing or a list is read
+as such; anything else is refused with the nearest valid name.
 """
 
 import json
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pydantic
-import yaml
 
 from vlpnb.errors import UserError, did_you_mean
-
-PROFILES = Path(__file__).parent / "course" / "profiles"
 
 
 class Config(pydantic.BaseModel):
@@ -93,8 +87,24 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
+def fields_of(sections: Mapping[str, Any], stage: str) -> Mapping[str, Any]:
+    """A stage's fields in a profile or in settings; those of `vokenization.matching` lie in a section of its system."""
+    for part in stage.split("."):
+        sections = sections.get(part) or {}
+    return sections
+
+
+def flatten(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` → `{"a.b": 1}`, at every depth."""
+    flat: dict[str, Any] = {}
+    for key, value in sections.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
 def parse_settings(settings: str | Mapping[str, Any] | list[str] | None) -> dict[str, Any]:
-    """Settings as a nested mapping, from a mapping, or from texts: JSON, or `"matching.epochs=3,vlm.steps=100"`.
+    """Settings as a nested mapping, from a mapping, or from texts: JSON, or `"features.window=1,vision.epochs=3"`.
 
     A comma separates settings only where a `name=` follows, so that `glue.tasks=RTE,MRPC` stays one setting.
 
@@ -118,86 +128,11 @@ def parse_settings(settings: str | Mapping[str, Any] | list[str] | None) -> dict
         for item in _split_settings(text):
             name, equals, value = item.partition("=")
             if not equals or "." not in name.strip():
-                raise UserError(f"setting {item!r}: expected stage.field=value, such as matching.epochs=3")
+                raise UserError(
+                    f"setting {item!r}: expected stage.field=value, such as vokenization.matching.epochs=3"
+                )
             result = merge(result, nest({name.strip(): value.strip()}))
     return result
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A named set of differences from the paper's values.
-
-    `stages` maps a stage's name to its fields; `notebooks` are the prefixes that `vlpnb run` executes.
-    """
-
-    name: str
-    description: str = ""
-    notebooks: tuple[str, ...] = ()
-    stages: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    source: str = ""  # the file, when it is not one of the package's
-
-
-def profile_names() -> list[str]:
-    """The profiles that come with the package."""
-    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
-
-
-def load_profile(name: str | Path) -> Profile:
-    """A profile of the package by name, or any YAML file by its path.
-
-    A file that says `extends: NAME` holds only its differences from that profile (of the package, or a YAML
-    file beside it); the description is its own.
-
-    Raises:
-        UserError: for an unknown name, for a file that is not a mapping of stages to fields, and for profiles
-            that extend each other in a circle.
-    """
-    path = _profile_path(name, Path())
-    content = _read_profile(path)
-    notebooks = content.pop("notebooks", None) or []
-    prefixes = tuple(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)
-    description = str(content.pop("description", "")).strip()
-    source = "" if path.parent == PROFILES else str(path.absolute())
-    return Profile(path.stem, description, prefixes, content, source)
-
-
-def _profile_path(name: str | Path, folder: Path, where: str = "") -> Path:
-    """The file of a profile; a YAML file is looked for from `folder` on."""
-    is_file = str(name).endswith((".yaml", ".yml"))
-    path = folder / name if is_file else PROFILES / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"{where}profile {str(name)!r} not found{did_you_mean(str(name), profile_names())}")
-    return path
-
-
-def _read_profile(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A profile's file on top of the one that it extends: description, notebooks, and fields by stage."""
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path}: expected a mapping of stages to fields, found {type(content).__name__}")
-    result: dict[str, Any] = {}
-    for key, value in content.items():
-        if key == "notebooks" and value is not None and not isinstance(value, list):
-            raise UserError(f"{path}: notebooks: expected a list such as [00, 01], found {value!r}")
-        if key == "extends" and not isinstance(value, str):
-            raise UserError(f"{path}: extends: expected the name of one profile, found {value!r}")
-        if key in ("description", "notebooks", "extends"):
-            result[key] = value
-            continue
-        if value is not None and not isinstance(value, Mapping):
-            raise UserError(f"{path}: {key}: expected fields of the stage as `name: value`, found {value!r}")
-        result[str(key)] = nest(value or {})
-    parent = result.pop("extends", None)
-    if parent is None:
-        return result
-    base = _profile_path(parent, path.parent, f"{path}: extends: ").absolute()
-    chain = (*above, path.absolute())
-    if base in chain:
-        raise UserError(f"{path}: extends: in a circle: {' → '.join(p.stem for p in (*chain, base))}")
-    return merge({**_read_profile(base, chain), "description": ""}, result)
 
 
 def _split_settings(text: str) -> list[str]:

@@ -76,7 +76,7 @@ def test_a_fixed_margin_is_noticed():
 
 
 def test_slips_of_recall_are_named():
-    with pytest.raises(Wrong, match="Q-06"):
+    with pytest.raises(Wrong, match="VOK-06"):
         nb10.check_recall_at_k(lambda scores, own, k: recall_at_k(scores, own, min(k + 1, scores.shape[1])))
     with pytest.raises(Wrong, match="sorted upwards"):
         nb10.check_recall_at_k(

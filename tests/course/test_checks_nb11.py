@@ -75,7 +75,7 @@ def test_slips_of_skipping_are_named(function, message):
 
 
 def test_slips_of_comparing_are_named():
-    with pytest.raises(Wrong, match="Q-08"):
+    with pytest.raises(Wrong, match="VOK-08"):
         nb11.check_first_difference(lambda a, b: 0)
     with pytest.raises(Wrong, match="ends early"):
         nb11.check_first_difference(

@@ -44,7 +44,7 @@ def test_stubs_fail():
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (original, "Q-09"),
+        (original, "VOK-09"),
         (filled, "crumb"),
         (lambda length, limit: balanced(length, limit)[::-1], "longer pieces come first"),
         (lambda length, limit: [length // -(-length // limit)] * -(-length // limit), "add up to"),
@@ -90,7 +90,7 @@ def test_the_place_in_a_block(capsys):
         (lambda i, n, block: place(i, n, block) and place(i, n, block)[::-1], "exchanged"),
         (lambda i, n, block: (i // block + 1, i % block + 1), "counted from 0"),
         (lambda i, n, block: (i // block, i % block + 1), "read by no block"),
-        (lambda i, n, block: place(i, n, block) if i // block < -(-n // block) - 2 else None, "Q-14"),
+        (lambda i, n, block: place(i, n, block) if i // block < -(-n // block) - 2 else None, "VOK-14"),
     ],
 )
 def test_slips_of_places_are_named(answer, message):

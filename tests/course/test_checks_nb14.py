@@ -51,7 +51,7 @@ def test_stubs_fail():
 def test_slips_of_recall_are_named():
     with pytest.raises(Wrong, match="average over captions"):
         nb14.check_recall(lambda captions, k: recall(captions, k)[::-1])
-    with pytest.raises(Wrong, match="Q-06"):
+    with pytest.raises(Wrong, match="VOK-06"):
         nb14.check_recall(lambda captions, k: recall(captions, k + 1))
     with pytest.raises(Wrong, match="rank k is a hit"):
         nb14.check_recall(lambda captions, k: recall(captions, k - 1))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from vlpnb.config import PROFILES, load_profile
 from vlpnb.course import report
 from vlpnb.course.cli import exit_code, main
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import PROFILES, load_profile
 
 TOYS = str(Path(__file__).parent)
 
@@ -26,7 +26,7 @@ def toy_pipeline(tmp_path, monkeypatch):
     from toy_stages import STAGES
 
     monkeypatch.setitem(sys.modules, "vlpnb.course.pipeline", types.SimpleNamespace(STAGES=STAGES))
-    monkeypatch.setitem(report.PAPER, "count.total", (1.75, "toy"))
+    monkeypatch.setitem(report.PAPER, "count.seed0.total", (1.75, "toy"))
     plain = tmp_path / "plain.yaml"
     plain.write_text("description: toys\nnotebooks: []\n")
     return str(plain)
@@ -68,11 +68,11 @@ def test_stage_and_report(toy_pipeline, capsys):
     assert "total = 1.5" in succeeds(arguments, capsys)
     assert "(reused)" in succeeds(arguments, capsys)
     found = json.loads(succeeds(["report", "--json"], capsys), parse_constant=pytest.fail)
-    assert found["metrics"]["count.total"] == 1.5
-    assert found["undefined"] == ["count.unknown"]
-    assert found["paper"] == {"count.total": {"value": 1.75, "note": "toy"}}
+    assert found["metrics"]["count.seed0.total"] == 1.5
+    assert found["undefined"] == ["count.seed0.unknown"]
+    assert found["paper"] == {"count.seed0.total": {"value": 1.75, "note": "toy"}}
     table = succeeds(["report", "--run", "t"], capsys)
-    assert "| count.total" in table
+    assert "| count.seed0.total" in table
     assert "1.75" in table
 
 

@@ -30,8 +30,8 @@ def test_doctor_refuses_profiles_with_a_reason():
 
 def test_report_is_a_flat_map_of_numbers_and_valid_json():
     name = next(iter(PAPER))
-    report = as_json("r", "smoke", {"matching.test_r10": 0.7, "x.y": math.nan, name: 0.5}, [])
-    assert report["metrics"]["matching.test_r10"] == 0.7
+    report = as_json("r", "smoke", {"vokenization.matching.test_r10": 0.7, "x.y": math.nan, name: 0.5}, [])
+    assert report["metrics"]["vokenization.matching.test_r10"] == 0.7
     assert report["undefined"] == ["x.y"]
     assert all(isinstance(value, float) for value in report["metrics"].values())
     assert json.loads(json.dumps(report, allow_nan=False)) == report

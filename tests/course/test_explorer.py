@@ -70,7 +70,11 @@ def test_guesses_are_the_likeliest_words_at_each_mask(model, tokenizer):
 
 
 def test_metrics_are_found_by_parts_of_their_names():
-    metrics = {"glue.mlm.rte": 0.5, "glue.vokens.rte": 0.6, "matching.test_r10": 0.8}
+    metrics = {
+        "vokenization.glue.mlm.rte": 0.5,
+        "vokenization.glue.vokens.rte": 0.6,
+        "vokenization.matching.test_r10": 0.8,
+    }
     table = explorer.metric_table(metrics, "glue RTE")
     assert "2 of 3 metrics" in table
     assert "matching" not in table
@@ -91,12 +95,15 @@ def test_figures_come_with_their_alt_text(tmp_path):
 
 def test_an_unfinished_run_is_refused(tmp_path):
     run = open_run("smoke", "x", root=tmp_path)
-    with pytest.raises(UserError, match="run x: dataset, matching, keys, vlm not finished"):
+    with pytest.raises(
+        UserError,
+        match=r"run x: dataset, vokenization\.matching, vokenization\.keys, .*\.pretraining not",
+    ):
         explorer.prepare(run, notebooks_folder(), tmp_path)
 
 
 def test_the_explorer_of_a_run_has_the_runs_parameters(tmp_path, monkeypatch):
-    run = open_run("smoke", "x", "matching.epochs=2", root=tmp_path)
+    run = open_run("smoke", "x", "vokenization.matching.epochs=2", root=tmp_path)
     monkeypatch.setattr(type(run), "find", lambda self, name: object())
     path = explorer.prepare(run, notebooks_folder(), tmp_path)
     assert path.parent == tmp_path

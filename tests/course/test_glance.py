@@ -45,8 +45,8 @@ def run(tmp_path):
     for stem, start, end in (("10_a", 0, 130), ("11_b", 131, 151), ("12_c", 152, 157), ("13_d", 160, None)):
         executed(folder, stem, start, end)
     stage(folder, "features", 60, 900)
-    stage(folder, "matching", 125, 1250)
-    stage(folder, "vokens", 400, 5000)
+    stage(folder, "vokenization.matching", 125, 1250)
+    stage(folder, "vokenization.vokens", 400, 5000)
     return folder
 
 
@@ -85,12 +85,16 @@ def test_a_run_is_measured(run):
     assert (profile, entry["finished"], entry["machine"]) == ("laptop", "2026-01-02", "2 cores")
     assert set(entry["notebooks"]) == {"10_a", "11_b"}, "failed and unfinished ones are left out"
     ten, eleven = entry["notebooks"]["10_a"], entry["notebooks"]["11_b"]
-    assert (ten["seconds"], ten["peak_megabytes"], ten["stages"]) == (130, 1250, ["features", "matching"])
+    assert (ten["seconds"], ten["peak_megabytes"], ten["stages"]) == (
+        130,
+        1250,
+        ["features", "vokenization.matching"],
+    )
     assert (eleven["peak_megabytes"], eleven["device"], eleven["stages"]) == (None, "cpu", [])
 
 
 def test_a_gpu_and_the_kernels_own_peak_are_shown(run):
-    stage(run, "keys", 140, 800, device="cuda:0 (H)", peak_gpu_bytes=20 * 10**9)
+    stage(run, "vokenization.keys", 140, 800, device="cuda:0 (H)", peak_gpu_bytes=20 * 10**9)
     status = json.loads((run / "notebooks" / "status.json").read_text())
     status[1]["peak_rss_bytes"] = 3 * 10**9
     write(run / "notebooks" / "status.json", status)
@@ -115,8 +119,8 @@ def test_notebooks_beside_each_other_are_refused(run):
 
 
 def test_settings_of_its_own_and_other_folders_are_refused(run, tmp_path):
-    write(run / "run.json", {"profile": "laptop", "settings": {"vlm": {"updates": 5}}})
-    with pytest.raises(UserError, match=r"vlm\.updates"):
+    write(run / "run.json", {"profile": "laptop", "settings": {"vokenization.pretraining": {"updates": 5}}})
+    with pytest.raises(UserError, match=r"vokenization\.pretraining\.updates"):
         glance.measure(run)
     with pytest.raises(UserError, match=r"run\.json: missing"):
         glance.measure(tmp_path)

@@ -21,9 +21,13 @@ def test_both_ways_to_say_it_are_understood(run):
         return stated(new.new_notebook(cells=[new.new_markdown_cell(text)]), run.stages)
 
     table = read(
-        "| Reads | stages `matching`, `keys` (`universe.hdf5`) |\n| Writes | stage `vokens`: `train.hdf5` |"
+        "| Reads | stages `vokenization.matching`, `vokenization.keys` (`universe.hdf5`) |\n"
+        "| Writes | stage `vokenization.vokens`: `train.hdf5` |"
     )
-    assert (table.reads, table.writes) == ({"matching", "keys"}, {"vokens"})
+    assert (table.reads, table.writes) == (
+        {"vokenization.matching", "vokenization.keys"},
+        {"vokenization.vokens"},
+    )
     line = read("**Reads:** the stage `world`. **Writes:** the stages `dataset` and `vision`.")
     assert (line.reads, line.writes) == ({"world"}, {"dataset", "vision"})
     assert read("**Reads:** nothing. **Writes:** nothing.").said

@@ -7,7 +7,6 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpec
 
-from vlpnb.config import Profile
 from vlpnb.course import watch
 from vlpnb.course.kernel import ThisPython
 from vlpnb.course.runner import (
@@ -21,6 +20,7 @@ from vlpnb.course.runner import (
 from vlpnb.errors import UserError
 from vlpnb.folders import write_json
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 
 PARAMETERS = 'profile: str = "laptop"\nrun_name: str = "laptop"\nsettings: str = ""\ndevices: int = 1'
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
@@ -108,7 +108,7 @@ import os, sys, threading, time
 from pathlib import Path
 sys.path.insert(0, {toys!r})
 from toy_stages import STAGES
-from vlpnb.config import Profile
+from vlpnb.stage.profiles import Profile
 from vlpnb.stage import Run
 run = Run(Path(os.environ["VLPNB_DATA"]) / "runs", run_name, Profile("smoke"), STAGES, device="cpu")
 flag = run.folder / "killed-once"

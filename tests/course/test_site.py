@@ -27,7 +27,9 @@ def run_folder(tmp_path):
     first = new.new_notebook(
         cells=[
             new.new_markdown_cell("# 10 Matching\n\nTokens meet *pictures*.\n\n$$a^2$$"),
-            new.new_markdown_cell("## At a glance\n\n**Reads:** nothing. **Writes:** the stage `matching`."),
+            new.new_markdown_cell(
+                "## At a glance\n\n**Reads:** nothing. **Writes:** the stage `vokenization.matching`."
+            ),
             new.new_markdown_cell(
                 "## 4. The paired hinge loss\n\nSee [keys](11_keys.ipynb) and [13](13_v.ipynb)."
             ),
@@ -42,7 +44,9 @@ def run_folder(tmp_path):
     second = new.new_notebook(
         cells=[
             new.new_markdown_cell("# 11 Keys\n\nVectors."),
-            new.new_markdown_cell("| Reads | stage `matching` |\n|---|---|\n| Writes | stage `keys` |"),
+            new.new_markdown_cell(
+                "| Reads | stage `vokenization.matching` |\n|---|---|\n| Writes | stage `vokenization.keys` |"
+            ),
             new.new_code_cell("3", outputs=[new.new_output("display_data", data={"text/html": table})]),
         ]
     )
@@ -95,9 +99,9 @@ def test_describe_survives_a_notebook_without_prose(tmp_path):
 @pytest.fixture
 def site(run_folder):
     metrics = {
-        "results.glue.vokens.sst_2": 77.22,
-        "results.glue.vokens.sst_2_std": 6.275,
-        "vokens.named_rate": 0.8828,
+        "vokenization.results.glue.vokens.sst_2": 77.22,
+        "vokenization.results.glue.vokens.sst_2_std": 6.275,
+        "vokenization.vokens.named_rate": 0.8828,
     }
     return write_site(run_folder, [], "r", "smoke", "cpu", metrics=metrics).parent
 

@@ -13,17 +13,19 @@ from transformers import (
 )
 
 from tests import tiny_lm
-from vlpnb.config import load_profile, parse_config
+from vlpnb.config import parse_config
 from vlpnb.data.glue import read_glue
 from vlpnb.data.squad import read_squad
 from vlpnb.data.swag import read_swag
 from vlpnb.downstream import finetuning, glue, squad, swag
 from vlpnb.downstream.finetuning import Job, Trained
-from vlpnb.downstream.glue import GlueConfig
-from vlpnb.downstream.squad import SquadConfig
-from vlpnb.downstream.swag import SwagConfig
+from vlpnb.nn.language_model import language_model_config
+from vlpnb.stage.profiles import load_profile
 from vlpnb.text.tokenizers import load_tokenizer, train_byte_bpe
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.glue import GLUE, VokenizationGlueConfig
+from vlpnb.vokenization.squad import SQUAD, VokenizationSquadConfig
+from vlpnb.vokenization.swag import SWAG, VokenizationSwagConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +87,8 @@ def given(batch):
 
 @pytest.mark.parametrize("task", ["CoLA", "RTE"])
 def test_a_kept_classifier_loads_in_transformers(inputs, model, trained, tmp_path, task):
-    config = GlueConfig(model=str(model), tasks=(task,), keep_models=True, **SHORT)
-    glue.run(tiny_lm.context(config, tmp_path, inputs))
+    config = VokenizationGlueConfig(model=str(model), tasks=(task,), keep_models=True, **SHORT)
+    GLUE.run(tiny_lm.context(config, tmp_path, inputs))
     theirs, tokenizer = opened(AutoModelForSequenceClassification, tmp_path / "seed-3" / task / "model")
     data = glue.Encoded(read_glue(inputs["root"] / "glue", task, "valid"), tokenizer, 126, 8)
     batch = data.batch(range(8))
@@ -102,10 +104,10 @@ def test_a_kept_classifier_loads_in_transformers(inputs, model, trained, tmp_pat
 
 
 def test_a_kept_reader_loads_in_transformers(inputs, model, trained, tmp_path):
-    config = SquadConfig(
+    config = VokenizationSquadConfig(
         model=str(model), versions=("2.0",), keep_models=True, max_length=40, stride=8, **SHORT
     )
-    squad.run(tiny_lm.context(config, tmp_path, inputs))
+    SQUAD.run(tiny_lm.context(config, tmp_path, inputs))
     theirs, tokenizer = opened(AutoModelForQuestionAnswering, tmp_path / "seed-3" / "v2.0" / "model")
     data = squad.make_windows(read_squad(inputs["root"] / "squad", "2.0", "valid"), tokenizer, config, 8)
     batch = data.batch(range(8))
@@ -119,8 +121,8 @@ def test_a_kept_reader_loads_in_transformers(inputs, model, trained, tmp_path):
 
 
 def test_a_kept_chooser_loads_in_transformers(inputs, model, trained, tmp_path):
-    config = SwagConfig(model=str(model), keep_models=True, **SHORT)
-    metrics = swag.run(tiny_lm.context(config, tmp_path, inputs))
+    config = VokenizationSwagConfig(model=str(model), keep_models=True, **SHORT)
+    metrics = SWAG.run(tiny_lm.context(config, tmp_path, inputs))
     theirs, tokenizer = opened(AutoModelForMultipleChoice, tmp_path / "seed-3" / "model")
     data = swag.Endings(read_swag(inputs["root"] / "swag", "valid")[:8], tokenizer, 128)
     batch = data.batch(range(8))
@@ -131,16 +133,16 @@ def test_a_kept_chooser_loads_in_transformers(inputs, model, trained, tmp_path):
     assert metrics["accuracy"] == pytest.approx(float((found.argmax(1) == batch["labels"]).float().mean()))
 
 
-@pytest.mark.parametrize(("stage", "kind"), [(glue, GlueConfig), (squad, SquadConfig), (swag, SwagConfig)])
-def test_models_are_kept_only_on_request_and_cost_no_number(inputs, model, tmp_path, stage, kind):
-    assert not kind().keep_models
-    fields = {**SHORT, "tasks": ("RTE",)} if kind is GlueConfig else SHORT
-    config = kind(model=str(model), **fields)
+@pytest.mark.parametrize("stage", [GLUE, SQUAD, SWAG])
+def test_models_are_kept_only_on_request_and_cost_no_number(inputs, model, tmp_path, stage):
+    assert not stage.config().keep_models
+    fields = {**SHORT, "tasks": ("RTE",)} if stage is GLUE else SHORT
+    config = stage.config(model=str(model), **fields)
     kept = config.model_copy(update={"keep_models": True})
     metrics = stage.run(tiny_lm.context(config, tmp_path / "a", inputs))
     assert str(metrics) == str(stage.run(tiny_lm.context(kept, tmp_path / "b", inputs)))  # NaN is NaN too
     assert not list((tmp_path / "a").rglob("model"))
-    assert len(list((tmp_path / "b").rglob("model/model.safetensors"))) == (2 if stage is squad else 1)
+    assert len(list((tmp_path / "b").rglob("model/model.safetensors"))) == (2 if stage is SQUAD else 1)
 
 
 def jobs_of(names, done):
@@ -184,11 +186,15 @@ def test_jobs_are_dealt_out_and_the_results_are_in_order(tmp_path, monkeypatch):
 
 def test_the_shared_fields_are_the_same_in_all_three():
     shared = set(finetuning.FineTuningConfig.model_fields)
-    for kind in (GlueConfig, SquadConfig, SwagConfig):
+    for kind in (VokenizationGlueConfig, VokenizationSquadConfig, VokenizationSwagConfig):
         assert shared | {"lr", "batch", "max_length"} <= set(kind.model_fields)
         for name in shared:
             assert getattr(kind(), name) == getattr(finetuning.FineTuningConfig(), name)
     for profile in ("smoke", "laptop", "paper"):
         stages = load_profile(profile).stages
-        for name, kind in {"glue": GlueConfig, "squad": SquadConfig, "swag": SwagConfig}.items():
+        for name, kind in {
+            "glue": VokenizationGlueConfig,
+            "squad": VokenizationSquadConfig,
+            "swag": VokenizationSwagConfig,
+        }.items():
             assert not parse_config(kind, stages.get(name, {}), name).keep_models

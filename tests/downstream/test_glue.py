@@ -10,10 +10,12 @@ from tests import tiny_lm
 from vlpnb.config import parse_config
 from vlpnb.data.glue import GLUE_TASKS
 from vlpnb.downstream import glue
-from vlpnb.downstream.glue import GlueConfig, divergence, majority, score, summarise
+from vlpnb.downstream.glue import divergence, majority, score, summarise
 from vlpnb.errors import UserError
+from vlpnb.nn.language_model import language_model_config
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.glue import GLUE, VokenizationGlueConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -24,16 +26,16 @@ def inputs(tmp_path_factory):
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
     save_snapshot(root / "vlm" / "snapshot-0000001", model, tokenizer)
-    return {**made, "vlm": root / "vlm"}
+    return {**made, "pretraining": root / "vlm"}
 
 
-CONFIG = GlueConfig(tasks=("CoLA", "RTE"), seeds=(1, 2), lr=3e-3, epochs=5, batch=8)
+CONFIG = VokenizationGlueConfig(tasks=("CoLA", "RTE"), seeds=(1, 2), lr=3e-3, epochs=5, batch=8)
 
 
 @pytest.fixture(scope="module")
 def finished(inputs, tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("stage"), []
-    return folder, glue.run(tiny_lm.context(CONFIG, folder, inputs, said)), said
+    return folder, GLUE.run(tiny_lm.context(CONFIG, folder, inputs, said)), said
 
 
 def test_it_learns_word_order(finished):
@@ -63,10 +65,10 @@ def test_a_kill_loses_one_task(inputs, finished, tmp_path, monkeypatch):
 
     monkeypatch.setattr(glue, "fine_tune", dies)
     with pytest.raises(KeyboardInterrupt):
-        glue.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+        GLUE.run(tiny_lm.context(CONFIG, tmp_path, inputs))
     done.clear()
     monkeypatch.setattr(glue, "fine_tune", lambda *arguments: done.append(1) or whole(*arguments))
-    metrics = glue.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+    metrics = GLUE.run(tiny_lm.context(CONFIG, tmp_path, inputs))
     assert len(done) == 2
     assert metrics == finished[1]
 
@@ -75,7 +77,7 @@ def test_padding_does_not_change_predictions(inputs):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     examples = glue.read_glue(inputs["dataset"].parent / "glue", "RTE", "valid")
     data = glue.Encoded(examples, tokenizer, 64, None)
-    encoder, head = glue.load_classifier(inputs["vlm"] / "snapshot-0000001", labels=2)
+    encoder, head = glue.load_classifier(inputs["pretraining"] / "snapshot-0000001", labels=2)
     model = glue.SentenceClassifier(encoder, head, False).eval()
     alone = model.logits(**{k: v for k, v in data.batch([0]).items() if k != "labels"})
     order = [int(data.lengths.argmax()), 0]
@@ -129,8 +131,8 @@ def test_diverged_runs_are_counted_apart():
 def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(glue.F, "cross_entropy", lambda logits, labels, reduction: (logits * np.nan).sum())
     said = []
-    config = GlueConfig(tasks=("RTE",), seeds=(1,), epochs=1)
-    metrics = glue.run(tiny_lm.context(config, tmp_path, inputs, said))
+    config = VokenizationGlueConfig(tasks=("RTE",), seeds=(1,), epochs=1)
+    metrics = GLUE.run(tiny_lm.context(config, tmp_path, inputs, said))
     assert metrics["diverged"] == 1
     assert any("DIVERGED" in line for line in said)
 
@@ -138,10 +140,10 @@ def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkey
 @pytest.mark.parametrize("tasks", [("RTEE",), ("MNLI-MM",)])
 def test_unknown_tasks_are_refused(tasks):
     with pytest.raises(UserError, match=tasks[0]):
-        parse_config(GlueConfig, {"tasks": tasks}, "glue")
+        parse_config(VokenizationGlueConfig, {"tasks": tasks}, "glue")
 
 
 def test_published_settings_are_the_defaults():
-    config = GlueConfig()
+    config = VokenizationGlueConfig()
     assert (config.lr, config.epochs, config.batch, config.max_length) == (1e-4, 3, 32, 126)
     assert config.tasks == ("WNLI", "RTE", "MRPC", "STS-B", "CoLA", "SST-2", "QNLI", "QQP", "MNLI")

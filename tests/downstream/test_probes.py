@@ -8,15 +8,12 @@ import torch
 
 from tests import tiny_lm
 from vlpnb.downstream import probes
-from vlpnb.downstream.probes import ProbesConfig, candidate_scores, cloze_accuracy, linear_probe
+from vlpnb.downstream.probes import candidate_scores, cloze_accuracy, linear_probe
 from vlpnb.errors import UserError
+from vlpnb.nn.language_model import language_model_config, load_masked_lm
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.visual_lm import (
-    VisuallySupervisedLM,
-    language_model_config,
-    load_snapshot,
-    save_snapshot,
-)
+from vlpnb.vokenization.probes import PROBES, VokenizationProbesConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -27,13 +24,13 @@ def inputs(tmp_path_factory):
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer))
     save_snapshot(root / "vlm" / "snapshot-0000001", model, tokenizer)
-    return {**made, "vlm": root / "vlm"}
+    return {**made, "pretraining": root / "vlm"}
 
 
 def test_scores_equal_transformers(inputs):
     from transformers import AutoModelForMaskedLM
 
-    folder = inputs["vlm"] / "snapshot-0000001"
+    folder = inputs["pretraining"] / "snapshot-0000001"
     tokenizer = load_tokenizer(folder)
     items = [
         {"prompt": "the frog is [MASK] .", "candidates": ["green", "yellow"], "answer": "green"},
@@ -45,7 +42,7 @@ def test_scores_equal_transformers(inputs):
     ]
     pieces = tokenizer("redball", add_special_tokens=False)["input_ids"]
     assert len(pieces) > 1
-    found = candidate_scores(load_snapshot(folder), tokenizer, items, "cpu")
+    found = candidate_scores(load_masked_lm(folder), tokenizer, items, "cpu")
     theirs = AutoModelForMaskedLM.from_pretrained(folder).eval()
 
     def expected(text, ids):
@@ -87,7 +84,7 @@ def test_linear_probe_without_classes_is_nan():
 
 
 def test_the_stage(inputs, tmp_path):
-    metrics = probes.run(tiny_lm.context(ProbesConfig(splits=5), tmp_path, inputs))
+    metrics = PROBES.run(tiny_lm.context(VokenizationProbesConfig(splits=5), tmp_path, inputs))
     assert metrics["colour_chance"] == metrics["colour_majority"] == 0.5
     assert 0 <= metrics["colour"] <= 1
     assert metrics["colour_linear_chance"] == 0.5
@@ -101,4 +98,4 @@ def test_broken_lists_name_the_line(inputs, tmp_path):
     with pytest.raises(UserError, match=r"colour\.jsonl:1: expected prompt"):
         probes.read_probes(tmp_path)
     with pytest.raises(UserError, match=r"no \.jsonl"):
-        probes.read_probes(inputs["vlm"])
+        probes.read_probes(inputs["pretraining"])

@@ -11,13 +11,15 @@ from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.squad import read_squad
 from vlpnb.downstream import squad
-from vlpnb.downstream.squad import Answer, SquadConfig, decode
+from vlpnb.downstream.squad import Answer, decode
 from vlpnb.errors import UserError
 from vlpnb.metrics.squad import squad_scores
+from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import init_weights
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.text.windows import QuestionWindows
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.squad import SQUAD, VokenizationSquadConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 NAMES = tiny_lm.FREE
 
@@ -32,16 +34,18 @@ def inputs(tmp_path_factory):
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
     init_weights(model, 0.12)  # 1/√hidden: smaller ones take long to look at the question
     save_snapshot(root / "vlm" / "snapshot-0000001", model, tokenizer)
-    return {**made, "vlm": root / "vlm"}
+    return {**made, "pretraining": root / "vlm"}
 
 
-CONFIG = SquadConfig(seeds=(1,), lr=3e-3, epochs=6, batch=16, max_length=40, stride=8, checkpoint_seconds=0)
+CONFIG = VokenizationSquadConfig(
+    seeds=(1,), lr=3e-3, epochs=6, batch=16, max_length=40, stride=8, checkpoint_seconds=0
+)
 
 
 @pytest.fixture(scope="module")
 def finished(inputs, tmp_path_factory):
     folder, said = tmp_path_factory.mktemp("stage"), []
-    return folder, squad.run(tiny_lm.context(CONFIG, folder, inputs, said)), said
+    return folder, SQUAD.run(tiny_lm.context(CONFIG, folder, inputs, said)), said
 
 
 def test_it_learns_to_read(finished):
@@ -78,10 +82,10 @@ def test_a_killed_training_continues_to_the_same_result(inputs, finished, tmp_pa
 
     monkeypatch.setattr(QuestionWindows, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        squad.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+        SQUAD.run(tiny_lm.context(CONFIG, tmp_path, inputs))
     assert (tmp_path / "seed-1" / "v1.1" / "work" / "checkpoint.pt").is_file()
     monkeypatch.setattr(QuestionWindows, "batch", whole)
-    assert squad.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
+    assert SQUAD.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
 
 
 def test_answers_of_several_windows_are_one(inputs):
@@ -109,7 +113,7 @@ def test_padding_does_not_change_scores(inputs):
     data = QuestionWindows(
         ["car ?", "kite ?"], ["the car is red .", "the kite is green . " * 4], [None] * 2, tokenizer
     )
-    encoder = squad.load_encoder(inputs["vlm"] / "snapshot-0000001")
+    encoder = squad.load_encoder(inputs["pretraining"] / "snapshot-0000001")
     model = squad.QuestionAnswerer(encoder, squad.SpanHead(64)).eval()
     alone, both = data.batch([0]), data.batch([0, 1])
     short = model.head(model.hidden(alone["ids"], alone["mask"], alone["types"]))[0]
@@ -121,24 +125,24 @@ def test_padding_does_not_change_scores(inputs):
 def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(squad.SpanHead, "loss", lambda self, hidden, *_: (hidden * np.nan).sum())
     said = []
-    config = SquadConfig(versions=("1.1",), epochs=1, max_length=40, max_train=24)
-    assert squad.run(tiny_lm.context(config, tmp_path, inputs, said))["diverged"] == 1
+    config = VokenizationSquadConfig(versions=("1.1",), epochs=1, max_length=40, max_train=24)
+    assert SQUAD.run(tiny_lm.context(config, tmp_path, inputs, said))["diverged"] == 1
     assert any("DIVERGED" in line for line in said)
 
 
 def test_what_is_missing_is_said(inputs, tmp_path):
     with pytest.raises(UserError, match=r"snapshot: found 7, expected a number from -1 to 0"):
-        squad.run(tiny_lm.context(SquadConfig(snapshot=7), tmp_path / "a", inputs))
+        SQUAD.run(tiny_lm.context(VokenizationSquadConfig(snapshot=7), tmp_path / "a", inputs))
     about = json.loads((inputs["dataset"] / "dataset.json").read_text())
     (tmp_path / "dataset.json").write_text(json.dumps({**about, "squad": None}))
     with pytest.raises(UserError, match=r"set `dataset.squad`"):
-        squad.run(tiny_lm.context(SquadConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
+        SQUAD.run(tiny_lm.context(VokenizationSquadConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
     with pytest.raises(UserError, match="versions"):
-        parse_config(SquadConfig, {"versions": "1.1,3"}, "squad")
+        parse_config(VokenizationSquadConfig, {"versions": "1.1,3"}, "squad")
 
 
 def test_published_settings_are_the_defaults():
-    config = SquadConfig()
+    config = VokenizationSquadConfig()
     assert (config.max_length, config.stride, config.lr, config.epochs) == (384, 128, 5e-5, 3)
     assert config.versions == ("1.1", "2.0")
     assert squad_scores(["a"], [["a"]]) == {"em": 1, "f1": 1}

@@ -9,11 +9,13 @@ import torch
 from tests import tiny_lm
 from vlpnb.data.swag import SwagExample
 from vlpnb.downstream import swag
-from vlpnb.downstream.swag import EndingChooser, Endings, SwagConfig
+from vlpnb.downstream.swag import EndingChooser, Endings
 from vlpnb.errors import UserError
+from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import init_weights
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.swag import SWAG, VokenizationSwagConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +28,16 @@ def inputs(tmp_path_factory):
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
     init_weights(model, 0.12)
     save_snapshot(root / "vlm" / "snapshot-0000001", model, tokenizer)
-    return {**made, "vlm": root / "vlm"}
+    return {**made, "pretraining": root / "vlm"}
 
 
-CONFIG = SwagConfig(seeds=(1, 2), lr=3e-3, epochs=3, checkpoint_seconds=0)
+CONFIG = VokenizationSwagConfig(seeds=(1, 2), lr=3e-3, epochs=3, checkpoint_seconds=0)
 
 
 @pytest.fixture(scope="module")
 def finished(inputs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("stage")
-    return folder, swag.run(tiny_lm.context(CONFIG, folder, inputs))
+    return folder, SWAG.run(tiny_lm.context(CONFIG, folder, inputs))
 
 
 def test_it_learns(finished):
@@ -59,10 +61,10 @@ def test_a_killed_training_continues_to_the_same_result(inputs, finished, tmp_pa
 
     monkeypatch.setattr(Endings, "batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        swag.run(tiny_lm.context(CONFIG, tmp_path, inputs))
+        SWAG.run(tiny_lm.context(CONFIG, tmp_path, inputs))
     assert (tmp_path / "seed-1" / "work" / "checkpoint.pt").is_file()
     monkeypatch.setattr(Endings, "batch", whole)
-    assert swag.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
+    assert SWAG.run(tiny_lm.context(CONFIG, tmp_path, inputs)) == finished[1]
 
 
 def test_each_ending_is_read_alone_and_padding_does_not_count(inputs):
@@ -74,7 +76,7 @@ def test_each_ending_is_read_alone_and_padding_does_not_count(inputs):
         SwagExample("the kite . " * 6, "it is", endings, 1),
     ]
     data = Endings(examples, tokenizer, 128)
-    model = EndingChooser(*swag.load_classifier(inputs["vlm"] / "snapshot-0000001", labels=1)).eval()
+    model = EndingChooser(*swag.load_classifier(inputs["pretraining"] / "snapshot-0000001", labels=1)).eval()
     alone, padded = (
         model.logits(**{k: v for k, v in data.batch(rows).items() if k != "labels"})
         for rows in ([0], [2, 0, 1])
@@ -91,8 +93,8 @@ def test_each_ending_is_read_alone_and_padding_does_not_count(inputs):
 def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkeypatch):
     monkeypatch.setattr(swag.F, "cross_entropy", lambda logits, labels, reduction: (logits * np.nan).sum())
     said = []
-    config = SwagConfig(seeds=(1,), epochs=1, max_train=16)
-    assert swag.run(tiny_lm.context(config, tmp_path, inputs, said))["diverged"] == 1
+    config = VokenizationSwagConfig(seeds=(1,), epochs=1, max_train=16)
+    assert SWAG.run(tiny_lm.context(config, tmp_path, inputs, said))["diverged"] == 1
     assert any("DIVERGED" in line for line in said)
 
 
@@ -100,6 +102,6 @@ def test_absent_data_is_said_and_defaults_are_the_published(inputs, tmp_path):
     about = json.loads((inputs["dataset"] / "dataset.json").read_text())
     (tmp_path / "dataset.json").write_text(json.dumps({**about, "swag": None}))
     with pytest.raises(UserError, match=r"set `dataset.swag`"):
-        swag.run(tiny_lm.context(SwagConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
-    config = SwagConfig()
+        SWAG.run(tiny_lm.context(VokenizationSwagConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
+    config = VokenizationSwagConfig()
     assert (config.lr, config.epochs, config.batch, config.max_length) == (2e-5, 3, 16, 128)

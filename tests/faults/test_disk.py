@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from vlpnb.config import Config, Profile
+from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.data.text_files import PatientFile, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.folders import write_json
 from vlpnb.stage import Run, Stage
+from vlpnb.stage.profiles import Profile
 from vlpnb.train.checkpoint import save_checkpoint
 from vlpnb.train.optim import adamw
 from vlpnb.world.writers.disk import write as _write

@@ -9,7 +9,7 @@ from vlpnb.errors import UserError
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_wordpiece
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,9 @@ def inputs(tmp_path_factory):
 
 
 def train(inputs, folder, **fields):
-    config = VLMConfig(size="micro", block=14, batch=8, micro_batch=8, updates=1, snapshots=1, **fields)
+    config = PretrainingConfig(
+        size="micro", block=14, batch=8, micro_batch=8, updates=1, snapshots=1, **fields
+    )
     return pretraining.run(tiny_lm.context(config, folder, inputs))
 
 

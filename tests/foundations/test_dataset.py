@@ -6,11 +6,12 @@ import os
 import pytest
 from PIL import Image
 
-from vlpnb.config import Profile, parse_config
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
 from vlpnb.foundations.dataset import DATASET, DatasetConfig, fingerprint
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 
 PHOTOS = {
     "captions": {
@@ -157,7 +158,7 @@ def test_photos(shared_data, tmp_path):
 
 
 def test_a_split_of_several_files(world, tmp_path):
-    """The matcher's training split is COCO's training split and most of its validation split (spec 2.1)."""
+    """The matcher's training split is COCO's training split and most of its validation split."""
     both = ["annotations/captions_train.json", "annotations/captions_valid.json"]
     rest = {split: f"annotations/captions_{split}.json" for split in ("valid", "test")}
     for split in ("train", "valid", "test"):
@@ -179,7 +180,7 @@ def test_a_split_of_several_files(world, tmp_path):
 
 
 def test_a_dry_run_reads_the_first_pictures_and_sentences(world, tmp_path):
-    """Spec 2.1: the original's debug modes read 1,000 or 10,000 pictures, with one sentence each."""
+    """The original's debug modes read 1,000 or 10,000 pictures, with one sentence each."""
     whole = run(tmp_path, world).stage("dataset")
     few = run(tmp_path, world, captions={"max_images": 2, "max_sentences": 1}).stage("dataset")
     for split in ("train", "valid", "test"):

@@ -93,7 +93,7 @@ def test_layers_must_exist(small):
     with pytest.raises(UserError, match=r"features\.layers.*−3 \(the embeddings\)"):
         load_language(small.language, (-4,))
     with pytest.raises(UserError, match=r"features\.layers"):
-        load_language(small.language, (1,))  # spec Q-01: a positive index is never meant
+        load_language(small.language, (1,))  # VOK-01: a positive index is never meant
 
 
 def test_other_model_types_run_through_transformers(tmp_path):
@@ -118,7 +118,7 @@ def test_the_paper_is_the_default():
 
 
 def test_random_backbones_are_a_function_of_the_seed(small):
-    """Spec 3.1: either backbone may start from random weights, which every stage must draw alike."""
+    """Either backbone may start from random weights, which every stage must draw alike."""
     config = small.features_config.model_copy(update={"language_weights": False})
     own = open_language(small.features_config, {}).net.state_dict()
     one, two = (open_language(config, {}) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Recall and diversity, with the specification's golden vectors 5 and 7."""
+"""Recall and diversity, with small cases worked out by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Matching losses against loops and golden vectors; chunked cross-entropy against the plain one."""
+"""Matching losses against loops and small cases by hand; chunked cross-entropy against the plain one."""
 
 import math
 

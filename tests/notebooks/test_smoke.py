@@ -31,16 +31,16 @@ def test_notebook_runs(smoke_run, number):
 
 
 def test_the_run_reports_the_metrics_that_readers_ask_for(run):
-    for stage in ("vision", "matching", "vokens"):
+    for stage in ("vision", "vokenization.matching", "vokenization.vokens"):
         run.stage(stage)
     metrics = run.metrics()
     for name in (
         "vision.kind_accuracy",
         "vision.colour_accuracy",
-        "matching.test_r10",
-        "vokens.named_rate",
-        "vokens.contextual_rate",
-        "vokens.contextual_rate_context_free",
+        "vokenization.matching.test_r10",
+        "vokenization.vokens.named_rate",
+        "vokenization.vokens.contextual_rate",
+        "vokenization.vokens.contextual_rate_context_free",
     ):
         assert 0 <= metrics[name] <= 1, name
 

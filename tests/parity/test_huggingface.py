@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vlpnb.nn.checkpoints import load_classifier, load_mlm
+from vlpnb.nn.language_model import MaskedLM
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 PREFIX = {"bert": "Bert", "roberta": "Roberta"}
@@ -82,7 +83,7 @@ def test_masked_words(tmp_path: Path, model_type: str, shape: dict):
 
     encoder, head = load_mlm(tmp_path / "weights")
     ours = VisuallySupervisedLM(encoder.config)
-    ours.encoder, ours.mlm = encoder, head
+    ours.language = MaskedLM(encoder, head)
     ours.eval()
     mask = inputs["attention_mask"].bool()
     loss = ours(inputs["input_ids"], labels, mask=mask)["mlm"] / labelled.sum()

@@ -14,19 +14,19 @@ SETTINGS = {
     "vision": {"batch": 8, "checkpoint_seconds": 0},
     "language": {"size": "micro", "vocab_size": 300, "corpus_lines": 40, "updates": 6, "checkpoint_seconds": 0},
     "features": {"shard": 8},
-    "matching": {"batch": 16, "checkpoint_seconds": 0},
-    "keys": {"shard": 4},
+    "vokenization.matching": {"batch": 16, "checkpoint_seconds": 0},
+    "vokenization.keys": {"shard": 4},
     "corpus": {"shard_lines": 4},
-    "vokens": {"page_tokens": 128},
-    "benchmark": {"diversity_sentences": 20},
-    "vlm": {
+    "vokenization.vokens": {"page_tokens": 128},
+    "vokenization.benchmark": {"diversity_sentences": 20},
+    "vokenization.pretraining": {
         "size": "micro", "block": 30, "batch": 8, "micro_batch": 8, "updates": 6, "snapshots": 2, "log_every": 4,
         "eval_blocks": 4, "checkpoint_seconds": 0,
     },
-    "glue": {"tasks": ["RTE", "MNLI"], "batch": 8, "keep_models": True, "checkpoint_seconds": 0},
-    "squad": {"keep_models": True},
-    "swag": {"keep_models": True},
-    "results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
+    "vokenization.glue": {"tasks": ["RTE", "MNLI"], "batch": 8, "keep_models": True, "checkpoint_seconds": 0},
+    "vokenization.squad": {"keep_models": True},
+    "vokenization.swag": {"keep_models": True},
+    "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on
 

@@ -25,7 +25,10 @@ from vlpnb.course.watch import descendants
 from vlpnb.folders import MANIFEST, read_json
 
 PART = ("10", "11", "12", "13", "14", "15", "16")
-CHECKPOINTS = {name: {"checkpoint_seconds": 0} for name in ("language", "matching", "vlm", "glue")}
+CHECKPOINTS = {
+    name: {"checkpoint_seconds": 0}
+    for name in ("language", "vokenization.matching", "vokenization.pretraining", "vokenization.glue")
+}
 PATIENCE = 1200  # seconds, on a busy machine; some 180 on an idle core, and 130 for the undisturbed run
 
 pytestmark = [
@@ -93,14 +96,23 @@ def moments(run, seconds) -> list[tuple[Path, float]]:
     """Stages to be killed in, and after how many seconds of their work: one in 10-14, in 15 and in 16 each."""
     pairs = [
         {"supervision": supervision, "seed": seed}
-        for supervision in run.config("results").supervisions
-        for seed in run.config("results").seeds
+        for supervision in run.config("vokenization.results").supervisions
+        for seed in run.config("vokenization.results").seeds
     ]
-    plain = ("world", "language", "features", "matching", "keys", "corpus", "vokens", "benchmark")
+    plain = (
+        "world",
+        "language",
+        "features",
+        "vokenization.matching",
+        "vokenization.keys",
+        "corpus",
+        "vokenization.vokens",
+        "vokenization.benchmark",
+    )
     thirds = [
         [run._plan(name, {}).folder for name in plain],
-        [run._plan("vlm", pair).folder for pair in pairs],
-        [run._plan("glue", pair).folder for pair in pairs],
+        [run._plan("vokenization.pretraining", pair).folder for pair in pairs],
+        [run._plan("vokenization.glue", pair).folder for pair in pairs],
     ]
     dice = random.Random(16)
     chosen = [dice.choice([folder for folder in third if seconds(folder) > 0.2]) for third in thirds]

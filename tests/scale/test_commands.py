@@ -10,10 +10,10 @@ import pytest
 import typer
 from torch.distributed.run import get_args_parser
 
-from vlpnb.config import profile_names
 from vlpnb.course import open_run
 from vlpnb.course.cli import app
 from vlpnb.course.pipeline import STAGES
+from vlpnb.stage.profiles import profile_names
 from vlpnb.stage.torchrun import launch
 
 ROOT = Path(__file__).parents[2]
@@ -51,7 +51,14 @@ def understood(words: list[str]):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stage"), [((), "vlm"), (("vokens", "--data", "/d", "--set", "keys.batch=8"), "vokens")]
+    ("arguments", "stage"),
+    [
+        ((), "vokenization.pretraining"),
+        (
+            ("vokenization.vokens", "--data", "/d", "--set", "vokenization.keys.batch=8"),
+            "vokenization.vokens",
+        ),
+    ],
 )
 def test_the_script_starts_a_stage_on_every_node(tmp_path, arguments, stage):
     words = submitted(tmp_path, *arguments)
@@ -61,7 +68,7 @@ def test_the_script_starts_a_stage_on_every_node(tmp_path, arguments, stage):
     assert launched.rdzv_backend == "c10d"
     assert launched.max_restarts > 0
     assert parsed["name"] == stage
-    assert list(parsed["settings"] or ()) == (["keys.batch=8"] if arguments else [])
+    assert list(parsed["settings"] or ()) == (["vokenization.keys.batch=8"] if arguments else [])
     options = dict(re.findall(r"^#SBATCH --([\w-]+)=(\S+)", SCRIPT.read_text(), flags=re.M))
     assert options["ntasks-per-node"] == "1"  # of torchrun, which starts the processes
     assert options["gpus-per-node"] == launched.nproc_per_node
@@ -84,7 +91,10 @@ def test_devices_of_a_run_start_the_same_entry(tmp_path, monkeypatch):
         raise InterruptedError
 
     monkeypatch.setattr("vlpnb.stage.torchrun.subprocess.Popen", popen)
-    settings = {"vlm": {"size": "micro"}, "glue": {"tasks": ["RTE", "MNLI"]}}
+    settings = {
+        "vokenization.pretraining": {"size": "micro"},
+        "vokenization.glue": {"tasks": ["RTE", "MNLI"]},
+    }
     run = open_run("smoke", "mine", settings, root=tmp_path, device="cpu", devices=2)
     plan = run._plan("corpus", {"max_train_tokens": 50})
     with pytest.raises(InterruptedError):
@@ -95,4 +105,6 @@ def test_devices_of_a_run_start_the_same_entry(tmp_path, monkeypatch):
     assert (parsed["name"], parsed["run"], parsed["profile"]) == ("corpus", "mine", "smoke")
     there = open_run(parsed["profile"], parsed["run"], parsed["settings"], root=tmp_path, device="cpu")
     assert there._plan("corpus", json.loads(parsed["overrides"])).folder == plan.folder
-    assert there._plan("vlm", {}).folder == run._plan("vlm", {}).folder
+    assert (
+        there._plan("vokenization.pretraining", {}).folder == run._plan("vokenization.pretraining", {}).folder
+    )

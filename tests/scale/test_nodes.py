@@ -19,7 +19,7 @@ from vlpnb.folders import read_json
 
 NODES = 2
 DEATH = (1, r"\.shards/\d+\.hdf5")  # rank 1, at the second shard of the corpus that it would publish
-STAGES = ("corpus", "vokens")
+STAGES = ("corpus", "vokenization.vokens")
 PATIENCE = 600  # seconds, on a busy machine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 def test_two_nodes_meet_lose_a_process_and_agree_with_one_process(tmp_path):
     run = open_run("smoke", "r", SETTINGS, root=tmp_path, device="cpu")
-    run.stage("vokens")
+    run.stage("vokenization.vokens")
     folders = {name: run.find(name).folder for name in STAGES}
     expected = {name: content(folder) for name, folder in folders.items()}
     for name, folder in folders.items():
@@ -43,7 +43,13 @@ def test_two_nodes_meet_lose_a_process_and_agree_with_one_process(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", str(NODES), "--nproc-per-node", "1"]
     command += ["--rdzv-backend", "c10d", "--rdzv-id", "test", "--rdzv-endpoint", f"127.0.0.1:{free_port()}"]
     command += ["--local-addr", "127.0.0.1", "--max-restarts", "1"]
-    command += [str(Path(__file__).with_name("dying.py")), "stage", "vokens", "--profile", "smoke"]
+    command += [
+        str(Path(__file__).with_name("dying.py")),
+        "stage",
+        "vokenization.vokens",
+        "--profile",
+        "smoke",
+    ]
     command += ["--run-name", "r", "--set", json.dumps(SETTINGS)]
     variables = {
         "VLPNB_DATA": str(tmp_path),

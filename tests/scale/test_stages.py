@@ -1,8 +1,8 @@
 """The stages that train small models or read finished ones, under `torchrun` with two processes (gloo).
 
 Their artefacts are those of one process to the byte: no sum runs across processes here. `glue`, `squad` and `swag` deal
-out whole trainings, the others run on process 0. (Where a sum does run across processes, in `matching` and `vlm`, only
-losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
+out whole trainings, the others run on process 0. (Where a sum does run across processes, in `matching` and
+`pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
 """
 
 import json
@@ -18,16 +18,21 @@ from vlpnb.config import merge
 from vlpnb.course import open_run
 from vlpnb.folders import read_json
 
-DEALT_OUT = {"glue", "squad", "swag"}
-ON_ONE = {"language", "benchmark", "results"}
+DEALT_OUT = {"vokenization.glue", "vokenization.squad", "vokenization.swag"}
+ON_ONE = {"language", "vokenization.benchmark", "vokenization.results"}
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(
     SETTINGS,
     {
-        "glue": {"tasks": ["RTE", "MNLI"], **FINE_TUNING},
-        "squad": {"versions": ["1.1", "2.0"], **FINE_TUNING},
-        "swag": FINE_TUNING,
-        "results": {"supervisions": ["vokens", "term"], "seeds": [95], "squad": True, "swag": True},
+        "vokenization.glue": {"tasks": ["RTE", "MNLI"], **FINE_TUNING},
+        "vokenization.squad": {"versions": ["1.1", "2.0"], **FINE_TUNING},
+        "vokenization.swag": FINE_TUNING,
+        "vokenization.results": {
+            "supervisions": ["vokens", "term"],
+            "seeds": [95],
+            "vokenization.squad": True,
+            "vokenization.swag": True,
+        },
     },
 )
 PATIENCE = 300  # seconds, on a busy machine; some thirty on two idle cores
@@ -37,7 +42,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
 def test_two_processes_make_what_one_makes(tmp_path):
     run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
-    for name in ("benchmark", "results"):
+    for name in ("vokenization.benchmark", "vokenization.results"):
         run.stage(name)
     folders = [path for name in sorted(DEALT_OUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
     assert len(folders) == 2 * len(DEALT_OUT) + len(ON_ONE)  # two kinds of supervision
@@ -70,5 +75,5 @@ def test_two_processes_make_what_one_makes(tmp_path):
                 *((folder / name).read_text().count(" seed ") for name in ("log.1.txt", "log.txt")),
             )
             assert 0 < theirs < told
-            assert told == jobs + (2 if stage == "glue" else 0)  # MNLI has two results
+            assert told == jobs + (2 if stage == "vokenization.glue" else 0)  # MNLI has two results
             assert len(list(folder.rglob("model/model.safetensors"))) == jobs

@@ -17,14 +17,21 @@ from vlpnb.config import merge
 from vlpnb.course import open_run
 from vlpnb.folders import read_json
 
-SHARDED = ("features", "keys", "corpus", "vokens")
+SHARDED = ("features", "vokenization.keys", "corpus", "vokenization.vokens")
 DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
     "features": (1, "checkpoint-shards/"),
     "corpus": (0, r"\.shards/\d+\.hdf5"),
-    "keys": (1, r"checkpoint-keys/\d+\.hdf5"),
-    "vokens": (1, r"checkpoint-train\..*\.json"),
+    "vokenization.keys": (1, r"checkpoint-keys/\d+\.hdf5"),
+    "vokenization.vokens": (1, r"checkpoint-train\..*\.json"),
 }
-CHOSEN = merge(SETTINGS, {"features": {"shard": 4}, "keys": {"shard": 2}, "vlm": {"dropout": 0.0}})
+CHOSEN = merge(
+    SETTINGS,
+    {
+        "features": {"shard": 4},
+        "vokenization.keys": {"shard": 2},
+        "vokenization.pretraining": {"dropout": 0.0},
+    },
+)
 PATIENCE = 900  # seconds, on a busy machine; some forty on two idle cores
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
@@ -32,7 +39,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
 def test_killed_workers_are_restarted_and_nothing_of_it_is_seen(tmp_path):
     run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
-    undisturbed = run.stage("vlm")
+    undisturbed = run.stage("vokenization.pretraining")
     folders = {name: run.find(name).folder for name in SHARDED}
     expected = {name: content(folder) for name, folder in folders.items()}
     for folder in (*folders.values(), undisturbed.folder):
@@ -40,7 +47,16 @@ def test_killed_workers_are_restarted_and_nothing_of_it_is_seen(tmp_path):
 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [f"--max-restarts={len(DEATHS)}", str(Path(__file__).with_name("dying.py"))]
-    command += ["stage", "probes", "--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
+    command += [
+        "stage",
+        "vokenization.probes",
+        "--profile",
+        "smoke",
+        "--run-name",
+        "r",
+        "--set",
+        json.dumps(CHOSEN),
+    ]
     variables = {
         "VLPNB_DATA": str(tmp_path),
         "VLPNB_DEATHS": json.dumps(list(DEATHS.values())),
@@ -59,12 +75,12 @@ def test_killed_workers_are_restarted_and_nothing_of_it_is_seen(tmp_path):
         assert sorted(found) == sorted(expected[name])
         assert [file for file in found if found[file] != expected[name][file]] == [], name
 
-    together = run.find("vlm")
+    together = run.find("vokenization.pretraining")
     for name in ("perplexity", "voken_loss", "voken_top5"):
         assert together.metrics[name] == pytest.approx(undisturbed.metrics[name], rel=1e-4)
     finished = {name: result for name in run.stages if (result := run.find(name)) is not None}
     processes = {
         name: read_json(result.folder / "manifest.json")["world_size"] for name, result in finished.items()
     }
-    assert {name for name, count in processes.items() if count == 2} == {*SHARDED, "vlm"}
-    assert processes["probes"] == 1
+    assert {name for name, count in processes.items() if count == 2} == {*SHARDED, "vokenization.pretraining"}
+    assert processes["vokenization.probes"] == 1

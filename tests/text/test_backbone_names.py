@@ -1,4 +1,4 @@
-"""The original's eleven language backbones (spec 3.1), each as a small random model of its kind."""
+"""The original's eleven language backbones, each as a small random model of its kind."""
 
 import pytest
 import torch

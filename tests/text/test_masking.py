@@ -32,7 +32,7 @@ def test_rates_and_labels():
 
 
 def test_random_words_come_from_the_whole_vocabulary():
-    """Wherever [MASK] is in it: BERT's is among the first ids, RoBERTa's is the last (spec 9.3)."""
+    """Wherever [MASK] is in it: BERT's is among the first ids, RoBERTa's is the last."""
     for mask_id in (4, 19):
         ids, special = torch.full((3000, 20), 7), torch.zeros(3000, 20, dtype=torch.bool)
         inputs, labels = mask_tokens(ids, special, mask_id, 20, torch.Generator().manual_seed(1))

@@ -11,7 +11,7 @@ class Tied(nn.Module):
     def __init__(self):
         super().__init__()
         self.words = nn.Embedding(7, 4)
-        self.layernorm = nn.LayerNorm(4)  # lower-case name: the original decays it (Q-16)
+        self.layernorm = nn.LayerNorm(4)  # lower-case name: the original decays it (VOK-16)
         self.transform = nn.Linear(4, 4)
         self.out = nn.Linear(4, 7)
         self.out.weight = self.words.weight
@@ -56,7 +56,7 @@ def test_constant_schedule_stays():
     ],
 )
 def test_optimisers_of_the_matcher(name, kind):
-    """Spec 3.4: all spare biases and norms, and all go downhill."""
+    """The original's: all spare biases and norms, and all go downhill."""
     model = Tied()
     optimiser = new_optimiser(name, model, 0.01, 0.1)
     assert type(optimiser).__name__ == kind

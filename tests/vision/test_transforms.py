@@ -51,7 +51,7 @@ def test_evaluation_views():
     ("width", "height"), [(640, 480), (427, 640), (256, 150), (500, 333), (224, 900), (256, 256)]
 )
 def test_the_published_view_is_torchvisions(width, height):
-    """Spec 3.3: Resize(256) of the short side, CenterCrop(224), byte for byte; "centre" is near it."""
+    """As published: Resize(256) of the short side, CenterCrop(224), byte for byte; "centre" is near it."""
     theirs = Compose([Resize(256), CenterCrop(224)])(picture(width, height))
     ours, near = (transforms.eval_view(picture(width, height), 224, name) for name in ("published", "centre"))
     assert (np.asarray(ours) == np.asarray(theirs)).all()
@@ -76,5 +76,5 @@ def test_pixels_are_normalised():
     ],
 )
 def test_bounded_views_keep_their_shape(size, expected):
-    """Spec 4: short side at most 400, long side at most 600."""
+    """The whole picture: short side at most 400, long side at most 600."""
     assert transforms.bounded_view(Image.new("RGB", size)).size == expected

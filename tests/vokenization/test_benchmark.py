@@ -1,4 +1,4 @@
-"""The benchmark's numbers against a count by hand; golden vectors 5 and 7 are in tests/metrics/test_retrieval.py."""
+"""The benchmark's numbers against a count by hand; the smallest cases are in tests/metrics/test_retrieval.py."""
 
 from collections import Counter
 from dataclasses import replace
@@ -29,7 +29,7 @@ from vlpnb.vokenization.vokeniser import Vokeniser
 
 RETRIEVAL = [f"{kind}_r{k}" for kind in ("token", "sentence", "chance") for k in RECALL_AT]
 RETRIEVAL += ["pictures", "broken", "tokens"]
-# Num Images, Max Cnt, Avg Cnt, Std Cnt, Cover and the number of types (spec section 5)
+# Num Images, Max Cnt, Avg Cnt, Std Cnt, Cover and the number of types
 DIVERSITY = ["images", "max_count", "mean_count", "std_count", "cover", "types"]
 
 

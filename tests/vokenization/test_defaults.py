@@ -1,19 +1,20 @@
-"""The hyper-parameter index (spec section 15): every value is the default of the field that carries it."""
+"""The paper's and the launch scripts' hyper-parameters: every value is the default of the field that carries it."""
 
 import pytest
 import torch
 
-from vlpnb.config import load_profile
 from vlpnb.downstream.glue import GlueConfig
 from vlpnb.foundations.corpus import CorpusStageConfig
 from vlpnb.foundations.dataset import DatasetConfig
 from vlpnb.foundations.features import FeaturesConfig
+from vlpnb.nn.language_model import SIZES, language_model_config
+from vlpnb.stage.profiles import load_profile
 from vlpnb.text.lines import keeps
 from vlpnb.vokenization.benchmark import BenchmarkConfig
 from vlpnb.vokenization.keys import KeysConfig
 from vlpnb.vokenization.matcher import MatchingConfig
-from vlpnb.vokenization.pretraining import VLMConfig, training_plan
-from vlpnb.vokenization.visual_lm import SIZES, VisuallySupervisedLM, language_model_config
+from vlpnb.vokenization.pretraining import PretrainingConfig, training_plan
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokens import VokensConfig
 
 SMALL = {"block": 126, "batch": 256, "lr": 2e-4, "weight_decay": 0.01, "clip": 1.0, "mask_rate": 0.15, "mlm_ratio": 1.0,
@@ -29,7 +30,7 @@ INDEX = [
                            "train_language": False, "train_vision": False}),
     ("B", KeysConfig, {"batch": 32, "max_images": 50_000}),
     ("D", VokensConfig, {"limit": 128, "granularity": "token", "legacy_pieces": False}),
-    ("E", VLMConfig, SMALL),
+    ("E", PretrainingConfig, SMALL),
     ("F", GlueConfig, {"epochs": 3, "lr": 1e-4, "batch": 32, "max_length": 126, "warmup": 0.1, "weight_decay": 0.0,
                        "clip": 1.0, "seeds": (9595,)}),
 ]  # fmt: skip
@@ -53,16 +54,16 @@ def test_tokenisation():
 
 def test_optimisers():
     """E and F: AdamW with eps 1e-6; E': 44 epochs or 220,000 updates."""
-    plan = training_plan(VLMConfig(), 100)
+    plan = training_plan(PretrainingConfig(), 100)
     assert (plan.eps, plan.betas, plan.optimiser, plan.schedule) == (1e-6, (0.9, 0.999), "adamw", "linear")
     published = {"supervision": "mlm", "faithful": True}
-    assert training_plan(VLMConfig(**published), 100).updates == 44 * 100
-    assert training_plan(VLMConfig(updates=200_000, **published), 100).updates == 220_000
+    assert training_plan(PretrainingConfig(**published), 100).updates == 44 * 100
+    assert training_plan(PretrainingConfig(updates=200_000, **published), 100).updates == 220_000
 
 
 def test_sizes():
     assert (SIZES["small"], SIZES["base"]) == ((6, 512, 8, 2048), (12, 768, 12, 3072))
-    base = load_profile("paper-wikipedia-base").stages["vlm"]
+    base = load_profile("paper+wikipedia+base").stages["vokenization"]["pretraining"]
     assert (base["size"], base["updates"], base["warmup"]) == ("base", 200_000, 5_000)
 
 
@@ -79,7 +80,7 @@ class Words:
     ("size", "encoder", "head", "whole"), [("small", 18.9, 25.9, 61.0), ("base", 85.1, 39.0, 149)]
 )
 def test_millions_of_parameters(size, encoder, head, whole):
-    """Section 9.1 with V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
+    """With V = 50,000 and BERT's vocabulary; the blocks without the embeddings, and the voken head."""
     with torch.device("meta"):
         model = VisuallySupervisedLM(language_model_config(size, Words()), 50_000)
     blocks = model.encoder
@@ -91,8 +92,9 @@ def test_millions_of_parameters(size, encoder, head, whole):
 
 
 def test_the_paper_profile_measures_what_the_original_does():
-    """Sections 5 and 9.7: after every epoch, on the whole validation file; 95,000 lines for the diversity."""
-    vlm, benchmark = (load_profile("paper").stages[name] for name in ("vlm", "benchmark"))
+    """After every epoch, on the whole validation file; 95,000 lines for the diversity."""
+    stages = load_profile("paper").stages["vokenization"]
+    vlm, benchmark = stages["pretraining"], stages["benchmark"]
     assert vlm["evaluations"] == vlm["epochs"] == 40
     assert vlm["eval_blocks"] * 126 > 10**8  # more than any validation file
     benchmark = BenchmarkConfig(**benchmark)

@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from tests import tiny_lm
-from vlpnb.text.masking import IGNORE
+from vlpnb.nn.language_model import language_model_config
+from vlpnb.nn.losses import IGNORE
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.pretraining import Batches, VLMConfig, evaluate, training_data
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config
+from vlpnb.vokenization.pretraining import Batches, PretrainingConfig, evaluate, training_data
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
 
 @pytest.fixture(scope="module")
@@ -18,9 +19,9 @@ def inputs(tmp_path_factory):
 
 
 def test_evaluation_is_a_mean_over_labels(inputs, tmp_path):
-    """D-15: the same whatever the size of a batch, where the original's mean over batches is not."""
+    """VOK-D15: the same whatever the size of a batch, where the original's mean over batches is not."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    config = VLMConfig(size="micro", block=14)
+    config = PretrainingConfig(size="micro", block=14)
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
     batches = Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""The golden vectors of the specification (section 17), in its order, each through the package's own function."""
+"""Small cases worked out by hand, one per step of the pipeline, each through the package's own function."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_1_hinge():
     ],
 )
 def test_2_piece_lengths(length, legacy, balanced):
-    """Q-09: `legacy` is the reference; the default leaves no short tail, and is what corpora are cut with."""
+    """VOK-09: `legacy` is the reference; the default leaves no short tail, and is what corpora are cut with."""
     assert split_long(length, 128, legacy=True) == legacy
     assert split_long(length, 128) == balanced
     assert np.diff(pieces_of(np.array([0, length]), 128)).tolist() == balanced
@@ -51,7 +51,7 @@ def test_2_piece_lengths(length, legacy, balanced):
 
 @pytest.mark.parametrize(("n", "legacy", "full"), [(4422, 34, 35), (25_310, 199, 200), (1260, 8, 10)])
 def test_3_blocks(n, legacy, full):
-    """Q-14: `legacy` is the reference; the default keeps all full blocks."""
+    """VOK-14: `legacy` is the reference; the default keeps all full blocks."""
     assert len(block_starts(n, 126, legacy=True)) == legacy
     assert len(block_starts(n, 126)) == full
 
@@ -79,7 +79,7 @@ def test_6_alignment():
 
 
 def test_7_recall():
-    """Q-06: the reference counts rank ≤ k + 1."""
+    """VOK-06: the reference counts rank ≤ k + 1."""
     second_best = ranks(torch.tensor([[0.2, 0.9, 0.7, 0.1]]), torch.tensor([2]))
     assert recall(second_best)["r1"] == 0
     assert recall(second_best, legacy=True)["r1"] == 1

@@ -29,7 +29,7 @@ from vlpnb.vokenization.keys import (
     voken_features,
 )
 from vlpnb.vokenization.matcher import load_matcher
-from vlpnb.vokenization.pretraining import VLM, VLMConfig
+from vlpnb.vokenization.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.vokenization.vokens import VOKENS, VokensConfig
 
 
@@ -71,7 +71,7 @@ def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
 
 
 def test_id_lists_are_compared(tmp_path):
-    """Spec Q-08: the original raised whatever the lists said."""
+    """VOK-08: the original raised whatever the lists said."""
     path = tmp_path / "a.ids"
     path.write_text("x\ny\n")
     compare_ids(["x", "y"], path)
@@ -199,7 +199,7 @@ def bare(small, tmp_path_factory):
 
 
 def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
-    """Spec 4: before the classifier, not normalised, each picture in its own shape."""
+    """Before the classifier, not normalised, each picture in its own shape."""
     keys, others = load_keys(bare, source="backbone"), load_keys(small.keys)
     assert (keys.ids, keys.paths, keys.sets) == (others.ids, others.paths, others.sets)
     assert (bare / "broken.txt").read_text() == (small.keys / "broken.txt").read_text()
@@ -269,8 +269,8 @@ def test_what_keys_ask_for():
     assert set(requests) == {"features", "dataset"}
     assert requests["features"].overrides == {"cache": False}  # nobody reads the cache
     for source in ("matcher", "backbone"):
-        config = VLMConfig(objective="ctr", image_features=source)
-        assert VLM.inputs(config)["keys"].overrides == {"source": source}
+        config = PretrainingConfig(objective="ctr", image_features=source)
+        assert PRETRAINING.inputs(config)["keys"].overrides == {"source": source}
 
 
 def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
@@ -286,13 +286,13 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
     encoder = BackboneFeatures(Backbone(Square(), 5, 16))
     with pytest.raises(UserError, match=r"universe0\.png: .* 24 × 30 pixels .*change features\.vision"):
         extract_keys(encoder, sets, tmp_path, batch=1, source="backbone")
-    with pytest.raises(UserError, match=r"universe0\.png … .*universe1\.png: keys\.source"):
+    with pytest.raises(UserError, match=r"universe0\.png … .*universe1\.png: vokenization\.keys\.source"):
         extract_keys(encoder, sets, tmp_path, batch=2, source="backbone")
 
 
 @pytest.mark.parametrize("objective", ["reg", "ctr"])
 def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeypatch, objective):
-    """Spec 9.4: the features are looked up by voken, so that both lists must name the same pictures."""
+    """The features are looked up by voken, so that both lists must name the same pictures."""
     small.run(
         CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=small.dataset
     )
@@ -301,13 +301,15 @@ def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeyp
     small.run(VOKENS, VokensConfig(), tmp_path / "vokens", **matched, **inputs)
     inputs = {"corpus": tmp_path / "corpus", "vokens": tmp_path / "vokens", "keys": bare}
     settings = {"size": "micro", "block": 14, "batch": 4, "micro_batch": 4, "updates": 1, "warmup": 1}
-    config = VLMConfig(**settings, objective=objective, image_features="backbone")
+    config = PretrainingConfig(**settings, objective=objective, image_features="backbone")
     saved = []
     monkeypatch.setattr(pretraining, "save_snapshot", lambda folder, model, words: saved.append(model))
-    assert small.run(VLM, config, tmp_path / "vlm", **inputs)["updates"] == 1
+    assert small.run(PRETRAINING, config, tmp_path / "vlm", **inputs)["updates"] == 1
     assert torch.equal(saved[0].voken.features, load_keys(bare, source="backbone").vectors)
     with pytest.raises(UserError, match="come from the backbone, expected from the matcher"):
-        small.run(VLM, config.model_copy(update={"image_features": "matcher"}), tmp_path / "other", **inputs)
+        small.run(
+            PRETRAINING, config.model_copy(update={"image_features": "matcher"}), tmp_path / "other", **inputs
+        )
 
 
 def test_features_of_other_pictures_are_refused(bare, tmp_path):

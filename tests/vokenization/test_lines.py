@@ -1,4 +1,4 @@
-"""Pre-training line by line (spec 10): what an example is, and that padding changes nothing."""
+"""Pre-training line by line: what an example is, and that padding changes nothing."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from vlpnb.text.corpora import TokenCorpus
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import seed_of
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig
 from vlpnb.vokenization.supervision import training_data
 
 LINES = {
@@ -51,18 +51,18 @@ def uneven(tmp_path_factory):
 
 
 def train(inputs, folder, settings):
-    return pretraining.run(tiny_lm.context(VLMConfig(**settings), folder, inputs))
+    return pretraining.run(tiny_lm.context(PretrainingConfig(**settings), folder, inputs))
 
 
 def update_of_lines(inputs, tmp_path, number=1, rank=0, world_size=1, **settings):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    config = VLMConfig(**{**LINES, **settings})
+    config = PretrainingConfig(**{**LINES, **settings})
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
     return pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, world_size)(number)
 
 
 def test_lines_are_examples(uneven, tmp_path):
-    """Spec 10: line by line, each cut to the block's length; labels and counts only where there are tokens."""
+    """Line by line, each cut to the block's length; labels and counts only where there are tokens."""
     update = update_of_lines(uneven, tmp_path, voken_labels="all")
     [micro] = update.micro
     corpus = TokenCorpus(uneven["corpus"] / "train.hdf5")
@@ -127,7 +127,7 @@ def test_padding_changes_no_loss_and_no_gradient(uneven, tmp_path):
 
 @pytest.mark.parametrize("supervision", ["mlm", "vokens", "random", "shuffle", "reverse", "token"])
 def test_lines_train_with_any_supervision(uneven, tmp_path, supervision):
-    """Also the plain baseline (spec 10); the micro-batch, and so the padding, changes nothing."""
+    """Also the plain baseline; the micro-batch, and so the padding, changes nothing."""
     settings = {**LINES, "objective": "cls", "supervision": supervision, "dropout": 0.0, "shuffle": True}
     one = train(uneven, tmp_path / "one", settings)
     many = train(uneven, tmp_path / "many", {**settings, "micro_batch": 2})
@@ -146,7 +146,7 @@ def test_evaluating_lines_does_not_depend_on_the_padding(uneven, tmp_path):
     model = pretraining.VisuallySupervisedLM(
         pretraining.language_model_config("micro", tokenizer, 0.1), tiny_lm.VOKENS
     ).eval()
-    config = VLMConfig(**{**LINES, "objective": "cls"})
+    config = PretrainingConfig(**{**LINES, "objective": "cls"})
     data = training_data(tiny_lm.context(config, tmp_path, uneven), "valid", tokenizer)
     batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     found = pretraining.evaluate(model, batches, "cpu", 24)

@@ -1,4 +1,4 @@
-"""The matcher: sizes and losses of the specification, learning, resuming bit for bit, fine-tuning."""
+"""The matcher: the paper's sizes and losses, learning, resuming bit for bit, fine-tuning."""
 
 import json
 
@@ -81,7 +81,7 @@ def test_other_losses_train(small, tmp_path, loss):
 
 
 def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
-    """Spec 3.4: AdamW with decay, a linear schedule with 5 % warm-up, ten epochs; any of its optimisers."""
+    """AdamW with decay, a linear schedule with 5 % warm-up, ten epochs; any of its optimisers."""
     plans = []
     fit = matching.fit
     monkeypatch.setattr(matching, "fit", lambda *a, **k: plans.append(a[2]) or fit(*a, **k))

@@ -1,4 +1,4 @@
-"""Stage `vlm`: labels per kind of supervision, matched conditions, resuming, and where losses must converge."""
+"""Stage `pretraining`: labels per kind of supervision, matched conditions, resuming, and where losses must converge."""
 
 import itertools
 import json
@@ -18,7 +18,7 @@ from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig, evenly, snapshot_folders, training_plan
+from vlpnb.vokenization.pretraining import PretrainingConfig, evenly, snapshot_folders, training_plan
 from vlpnb.vokenization.supervision import training_data, voken_targets
 from vlpnb.vokenization.visual_lm import load_snapshot
 
@@ -31,7 +31,7 @@ def inputs(tmp_path_factory):
 
 
 def train(inputs, folder, **settings):
-    config = VLMConfig(**{**TINY, **settings})
+    config = PretrainingConfig(**{**TINY, **settings})
     return pretraining.run(tiny_lm.context(config, folder, inputs))
 
 
@@ -77,8 +77,8 @@ def test_sentence_level_marks():
     [("vokens", "token"), ("sentence", "sentence"), ("propagated", "sentence"), ("term", "term")],
 )
 def test_the_rows_of_the_table_of_granularities(supervision, granularity):
-    """Spec 14.2: which retrieval each kind of supervision asks for."""
-    request = pretraining.inputs(VLMConfig(supervision=supervision))["vokens"]
+    """The rows of the paper's table of granularities: which retrieval each kind of supervision asks for."""
+    request = pretraining.inputs(PretrainingConfig(supervision=supervision))["vokens"]
     assert request.overrides == {"granularity": granularity}
 
 
@@ -101,7 +101,7 @@ def test_orders_leave_the_padding_where_it_is():
 
 
 def test_labels_are_drawn_anew_at_each_visit():
-    """Spec 9.5: random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
+    """Random and shuffled labels differ from visit to visit, and shuffling stays within the block."""
     vokens = torch.arange(1, 41).expand(3, 40).clone()
     vokens[:, [0, -1]] = -100
     ids = torch.full((3, 40), 9)
@@ -119,7 +119,7 @@ def test_labels_are_drawn_anew_at_each_visit():
 
 
 def test_vokens_of_another_granularity_are_refused(inputs, tmp_path):
-    """Spec Q-10: the original guessed it from the file's name."""
+    """VOK-10: the original guessed it from the file's name."""
     folder = tmp_path / "vokens"
     folder.mkdir()
     for split in ("train", "valid"):
@@ -135,7 +135,9 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     kept, legacy = (
         training_data(
-            tiny_lm.context(VLMConfig(**TINY, legacy_blocks=flag), tmp_path, inputs), "train", tokenizer
+            tiny_lm.context(PretrainingConfig(**TINY, legacy_blocks=flag), tmp_path, inputs),
+            "train",
+            tokenizer,
         )
         for flag in (False, True)
     )
@@ -145,11 +147,14 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"voken_labels": "al"}, "voken_labels.*'al'"),  # Q-18: the original accepts anything
+        ({"voken_labels": "al"}, "voken_labels.*'al'"),  # VOK-18: the original accepts anything
         ({"supervision": "images"}, "supervision.*'images'"),
         ({"supervision": "token", "objective": "reg"}, "objective must be 'cls'"),
         ({"supervision": "token", "objective": "cls+reg"}, "objective must be 'cls'"),
-        ({"objective": "cls+rge"}, r"vlm.objective: found 'cls\+rge': .*one or several of cls, ctr, reg"),
+        (
+            {"objective": "cls+rge"},
+            r"pretraining.objective: found 'cls\+rge': .*one or several of cls, ctr, reg",
+        ),
         ({"objective": "cls+ctr", "shared_head": "true"}, "cannot use the shared head.*shared_head to false"),
         ({"objective": "reg", "shared_head": "true"}, "cannot use the shared head"),
         ({"examples": "line"}, "examples.*'line'"),
@@ -159,21 +164,21 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
 )
 def test_configurations_are_validated(settings, message):
     with pytest.raises(UserError, match=message):
-        parse_config(VLMConfig, settings, "vlm")
+        parse_config(PretrainingConfig, settings, "pretraining")
 
 
 def test_objectives_have_one_spelling():
     """The order in which they are written is not another run."""
-    one, other = (parse_config(VLMConfig, {"objective": text}) for text in ("cls+reg", "reg + cls"))
+    one, other = (parse_config(PretrainingConfig, {"objective": text}) for text in ("cls+reg", "reg + cls"))
     assert one.hashed() == other.hashed()
     assert one.objective == "cls+reg"
 
 
 def test_only_what_is_needed_is_asked_for():
-    assert set(pretraining.inputs(VLMConfig(supervision="mlm"))) == {"corpus"}
-    assert set(pretraining.inputs(VLMConfig(supervision="random"))) == {"corpus", "vokens"}
-    assert set(pretraining.inputs(VLMConfig(objective="ctr"))) == {"corpus", "vokens", "keys"}
-    assert set(pretraining.inputs(VLMConfig(objective="cls+reg"))) == {"corpus", "vokens", "keys"}
+    assert set(pretraining.inputs(PretrainingConfig(supervision="mlm"))) == {"corpus"}
+    assert set(pretraining.inputs(PretrainingConfig(supervision="random"))) == {"corpus", "vokens"}
+    assert set(pretraining.inputs(PretrainingConfig(objective="ctr"))) == {"corpus", "vokens", "keys"}
+    assert set(pretraining.inputs(PretrainingConfig(objective="cls+reg"))) == {"corpus", "vokens", "keys"}
 
 
 def test_evenly_spaced_like_the_originals_checkpoints():
@@ -183,7 +188,7 @@ def test_evenly_spaced_like_the_originals_checkpoints():
 
 
 def test_golden_loss_mixing(tmp_path):
-    """Spec 17 (9): mlm_ratio 0.5, voken 4, mlm 2 → 5; with two micro-batches each contributes 2.5."""
+    """By hand: mlm_ratio 0.5, voken 4, mlm 2 → 5; with two micro-batches each contributes 2.5."""
 
     class Constant(nn.Module):
         def __init__(self):
@@ -218,7 +223,7 @@ def test_it_writes_snapshots_and_metrics(trained):
     assert {"perplexity", "voken_loss", "voken_top1", "voken_top5"} <= metrics.keys()
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [r["step"] for r in records if "perplexity" in r] == [2, 3, 4, 6]
-    with pytest.raises(UserError, match="finished `vlm` stage"):
+    with pytest.raises(UserError, match="finished stage `pretraining`"):
         snapshot_folders(folder / "snapshot-0000003")
 
 
@@ -247,11 +252,11 @@ def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatc
 
 
 def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
-    """Spec 9.4: the original counts [CLS], [SEP] and positions without a label."""
+    """The original counts [CLS], [SEP] and positions without a label."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     counts = []
     for flag in (False, True):
-        config = VLMConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
+        config = PretrainingConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
         data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts.append(pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts)
     assert counts[0]["voken"] == counts[0]["mlm"] == counts[1]["mlm"]
@@ -259,7 +264,7 @@ def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
 
 
 def test_several_objectives_train_together(inputs, tmp_path):
-    """Spec 9.4: the losses add up; each is reported beside the sum."""
+    """The losses add up; each is reported beside the sum."""
     keys = tmp_path / "keys"
     keys.mkdir()
     features = np.eye(tiny_lm.VOKENS, 8, dtype=np.float32) + 0.1
@@ -293,7 +298,9 @@ def test_several_objectives_train_together(inputs, tmp_path):
 def test_each_objective_has_its_count(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     for objective, mean_over_all in itertools.product(("cls+reg", "cls+ctr"), (False, True)):
-        config = VLMConfig(**TINY, objective=objective, voken_labels="mask", mean_over_all=mean_over_all)
+        config = PretrainingConfig(
+            **TINY, objective=objective, voken_labels="mask", mean_over_all=mean_over_all
+        )
         data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts
         everywhere = mean_over_all and objective == "cls+reg"
@@ -304,30 +311,30 @@ def test_each_objective_has_its_count(inputs, tmp_path):
 
 
 def test_warm_up_as_a_share():
-    """Spec 10: an option of the original's baseline; and of its matcher (3.4)."""
-    config = VLMConfig(updates=200, warmup=7, warmup_share=0.06)
+    """An option of the original's baseline, and of its matcher."""
+    config = PretrainingConfig(updates=200, warmup=7, warmup_share=0.06)
     assert training_plan(config, 10).warmup == 12
     assert training_plan(config.model_copy(update={"warmup_share": None}), 10).warmup == 7
 
 
 def test_lamb_is_a_switch(inputs, tmp_path):
-    """Spec 9.6; it trains, and elsewhere than AdamW."""
-    assert training_plan(VLMConfig(), 10).optimiser == "adamw"
-    assert training_plan(VLMConfig(optimiser="lamb"), 10).optimiser == "lamb"
+    """An option of the original; it trains, and elsewhere than AdamW."""
+    assert training_plan(PretrainingConfig(), 10).optimiser == "adamw"
+    assert training_plan(PretrainingConfig(optimiser="lamb"), 10).optimiser == "lamb"
     found = [train(inputs, tmp_path / name, optimiser=name) for name in ("adamw", "lamb")]
     assert found[0]["perplexity"] != found[1]["perplexity"]
     assert found[1]["perplexity"] < 120  # guessing
 
 
 def test_the_published_baseline_trains_longer(inputs, tmp_path):
-    """Spec 10: 10 % more updates, and an order of its own where the length is given in epochs."""
+    """The published baseline: 10 % more updates, and an order of its own where the length is given in epochs."""
     settings = {"updates": None, "epochs": 1.0, "batch": 16, "evaluations": 1}
     matched = train(inputs, tmp_path / "matched", supervision="mlm", **settings)
     published = train(inputs, tmp_path / "published", supervision="mlm", faithful=True, **settings)
     assert published["updates"] == round(1.1 * matched["updates"]) > matched["updates"]
-    assert VLMConfig(supervision="mlm", faithful=True).shuffled
-    assert not VLMConfig(supervision="mlm", faithful=True, updates=200_000).shuffled
-    assert not VLMConfig(faithful=True).shuffled
+    assert PretrainingConfig(supervision="mlm", faithful=True).shuffled
+    assert not PretrainingConfig(supervision="mlm", faithful=True, updates=200_000).shuffled
+    assert not PretrainingConfig(faithful=True).shuffled
 
 
 def test_conditions_are_matched(inputs, tmp_path):
@@ -335,7 +342,7 @@ def test_conditions_are_matched(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     seen = []
     for supervision in ("mlm", "vokens", "random", "shuffle", "token"):
-        config = VLMConfig(**TINY, supervision=supervision, shuffle=True)
+        config = PretrainingConfig(**TINY, supervision=supervision, shuffle=True)
         context = tiny_lm.context(config, tmp_path, inputs)
         data = training_data(context, "train", tokenizer)
         update = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(3)
@@ -348,7 +355,7 @@ def test_conditions_are_matched(inputs, tmp_path):
 
 def test_processes_share_an_update(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    config = VLMConfig(**{**TINY, "micro_batch": 4})
+    config = PretrainingConfig(**{**TINY, "micro_batch": 4})
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
     whole = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0)
     halves = [pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, rank, 2)(0) for rank in (0, 1)]
@@ -358,7 +365,7 @@ def test_processes_share_an_update(inputs, tmp_path):
 
 
 def _distributed(rank, world_size, inputs, folder):
-    config = VLMConfig(**{**TINY, "micro_batch": 8, "dropout": 0.0})
+    config = PretrainingConfig(**{**TINY, "micro_batch": 8, "dropout": 0.0})
     context = tiny_lm.context(config, folder, inputs)
     context.rank, context.world_size = rank, world_size
     metrics = pretraining.run(context)
@@ -376,7 +383,7 @@ def test_two_processes_equal_one(inputs, tmp_path):
 
 
 def test_random_labels_cannot_be_learnt_and_tokens_can(inputs, tmp_path):
-    """Spec 18 (vi): the voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
+    """The voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
     longer = {"updates": 150, "lr": 5e-3, "warmup": 10, "dropout": 0.0, "shuffle": True, "evaluations": 1}
     random = train(inputs, tmp_path / "random", supervision="random", **longer)
     assert random["voken_loss"] == pytest.approx(math.log(tiny_lm.VOKENS), abs=0.15)
@@ -405,9 +412,9 @@ def test_foreign_vokens_are_refused(inputs, tmp_path):
 
 
 def test_evaluation_masks_are_fixed(inputs, tmp_path):
-    """Spec 18 (vii): two evaluations of one model agree to the bit."""
+    """Two evaluations of one model agree to the bit."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    config = VLMConfig(**TINY, supervision="random")
+    config = PretrainingConfig(**TINY, supervision="random")
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "valid", tokenizer)
     batches = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)
     torch.manual_seed(0)

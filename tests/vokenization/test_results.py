@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from tests import tiny_lm
-from vlpnb.downstream import glue, squad, swag
-from vlpnb.downstream.glue import GlueConfig
-from vlpnb.downstream.squad import SquadConfig
-from vlpnb.downstream.swag import SwagConfig
+from vlpnb.nn.language_model import language_model_config
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization import results
+from vlpnb.vokenization.glue import GLUE
 from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, result_row, spread, verdict
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.squad import SQUAD
+from vlpnb.vokenization.swag import SWAG
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 
 SAMPLE = (54.51, 84.72, 87.18, 52.32, 90.02, 88.36, 87.16, 81.92, 82.57)
 
 
 def test_golden_row():
-    """Spec 17 (8): the README's first sample row averages to 78.75."""
+    """The original README's first sample row averages to 78.75."""
     row = result_row({name: value / 100 for name, value in zip(COLUMNS, SAMPLE, strict=True)})
     assert [row[i : i + 8].strip() for i in range(0, 80, 8)] == [f"{v:.2f}" for v in (*SAMPLE, 78.75)]
     assert len(row) == len(HEADER) == 80
@@ -164,7 +164,7 @@ def test_one_reading_column(reading_inputs, tmp_path):
 
 
 def test_the_table_of_granularities_from_real_stages(tmp_path):
-    """Spec 14.1 and 14.2: a row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
+    """A row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
     made = tiny_lm.make(tmp_path, count=40)
     tiny_lm.add_squad(tmp_path, made["dataset"])
     tiny_lm.add_swag(tmp_path, made["dataset"])
@@ -177,13 +177,13 @@ def test_the_table_of_granularities_from_real_stages(tmp_path):
         torch.manual_seed(number)
         model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
         save_snapshot(tmp_path / s / "vlm" / "snapshot-0000001", model, tokenizer)
-        for module, kind in ((glue, GlueConfig), (squad, SquadConfig), (swag, SwagConfig)):
-            name = module.__name__.split(".")[-1]
+        for stage in (GLUE, SQUAD, SWAG):
+            name = stage.name.split(".")[-1]
             folder = inputs[f"{name}.{s}.1"] = tmp_path / s / name
-            fields = {"tasks": ("CoLA", "RTE")} if module is glue else {}
-            fields |= {"max_length": 40, "stride": 8} if module is squad else {}
-            start = {**made, "vlm": tmp_path / s / "vlm"}
-            found[name, s] = module.run(tiny_lm.context(kind(**short, **fields), folder, start))
+            fields = {"tasks": ("CoLA", "RTE")} if stage is GLUE else {}
+            fields |= {"max_length": 40, "stride": 8} if stage is SQUAD else {}
+            start = {**made, "pretraining": tmp_path / s / "vlm"}
+            found[name, s] = stage.run(tiny_lm.context(stage.config(**short, **fields), folder, start))
     assert set(inputs) == set(wanted)
     metrics = results.run(tiny_lm.context(config, tmp_path / "out", inputs))
     page = (tmp_path / "out" / "results.md").read_text()

@@ -1,4 +1,4 @@
-"""Revokenisation against the sweep of the specification, on text that is hard for tokenizers (spec section 8)."""
+"""Revokenisation against a plain sweep, on text that is hard for tokenizers (paper, section 3.3)."""
 
 import itertools
 import unicodedata
@@ -16,7 +16,7 @@ from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.benchmark import BENCHMARK, BenchmarkConfig
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matcher import load_matcher
-from vlpnb.vokenization.pretraining import VLM, VLMConfig
+from vlpnb.vokenization.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.vokenization.revokeniser import (
     Revokeniser,
     Speller,
@@ -52,7 +52,7 @@ def tokenizers(tmp_path_factory):
 
 
 def sweep(forward, backward) -> list[int]:
-    """Spec section 8, step 5, as it reads."""
+    """The alignment in words: for every span the overlapping one of greatest IoU, never going back."""
     at, chosen = 0, []
     for b0, b1 in backward:
         best, best_overlap = None, -1.0
@@ -279,8 +279,10 @@ def test_the_stages_revokenise_when_tokenizers_differ(small, bpe_corpus, tmp_pat
     assert (np.asarray(vokens) == whole).all()
     small.run(BENCHMARK, BenchmarkConfig(), tmp_path / "benchmark", **inputs)
 
-    config = VLMConfig(size="micro", block=14, batch=4, micro_batch=4, updates=2, warmup=1, seed=0)
-    found = small.run(VLM, config, tmp_path / "vlm", corpus=inputs["corpus"], vokens=tmp_path / "vokens")
+    config = PretrainingConfig(size="micro", block=14, batch=4, micro_batch=4, updates=2, warmup=1, seed=0)
+    found = small.run(
+        PRETRAINING, config, tmp_path / "vlm", corpus=inputs["corpus"], vokens=tmp_path / "vokens"
+    )
     assert found["voken_loss"] > 0
     (snapshot,) = pretraining.snapshot_folders(tmp_path / "vlm")
     assert '"roberta"' in (snapshot / "config.json").read_text()

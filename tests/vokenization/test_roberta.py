@@ -11,24 +11,25 @@ from tests import tiny_lm
 from tests.tiny_lm import squad_content
 from vlpnb.data.description import Captions, load_dataset
 from vlpnb.data.store import write_store
-from vlpnb.downstream import glue, probes, squad, swag
-from vlpnb.downstream.glue import GlueConfig
-from vlpnb.downstream.squad import SquadConfig
-from vlpnb.downstream.swag import SwagConfig
+from vlpnb.downstream import probes
 from vlpnb.foundations import language
 from vlpnb.foundations.language import LanguageConfig
 from vlpnb.nn.checkpoints import load_encoder
 from vlpnb.text.corpora import TokenCorpus, write_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.pretraining import VLMConfig, snapshot_folders
+from vlpnb.vokenization.glue import GLUE, VokenizationGlueConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig, snapshot_folders
+from vlpnb.vokenization.probes import PROBES, VokenizationProbesConfig
+from vlpnb.vokenization.squad import SQUAD, VokenizationSquadConfig
+from vlpnb.vokenization.swag import SWAG, VokenizationSwagConfig
 
-SWAG = "sent1,sent2,ending0,ending1,ending2,ending3,label\n"
+ENDINGS = "sent1,sent2,ending0,ending1,ending2,ending3,label\n"
 
 
 @pytest.fixture(scope="module")
 def pipeline(tmp_path_factory):
-    """The stages `language` and `vlm`, a corpus of the first's tokenizer between them, and what they measured."""
+    """The stages `language` and `pretraining`, a corpus of the first's tokenizer between, and what they measured."""
     root = tmp_path_factory.mktemp("roberta")
     made = tiny_lm.make(root, count=120)
     (root / "squad").mkdir()
@@ -39,7 +40,7 @@ def pipeline(tmp_path_factory):
             (root / "squad" / f"{split}-v{version}.json").write_text(text)
     for name in ("train", "val"):
         rows = [f"the car is red .,it is,red .,green .,yellow .,near .,{i % 4}\n" for i in range(16)]
-        (root / "swag" / f"{name}.csv").write_text(SWAG + "".join(rows))
+        (root / "swag" / f"{name}.csv").write_text(ENDINGS + "".join(rows))
     (root / "1.png").write_bytes(b"")
     annotations = {
         "images": [{"id": 1, "file_name": "1.png"}],
@@ -67,7 +68,7 @@ def pipeline(tmp_path_factory):
         (vokens / f"{split}.ids").write_text("".join(f"universe/{i}\n" for i in range(tiny_lm.VOKENS)))
     save_tokenizer(tokenizer, corpus / "tokenizer")
     inputs = {**made, "corpus": corpus, "vokens": vokens}
-    config = VLMConfig(
+    config = PretrainingConfig(
         size="micro",
         block=30,
         batch=16,
@@ -79,12 +80,12 @@ def pipeline(tmp_path_factory):
         shuffle=True,
     )
     metrics["vlm"] = pretraining.run(tiny_lm.context(config, root / "vlm", inputs))
-    return {**inputs, "vlm": root / "vlm", "language": root / "language"}, metrics
+    return {**inputs, "pretraining": root / "vlm", "language": root / "language"}, metrics
 
 
 def test_vocabulary_and_positions_are_robertas(pipeline):
     inputs, _ = pipeline
-    [snapshot] = snapshot_folders(inputs["vlm"])
+    [snapshot] = snapshot_folders(inputs["pretraining"])
     tokenizer = load_tokenizer(snapshot)
     assert tokenizer.convert_ids_to_tokens([0, 1, 2, 3]) == ["<s>", "<pad>", "</s>", "<unk>"]
     assert tokenizer.mask_token_id == len(tokenizer) - 1 == 319
@@ -106,7 +107,7 @@ def test_vocabulary_and_positions_are_robertas(pipeline):
 def test_transformers_computes_the_same(pipeline):
     from transformers import AutoModel
 
-    [snapshot] = snapshot_folders(pipeline[0]["vlm"])
+    [snapshot] = snapshot_folders(pipeline[0]["pretraining"])
     made = load_tokenizer(snapshot)(["the car is red .", "kite"], padding=True, return_tensors="pt")
     theirs = AutoModel.from_pretrained(snapshot, add_pooling_layer=False).eval()
     with torch.no_grad():
@@ -133,27 +134,31 @@ def test_the_corpus_is_wrapped_and_cut_into_sentences(pipeline):
 
 def test_it_is_fine_tuned_on_everything(pipeline, tmp_path):
     inputs, _ = pipeline
-    metrics = glue.run(
-        tiny_lm.context(GlueConfig(seeds=(1,), lr=3e-3, epochs=4, batch=8), tmp_path / "glue", inputs)
+    metrics = GLUE.run(
+        tiny_lm.context(
+            VokenizationGlueConfig(seeds=(1,), lr=3e-3, epochs=4, batch=8), tmp_path / "glue", inputs
+        )
     )
     assert metrics["cola"] > 0.5  # word order
-    config = SquadConfig(seeds=(1,), lr=3e-3, epochs=1, batch=8, max_length=64, stride=16)
-    metrics = squad.run(tiny_lm.context(config, tmp_path / "squad", inputs))
+    config = VokenizationSquadConfig(seeds=(1,), lr=3e-3, epochs=1, batch=8, max_length=64, stride=16)
+    metrics = SQUAD.run(tiny_lm.context(config, tmp_path / "squad", inputs))
     assert {"v1_em", "v2_f1"} <= metrics.keys()
     texts = json.loads((tmp_path / "squad/seed-1/v1.1/predictions.json").read_text()).values()
     assert all(text and text == text.strip() for text in texts)  # no space from the byte-level piece
-    metrics = swag.run(tiny_lm.context(SwagConfig(seeds=(1,), epochs=1), tmp_path / "swag", inputs))
+    metrics = SWAG.run(
+        tiny_lm.context(VokenizationSwagConfig(seeds=(1,), epochs=1), tmp_path / "swag", inputs)
+    )
     assert 0 <= metrics["accuracy"] <= 1
 
 
 def test_probes_ask_for_pieces_as_the_corpus_has_them(pipeline, tmp_path):
     inputs, _ = pipeline
-    [snapshot] = snapshot_folders(inputs["vlm"])
+    [snapshot] = snapshot_folders(inputs["pretraining"])
     tokenizer, seen = load_tokenizer(snapshot), {}
     for text in tiny_lm.lines(20):
         seen |= dict.fromkeys(tokenizer(text, add_special_tokens=False)["input_ids"])
     assert tokenizer(" yellow", add_special_tokens=False)["input_ids"][0] in seen
-    model = probes.load_snapshot(snapshot)
+    model = probes.load_masked_lm(snapshot)
     items = [{"prompt": "the banana is [MASK] .", "candidates": ["yellow", "green"], "answer": "yellow"}]
     scores = probes.candidate_scores(model, tokenizer, items, "cpu")
     made = tokenizer("the banana is <mask> .", return_tensors="pt")["input_ids"]
@@ -162,5 +167,5 @@ def test_probes_ask_for_pieces_as_the_corpus_has_them(pipeline, tmp_path):
         hidden = model.encoder(made).last[made == tokenizer.mask_token_id]
         logs = model.mlm.logits(hidden, model.encoder.word_weight).log_softmax(-1)
         assert scores[0, 0] == pytest.approx(logs[0, yellow[0]].item(), abs=1e-5)
-    metrics = probes.run(tiny_lm.context(probes.ProbesConfig(splits=2), tmp_path, inputs))
+    metrics = PROBES.run(tiny_lm.context(VokenizationProbesConfig(splits=2), tmp_path, inputs))
     assert 0 <= metrics["colour"] <= 1

@@ -9,16 +9,10 @@ from torch.nn import functional as F
 
 from tests.tiny_lm import lines
 from vlpnb.errors import UserError
+from vlpnb.nn.language_model import SIZES, language_model_config
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.vokenization.visual_lm import (
-    HEAD_FILE,
-    SIZES,
-    VisuallySupervisedLM,
-    language_model_config,
-    load_snapshot,
-    save_snapshot,
-)
+from vlpnb.vokenization.visual_lm import HEAD_FILE, VisuallySupervisedLM, load_snapshot, save_snapshot
 
 CONFIG = TransformerConfig(vocab_size=40, hidden=16, layers=1, heads=2, ffn=32, max_positions=16)
 FEATURES = F.normalize(torch.randn(7, 5, generator=torch.Generator().manual_seed(0)), dim=1)
@@ -69,7 +63,7 @@ def test_regression_is_smooth_l1_summed_over_dimensions():
 
 @pytest.mark.parametrize("objective", ["cls+reg", "ctr+reg", "reg+cls", "cls+ctr+reg"])
 def test_several_objectives_are_the_sum_of_each_alone(objective):
-    """Spec 9.4: each loss is that of a model with this head only; the guesses are those of cls, else of ctr."""
+    """Each loss is that of a model with this head only; the guesses are those of cls, else of ctr."""
     model = VisuallySupervisedLM(CONFIG, 7, objective, features=FEATURES).eval()
     ids, labels, vokens = batch()
     losses = model(ids, labels, vokens)
@@ -78,7 +72,7 @@ def test_several_objectives_are_the_sum_of_each_alone(objective):
     guesses = {}
     for name in objective.split("+"):
         alone = VisuallySupervisedLM(CONFIG, 7, name, features=FEATURES).eval()
-        alone.encoder, alone.mlm, alone.voken = model.encoder, model.mlm, model.heads[f"voken_{name}"]
+        alone.language, alone.voken = model.language, model.heads[f"voken_{name}"]
         expected = alone(ids, labels, vokens)
         assert expected.keys() == {"mlm", "voken"}
         torch.testing.assert_close(losses[f"voken_{name}"], expected["voken"])
@@ -94,7 +88,7 @@ def test_several_objectives_are_the_sum_of_each_alone(objective):
 def test_a_single_objective_keeps_its_parameters_and_their_names():
     """Checkpoints from before there were several objectives go on."""
     names = VisuallySupervisedLM(CONFIG, 7).state_dict().keys()
-    assert [name for name in names if not name.startswith(("encoder.", "mlm."))] == [
+    assert [name for name in names if not name.startswith("language.")] == [
         f"voken.head.{part}.{leaf}"
         for part in ("transform.dense", "transform.norm", "decoder")
         for leaf in ("weight", "bias")
@@ -148,7 +142,7 @@ def test_sizes_are_the_papers(tokenizer):
         small = TransformerConfig(30522, *[512, 6, 8, 2048])
         model = VisuallySupervisedLM(small, 50_000)
     count = sum(p.numel() for p in model.parameters())
-    # spec 9.1, which counts neither the pooler nor a second decoder
+    # the paper's sizes, a count without neither the pooler nor a second decoder
     assert count == pytest.approx(61.0e6, rel=0.01)
     with pytest.raises(UserError, match="did you mean 'small'"):
         language_model_config("smal", tokenizer)

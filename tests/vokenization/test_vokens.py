@@ -216,7 +216,7 @@ def test_top_pictures_are_sorted(small, corpus):
 
 
 def test_half_precision_is_for_the_language_backbone_alone(small, corpus, tmp_path, monkeypatch):
-    """Spec 7.2: float32 is the conforming mode and the default; bfloat16 changes a small share of the choices."""
+    """float32 is the conforming mode and the default; bfloat16 changes a small share of the choices."""
     matcher, keys = load_matcher(small.matching), load_keys(small.keys).vectors
     sentences = [corpus.sentence(s).tolist() for s in range(30)]
     exact = Vokeniser(matcher, keys)

@@ -9,8 +9,11 @@ if TYPE_CHECKING:
     from vlpnb.stage import Run
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PROFILE_NAMES = tuple(sorted(path.stem for path in (Path(__file__).parent / "profiles").glob("*.yaml")))
+_PROFILES = Path(__file__).parent / "profiles"
+PROFILE_NAMES = tuple(sorted(path.stem for path in _PROFILES.glob("*.yaml")))
 """The profiles that come with the package, for messages that must not wait for `vlpnb.config`."""
+ADDITION_NAMES = tuple(sorted(path.stem for path in _PROFILES.glob("additions/*.yaml")))
+"""What may follow a profile's name after a `+`."""
 
 
 def data_root() -> Path:
@@ -36,9 +39,9 @@ def open_run(
     """Open the run of that name (the profile's, unless given) on the course's pipeline.
 
     Args:
-        profile: one of `PROFILE_NAMES` (smoke, laptop, photos, paper, paper-base, …), or a YAML file.
+        profile: one of `PROFILE_NAMES` (smoke, laptop, photos, paper), a combination (paper+wikipedia), or a YAML file.
         run: name of the folder under `data/runs`.
-        settings: overrides, as `"matching.epochs=3,vlm.steps=100"`, JSON or a mapping.
+        settings: overrides, as `"vokenization.matching.epochs=3,vokenization.pretraining.seed=2"`, JSON or a mapping.
         root: the data folder; by default `VLPNB_DATA` or the checkout's `data/`.
         devices: processes for stages that can be distributed.
         device: auto, cpu, cuda or cuda:N.
@@ -46,8 +49,9 @@ def open_run(
     Raises:
         UserError: unknown profile, stage or field, or an ill-typed value.
     """
-    from vlpnb.config import load_profile, parse_settings
+    from vlpnb.config import parse_settings
     from vlpnb.stage import Run
+    from vlpnb.stage.profiles import load_profile
 
     loaded = load_profile(profile)
     runs = (Path(root) if root is not None else data_root()) / "runs"

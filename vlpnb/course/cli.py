@@ -1,8 +1,9 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
-Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check) or vlpnb itself broke; 2 wrong
-usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out; 5 stopped
-for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check, verify) or vlpnb itself broke;
+2 wrong usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out;
+5 stopped for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where
+it was.
 """
 
 import contextlib
@@ -14,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from vlpnb.course import PROFILE_NAMES
+from vlpnb.course import ADDITION_NAMES, PROFILE_NAMES
+from vlpnb.course.cli_data import data
 from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
@@ -44,10 +46,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
-ProfileOption = Annotated[str, typer.Option(help=f"{', '.join(PROFILE_NAMES)}, or a YAML file.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help=f"{', '.join(PROFILE_NAMES)} (paper also +{', +'.join(ADDITION_NAMES)}), or a YAML file."
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
 ]
@@ -202,7 +208,8 @@ def stage(
 @app.command()
 def export(
     name: Annotated[
-        str, typer.Argument(metavar="STAGE", help="corpus, keys, vokens or vlm; runs if it has not.")
+        str,
+        typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
     profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
@@ -271,65 +278,22 @@ def world(
     print(f"{folder}: {', '.join(f'{value:,.0f} {key}' for key, value in metrics.items())}")
 
 
-@data.command("list")
-def data_list() -> None:
-    """Name the public datasets, what they are for, and whether they can be fetched."""
-    from vlpnb.data.catalog import DATASETS
-
-    width = max(map(len, DATASETS))
-    for name, entry in DATASETS.items():
-        print(f"{name:<{width}}  {'fetch' if entry.remotes else '-----'}  {entry.what} [{entry.licence}]")
-
-
-@data.command("fetch")
-def data_fetch(
-    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+@app.command()
+def verify(
+    system: Annotated[str, typer.Argument(help="A part of the course: vokenization.")],
+    folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
+    each: Annotated[
+        bool, typer.Option("--each", help="A line for every entry, not only for every file.")
+    ] = False,
 ) -> None:
-    """Download a dataset, checking hashes and continuing what broke off."""
-    from vlpnb.course import data_root
-    from vlpnb.data.fetching import fetch
+    """Compare our code with recorded tensors of another implementation; ends with 1 where they differ."""
+    from vlpnb.course import verify as module
 
-    for path in fetch(name, folder or data_root() / name):
-        print(path)
-
-
-@data.command("check")
-def data_check(
-    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
-) -> None:
-    """Say what is missing or wrong in a folder that should hold a dataset."""
-    from vlpnb.course import data_root
-    from vlpnb.data.fetching import check_folder
-
-    target = folder or data_root() / name
-    problems = check_folder(target, name)
-    for problem in problems:
-        print(problem)
-    if problems:
+    result = module.verify(system, folder)
+    for line in module.lines(result, each):
+        print(line)
+    if not result.holds:
         raise typer.Exit(1)
-    print(f"{target}: complete")
-
-
-@data.command("wikipedia")
-def data_wikipedia(
-    source: Annotated[
-        Path, typer.Argument(help="The output of WikiExtractor: a file, or a folder of files.")
-    ],
-    folder: Annotated[Path, typer.Argument(help="Where en.train.raw, en.valid.raw and en.test.raw go.")],
-    tokenised: Annotated[
-        bool,
-        typer.Option(
-            "--tokenised/--untokenised",
-            help="Words separated as Moses does; untokenised for RoBERTa's vocabulary.",
-        ),
-    ] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-) -> None:
-    """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
-    from vlpnb.data.wikipedia import prepare_wikipedia
-
-    counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
-    print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
 
 
 @app.command()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.course import PROFILE_NAMES
+from vlpnb.stage.profiles import addition_names
 
 GIB = 1024**3
 REQUIRED = (
@@ -66,11 +66,10 @@ def profiles(findings: Iterable[Finding]) -> list[Finding]:
     )
     gpu = "gpu" not in bad
     verdict = "can run, given the datasets" if gpu and not base else "no CUDA device: this would take months"
-    extending = [name for name in PROFILE_NAMES if name.startswith("paper-")]
     verdicts.append(
         Finding(
             "profile paper",
-            f"{verdict} (and the models and corpora that extend it: {', '.join(extending)})",
+            f"{verdict} (also +{', +'.join(addition_names())})",
             gpu and not base,
             "" if gpu else "use laptop here, and paper on a machine with GPUs",
         )

@@ -25,7 +25,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 NO_MEMORY = re.compile(r"out of memory|(?:can't|cannot|unable to) allocate|not enough memory", re.I)
 MEMORY_ADVICE = (
     "Close other programs, take a smaller profile, or make batches smaller "
-    "(such as --set vlm.micro_batch=8); then run again."
+    "(such as --set vokenization.pretraining.micro_batch=8); then run again."
 )
 
 Kind = Literal["", "failed", "memory", "killed", "budget", "interrupted"]

@@ -22,7 +22,7 @@ from vlpnb.stage import Run
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.widgets.base import without_formulas
 
-NEEDED = ("dataset", "matching", "keys", "vlm")
+NEEDED = ("dataset", "vokenization.matching", "vokenization.keys", "vokenization.pretraining")
 NOTEBOOK = "91_explorer.ipynb"
 JUPYTER = (
     Path(__file__).parent / "templates" / "jupyter"

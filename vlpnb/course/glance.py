@@ -14,11 +14,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlpnb.config import load_profile
+from vlpnb.config import flatten
 from vlpnb.course.runner import STATUS
 from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.folders import MANIFEST, read_json, write_json
+from vlpnb.stage.profiles import load_profile
 
 MEASURED = Path(__file__).with_name("measured.json")
 SHOWN = ("laptop", "photos", "paper")  # profiles in the tables, in this order
@@ -44,9 +45,7 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
         if not needed.is_file():
             raise UserError(f"{needed}: missing; give the folder of a run made by `vlpnb run`")
     note = read_json(run / "run.json")
-    own = {f"{s}.{field}" for s, fields in note.get("settings", {}).items() for field in fields} - {
-        "dataset.root"
-    }
+    own = flatten(note.get("settings", {})).keys() - {"dataset.root"}
     if own:
         raise UserError(
             f"{run}: made with settings of its own ({', '.join(sorted(own))}), not those of its profile"

@@ -50,8 +50,8 @@ def stated(notebook: nbformat.NotebookNode, stages: Mapping) -> Stated:
             said = True
             # "**Reads:** nothing. **Writes:** the stage `vision`." is one line
             read, _, written = match[2].partition("**Writes")
-            found[match[1]].update(name for name in re.findall(r"`(\w+)`", read) if name in stages)
-            found["Writes"].update(name for name in re.findall(r"`(\w+)`", written) if name in stages)
+            found[match[1]].update(name for name in re.findall(r"`([\w.]+)`", read) if name in stages)
+            found["Writes"].update(name for name in re.findall(r"`([\w.]+)`", written) if name in stages)
     return Stated(frozenset(found["Reads"]), frozenset(found["Writes"]), said)
 
 

@@ -334,7 +334,7 @@ def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
     """The results stage's Markdown page as HTML without its title, and its part above the diverged runs."""
     for result in results:
         page = result.folder / "results.md"
-        if result.name == "results" and page.is_file():
+        if result.name == "vokenization.results" and page.is_file():
             text = page.read_text(encoding="utf-8").removeprefix("# Results\n")
             summary = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[
                 0

@@ -1,4 +1,4 @@
-"""Readers of captioned pictures (Vokenization spec 2.1): the layouts of COCO, Karpathy, Flickr8k/30k, LXMERT and
+"""Readers of captioned pictures: the layouts of COCO, Karpathy, Flickr8k/30k, LXMERT and
 Conceptual Captions.
 
 All give the same list of `CaptionedImage`, in file order. A picture that the annotations name but the
@@ -97,7 +97,7 @@ def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage
 
 
 def original_image_path(image_id: str, data: Path) -> Path:
-    """Where the original project keeps the picture of an id, below its `data` folder (spec section 2.1).
+    """Where the original project keeps the picture of an id, below its `data` folder.
 
     `COCO_<tag>_<number>` → mscoco/images/<tag>/<id>.jpg; Conceptual Captions' `<split>_<number>` →
     cc/images/<split>/<id>, without a suffix; any other id is Visual Genome's → vg/images/<id>.jpg.

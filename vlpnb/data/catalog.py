@@ -125,7 +125,7 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
         for dataset in (
             PublicDataset(
                 "coco2014",
-                "COCO 2014 photographs and captions: training of the token-image matcher (section 3)",
+                "COCO 2014 photographs and captions: training of the token-image matcher",
                 "annotations CC BY 4.0; photographs under the Flickr terms",
                 (
                     _one(f"{_COCO}/zips/train2014.zip", name="images/train2014.zip", megabytes=13511),
@@ -192,7 +192,7 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
             ),
             PublicDataset(
                 "conceptual_captions",
-                "Conceptual Captions: alt texts of web pictures, a second set of the benchmark (section 5)",
+                "Conceptual Captions: alt texts of web pictures, a second set of the benchmark",
                 "captions free for any use, naming Google as their source; pictures under their owners' terms",
                 (),
                 (
@@ -206,11 +206,11 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                     ),
                 ),
                 "Google gives out captions with addresses, of which some are dead: download the pictures as "
-                "<split>_<n>, and replace each address by that id (section 2.1).",
+                "<split>_<n>, and replace each address by that id.",
             ),
             PublicDataset(
                 "visual_genome",
-                "Visual Genome photographs: the 50,000 vokens are those that are not in COCO (section 4)",
+                "Visual Genome photographs: the 50,000 vokens are those that are not in COCO",
                 "CC BY 4.0; photographs under the Flickr terms",
                 (
                     _one(f"{_VG}/images.zip", megabytes=9731),
@@ -250,11 +250,11 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                     Expected("en.test.raw", "5,000 lines", _text),
                 ),
                 "The dump changes every month, so it has no fixed hash. Extract plain text with WikiExtractor; "
-                "`vlpnb data wikipedia TEXT FOLDER` makes the three files of it (section 2.2).",
+                "`vlpnb data wikipedia TEXT FOLDER` makes the three files of it.",
             ),
             PublicDataset(
                 "glue",
-                "GLUE: nine tasks on which pre-trained language models are compared (section 11)",
+                "GLUE: nine tasks on which pre-trained language models are compared",
                 "each task its own; see gluebenchmark.com/tasks (QQP: Quora terms, non-commercial)",
                 (
                     _one(

@@ -123,7 +123,7 @@ class Dataset:
         return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in found]
 
     def universe_sets(self) -> dict[str, list[CaptionedImage]]:
-        """The pictures that can become vokens, by image set, in alphabetical order of the sets' names (spec 4).
+        """The pictures that can become vokens, by image set, in alphabetical order of the sets' names.
 
         An entry of `universe` is a split or set with captions; a folder of pictures below `root`, sorted by path
         (pictures of a folder have no sentences); or a list of picture ids, `….ids` with one a line, an lxmert

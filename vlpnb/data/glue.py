@@ -1,4 +1,4 @@
-"""GLUE in the TSV layout of its download script (Vokenization spec 11): nine tasks and MNLI mismatched.
+"""GLUE in the TSV layout of its download script: nine tasks and MNLI mismatched.
 
 Files are tab separated without quoting: MRPC sentences begin with bare quotation marks, which a CSV reader
 would join across lines. Columns are found by the header's names, so the 12-column MNLI training file and the

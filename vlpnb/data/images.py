@@ -1,7 +1,7 @@
 """Pictures from disk to RGB, whatever they are stored as.
 
 Real image folders hold truncated downloads, CMYK JPEGs, palette GIFs, 16-bit PNGs and animations. `open_rgb`
-returns an RGB picture or raises `BrokenImage`; callers skip, count and list broken pictures (spec section 4)
+returns an RGB picture or raises `BrokenImage`; callers skip, count and list broken pictures
 and lose no work.
 """
 

@@ -1,4 +1,4 @@
-"""Wikipedia as the original project prepares it (Vokenization spec section 2.2): WikiExtractor's output → three files.
+"""Wikipedia as the original project prepares it: WikiExtractor's output → three files.
 
     articles.txt, or a folder of wiki_00 …  →  en.train.raw, en.valid.raw, en.test.raw
 

@@ -1,6 +1,7 @@
-"""What the fine-tuning stages share: configuration, one training, the loop over trainings, and what diverged means.
+"""What all fine-tuning shares: configuration, one training, the loop over trainings, and what diverged means.
 
-`glue`, `squad` and `swag` each fine-tune one pre-trained model on several tasks or versions with several seeds. Every
+`glue`, `squad` and `swag` each fine-tune one pre-trained model on several tasks or versions with several seeds. A
+system's stage gives them the model's folder and the examples' (`vlpnb.vokenization.glue`, …). Every
 such training is a `Job` with a folder of its own, `<folder>/result.json` is written when it is done, and finished ones
 are not done again: a kill loses at most the work since the last checkpoint of one job. Under `torchrun` the jobs are
 dealt out to the processes. A job itself always runs on one process, so its result does not depend on their number.
@@ -22,20 +23,15 @@ from vlpnb.config import Config
 from vlpnb.data.description import Dataset
 from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
-from vlpnb.stage import Request, StageContext
+from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Diverged, Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update
-from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
 
 
 class FineTuningConfig(Config):
-    """The fields of all three stages; what differs (rate, batch, length) is beside each stage."""
+    """The fields of all kinds; what differs (rate, batch, length) is beside each."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name to fine-tune instead
     seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
     epochs: float = Field(3.0, gt=0)
     warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
@@ -47,14 +43,6 @@ class FineTuningConfig(Config):
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
 
 
-def inputs(config: FineTuningConfig) -> Mapping[str, Request]:
-    """The dataset and, unless the configuration names a model, the stage that pre-trains one."""
-    needed = {"dataset": Request("dataset")}
-    if not config.model:
-        needed["vlm"] = Request("vlm", {"supervision": config.supervision, "seed": config.seed})
-    return needed
-
-
 def examples_folder(dataset: Dataset, title: str) -> Path:
     """The dataset's folder of "GLUE", "SQuAD" or "SWAG"; UserError when it has none."""
     folder = getattr(dataset, title.lower())
@@ -63,26 +51,6 @@ def examples_folder(dataset: Dataset, title: str) -> Path:
             f"the dataset at {dataset.root} has no {title} folder; set `dataset.{title.lower()}` to one"
         )
     return folder
-
-
-def pretrained_folder(context: StageContext) -> Path:
-    """The folder of the model to fine-tune: the configuration's `model`, or a snapshot of its `vlm` stage.
-
-    Raises:
-        UserError: no such model, or no such snapshot.
-    """
-    config = context.config
-    if config.model:
-        from vlpnb.nn.folders import model_folder
-
-        return model_folder(config.model)
-    found = snapshot_folders(context.inputs["vlm"])
-    if not -len(found) <= config.snapshot < len(found):
-        raise UserError(
-            f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
-            f"{-len(found)} to {len(found) - 1}: {context.inputs['vlm']} holds {len(found)} snapshots"
-        )
-    return found[config.snapshot]
 
 
 class Examples(Protocol):

@@ -1,12 +1,12 @@
-"""Stage `glue`: fine-tune a pre-trained model on the tasks of GLUE (spec section 11).
+"""GLUE: fine-tune a pre-trained model on the tasks of GLUE.
 
 Paper: Vokenization (Tan & Bansal 2020), section 4.2. The pooler and the output layer are new, everything is trained
-for three epochs, and the last weights are scored on the development set. One stage run is one pre-trained model; each
-of its tasks with each of its fine-tuning seeds is a job of `finetuning.run_jobs`.
+for three epochs, and the last weights are scored on the development set. Each task with each of the fine-tuning seeds
+is a job of `finetuning.run_jobs`.
 
 Differs from the original: several fine-tuning seeds; batches padded to their own longest example and made of
 similar lengths (the original padded all to 126); and runs that diverged are detected. At the published rate of
-1e-4 that is common: an independent group lost 2 of 5 MNLI runs (spec 11).
+1e-4 that is common: an independent group lost 2 of 5 MNLI runs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.errors import UserError
 from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
-from vlpnb.stage import Stage, StageContext
+from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 
 FINE_TUNED = tuple(
@@ -44,11 +44,11 @@ COLUMNS = (
     "QQP",
     "MNLI",
     "MNLI-MM",
-)  # of the table (spec 12)
+)  # of the table
 
 
 class GlueConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: the paper's (spec 11)."""
+    """How to fine-tune. Defaults: the paper's."""
 
     tasks: tuple[str, ...] = FINE_TUNED
     lr: float = Field(1e-4, gt=0)  # peak learning rate
@@ -193,8 +193,8 @@ def fine_tune(
     return results
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune every task with every seed.
+def run(context: StageContext, source: Path) -> dict[str, float]:
+    """Fine-tune the model in the folder `source` on every task with every seed.
 
     Writes `glue.json` and, as the original does, `seed-<n>/<TASK>/eval_results.txt`. Metrics: the reported value of
     each task (`rte`, `sts_b`, `mnli_mm` …; the median over the seeds), `mean` of the table's columns, `mean_converged`
@@ -202,13 +202,13 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: GlueConfig = context.config
     dataset = load_dataset(context.inputs["dataset"])
-    root, source = finetuning.examples_folder(dataset, "GLUE"), finetuning.pretrained_folder(context)
+    root = finetuning.examples_folder(dataset, "GLUE")
     tasks = [
         GLUE_TASKS[name] for name in config.tasks if not dataset.glue_tasks or name in dataset.glue_tasks
     ]
     if not tasks:
         raise UserError(
-            f"glue.tasks: none of {list(config.tasks)} is in the dataset: {list(dataset.glue_tasks)}"
+            f"vokenization.glue.tasks: none of {list(config.tasks)} is in the dataset: {list(dataset.glue_tasks)}"
         )
     context.log(f"fine-tuning {source.parent.name}/{source.name} on {', '.join(task.name for task in tasks)}")
 
@@ -253,15 +253,3 @@ def summarise(results: Sequence[Mapping]) -> dict[str, float]:
         metrics[name] = float(np.mean(shown)) if shown else float("nan")
     metrics["diverged"] = float(sum(bool(result["diverged"]) for result in results))
     return metrics
-
-
-GLUE = Stage(
-    name="glue",
-    config=GlueConfig,
-    run=run,
-    inputs=finetuning.inputs,
-    variant=("supervision", "seed"),
-    version=2,
-    distributed=True,
-    doc="Fine-tune a pre-trained model on GLUE.",
-)

@@ -1,4 +1,4 @@
-"""Stage `probes`: what a language model knows of the looks of things that its text never states.
+"""What a language model knows of the looks of things that its text never states.
 
 Not in the Vokenization paper, whose claim they make testable: on the visual world some kinds have a colour, shape,
 material and size that every picture shows and no sentence says. Two questions to a frozen model:
@@ -24,24 +24,15 @@ from vlpnb.config import Config
 from vlpnb.data.description import load_dataset
 from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.nn.language_model import MaskedLM, load_masked_lm
+from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vokenization.pretraining import Supervision, snapshot_folders
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
 
 
 class ProbesConfig(Config):
-    """Which model is asked."""
+    """How the probes are trained."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
     splits: int = Field(50, ge=1)  # random halves of the kinds in the linear probe
-
-
-def inputs(config: ProbesConfig) -> Mapping[str, Request]:
-    chosen = {"supervision": config.supervision, "seed": config.seed}
-    return {"dataset": Request("dataset"), "vlm": Request("vlm", chosen)}
 
 
 def read_probes(folder: Path) -> dict[str, list[dict]]:
@@ -66,7 +57,7 @@ def read_probes(folder: Path) -> dict[str, list[dict]]:
 
 @torch.no_grad()
 def candidate_scores(
-    model: VisuallySupervisedLM, tokenizer, items: Sequence[dict], device: str, rows_at_once: int = 256
+    model: MaskedLM, tokenizer, items: Sequence[dict], device: str, rows_at_once: int = 256
 ) -> np.ndarray:
     """Mean log-probability of each candidate's pieces at the mask, [items, candidates] (NaN where there are fewer).
 
@@ -91,7 +82,7 @@ def candidate_scores(
         ids = torch.tensor(padded, device=device)
         hidden = model.encoder(ids, ids != tokenizer.pad_token_id).last
         masked = ids == tokenizer.mask_token_id
-        logs = model.mlm.logits(hidden[masked], model.encoder.word_weight).float().log_softmax(-1).cpu()
+        logs = model.word_scores(hidden[masked]).float().log_softmax(-1).cpu()
         for text, part in zip(texts, logs.split(masked.sum(1).tolist()), strict=True):
             probabilities[text] = part
     scores = np.full((len(items), max(len(item["candidates"]) for item in items)), np.nan)
@@ -109,9 +100,7 @@ def cloze_accuracy(items: Sequence[dict], scores: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def kind_vectors(
-    model: VisuallySupervisedLM, tokenizer, items: Sequence[dict], device: str
-) -> dict[str, np.ndarray]:
+def kind_vectors(model: MaskedLM, tokenizer, items: Sequence[dict], device: str) -> dict[str, np.ndarray]:
     """Kind → its mean hidden state over the prompts: the pieces of its word, in context, last layer. [D] each."""
     sums: dict[str, list[np.ndarray]] = {}
     for item in items:
@@ -153,8 +142,10 @@ def linear_probe(
     return float(np.mean(accuracies)), max(Counter(y.tolist()).values()) / len(y)
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Ask both questions of every attribute; writes `probes.json` with every item's scores.
+def run(context: StageContext, source: Path) -> dict[str, float]:
+    """Ask the model in the folder `source` both questions of every attribute.
+
+    Writes `probes.json` with every item's scores.
 
     Metrics per attribute, fractions of one: `<attribute>`, `<attribute>_calibrated`, `…_chance`, `…_majority`,
     `<attribute>_linear`, `…_linear_chance`; and the means `cloze`, `calibrated`, `linear` over the attributes.
@@ -165,8 +156,7 @@ def run(context: StageContext) -> dict[str, float]:
         raise UserError(
             f"the dataset at {dataset.root} has no commonsense lists; `probes` needs the visual world"
         )
-    source = snapshot_folders(context.inputs["vlm"])[config.snapshot]
-    model, tokenizer = load_snapshot(source).to(context.device), load_tokenizer(source)
+    model, tokenizer = load_masked_lm(source).to(context.device), load_tokenizer(source)
     metrics: dict[str, float] = {}
     details = {}
     means: dict[str, list[float]] = {"cloze": [], "calibrated": [], "linear": []}
@@ -193,13 +183,3 @@ def run(context: StageContext) -> dict[str, float]:
     metrics |= {name: float(np.mean(values)) if values else float("nan") for name, values in means.items()}
     write_text_atomic(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
     return metrics
-
-
-PROBES = Stage(
-    name="probes",
-    config=ProbesConfig,
-    run=run,
-    inputs=inputs,
-    variant=("supervision", "seed"),
-    doc="Ask a language model how things look.",
-)

@@ -1,4 +1,4 @@
-"""Stage `squad`: fine-tune a pre-trained model on SQuAD v1.1 and v2.0 (spec section 13).
+"""SQuAD: fine-tune a pre-trained model on SQuAD v1.1 and v2.0.
 
 The paper reports EM and F1 on both with BERT's settings; its code holds neither, so this follows BERT (Devlin et
 al. 2019, sections 4.2 and 4.3): every window of a passage points at the start and the end of the answer, or at its
@@ -30,7 +30,7 @@ from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.metrics.squad import predictions, squad_scores
 from vlpnb.nn.checkpoints import load_encoder, save_hf
 from vlpnb.nn.heads import SpanHead
-from vlpnb.stage import Stage, StageContext
+from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.text.windows import QuestionWindows, best_spans
 
@@ -38,7 +38,7 @@ EMPTY = -1e4  # score of a question none of whose windows holds an allowed span
 
 
 class SquadConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13). Examples are questions."""
+    """How to fine-tune. Defaults: BERT's, as in the paper. Examples are questions."""
 
     versions: tuple[Version, ...] = ("1.1", "2.0")
     lr: float = Field(5e-5, gt=0)  # peak learning rate
@@ -181,15 +181,16 @@ def fine_tune(
     return result, given, null_odds
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune both versions with every seed; writes `squad.json` and `seed-<n>/v<version>/{predictions,…}.json`.
+def run(context: StageContext, source: Path) -> dict[str, float]:
+    """Fine-tune the model in the folder `source` on both versions with every seed.
+
+    Writes `squad.json` and `seed-<n>/v<version>/{predictions,…}.json`.
 
     Metrics, fractions of one, medians over the seeds: `v1_em`, `v1_f1`, `v2_em`, `v2_f1` (at the best threshold of
     each), `v2_f1_zero` … as `vlpnb.metrics.squad.squad_scores` names them, and the number of `diverged` runs.
     """
     config: SquadConfig = context.config
     root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SQuAD")
-    source = finetuning.pretrained_folder(context)
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SQuAD {' and '.join(config.versions)}")
 
     def job(version: Version, seed: int) -> Job:
@@ -219,14 +220,3 @@ def summarise(results: Sequence[Mapping]) -> dict[str, float]:
         metrics |= {f"v{version[0]}_{name}": float(median(m[name] for m in mine)) for name in mine[0]}
     metrics["diverged"] = float(sum(bool(result["diverged"]) for result in results))
     return metrics
-
-
-SQUAD = Stage(
-    name="squad",
-    config=SquadConfig,
-    run=run,
-    inputs=finetuning.inputs,
-    variant=("supervision", "seed"),
-    distributed=True,
-    doc="Fine-tune a pre-trained model on SQuAD v1.1 and v2.0.",
-)

@@ -1,4 +1,4 @@
-"""Stage `swag`: fine-tune a pre-trained model to choose the right one of four endings (spec section 13).
+"""SWAG: fine-tune a pre-trained model to choose the right one of four endings.
 
 The paper reports accuracy on SWAG with BERT's settings; its code holds none of it, so this follows BERT (Devlin et
 al. 2019, section 4.4): each ending is read beside the story as a pair of its own, one number is computed from its
@@ -22,12 +22,12 @@ from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.nn.heads import ClassificationHead
-from vlpnb.stage import Stage, StageContext
+from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 
 
 class SwagConfig(FineTuningConfig):
-    """How to fine-tune. Defaults: BERT's, as the spec suggests them (section 13)."""
+    """How to fine-tune. Defaults: BERT's, as in the paper."""
 
     lr: float = Field(2e-5, gt=0)  # peak learning rate
     batch: int = Field(16, ge=1)  # examples (of four endings) per update
@@ -132,15 +132,14 @@ def fine_tune(
     }
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed; writes `swag.json`.
+def run(context: StageContext, source: Path) -> dict[str, float]:
+    """Fine-tune the model in the folder `source` with every seed; writes `swag.json`.
 
     Metrics: `accuracy` (the median over the seeds) and `majority`, fractions of one, and the number of `diverged`
     runs.
     """
     config: SwagConfig = context.config
     root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SWAG")
-    source = finetuning.pretrained_folder(context)
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SWAG")
 
     def job(seed: int) -> Job:
@@ -160,14 +159,3 @@ def run(context: StageContext) -> dict[str, float]:
 def line(result: Mapping) -> str:
     """A result as the log says it."""
     return f"SWAG seed {result['seed']}: {100 * result['value']:6.2f}"
-
-
-SWAG = Stage(
-    name="swag",
-    config=SwagConfig,
-    run=run,
-    inputs=finetuning.inputs,
-    variant=("supervision", "seed"),
-    distributed=True,
-    doc="Fine-tune a pre-trained model on SWAG.",
-)

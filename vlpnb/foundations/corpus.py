@@ -1,7 +1,6 @@
-"""Stage `corpus`: the raw text as token ids of the language model's tokenizer (spec section 6; the work is in
-`vlpnb.text.corpora`).
+"""Stage `corpus`: the raw text as token ids of the language model's tokenizer (see `vlpnb.text.corpora`).
 
-That tokenizer is the matcher's unless another is named; the stage `vokens` then revokenises (spec section 8).
+That tokenizer is the matcher's unless another is named; the stage `vokens` then revokenises (paper, section 3.3).
 Instead of raw text the stage takes a corpus that the original project has tokenised, such as its release.
 Several processes share the shards of raw text; process 0 alone trains a tokenizer or imports a corpus.
 """
@@ -19,9 +18,9 @@ from vlpnb.data.text_files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
+from vlpnb.text.original_import import corpus_files, import_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
 from vlpnb.train.distributed import barrier
-from vlpnb.vokenization.original.files import corpus_files, import_corpus
 
 
 class CorpusStageConfig(Config):
@@ -30,7 +29,7 @@ class CorpusStageConfig(Config):
     tokenizer: str = ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
-    lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ? (spec 7.1)
+    lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = None  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = None
     original_train: str = ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)

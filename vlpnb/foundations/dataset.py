@@ -61,7 +61,7 @@ class CaptionSetConfig(Config):
 class CorpusConfig(Config):
     """Raw text files, relative to `root`."""
 
-    # which lines are kept: wiki103, wiki or none (spec section 6)
+    # which lines are kept: wiki103, wiki or none
     rules: str = Field("wiki103", pattern="^(wiki103|wiki|none)$")
     train: tuple[str, ...] = ("text/wiki.train.raw",)
     valid: tuple[str, ...] = ("text/wiki.valid.raw",)

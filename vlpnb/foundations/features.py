@@ -1,4 +1,4 @@
-"""Frozen backbones, run once: hidden states of captions and picture features on disk (spec 3.1, 3.3, 18).
+"""Frozen backbones, run once: hidden states of captions and picture features on disk.
 
 With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
 cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
@@ -41,14 +41,14 @@ PRODUCER, BACKBONES = "features", "backbones.json"
 
 
 class FeaturesConfig(Config):
-    """Which backbones, and what of their output is kept. Defaults: the paper's (spec section 15)."""
+    """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
     language: str = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
     vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
     vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
-    language_weights: bool = True  # False: new random ones, for a backbone that is trained (spec 3.1)
+    language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
     window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included

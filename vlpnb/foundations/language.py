@@ -1,6 +1,6 @@
 """Stage `language`: the visual world's stand-in for a pre-trained BERT.
 
-The paper's matcher starts from BERT (spec 3.1). The generated world has its own words, so this stage trains a
+The paper's matcher starts from BERT (section 3.2). The generated world has its own words, so this stage trains a
 vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
 the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
 its place (`features.language`).
@@ -20,21 +20,22 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.nn.checkpoints import save_hf
+from vlpnb.nn.language_model import language_model_config, new_masked_lm
+from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
-from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.text.masking import mask_tokens
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
 from vlpnb.train.loop import Plan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config
 
 
 class LanguageConfig(Config):
     """How to train the small language model; about 40 s on two CPU cores as it stands."""
 
-    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's (spec 9.8)
-    size: str = "mini"  # a key of `vlm.SIZES`
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's
+    size: str = "mini"  # a key of `nn.language_model.SIZES`
     vocab_size: int = Field(2000, ge=50)  # word pieces
     corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
     max_length: int = Field(48, ge=8)  # tokens per sentence, with the two special ones; longer ones are cut
@@ -106,7 +107,7 @@ def run(context: StageContext) -> dict[str, float]:
     context.log(f"{len(lines):,} lines, {len(rows):,} distinct sentences, {len(tokenizer):,} word pieces")
 
     torch.manual_seed(config.seed)
-    model = VisuallySupervisedLM(language_model_config(config.size, tokenizer, config.dropout))
+    model = new_masked_lm(language_model_config(config.size, tokenizer, config.dropout))
     if config.init_std != 0.02:  # the model's own; drawn again it would be another model
         init_weights(model, config.init_std)
     batches = SentenceBatches(rows, tokenizer, config)

@@ -1,6 +1,6 @@
 """The metrics of GLUE (Wang et al. 2019): thin fronts to scikit-learn and scipy.
 
-Spec: Vokenization sections 11 and 12. MRPC and QQP report the mean of accuracy and F1, STS-B the mean of Pearson's and
+As in the paper's table, MRPC and QQP report the mean of accuracy and F1, STS-B the mean of Pearson's and
 Spearman's correlation, CoLA Matthews' correlation, the others accuracy. All values are fractions of one.
 """
 

@@ -1,6 +1,6 @@
-"""Retrieval and diversity metrics of a matcher (Vokenization specification, sections 3.6 and 5).
+"""Retrieval and diversity metrics of a matcher, as the original program of Vokenization counts them.
 
-Ranks start at 1. The original program counted rank ≤ k + 1 as a hit (specification Q-06); here a hit is
+Ranks start at 1. The original program counted rank ≤ k + 1 as a hit (quirk VOK-06); here a hit is
 rank ≤ k, and `legacy=True` gives the old count for comparison with old logs.
 """
 
@@ -37,7 +37,7 @@ def recall(
 def token_batch_ranks(
     text: Float[Tensor, "B T d"], image: Float[Tensor, "B d"], mask: Bool[Tensor, "B T"]
 ) -> Int[Tensor, " M"]:
-    """For every token under the mask, the rank of its own picture among the B of the batch (spec 3.6)."""
+    """For every token under the mask, the rank of its own picture among the B of the batch."""
     own = torch.arange(len(image), device=image.device)[:, None].expand(mask.shape)[mask]  # (M,)
     return ranks(text[mask] @ image.T, own)
 
@@ -52,7 +52,7 @@ def mean_token_scores(
 
 
 def diversity(pairs: Iterable[tuple[Hashable, Hashable]]) -> dict[str, float]:
-    """How many pictures a token type is given (spec 5, "diversity").
+    """How many pictures a token type is given (the benchmark's "diversity").
 
     Args:
         pairs: one (token type, picture) per token of a corpus.

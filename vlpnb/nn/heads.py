@@ -3,17 +3,13 @@
 | head | where | source |
 |---|---|---|
 | `MLMHead` | masked language modelling, decoder tied to the word embeddings | BERT, section 3.1 |
-| `VokenHead` | voken classification | Vokenization, section 3.1; spec 9.4 |
 | `Pooler`, `ClassificationHead` | GLUE; multiple choice (one label) | BERT, sections 4.1, 4.4; RoBERTa, section 5.1 |
 | `SpanHead` | start and end of an answer in a passage | BERT, section 4.2 |
 
-The two token heads share their trunk (dense, activation, layer norm) and compute their loss with
-`linear_cross_entropy`, so the scores over 30,522 words or 50,000 vokens never exist for all positions at
+Token heads share their trunk (dense, activation, layer norm) and compute their loss with
+`linear_cross_entropy`, so the scores over 30,522 words never exist for all positions at
 once. Pass them only the positions that carry a label: `head.loss(hidden[labels != -100], …)` is what `loss`
 does for you.
-
-Differs from the original vokenization code: the voken head starts from N(0, 0.02) like the rest of the model,
-there it kept PyTorch's default for lack of a call (quirk Q-15).
 """
 
 from collections.abc import Callable
@@ -76,38 +72,6 @@ class MLMHead(nn.Module):
         x = self.transform(hidden[labelled])
         return linear_cross_entropy(
             x, weight, self.bias, target[labelled], reduction=reduction, ignore_index=None
-        )
-
-
-class VokenHead(nn.Module):
-    """Scores over the voken vocabulary: Linear(D→D), GELU, LayerNorm, Linear(D→vokens)."""
-
-    def __init__(self, config: TransformerConfig, vokens: int):
-        super().__init__()
-        self.transform = Transform(config, "gelu")
-        self.decoder = nn.Linear(config.hidden, vokens)
-        init_weights(self)
-
-    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
-        """Scores of all vokens. For a loss over many positions use `loss` instead."""
-        return self.decoder(self.transform(hidden))
-
-    def loss(
-        self,
-        hidden: Float[Tensor, "*N D"],
-        target: Int[Tensor, "*N"],
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
-        labelled = target != -100
-        x = self.transform(hidden[labelled])
-        return linear_cross_entropy(
-            x,
-            self.decoder.weight,
-            self.decoder.bias,
-            target[labelled],
-            reduction=reduction,
-            ignore_index=None,
         )
 
 

@@ -1,12 +1,12 @@
 """Losses shared by the systems: matching of tokens and images, and cross-entropy over large vocabularies.
 
-Matching losses (Vokenization; spec 3.2). Token t of sentence b and image j have the score
+Matching losses (Vokenization, section 3.2). Token t of sentence b and image j have the score
 s[b, t, j] = f[b, t] · g[j], a cosine when both are normalised. `mask` says which tokens count; each loss is a
 mean over what counts, or a sum (`reduction="sum"`) that the caller divides by a global count, so that neither
 padding nor the number of processes nor accumulation changes a gradient.
 
 Differs from the original vokenization code: its all-pairs hinge broadcast wrongly and was unused (quirk
-Q-02), it is derived afresh here; InfoNCE is an addition.
+VOK-02), it is derived afresh here; InfoNCE is an addition.
 
 `linear_cross_entropy` is a linear layer and its cross-entropy in one function that never holds the (N, V)
 scores: it visits a chunk of rows at a time and computes their gradient on the spot (the idea is known from
@@ -22,6 +22,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 
+IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
 Reduction = Literal["mean", "sum"]
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"] | Float[Tensor, "B T"]
 
@@ -42,7 +43,7 @@ def paired_hinge(
     margin: float = 0.5,
     reduction: Reduction = "mean",
 ) -> Float[Tensor, ""]:
-    """Hinge loss with one negative image per sentence, the image of its partner in the batch (spec 3.2).
+    """Hinge loss with one negative image per sentence, the image of its partner in the batch (Vokenization 3.2).
 
     Sentence b of the first half is the partner of sentence b + B/2 and the reverse:
     `max(0, margin - f[b,t]·g[b] + f[b,t]·g[partner(b)])`, averaged over the tokens that count.
@@ -60,7 +61,7 @@ def paired_hinge(
 def all_pairs_hinge(
     f: Float[Tensor, "B T d"], g: Float[Tensor, "B d"], mask: TokenMask, margin: float = 0.5
 ) -> Float[Tensor, ""]:
-    """Hinge loss against every wrong image and every wrong sentence of the batch (spec 3.2, derived afresh).
+    """Hinge loss against every wrong image and every wrong sentence of the batch (VOK-02: derived afresh).
 
     With s[i, j, t] = f[i, t]·g[j], for all j ≠ i: a *language* term `max(0, margin - s[i,i,t] + s[i,j,t])`
     (the token's own image beats the others) over tokens t of sentence i, and a *vision* term `max(0, margin -

@@ -1,6 +1,6 @@
 """Exact nearest neighbours in plain torch: the definition that every faster index is checked against.
 
-Specification section 7.2: `voken[i] = argmax_j f_i · K_j`, exact, the lowest index on exact ties. Scores
+`voken[i] = argmax_j f_i · K_j`, exact, the lowest index on exact ties. Scores
 are computed in blocks, so memory stays at `block · chunk` numbers whatever the number of queries or keys;
 the `[M, V]` matrix never exists (the original code's torch index materialised `[M, V, d]`).
 """

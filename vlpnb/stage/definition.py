@@ -39,9 +39,9 @@ class Stage:
     """A named function from a validated configuration (and the folders of its inputs) to a folder.
 
     `run` returns flat metrics under local names (nan allowed). `variant` names the fields that label variants
-    in reports. Raise `version` when the behaviour changes. `distributed`: all `torchrun` processes call
-    `run`. `fingerprint`: a hash of the files from outside that the stage reads; it enters the stage's
-    identity.
+    in reports: those that differ from the class's defaults, whatever the profile says, and every `seed`. Raise
+    `version` when the behaviour changes. `distributed`: all `torchrun` processes call `run`. `fingerprint`: a
+    hash of the files from outside that the stage reads; it enters the stage's identity.
     """
 
     name: str
@@ -120,7 +120,7 @@ class StageContext:
 
 @dataclass(frozen=True)
 class StageResult:
-    """A finished stage. `label` names its variant ("" at the profile's defaults)."""
+    """A finished stage. `label` names its variant ("" at the class's defaults)."""
 
     name: str
     folder: Path

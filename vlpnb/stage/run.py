@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlpnb.config import Profile, load_profile, merge, nest, parse_config
+from vlpnb.config import fields_of, merge, nest, parse_config
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.folders import (
     MANIFEST,
@@ -32,6 +32,7 @@ from vlpnb.folders import (
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.execution import run_stage
 from vlpnb.stage.plan import Plan, in_order
+from vlpnb.stage.profiles import Profile, load_profile
 from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
 from vlpnb.stage.workers import Pool
 
@@ -153,7 +154,7 @@ class Run:
         return [result for _, (_, result) in found]
 
     def metrics(self) -> dict[str, float]:
-        """Flat `stage[.variant].metric` → value; variant fields at the profile's default are left out."""
+        """Flat `stage[.variant].metric` → value; see `Stage.variant`."""
         flat = {}
         for result in self.results():
             prefix = ".".join([result.name, result.label] if result.label else [result.name])
@@ -171,11 +172,7 @@ class Run:
             (self.profile.stages, f"profile {self.profile.name}"),
             (self.settings, "settings"),
         ):
-            for name, fields in source.items():
-                if name not in self.stages:
-                    raise UserError(f"{where}: unknown stage {name!r}{did_you_mean(name, self.stages)}")
-                if not isinstance(fields, Mapping):
-                    raise UserError(f"{where}: {name}: expected fields of the stage, found {fields!r}")
+            self._check_sections(source, where)
         errors = []
         for name in self.stages:
             try:
@@ -186,10 +183,21 @@ class Run:
             lines = dict.fromkeys("\n".join(errors).split("\n"))
             raise UserError("\n".join(lines))
 
+    def _check_sections(self, sections: Mapping[str, Any], where: str, system: str = "") -> None:
+        for key, fields in sections.items():
+            name = f"{system}{key}"
+            is_system = any(stage.startswith(f"{name}.") for stage in self.stages)
+            if name not in self.stages and not is_system:
+                raise UserError(f"{where}: unknown stage {name!r}{did_you_mean(name, self.stages)}")
+            if not isinstance(fields, Mapping):
+                raise UserError(f"{where}: {name}: expected fields of the stage, found {fields!r}")
+            if is_system:
+                self._check_sections(fields, where, f"{name}.")
+
     def _config(self, name: str, overrides: Mapping[str, Any]) -> Any:
         if name not in self.stages:
             raise UserError(f"unknown stage {name!r}{did_you_mean(name, self.stages)}")
-        values = merge(nest(self.profile.stages.get(name, {})), self.settings.get(name, {}))
+        values = merge(fields_of(nest(self.profile.stages), name), fields_of(self.settings, name))
         return parse_config(self.stages[name].config, merge(values, nest(plain(overrides))), name)
 
     def _plan(self, name: str, overrides: Mapping[str, Any], above: tuple[str, ...] = ()) -> Plan:
@@ -217,11 +225,11 @@ class Run:
         return Plan(stage, config, digest, self.folder / f"{name}-{digest[:8]}", inputs)
 
     def _label(self, stage: Stage, config: Any) -> str:
-        default = self._config(stage.name, {})
+        default = stage.config()
         parts = []
         for name in stage.variant:
             value = getattr(config, name)
-            if value == getattr(default, name):
+            if value == getattr(default, name) and name != "seed":
                 continue
             if isinstance(value, bool):
                 parts.append(name if value else f"no_{name}")

@@ -1,4 +1,4 @@
-"""The language backbones of the matcher by the original project's names, and the special tokens of each (spec 3.1).
+"""The language backbones of the matcher by the original project's names, and the special tokens of each.
 
 | name | here |
 |---|---|

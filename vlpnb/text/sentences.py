@@ -1,7 +1,7 @@
-"""Where sentences end in a stream of token ids, and how long ones are cut (Vokenization spec section 6).
+"""Where sentences end in a stream of token ids, and how long ones are cut.
 
 Differs from the reference: sentences come from a rule on the ids instead of spaCy's (a full stop inside a
-decimal number ends no sentence); over-long sentences are cut in balanced pieces (quirk Q-09).
+decimal number ends no sentence); over-long sentences are cut in balanced pieces (quirk VOK-09).
 """
 
 from collections.abc import Sequence
@@ -76,7 +76,7 @@ def sentence_lengths(ids: Sequence[int] | np.ndarray, tokenizer: PreTrainedToken
 def split_long(length: int, limit: int = 128, legacy: bool = False) -> list[int]:
     """Cut a sentence of `length` tokens into pieces of at most `limit`; lengths differ by at most one.
 
-    `legacy` cuts as the reference does, with a short tail piece (quirk Q-09): 129 → 64, 64, 1.
+    `legacy` cuts as the reference does, with a short tail piece (quirk VOK-09): 129 → 64, 64, 1.
     """
     if length <= limit:
         return [length] if length else []

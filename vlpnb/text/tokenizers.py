@@ -142,7 +142,7 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
-    """Ids of many lines, int32 [n] each: no special tokens, no truncation, no padding (spec section 6)."""
+    """Ids of many lines, int32 [n] each: no special tokens, no truncation, no padding."""
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()

@@ -1,6 +1,6 @@
 """Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
-Spec: Vokenization sections 9.6, 10, 11. Differs from the original code in one respect (quirk Q-16): which
+Differs from the original code in one respect (quirk VOK-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
 substring of their name, so that no LayerNorm is decayed because somebody spelled it differently.
 """
@@ -97,7 +97,7 @@ def new_optimiser(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
 ) -> torch.optim.Optimizer:
-    """One of the optimisers of the original project (spec sections 3.4 and 9.6).
+    """One of the optimisers of the original project.
 
     "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
     batches. Decay spares biases and norms in all of them, but only in AdamW and LAMB it is apart from the gradient.

@@ -2,7 +2,7 @@
 
 A position in the data is then just the number of updates done: a resumed run needs no sampler state, a
 prefetching thread cannot change the order, and every process knows the whole update and takes its own rows.
-(The original never told its sampler the epoch and so repeated one permutation for ever: quirk Q-03.)
+(The original never told its sampler the epoch and so repeated one permutation for ever: quirk VOK-03.)
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,10 +1,10 @@
 """Picture encoders: any torchvision classifier, the course's own, or EfficientNet-Lite0, without their last
 layer.
 
-Vokenization specification section 3.1 (vision side): the final classifier becomes an identity, batch norm
-can be frozen to a plain affine map, the stem and first layer of a ResNet never train. The original knew
-only families whose classifier is called `fc`; here the last classifying layer is found by its kind, so
-every torchvision family works.
+As the vision side of Vokenization's matcher needs them (section 3.2): the final classifier becomes an identity,
+batch norm can be frozen to a plain affine map, the stem and first layer of a ResNet never train. The original
+knew only families whose classifier is called `fc`; here the last classifying layer is found by its kind, so every
+torchvision family works.
 """
 
 import json
@@ -31,9 +31,7 @@ DESCRIPTION, WEIGHTS = "backbone.json", "backbone.safetensors"
 
 
 class Backbone(nn.Module):
-    """Pixels → picture features; `frozen` ones stay in eval mode whatever the model around them does (spec
-    Q-05).
-    """
+    """Pixels → picture features; `frozen` ones stay in eval mode whatever the model around them does (VOK-05)."""
 
     def __init__(
         self,

@@ -1,11 +1,11 @@
 """Picture → pixels: the training crops and the evaluation views of an image backbone.
 
-Implements section 3.3 of the Vokenization specification (random resized crop + flip for training; short
+The published views of Vokenization's matcher (random resized crop + flip for training; short
 side to 256, centre crop 224 for evaluation), with two differences. Randomness comes from an explicit
 generator, so a view is a function of (seed, picture, view number) and a cache of views can be rebuilt or
 resumed bit for bit; torchvision's `RandomResizedCrop` draws from the global generator. And evaluation knows
 more views than the centre crop, because an average over a few fixed views is a better picture vector at no
-training cost (`EVAL_VIEWS`). `bounded_view` is the whole picture of section 4: uncut, of its own shape.
+training cost (`EVAL_VIEWS`). `bounded_view` is the whole picture: uncut, of its own shape.
 """
 
 import math
@@ -113,7 +113,7 @@ def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Imag
 
 def bounded_view(image: Image.Image, short: int = 400, long: int = 600) -> Image.Image:
     """The whole picture with its aspect ratio, scaled down until its short side has at most `short` pixels and its
-    long side at most `long` (spec section 4). A picture within both bounds stays as it is: nothing is enlarged.
+    long side at most `long`. A picture within both bounds stays as it is: nothing is enlarged.
     """
     scale = min(short / min(image.size), long / max(image.size))
     if scale >= 1:

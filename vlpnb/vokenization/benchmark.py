@@ -1,4 +1,4 @@
-"""Benchmark of a matcher: retrieval and diversity (spec section 5). Special tokens are left out of both.
+"""Benchmark of a matcher: retrieval and diversity. Special tokens are left out of both.
 
 Retrieval, for each set of captioned pictures: for every word piece of every caption, is the caption's own
 picture among the first k of all pictures of the set? Counted over tokens, beside chance, k / number of pictures;
@@ -141,7 +141,7 @@ def _sets(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
     for name in further:
         if name in taken:
             raise UserError(
-                f"benchmark.sets: '{name}' is there already; name other splits or caption sets than "
+                f"vokenization.benchmark.sets: '{name}' is there already; name other splits or caption sets than "
                 f"{', '.join(taken)}"
             )
         taken.append(name)
@@ -196,7 +196,12 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
 
 
 BENCHMARK = Stage(
-    "benchmark", BenchmarkConfig, run_benchmark,
-    lambda config: {name: Request(name) for name in ("matching", "keys", "corpus", "dataset")},
+    "vokenization.benchmark", BenchmarkConfig, run_benchmark,
+    lambda config: {
+        "matching": Request("vokenization.matching"),
+        "keys": Request("vokenization.keys"),
+        "corpus": Request("corpus"),
+        "dataset": Request("dataset"),
+    },
     variant=("granularity",), doc="Retrieval and diversity of the matcher.",
 )  # fmt: skip

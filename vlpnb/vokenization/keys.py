@@ -1,4 +1,4 @@
-"""Keys: the vectors of all pictures that may become vokens (spec section 4).
+"""Keys: the vectors of all pictures that may become vokens.
 
 One set of files per image set, in the original project's layout: row i of `<set>.hdf5` (`keys`, float32,
 contiguous) is the picture of line i of `<set>.ids` and `<set>.path`. The dictionary of vokens is the sets one
@@ -10,12 +10,12 @@ cannot be decoded gets no row, and is listed.
 | `matcher` | the unit vector of the matcher's g: what tokens are compared with |
 | `backbone` | the vision backbone's features before its classifier, not normalised, from the whole picture |
 
-The second kind is what the regression to image features and the contrast with them may predict (spec 9.4). It goes
+The second kind is what the regression to image features and the contrast with them may predict. It goes
 one picture at a time, because each keeps its own shape; pictures are skipped by the same rule, so that the rows of
 both kinds name the same pictures.
 
 Differs from the original: keys are written in shards and a killed extraction continues; a given id list is
-really compared and the first difference is named (Q-08).
+really compared and the first difference is named (VOK-08).
 """
 
 import json
@@ -58,7 +58,7 @@ class Encoder(Protocol):
 
 
 class BackboneFeatures:
-    """A bare vision backbone as the maker of keys (spec section 4)."""
+    """A bare vision backbone as the maker of keys."""
 
     def __init__(self, vision: Backbone):
         self.vision = vision
@@ -79,7 +79,7 @@ class BackboneFeatures:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
             raise UserError(
-                f"keys.source: the vision backbone cannot read a picture of {view.width} × {view.height} pixels "
+                f"vokenization.keys.source: the vision backbone cannot read {view.width} × {view.height} pixels "
                 f"({error}); expected one that takes any size, such as a ResNet: change features.vision"
             ) from error
 
@@ -112,7 +112,7 @@ def key_files(folder: Path, sets: Sequence[str] = ()) -> list[Path]:
 def load_keys(
     folder: Path, sets: Sequence[str] = (), limit: int | None = None, source: Source | None = "matcher"
 ) -> Keys:
-    """The voken dictionary of a folder, written here or by the original project (spec section 4).
+    """The voken dictionary of a folder, written here or by the original project.
 
     Args:
         sets: image sets to read; empty: all in the folder. They come in alphabetical order in any case.
@@ -128,8 +128,8 @@ def load_keys(
             rows, found = file["keys"], file.attrs.get("source", source)
             if source is not None and found != source:
                 raise UserError(
-                    f"{path}: its rows come from the {found}, expected from the {source}; set keys.source to "
-                    f"{source} (vlm.image_features chooses for `vlm`)"
+                    f"{path}: its rows come from the {found}, expected from the {source}; set "
+                    f"vokenization.keys.source to {source} (vokenization.pretraining.image_features chooses)"
                 )
             if rows.ndim != 2 or rows.dtype.kind != "f" or (vectors and rows.shape[1] != vectors[0].shape[1]):
                 expected = f"[V, {vectors[0].shape[1]}]" if vectors else "[V, d]"
@@ -151,7 +151,7 @@ def load_keys(
 
 
 def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") -> None:
-    """UserError naming the first difference between the ids found and a list that they must equal (Q-08)."""
+    """UserError naming the first difference between the ids found and a list that they must equal (VOK-08)."""
     wanted = [text for _, text in lines_of(expected, "one picture id a line")]
     for i, (have, want) in enumerate(zip(found, wanted, strict=False), start=1):
         if have != want:
@@ -161,7 +161,7 @@ def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") 
 
 
 def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float[Tensor, "V d"]:
-    """The keys of a folder as features of vokens: row v belongs to voken v (spec 9.4).
+    """The keys of a folder as features of vokens: row v belongs to voken v.
 
     Args:
         ids: the list of `<image set>/<image id>` beside a voken file.
@@ -339,11 +339,14 @@ def _compare(keys: Keys, expected: Path) -> None:
 
 def inputs(config: KeysConfig) -> dict[str, Request]:
     """A trained matcher; of the bare backbone only the name, which an empty cache says too."""
-    encoder = Request("matching") if config.source == "matcher" else Request("features", {"cache": False})
-    return {encoder.stage: encoder, "dataset": Request("dataset")}
+    if config.source == "matcher":
+        encoder = {"matching": Request("vokenization.matching")}
+    else:
+        encoder = {"features": Request("features", {"cache": False})}
+    return encoder | {"dataset": Request("dataset")}
 
 
 KEYS = Stage(
-    "keys", KeysConfig, run_keys, inputs, variant=("source",), distributed=True,
+    "vokenization.keys", KeysConfig, run_keys, inputs, variant=("source",), distributed=True,
     doc="Encode the pictures that may become vokens.",
 )  # fmt: skip

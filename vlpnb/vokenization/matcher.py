@@ -1,5 +1,4 @@
-"""The matcher: which picture fits this token, in this sentence? (Tan & Bansal, EMNLP 2020, section 3.1;
-spec section 3)
+"""The matcher: which picture fits this token, in this sentence? (Tan & Bansal, EMNLP 2020, section 3.2)
 
     r(token t of sentence s, picture x) = f(t; s) · g(x)          a cosine, in [−1, 1]
 
@@ -8,8 +7,8 @@ both end on the unit sphere of a joint space of d dimensions. Training pulls eve
 towards the caption's picture and away from a wrong one.
 
 Differs from the paper: InfoNCE and an all-pairs hinge beside the paired hinge. Differs from the original
-code: frozen backbones run once (`features.py`) and always in eval mode (Q-05); epochs are really shuffled
-(Q-03); R@k counts rank ≤ k (Q-06); weights and a description are saved, not a pickle (Q-07); the best epoch
+code: frozen backbones run once (`features.py`) and always in eval mode (VOK-05); epochs are really shuffled
+(VOK-03); R@k counts rank ≤ k (VOK-06); weights and a description are saved, not a pickle (VOK-07); the best epoch
 is followed by sentence → picture retrieval over the whole test set.
 """
 
@@ -137,7 +136,7 @@ class MatchingLoss(nn.Module):
 
 
 class MatchingConfig(Config):
-    """Training of the matcher; the defaults are those of the published launch script (spec sections 3.4 and 15).
+    """Training of the matcher; the defaults are those of the published launch script.
 
     The original program's own defaults, used without that script: epochs 10, lr 1e-4, schedule "linear",
     warmup_share 0.05, weight_decay 0.01.
@@ -162,7 +161,7 @@ class MatchingConfig(Config):
     weight_decay: float = 0.0
     clip: float = 5.0
     special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (Q-06)
+    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (VOK-06)
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
@@ -217,7 +216,7 @@ def new_matcher(
     source = read_backbones(features)
     if config.context_noise and not source.config.window:
         raise UserError(
-            f"matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
+            f"vokenization.matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
             f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
         )
     torch.manual_seed(config.seed)

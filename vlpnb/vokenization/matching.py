@@ -1,5 +1,4 @@
-"""Training the matcher: batches, validation, the best epoch, and retrieval over the whole test set (spec
-3.4–3.6).
+"""Training the matcher: batches, validation, the best epoch, and retrieval over the whole test set.
 
 Frozen backbones are read from the cache of `features.py`; a backbone that is fine-tuned runs on every batch:
 the language backbone over cached pictures, which is cheap, the vision backbone over the pictures themselves.
@@ -142,11 +141,11 @@ class Captions:
 
 
 def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[str, float]:
-    """Loss and token recall within random batches (spec 3.6), and sentence recall over the whole split.
+    """Loss and token recall within random batches, and sentence recall over the whole split.
 
     The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
     their batch; `sentence_r*`: sentences, among all pictures of the split; `legacy_r*`, if configured: `r*` as
-    the original counts them (Q-06).
+    the original counts them (VOK-06).
     """
     blocks, pictures, owner = captions.encoded(device)
     order = torch.from_numpy(np.random.default_rng(config.seed).permutation(captions.size))
@@ -193,7 +192,7 @@ def train_matcher(
     """Train, leave the best epoch's weights in `matcher` and `folder/best.safetensors`, and return all
     metrics.
 
-    Continues from the folder's checkpoint. Loaded weights (spec 3.6) are validated first: metrics
+    Continues from the folder's checkpoint. Loaded weights are validated first: metrics
     `start_valid_*`, no candidate for the best epoch; with `test_only` they are the result. Raises Diverged for a
     loss that is no number.
     """
@@ -314,6 +313,6 @@ def _fingerprint(config: MatchingConfig) -> str:
 
 
 MATCHING = Stage(
-    "matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
     fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Stage `vlm`: pre-train a language model on a tokenised corpus, with or without vokens (spec sections 9 and 10).
+"""Stage `vokenization.pretraining`: pre-train a language model on a tokenised corpus, with or without vokens.
 
-Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 4.3. One stage run is one kind of supervision (the
+Paper: Vokenization (Tan & Bansal 2020), sections 2 and 4.2. One stage run is one kind of supervision (the
 table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
 schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
-masks are fixed (Q-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
+masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
 update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
 """
 
@@ -22,9 +22,11 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.errors import UserError
+from vlpnb.nn.language_model import language_model_config
+from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.masking import IGNORE, mask_tokens
+from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
@@ -39,23 +41,23 @@ from vlpnb.vokenization.supervision import (
     voken_count,
     voken_targets,
 )
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, save_snapshot
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 from vlpnb.vokenization.voken_heads import loss_names, objectives_of
 from vlpnb.vokenization.vokeniser import Granularity
 
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
-class VLMConfig(Config):
-    """How to pre-train. Defaults: the paper's small model on Wikitext-103 (spec 9.6)."""
+class PretrainingConfig(Config):
+    """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
     seed: int = 95  # of initial weights, order, masks and dropout
-    size: str = "small"  # a key of `vlm.SIZES`
+    size: str = "small"  # a key of `nn.language_model.SIZES`
     objective: str = (
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
     )
-    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's (spec 4)
+    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's
     mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
@@ -63,8 +65,10 @@ class VLMConfig(Config):
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (Q-14)
-    exclude: tuple[int, int] | None = None  # tokens to leave out (spec 9.2: a list of Wikipedia's counties)
+    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (VOK-14)
+    exclude: tuple[int, int] | None = (
+        None  # tokens to leave out (the original: a list of Wikipedia's counties)
+    )
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
@@ -95,7 +99,7 @@ class VLMConfig(Config):
             raise ValueError(str(error)) from None
 
     @model_validator(mode="after")
-    def _consistent(self) -> "VLMConfig":
+    def _consistent(self) -> "PretrainingConfig":
         if self.shared_head and self.objective not in ("cls", "ctr"):
             raise ValueError(
                 f"objective {self.objective!r} cannot use the shared head; set shared_head to false"
@@ -139,12 +143,12 @@ class VLMConfig(Config):
         return 0.0 if self.supervision == "visual-only" else self.mlm_ratio
 
 
-def inputs(config: VLMConfig) -> Mapping[str, Request]:
+def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     needed = {"corpus": Request("corpus")}
     if config.needs_vokens:
-        needed["vokens"] = Request("vokens", {"granularity": config.granularity})
+        needed["vokens"] = Request("vokenization.vokens", {"granularity": config.granularity})
         if config.objective != "cls":
-            needed["keys"] = Request("keys", {"source": config.image_features})
+            needed["keys"] = Request("vokenization.keys", {"source": config.image_features})
     return needed
 
 
@@ -154,7 +158,13 @@ class Batches:
     and cut to the longest line of a micro-batch afterwards, so that it changes nothing."""
 
     def __init__(
-        self, config: VLMConfig, data: BlockDataset, tokenizer, vokens: int, rank: int, world_size: int
+        self,
+        config: PretrainingConfig,
+        data: BlockDataset,
+        tokenizer,
+        vokens: int,
+        rank: int,
+        world_size: int,
     ):
         self.config, self.data, self.tokenizer, self.vokens = config, data, tokenizer, vokens
         self.rank, self.world_size = rank, world_size
@@ -243,20 +253,22 @@ def evaluate(
 
 
 def evenly(total: int, times: int) -> list[int]:
-    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (spec 11's choice of checkpoints)."""
+    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (the original's choice of checkpoints)."""
     return sorted({math.ceil(total * i / times) for i in range(1, times + 1)})
 
 
 def snapshot_folders(folder: Path) -> list[Path]:
-    """The snapshots of a `vlm` stage's folder, oldest first. UserError when there are none."""
+    """The snapshots of a pre-training's folder, oldest first. UserError when there are none."""
     found = sorted(path for path in Path(folder).glob("snapshot-*") if (path / "config.json").is_file())
     if not found:
-        raise UserError(f"{folder} holds no folder snapshot-…; expected the folder of a finished `vlm` stage")
+        raise UserError(
+            f"{folder} holds no folder snapshot-…; expected the folder of a finished stage `pretraining`"
+        )
     return found
 
 
-def training_plan(config: VLMConfig, per_epoch: int) -> Plan:
-    """The published optimisation (spec 9.6 and 10) of a corpus with so many updates per epoch."""
+def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
+    """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
     if config.longer_baseline:
         updates = round(1.1 * updates)
@@ -282,7 +294,7 @@ def run(context: StageContext) -> dict[str, float]:
 
     With several voken objectives also the loss of each, such as voken_cls_loss.
     """
-    config: VLMConfig = context.config
+    config: PretrainingConfig = context.config
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
     features = None
@@ -346,9 +358,9 @@ def run(context: StageContext) -> dict[str, float]:
     }
 
 
-VLM = Stage(
-    name="vlm",
-    config=VLMConfig,
+PRETRAINING = Stage(
+    name="vokenization.pretraining",
+    config=PretrainingConfig,
     run=run,
     inputs=inputs,
     variant=("supervision", "seed"),

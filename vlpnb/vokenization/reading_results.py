@@ -1,4 +1,4 @@
-"""The optional columns of the results table: SQuAD v1.1 and v2.0 (EM/F1) and SWAG (accuracy), spec section 14.1."""
+"""The optional columns of the results table: SQuAD v1.1 and v2.0 (EM/F1) and SWAG (accuracy)."""
 
 import json
 import math
@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from vlpnb.config import Config
+from vlpnb.downstream.comparison import spread
 from vlpnb.downstream.squad import summarise as summarise_squad
 from vlpnb.stage import StageContext
 
@@ -16,11 +17,6 @@ READING = {
     "SWAG": ("swag", "", ("accuracy",)),
 }  # column: stage, prefix and names of its metrics
 Reading = Mapping[tuple[str, str, int], dict]  # (stage, supervision, pre-training seed): its runs and values
-
-
-def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and sample standard deviation (NaN for a single value)."""
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
 
 
 def read_reading(context: StageContext) -> dict[tuple[str, str, int], dict]:
@@ -65,7 +61,7 @@ def reading_metrics(
     glue: Mapping[tuple[str, int], dict],
     reading: Reading,
 ) -> dict[str, float]:
-    """Means and deviations of SQuAD and SWAG, and with both the mean of the paper's seven columns (spec 14.1)."""
+    """Means and deviations of SQuAD and SWAG, and with both the mean of the paper's seven columns."""
     metrics: dict[str, float] = {}
     for s in config.supervisions:
         for stage in ("squad", "swag"):
@@ -86,7 +82,7 @@ def reading_metrics(
 def _seven(tasks: Mapping[str, float], reading: Mapping, supervision: str, seed: int) -> float:
     """100 × the mean of SST-2, QNLI, QQP, MNLI, SQuAD 1.1 and 2.0 (mean of EM and F1 each) and SWAG; NaN if one lacks.
 
-    QQP is the mean of accuracy and F1, as in the results table (spec 14.5).
+    QQP is the mean of accuracy and F1, as in the results table.
     """
     values = [tasks.get(name, math.nan) for name in ("SST-2", "QNLI", "QQP", "MNLI")]
     for stage, prefix, names in READING.values():

@@ -1,6 +1,6 @@
 """Stage `results`: the table of the Vokenization paper, with its spread, and what it does and does not show.
 
-Spec section 12 gives the layout, section 14.5 the reason for the spread: the published table has one fine-tuning
+The layout is that of the original's table. Why a spread: the published table has one fine-tuning
 seed on development sets, and for one task most of the printed gain is plausibly the baseline's bad luck. Here each
 cell is a mean and a standard deviation over pre-training seeds, differences are paired by seed, and the verdict is
 computed.
@@ -12,20 +12,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import t as student
 
 from vlpnb.config import Config
 from vlpnb.data.text_files import write_text_atomic
+from vlpnb.downstream.comparison import paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
-from vlpnb.vokenization.reading_results import (
-    read_reading,
-    reading_metrics,
-    reading_table,
-    reading_values,
-    spread,
-)
+from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
 
 HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
 SHOWN = 12  # diverged runs that the page lists
@@ -58,7 +52,9 @@ class ResultsConfig(Config):
 def inputs(config: ResultsConfig) -> Mapping[str, Request]:
     stages = ["glue", *(name for name in ("squad", "swag", "probes") if getattr(config, name))]
     return {
-        f"{stage}.{supervision}.{seed}": Request(stage, {"supervision": supervision, "seed": seed})
+        f"{stage}.{supervision}.{seed}": Request(
+            f"vokenization.{stage}", {"supervision": supervision, "seed": seed}
+        )
         for stage in stages
         for supervision in config.supervisions
         for seed in config.seeds
@@ -67,37 +63,11 @@ def inputs(config: ResultsConfig) -> Mapping[str, Request]:
 
 def result_row(values: Mapping[str, float]) -> str:
     """One line of the original's table: values × 100, two decimals, width 8, blank where a task is missing; the last
-    column is the mean of those present (spec 12)."""
+    column is the mean of those present."""
     present = [values[name] for name in COLUMNS if name in values]
     cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
     mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8
     return "".join(cells) + mean
-
-
-def paired(differences: Sequence[float], level: float = 0.95) -> dict[str, float]:
-    """Mean of paired differences with Student's confidence interval (NaN for a single pair)."""
-    mean, std = spread(differences)
-    half = math.nan
-    if len(differences) > 1:
-        n = len(differences)
-        half = float(student.ppf((1 + level) / 2, n - 1)) * std / math.sqrt(n)
-    return {"mean": mean, "std": std, "low": mean - half, "high": mean + half}
-
-
-def verdict(subject: str, other: str, what: str, difference: Mapping[str, float], seeds: int) -> str:
-    """One sentence on a paired difference in points, which never claims more than the interval allows."""
-    mean = difference["mean"]
-    points = f"{mean:+.2f} points on {what}"
-    if seeds < 2:
-        return f"{subject} against {other}: {points} with a single seed, which says nothing about noise."
-    if difference["low"] == difference["high"] != 0:
-        return f"{subject} against {other}: {points} at every one of {seeds} seeds, so their spread cannot be judged."
-    interval = f"95 % interval {difference['low']:+.2f} to {difference['high']:+.2f}, {seeds} paired seeds"
-    if difference["low"] > 0:
-        return f"{subject} is better than {other}: {points} ({interval})."
-    if difference["high"] < 0:
-        return f"{subject} is worse than {other}: {points} ({interval})."
-    return f"{subject} against {other}: no difference beyond seed noise, {points} ({interval})."
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -269,7 +239,7 @@ def _or_none(value: float) -> str:
 
 
 RESULTS = Stage(
-    name="results",
+    name="vokenization.results",
     config=ResultsConfig,
     run=run,
     inputs=inputs,

@@ -1,4 +1,4 @@
-"""Revokenisation: vokens for a language model whose tokenizer is not the matcher's (spec section 8).
+"""Revokenisation: vokens for a language model whose tokenizer is not the matcher's (paper, section 3.3).
 
 The corpus holds *backward* ids (the language model's), the matcher reads *forward* ids (its own). Each
 sentence is spelled out as text, read by the matcher's tokenizer, vokenised there, and every backward token
@@ -8,7 +8,7 @@ inherits the voken of the forward token that overlaps it most.
     backward [the   ][ cars        ]             byte-level BPE
     forward  [the   ]   [car   ][s ]             WordPiece: " cars" inherits from "car"
 
-Differs from the original, whose class was never wired in (Q-13): character spans of byte-level tokens come
+Differs from the original, whose class was never wired in (VOK-13): character spans of byte-level tokens come
 from the corpus's own ids, and those of other tokenizers from the decoded text only if it reads back as the
 same ids, so that no list is ever cut or filled up to the right length; forward sentences beyond the length
 limit are cut like any other; equal tokenizers give the identity by definition.

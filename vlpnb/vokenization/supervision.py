@@ -1,6 +1,6 @@
-"""What a language model is pre-trained on: the examples, and the voken label of every token (spec 9.2, 9.3 and 9.5).
+"""What a language model is pre-trained on: the examples, and the voken label of every token.
 
-Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 6. Kinds of supervision:
+Paper: Vokenization (Tan & Bansal 2020), sections 2 and 5. Kinds of supervision:
 
 | supervision | label of a token beside the masked words |
 |---|---|
@@ -15,8 +15,8 @@ Paper: Vokenization (Tan & Bansal 2020), sections 3.1 and 6. Kinds of supervisio
 | `token` | the token itself |
 | `visual-only` | its voken, and no masked words (mlm_ratio 0) |
 
-`sentence`, `propagated`, `term` and `vokens` are the rows of the paper's table of granularities (spec 14.2); what a
-voken file holds is a field of its metadata and is checked, where the original went by its name (Q-10).
+`sentence`, `propagated`, `term` and `vokens` are the rows of the paper's table of granularities; what a
+voken file holds is a field of its metadata and is checked, where the original went by its name (VOK-10).
 """
 
 from pathlib import Path
@@ -30,9 +30,9 @@ from torch import Tensor
 from vlpnb.data.store import attributes, mapped
 from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.nn.losses import IGNORE
 from vlpnb.stage import StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer
-from vlpnb.text.masking import IGNORE
 from vlpnb.text.packing import BlockDataset
 
 Supervision = Literal[
@@ -52,10 +52,10 @@ def voken_targets(
     count: int,
     generator: torch.Generator,
 ) -> Int[Tensor, "B T"] | None:
-    """The voken label of every position, −100 where there is none (spec 9.3 and 9.5).
+    """The voken label of every position, −100 where there is none.
 
     Args:
-        ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence (7.3).
+        ids: the *original* tokens. vokens: their vokens; −v−1 marks a token after the first of its sentence.
         masked: positions that the model must guess. special: [CLS], [SEP] and padding, which never have a label.
         count: V.
     """

@@ -1,7 +1,7 @@
 """The visually supervised language model: a BERT that also predicts an image for every token.
 
-Paper: Vokenization (Tan & Bansal 2020), section 3; spec 9.1 and 9.4. The model is an encoder and two heads on its
-last hidden states h:
+Paper: Vokenization (Tan & Bansal 2020), section 2. The model is a masked language model
+(`nn.language_model`) with a second head on its encoder's last hidden states h:
 
     total = CE(voken | h at every token)  +  mlm_ratio · CE(word | h at masked tokens)
 
@@ -10,7 +10,7 @@ a regression to the image's feature ("reg"), a contrast with all features ("ctr"
 trunk shared by both heads; the voken heads are in `voken_heads.py`.
 
 Differs from the original: the heads compute only the positions that carry a loss and never hold all scores
-(`nn.losses.linear_cross_entropy`); the voken head is initialised like the rest (Q-15); the regression is averaged
+(`nn.losses.linear_cross_entropy`); the voken head is initialised like the rest (VOK-15); the regression is averaged
 over the labelled positions, not over all; losses are returned as sums, which the loop divides by global counts.
 """
 
@@ -21,11 +21,11 @@ from jaxtyping import Bool, Float, Int
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.checkpoints import AGAIN, fill_module, load_mlm, open_checkpoint, read_weights, save_hf
-from vlpnb.nn.heads import MLMHead
-from vlpnb.nn.transformer import Encoder, TransformerConfig
-from vlpnb.text.masking import IGNORE
+from vlpnb.errors import UserError
+from vlpnb.nn.checkpoints import AGAIN, fill_module, open_checkpoint, read_weights, save_hf
+from vlpnb.nn.language_model import load_masked_lm, new_masked_lm
+from vlpnb.nn.losses import IGNORE
+from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.vokenization.voken_heads import (
     OBJECTIVES,
     ORIGINAL_FEATURES,
@@ -42,46 +42,9 @@ from vlpnb.vokenization.voken_heads import (
 HEAD_FILE = "voken_head.safetensors"
 PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
 
-# name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores.
-SIZES = {
-    "base": (12, 768, 12, 3072),
-    "small": (6, 512, 8, 2048),
-    "4L-768H": (4, 768, 12, 3072),
-    "mini": (4, 128, 4, 512),
-    "tiny": (2, 128, 2, 512),
-    "micro": (2, 64, 2, 256),
-}
-
-
-def language_model_config(size: str, tokenizer, dropout: float = 0.1) -> TransformerConfig:
-    """The encoder's configuration: one of `SIZES`, BERT-like, or RoBERTa-like for a tokenizer with <s> (spec 9.8).
-
-    Raises:
-        UserError: the size has no such name.
-    """
-    if size not in SIZES:
-        raise UserError(f"vlm.size: {size!r} is no size{did_you_mean(size, SIZES)}")
-    layers, hidden, heads, ffn = SIZES[size]
-    roberta = tokenizer.cls_token == "<s>"
-    offset = tokenizer.pad_token_id + 1 if roberta else 0
-    return TransformerConfig(
-        vocab_size=len(tokenizer),
-        hidden=hidden,
-        layers=layers,
-        heads=heads,
-        ffn=ffn,
-        max_positions=512 + offset,
-        type_vocab=1 if roberta else 2,
-        dropout=dropout,
-        attention_dropout=dropout,
-        pad_id=tokenizer.pad_token_id,
-        position_offset=offset,
-        norm_eps=1e-5 if roberta else 1e-12,
-    )
-
 
 class VisuallySupervisedLM(nn.Module):
-    """Encoder, MLM head, and voken heads when there are vokens.
+    """A masked language model, and voken heads when there are vokens.
 
     `voken` is the head that guesses vokens in an evaluation: that of cls if it is among the objectives, else of ctr,
     else of reg. `further` holds the heads of the other objectives.
@@ -110,8 +73,7 @@ class VisuallySupervisedLM(nn.Module):
         if objectives != ("cls",) and vokens and (features is None or len(features) != vokens):
             found = "none" if features is None else f"{len(features)} rows"
             raise UserError(f"voken objective {objective!r} needs features of {vokens} vokens, found {found}")
-        self.encoder = Encoder(config)
-        self.mlm = MLMHead(config)
+        self.language = new_masked_lm(config)
         heads = {
             name: VokenRegression(config, features)
             if name == "reg"
@@ -121,6 +83,16 @@ class VisuallySupervisedLM(nn.Module):
         self.voken: nn.Module | None = heads.pop(objectives[0], None)
         self.further = nn.ModuleDict(heads)
         self.shared = shared
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The language model's encoder."""
+        return self.language.encoder
+
+    @property
+    def mlm(self) -> nn.Module:
+        """The language model's word head."""
+        return self.language.mlm
 
     @property
     def heads(self) -> dict[str, nn.Module]:
@@ -147,7 +119,7 @@ class VisuallySupervisedLM(nn.Module):
             states, target = self._states(hidden, labelled), voken_labels[labelled]
             losses |= {name: head.loss(states, target) for name, head in self.heads.items()}
         if mlm_labels is not None:
-            losses["mlm"] = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
+            losses["mlm"] = self.language.word_loss(hidden, mlm_labels)
         return losses
 
     def voken_scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
@@ -172,7 +144,7 @@ class VisuallySupervisedLM(nn.Module):
         "voken" is the sum of all voken losses; where there are several, each is there too.
         """
         hidden = self.encoder(ids, mask).last
-        loss = self.mlm.loss(hidden, self.encoder.word_weight, mlm_labels, "sum")
+        loss = self.language.word_loss(hidden, mlm_labels)
         sums = {"mlm": loss.item(), "mlm_count": float((mlm_labels != IGNORE).sum())}
         if voken_labels is None:
             return sums
@@ -213,7 +185,7 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
     opened as tensors only) hold the heads beside the language model. Heads of "reg" and "ctr" are left out where
     the image features are not with them. UserError names the file of a snapshot that is damaged.
     """
-    encoder, mlm = load_mlm(folder)
+    language = load_masked_lm(folder)
     file = Path(folder) / HEAD_FILE
     if file.is_file():
         tensors, own = read_weights(file), True
@@ -234,8 +206,10 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
         raise UserError(f"{file}: tensor 'features' is missing; {AGAIN}")
     rows = tensors.get(f"{decoder}.weight") if "cls" in objectives else features
     vokens = 0 if not objectives else 1 if rows is None else len(rows)
-    model = VisuallySupervisedLM(encoder.config, vokens, "+".join(objectives) or "cls", shared, features)
-    model.encoder, model.mlm = encoder, mlm
+    model = VisuallySupervisedLM(
+        language.encoder.config, vokens, "+".join(objectives) or "cls", shared, features
+    )
+    model.language = language
     for head in model.heads.values():
         prefix = f"{head.objective}."
         if own:

@@ -1,4 +1,4 @@
-"""The heads that predict a token's voken, one per objective, and their names in the original project (spec 9.4).
+"""The heads that predict a token's voken, one per objective, and their names in the original project.
 
 | objective | head | loss |
 |---|---|---|
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.heads import Transform, VokenHead
+from vlpnb.nn.heads import Transform
 from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import TransformerConfig, init_weights
 
@@ -97,6 +97,41 @@ class VokenRegression(nn.Module):
         return -torch.cdist(self.out(self.transform(hidden)), self.features).square()
 
 
+class VokenHead(nn.Module):
+    """Scores over the voken vocabulary: Linear(D→D), GELU, LayerNorm, Linear(D→vokens).
+
+    It starts from N(0, 0.02) like the rest of the model; the original kept PyTorch's default (VOK-15).
+    """
+
+    def __init__(self, config: TransformerConfig, vokens: int):
+        super().__init__()
+        self.transform = Transform(config, "gelu")
+        self.decoder = nn.Linear(config.hidden, vokens)
+        init_weights(self)
+
+    def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
+        """Scores of all vokens. For a loss over many positions use `loss` instead."""
+        return self.decoder(self.transform(hidden))
+
+    def loss(
+        self,
+        hidden: Float[Tensor, "*N D"],
+        target: Int[Tensor, "*N"],
+        reduction: Literal["mean", "sum"] = "mean",
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
+        labelled = target != -100
+        x = self.transform(hidden[labelled])
+        return linear_cross_entropy(
+            x,
+            self.decoder.weight,
+            self.decoder.bias,
+            target[labelled],
+            reduction=reduction,
+            ignore_index=None,
+        )
+
+
 class VokenScorer(nn.Module):
     """Voken classification in one shape for all its variants: scores = trunk(h) · tableᵀ + bias.
 
@@ -128,8 +163,9 @@ class VokenScorer(nn.Module):
             width = config.hidden if self.shared else CONTRAST_WIDTH
             self.embed = nn.Linear(features.shape[1], width, bias=self.shared)
             if not self.shared:
-                self.embed_norm = nn.LayerNorm(width)
-                self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), nn.LayerNorm(width))
+                self.embed_norm = nn.LayerNorm(width, config.norm_eps)
+                norm = nn.LayerNorm(width, config.norm_eps)
+                self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), norm)
         init_weights(self)
 
     def trunk(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:

@@ -1,8 +1,8 @@
-"""The vokeniser: sentences of token ids → for every token the picture that fits it best (spec 7.2, 7.3).
+"""The vokeniser: sentences of token ids → for every token the picture that fits it best (section 3.1).
 
     voken[i] = argmax_j f(t_i; s) · K_j            exact, the lowest index on ties
 
-Beside contextual tokens there are the two retrieval granularities that the paper compares (spec 14.2): whole sentences,
+Beside contextual tokens there are the two retrieval granularities that the paper compares (section 5): whole sentences,
 and token types without context. `vokenize.py` takes a corpus through it.
 """
 
@@ -25,9 +25,7 @@ FULL_BATCH, LARGE_BATCH, WASTE = 512, 4096, 1.05
 
 
 def mark_sentence(voken: int, length: int) -> list[int]:
-    """One voken for a whole sentence, its start marked: v at the first token, −v−1 at the others (spec
-    7.3).
-    """
+    """One voken for a whole sentence, its start marked: v at the first token, −v−1 at the others."""
     return [voken] + [-voken - 1] * (length - 1)
 
 

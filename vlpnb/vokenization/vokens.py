@@ -1,4 +1,4 @@
-"""Vokenise a corpus: for every token of every sentence, the picture that fits it best (spec section 7).
+"""Vokenise a corpus: for every token of every sentence, the picture that fits it best (paper, section 3.1).
 
     voken[i] = argmax_j f(t_i; s) · K_j            exact, the lowest index on ties
 
@@ -9,8 +9,8 @@ a manifest; after a kill at any byte the file is cut back to the last noted page
 them, do not depend on where a run was interrupted nor on the number of processes, so neither does the result;
 with another number of processes than before, pages are taken over from the files of the others.
 
-Differs from the original: no text file in between, no guessing of modes from paths (Q-10), the final array
-is published atomically (Q-11), any interrupted state can be continued (Q-12). How a sentence is vokenised
+Differs from the original: no text file in between, no guessing of modes from paths (VOK-10), the final array
+is published atomically (VOK-11), any interrupted state can be continued (VOK-12). How a sentence is vokenised
 stands in `vokeniser.py`.
 """
 
@@ -47,7 +47,7 @@ PRODUCER = "vokens"
 
 def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int, legacy: bool = False) -> Int[np.ndarray, " P1"]:
     """Offsets of the pieces in which sentences are encoded: sentences longer than `limit` are cut in
-    balanced pieces, or as the original cuts them (`legacy`, Q-09).
+    balanced pieces, or as the original cuts them (`legacy`, VOK-09).
     """
     lengths = np.diff(offsets)
     if (lengths <= limit).all():
@@ -189,7 +189,7 @@ class VokensConfig(Config):
         "token"  # contextual tokens (the paper's), whole sentences, or types without context
     )
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
-    legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (Q-09)
+    legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (VOK-09)
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
     # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
     precision: Precision = "float32"
@@ -206,8 +206,11 @@ class VokensConfig(Config):
 
 def inputs(config: VokensConfig) -> dict[str, Request]:
     """Vokens that are there already need the corpus only."""
-    names = ("corpus",) if config.original_train else ("matching", "keys", "corpus", "dataset")
-    return {name: Request(name) for name in names}
+    needed = {"corpus": Request("corpus")}
+    if not config.original_train:
+        needed |= {"matching": Request("vokenization.matching"), "keys": Request("vokenization.keys")}
+        needed["dataset"] = Request("dataset")
+    return needed
 
 
 def _import(context: StageContext) -> dict[str, float]:
@@ -289,6 +292,6 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
 
 VOKENS = Stage(
-    "vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
+    "vokenization.vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
     fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
 )  # fmt: skip

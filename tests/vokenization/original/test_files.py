@@ -15,22 +15,22 @@ from vlpnb.data.store import attributes, mapped
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.nn.checkpoints import load_classifier
+from vlpnb.nn.language_model import language_model_config
 from vlpnb.text.corpora import TokenCorpus, export_original, sentence_ends, write_corpus
+from vlpnb.text.original_import import import_corpus, stream_sentence_ends
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.original import files
 from vlpnb.vokenization.original.export import export_stage
 from vlpnb.vokenization.original.files import (
-    import_corpus,
     import_vokens,
     save_original,
-    stream_sentence_ends,
     voken_ids,
     voken_name,
 )
-from vlpnb.vokenization.pretraining import VLMConfig
-from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, language_model_config, load_snapshot
+from vlpnb.vokenization.pretraining import PretrainingConfig
+from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
 from vlpnb.vokenization.vokeniser import mark_sentence
 from vlpnb.vokenization.vokens import VOKENS, VokensConfig
 
@@ -179,7 +179,7 @@ def test_voken_files_are_named_as_the_original_names_them():
         ([0, 1], ("a/b",) * 3, "token", "has 2 vokens; expected one for each of 3 tokens"),
         ([0, 1, 3], ("a/b",) * 3, "token", r"voken 2 is 3, but .*\.ids names 3 images"),
         ([0, -5, 0], ("a/b",) * 3, "sentence", "voken 1 is -5"),
-        ([0, -1, 1], ("a/b",) * 3, "token", "set vokens.granularity to sentence"),
+        ([0, -1, 1], ("a/b",) * 3, "token", "set vokenization.vokens.granularity to sentence"),
         ([0, 1, 1], ("a/b",) * 3, "sentence", "no mark of a sentence"),
         ([0, 1, 1], ("a/b", "c"), "token", r"\.ids:2: expected <image set>/<image id>, found 'c'"),
         ([0.0, 1.0, 1.0], ("a/b",) * 3, "token", "vokens are float64"),
@@ -300,7 +300,9 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
     run(VOKENS, VokensConfig(granularity="sentence"), own / "vokens", corpus=own / "corpus", **inputs)
 
     files = tmp_path / "files"
-    made = export_stage("corpus", own / "corpus", files) + export_stage("vokens", own / "vokens", files)
+    made = export_stage("corpus", own / "corpus", files) + export_stage(
+        "vokenization.vokens", own / "vokens", files
+    )
     assert [path.name for path in made] == [
         "train.raw.tok.hdf5",
         "valid.raw.tok.hdf5",
@@ -322,15 +324,21 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
     for split in ("train", "valid"):
         pair = [mapped(folder / "vokens" / f"{split}.hdf5", "vokens") for folder in (own, tmp_path)]
         assert np.array_equal(*pair)
-    config = VLMConfig(
+    config = PretrainingConfig(
         size="micro", block=14, batch=4, micro_batch=4, updates=2, warmup=1, supervision="propagated"
     )
-    run(pretraining.VLM, config, tmp_path / "vlm", corpus=tmp_path / "corpus", vokens=tmp_path / "vokens")
-    (checkpoint,) = export_stage("vlm", tmp_path / "vlm", tmp_path / "snap")
+    run(
+        pretraining.PRETRAINING,
+        config,
+        tmp_path / "vlm",
+        corpus=tmp_path / "corpus",
+        vokens=tmp_path / "vokens",
+    )
+    (checkpoint,) = export_stage("vokenization.pretraining", tmp_path / "vlm", tmp_path / "snap")
     assert checkpoint.name == "checkpoint-epoch0000"
     assert len(load_snapshot(checkpoint).voken.head.decoder.weight) == 9
 
-    copied = export_stage("keys", small.keys, tmp_path / "keys")
+    copied = export_stage("vokenization.keys", small.keys, tmp_path / "keys")
     assert [path.name for path in copied] == ["universe.hdf5", "universe.ids", "universe.path"]
     assert load_keys(tmp_path / "keys").names == load_keys(small.keys).names
 
@@ -360,5 +368,5 @@ def test_the_command_names_the_stages_it_knows(capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["export", "glue", str(tmp_path)])
     assert stopped.value.code == 2
-    assert "expected corpus, keys, vokens, vlm" in capsys.readouterr().err
+    assert "expected corpus, vokenization.keys, vokenization.vokens, " in capsys.readouterr().err
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"

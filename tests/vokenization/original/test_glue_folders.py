@@ -1,4 +1,4 @@
-"""The table of spec section 12, from the original's folders and from ours."""
+"""The original's table of results, from the original's folders and from ours."""
 
 import os
 
@@ -39,7 +39,7 @@ def test_the_originals_folders_in_order_of_time(snap):
     lines = table(snap).split("\n")
     assert lines[0].endswith("vlm/small/glueepoch_checkpoint-epoch0029")
     assert lines[1] == lines[4] == HEADER
-    # The second sample row of the specification
+    # The second sample row of the original's README
     assert [float(value) for value in lines[2].split()] == [*SAMPLE.values(), 74.23]
     assert lines[3].endswith("bert/small/glueepoch_checkpoint-epoch0000")
     assert lines[5] == f"{50:8.2f}" + " " * 16 + f"{0:8.2f}" + " " * 40 + f"{25:8.2f}"

@@ -14,19 +14,20 @@ import torch
 from torch.nn import functional as F
 
 import vlpnb.vokenization
-from vlpnb.config import Profile, parse_config
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import recall
 from vlpnb.nn.transformer import TransformerConfig
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 from vlpnb.text.corpora import TokenCorpus, split_long
 from vlpnb.train.loop import autocast
 from vlpnb.vokenization import matching, vokens
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matcher import DESCRIPTION, WEIGHTS, MatchingConfig, load_matcher
-from vlpnb.vokenization.pretraining import VLMConfig
+from vlpnb.vokenization.pretraining import PretrainingConfig
 from vlpnb.vokenization.stages import STAGES
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
@@ -37,7 +38,7 @@ PAGE = Path(vlpnb.vokenization.__file__).parent / "original" / "quirks.md"
 ROWS = [
     [cell.strip() for cell in line.strip("|\n").split("|")]
     for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith(("| Q-", "| D-"))
+    if line.startswith("| VOK-")
 ]
 
 
@@ -45,7 +46,7 @@ def test_every_quirk_has_one_row():
     further = len(ROWS) - 23
     assert further >= 18
     assert [row[0] for row in ROWS] == [
-        *(f"Q-{number:02d}" for number in range(1, 24)), *(f"D-{number:02d}" for number in range(1, further + 1))
+        *(f"VOK-{number:02d}" for number in range(1, 24)), *(f"VOK-D{number:02d}" for number in range(1, further + 1))
     ]  # fmt: skip
     assert all(len(row) == 5 and all(row) for row in ROWS)
 
@@ -79,18 +80,23 @@ def test_switches_that_the_page_names_exist():
     fields = {f"{stage.name}.{name}" for stage in STAGES for name in stage.config.model_fields}
     stages = "|".join(stage.name for stage in STAGES)
     named = set(re.findall(rf"`((?:{stages})\.\w+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
-    assert {"matching.legacy_recall", "vokens.legacy_pieces", "vlm.legacy_blocks", "vlm.faithful"} <= named
+    assert {
+        "vokenization.matching.legacy_recall",
+        "vokenization.vokens.legacy_pieces",
+        "vokenization.pretraining.legacy_blocks",
+        "vokenization.pretraining.faithful",
+    } <= named
     assert named <= fields
 
 
 def test_without_a_gpu_stages_run_on_the_cpu(tmp_path, monkeypatch):
-    """Q-04."""
+    """VOK-04."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert Run(tmp_path, "r", Profile("none"), []).device == "cpu"
 
 
 def test_legacy_recall_is_an_extra_metric(small, tmp_path):
-    """Q-06: beside the right one, over the same ranks, off by default."""
+    """VOK-06: beside the right one, over the same ranks, off by default."""
     store = matching.FeatureStore(small.features, "valid")
     matcher = load_matcher(small.matching, backbones=False)
     found = {}
@@ -106,7 +112,7 @@ def test_legacy_recall_is_an_extra_metric(small, tmp_path):
 
 
 def test_a_matcher_is_weights_and_a_description(small):
-    """Q-07: nothing that has to be unpickled."""
+    """VOK-07: nothing that has to be unpickled."""
     written = {path.name for path in small.matching.iterdir()}
     assert {WEIGHTS, DESCRIPTION} <= written
     assert not [name for name in written if name.endswith((".pkl", ".pth", ".model"))]
@@ -122,7 +128,7 @@ def corpus(small):
 
 
 def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
-    """Q-09."""
+    """VOK-09."""
     seen = []
 
     class Watching(Vokeniser):
@@ -143,7 +149,7 @@ def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
 
 
 def test_lines_may_be_sentences(small, tmp_path, corpus):
-    """Spec section 6: a caller may say that every line is one sentence; the lines here hold two."""
+    """A caller may say that every line is one sentence; the lines here hold two."""
     config = CorpusStageConfig(lines_are_sentences=True)
     metrics = small.run(CORPUS, config, tmp_path, features=small.features, dataset=small.dataset)
     assert metrics["train_sentences"] == metrics["train_lines"] == len(corpus.lines) - 1
@@ -151,7 +157,7 @@ def test_lines_may_be_sentences(small, tmp_path, corpus):
 
 
 def test_a_failed_process_publishes_nothing(small, corpus, tmp_path, monkeypatch):
-    """Q-11: process 0 finds the other's part short, says so, and leaves no array that looks finished."""
+    """VOK-11: process 0 finds the other's part short, says so, and leaves no array that looks finished."""
     vokenise = Vokeniser(load_matcher(small.matching), load_keys(small.keys).vectors)
     target = tmp_path / "train.hdf5"
     monkeypatch.setattr(vokens, "barrier", lambda world_size: None)
@@ -164,7 +170,7 @@ def test_a_failed_process_publishes_nothing(small, corpus, tmp_path, monkeypatch
 @pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shared", [False, True])
 def test_the_contrast_trains_in_either_precision(kind, shared):
-    """Q-19."""
+    """VOK-19."""
     torch.manual_seed(0)
     config = TransformerConfig(vocab_size=40, hidden=16, layers=1, heads=2, ffn=32, max_positions=16)
     features = F.normalize(torch.randn(7, 5), dim=1)
@@ -195,7 +201,7 @@ def test_precision_is_a_switch(monkeypatch, device, kind, used):
 
 
 def test_names_of_image_sets_are_validated(small):
-    """Q-21."""
+    """VOK-21."""
     data = load_dataset(small.dataset)
     with pytest.raises(UserError, match=r"vg_nococo does not exist"):
         replace(data, universe=("vg_nococo",)).universe_sets()
@@ -204,7 +210,7 @@ def test_names_of_image_sets_are_validated(small):
 
 
 def test_no_option_is_accepted_and_unused():
-    """Q-23."""
-    for config in (VokensConfig, VLMConfig, CorpusStageConfig):
+    """VOK-23."""
+    for config in (VokensConfig, PretrainingConfig, CorpusStageConfig):
         with pytest.raises(UserError, match="split_sent: unknown field"):
             parse_config(config, {"split_sent": True}, "stage")

@@ -1,4 +1,4 @@
-"""`matching.load` and `.test_only` (spec 3.6): our own weights, the original's state dict, and what is refused."""
+"""`matching.load` and `.test_only`: our own weights, the original's state dict, and what is refused."""
 
 import json
 
@@ -193,7 +193,7 @@ def test_files_that_do_not_fit_are_refused(small, tmp_path, change, message):
 
 
 def test_nothing_but_tensors_is_opened(small, tmp_path):
-    """The original's later stages load a pickled module (Q-07); here that could run any code."""
+    """The original's later stages load a pickled module (VOK-07); here that could run any code."""
     torch.save(Trap(tmp_path / "sprung"), tmp_path / "BEST.pth.model")
     with pytest.raises(UserError, match=r"BEST\.pth\.model holds more than tensors"):
         match(small, tmp_path / "matching", load=str(tmp_path / "BEST.pth.model"))

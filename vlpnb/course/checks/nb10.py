@@ -52,7 +52,7 @@ def _without_ends(mask: Tensor) -> Tensor:
 
 
 def check_paired_hinge(function: Callable[[Tensor, Tensor, Tensor, float], Tensor]) -> None:
-    """Exercise 10.1: `function(f [B T d], g [B d], mask [B T], margin)` is the paired hinge (spec 3.2)."""
+    """Exercise 10.1: `function(f [B T d], g [B d], mask [B T], margin)` is the paired hinge."""
     f, g = _unit(6, 5, 8, seed=0), _unit(6, 8, seed=1)
     mask = (torch.arange(5) < torch.tensor([5, 3, 4, 5, 4, 3])[:, None]).float()
     slips = _hinge_slips(f, g, mask, 0.5)
@@ -70,18 +70,16 @@ def check_recall_at_k(function: Callable[[Tensor, Tensor, int], float]) -> None:
     """Exercise 10.2: `function(scores [M V], own [M], k)` is the share of rows whose own column ranks ≤ k."""
     second = torch.tensor([[0.7, 0.9, 0.1, 0.0]])
     found = function(second, torch.tensor([0]), 1)
-    slip = (
-        "the own image is second best, so it is no hit at k = 1. Ranks start at 1, a hit is rank ≤ k (Q-06)."
-    )
-    compare("R@1 of the golden vector", found, 0.0, {slip: 1.0})
-    compare("R@2 of the golden vector", function(second, torch.tensor([0]), 2), 1.0)
+    slip = "the own image is second best, so it is no hit at k = 1. Ranks start at 1, a hit is rank ≤ k (VOK-06)."
+    compare("R@1 of the small case", found, 0.0, {slip: 1.0})
+    compare("R@2 of the small case", function(second, torch.tensor([0]), 2), 1.0)
 
     generator = torch.Generator().manual_seed(3)
     scores, own = torch.rand(40, 9, generator=generator), torch.randint(9, (40,), generator=generator)
     place = ranks(scores, own)
     for k in (1, 3, 5):
         slips = {
-            "you count rank ≤ k + 1, as the original program did (Q-06).": (place <= k + 1).float().mean(),
+            "you count rank ≤ k + 1, as the original program did (VOK-06).": (place <= k + 1).float().mean(),
             "you count rank < k; the k-th picture is still a hit.": (place < k).float().mean(),
             "the scores are sorted upwards: the best picture has the greatest score.": (
                 (ranks(-scores, own) <= k).float().mean()

@@ -82,13 +82,13 @@ def check_keep_readable(
 
 
 def check_first_difference(function: Callable[[Sequence[str], Sequence[str]], int | None]) -> None:
-    """Exercise 11.3: `function(expected, found)` is the first line that differs, None for equal lists (Q-08)."""
+    """Exercise 11.3: `function(expected, found)` is the first line that differs, None for equal lists (VOK-08)."""
     a = ["x", "y", "z"]
     same = function(list(a), list(a))
     if same is ...:
         compare("two equal lists", same, 0)
     if same is not None:
-        raise Wrong(f"two equal lists: expected None, found {same!r}. Equal lists are no error (Q-08).")
+        raise Wrong(f"two equal lists: expected None, found {same!r}. Equal lists are no error (VOK-08).")
     cases = [
         (a, ["x", "q", "z"], 1, {"the position counts from 0.": 2}),
         (a, ["q", "y", "q"], 0, {"this is the last difference, not the first.": 2}),

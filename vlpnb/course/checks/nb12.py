@@ -22,7 +22,7 @@ def check_balanced(function: Callable[[int, int], list[int]]) -> None:
                 raise Wrong(f"{what}: {found} holds a piece of {max(found)}, above the limit.")
         full, rest = divmod(length, limit)
         slips = {
-            "the remainder became an extra tail piece, as in the original program (Q-09); spread it over the "
+            "the remainder became an extra tail piece, as in the original program (VOK-09); spread it over the "
             "pieces instead.": split_long(length, limit, legacy=True),
             "you filled pieces up to the limit; the last one is a crumb. Divide evenly instead.": (
                 [limit] * full + ([rest] if rest else [])
@@ -63,7 +63,7 @@ def check_place_in_block(function: Callable[[int, int, int], tuple[int, int] | N
         what = f"token {i} of {n} in blocks of {block}"
         if found is None and number < blocks:
             last = number >= len(block_starts(n, block, legacy=True))
-            hint = " Every full block is kept (the original dropped the last ones, Q-14)." if last else ""
+            hint = " Every full block is kept (the original dropped the last ones, VOK-14)." if last else ""
             raise Wrong(
                 f"{what}: nothing came back yet, expected block {number}, position {offset + 1}.{hint}"
             )

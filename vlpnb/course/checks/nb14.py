@@ -38,22 +38,22 @@ def check_recall(function: Callable[[Sequence[Sequence[int]], int], tuple[float,
             tokens,
             {
                 "this is the average over captions, where a short caption's token weighs more.": each,
-                "you count rank ≤ k + 1, as the original program did (Q-06).": late,
+                "you count rank ≤ k + 1, as the original program did (VOK-06).": late,
                 "you count rank < k; ranks start at 1, and rank k is a hit.": early,
                 "divide the hits by the number of word pieces, not of captions.": tokens * 13 / 4,
             },
         )
         compare(f"R@{k} over captions", found[1], each,
                 {"this is the average over tokens again; average within each caption first.": tokens})  # fmt: skip
-    passed("over tokens long captions weigh more; the specification reports that one.")
+    passed("over tokens long captions weigh more; the benchmark reports that one.")
 
 
 def check_diversity(function: Callable[[Sequence[tuple[str, str]]], Mapping[str, float]]) -> None:
-    """Exercise 14.2: `function(pairs of (token type, picture))` is the diversity table (golden vector 5)."""
+    """Exercise 14.2: `function(pairs of (token type, picture))` is the diversity table."""
     golden = [("a", "x")] * 3 + [("a", "y")] + [("b", "x")] * 2
     generator = np.random.default_rng(14)
     drawn = zip(generator.integers(0, 6, 200), generator.integers(0, 9, 200) ** 2 // 9, strict=True)
-    for what, pairs in (("golden vector 5", golden), ("200 tokens", [(int(a), int(b)) for a, b in drawn])):
+    for what, pairs in (("the small case", golden), ("200 tokens", [(int(a), int(b)) for a, b in drawn])):
         expected, found = diversity(pairs), function(list(pairs))
         if found is None or found is ...:
             compare("the table", found, 0)
@@ -83,7 +83,7 @@ def _diversity_slips(pairs: Sequence[tuple]) -> dict[str, dict[str, float]]:
             "you pooled the counts of all types; average within each type first.": np.concatenate(rows).mean()
         },
         "std_count": {
-            "this is the sample deviation (÷ n − 1); the specification wants the population's (÷ n).": sample,
+            "this is the sample deviation (÷ n − 1); the benchmark wants the population's (÷ n).": sample,
             "you pooled the counts of all types; average within each type first.": np.concatenate(rows).std(),
         },
         "cover": {"a picture given to two types counts once.": sum(map(len, rows))},

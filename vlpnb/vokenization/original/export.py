@@ -34,7 +34,7 @@ def _vokens(source: Path, target: Path) -> list[Path]:
     return [export_vokens(source / f"{split}.hdf5", target, f"{split}.raw.tok") for split in SPLITS]
 
 
-def _vlm(source: Path, target: Path) -> list[Path]:
+def _pretraining(source: Path, target: Path) -> list[Path]:
     log = source / "metrics.jsonl"
     lines = [line for _, line in read_json_lines(log, "the lines of a training, an object each")]
     evaluated = {int(line["step"]): line for line in lines if "perplexity" in line}
@@ -50,9 +50,9 @@ def _vlm(source: Path, target: Path) -> list[Path]:
 
 EXPORTS: dict[str, Callable[[Path, Path], list[Path]]] = {
     "corpus": _corpus,
-    "keys": _keys,
-    "vokens": _vokens,
-    "vlm": _vlm,
+    "vokenization.keys": _keys,
+    "vokenization.vokens": _vokens,
+    "vokenization.pretraining": _pretraining,
 }
 
 
@@ -62,9 +62,9 @@ def export_stage(name: str, source: Path, target: Path) -> list[Path]:
     | stage | written |
     |---|---|
     | `corpus` | `<split>.raw.tok`, and with `.hdf5`, `.line` and `.sent` |
-    | `keys` | `<image set>.hdf5`, `.ids`, `.path` |
-    | `vokens` | `<split>.raw.tok.<image sets>[.<V>].hdf5` and `.ids` |
-    | `vlm` | `checkpoint-epoch%04d`, one per snapshot, counted from 0, with `eval_results.json` |
+    | `vokenization.keys` | `<image set>.hdf5`, `.ids`, `.path` |
+    | `vokenization.vokens` | `<split>.raw.tok.<image sets>[.<V>].hdf5` and `.ids` |
+    | `vokenization.pretraining` | `checkpoint-epoch%04d`, one per snapshot, counted from 0, with `eval_results.json` |
 
     Give keys a folder of their own: every HDF5 file of the folder counts as an image set there.
 

@@ -1,4 +1,4 @@
-"""The original project's table of results, from folders of fine-tuned models (spec sections 11 and 12).
+"""The original project's table of results, from folders of fine-tuned models.
 
     snap/vlm/<run>/glueepoch_<checkpoint>/<TASK>/eval_results.txt      as the original project leaves them
     <run>/glue-<variant>-<hash>/seed-<n>/<TASK>/eval_results.txt       as the stage `glue` does

@@ -1,6 +1,6 @@
-"""Weights that the matcher starts from: its own of an earlier run, or the original project's (spec 3.6).
+"""Weights that the matcher starts from: its own of an earlier run, or the original project's.
 
-| `matching.load` | read |
+| `vokenization.matching.load` | read |
 |---|---|
 | a folder | its `matcher.safetensors`, else its `BEST.pth` |
 | `matcher.safetensors` | the heads f and g, and a backbone where it was trained |
@@ -40,7 +40,7 @@ SHOWN = 5  # names in a message
 
 
 def weights_file(load: str) -> Path:
-    """The file that `matching.load` means; it need not exist."""
+    """The file that `vokenization.matching.load` means; it need not exist."""
     path = Path(load).expanduser()
     if not path.is_dir():
         return path
@@ -48,11 +48,12 @@ def weights_file(load: str) -> Path:
     return next((file for file in both if file.is_file()), both[0])
 
 
-def load_weights(matcher: Matcher, load: str, source: Backbones) -> list[str]:
-    """Copy the weights that `matching.load` names into a matcher, in place; returns lines for the log.
+def load_weights(matcher: Matcher, load: str, source: Backbones | None) -> list[str]:
+    """Copy the weights that `vokenization.matching.load` names into a matcher, in place; returns lines for the log.
 
     Args:
-        source: opens the backbones that the matcher came without, to compare them with the file's.
+        source: opens the backbones that the matcher came without, to compare them with the file's; None promises
+            that the file holds none of those.
     Raises:
         UserError: no such file, not a file of tensors, no heads of the matcher's shapes in it, or a backbone that
             does not fit or, frozen here, differs. It names the tensor.
@@ -60,7 +61,7 @@ def load_weights(matcher: Matcher, load: str, source: Backbones) -> list[str]:
     file = weights_file(load)
     if not file.is_file():
         raise UserError(
-            f"matching.load: {file} not found; expected a folder with {WEIGHTS} or {ORIGINAL}, or one such file"
+            f"vokenization.matching.load: {file} not found; expected a folder with {WEIGHTS} or {ORIGINAL}"
         )
     tensors = {name.removeprefix("module."): tensor for name, tensor in read_tensors(file).items()}
     own = {"f.0.weight", "g.0.weight"} <= tensors.keys()
@@ -148,8 +149,8 @@ def _linear_layers(
     hints = " or ".join(repr(hint) for hint in HINTS[side])
     raise UserError(
         f"{file}: expected two Linear layers {list(wanted[0])} and {list(wanted[1])} on the {side} side (names with "
-        f"{hints}, outside a backbone), found {listed or 'none'}. The shapes follow from matching.hidden, "
-        "matching.joint, and the backbones and layers of `features`"
+        f"{hints}, outside a backbone), found {listed or 'none'}. The shapes follow from vokenization.matching.hidden, "
+        "vokenization.matching.joint, and the backbones and layers of `features`"
     )
 
 

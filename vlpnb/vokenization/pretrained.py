@@ -1,0 +1,50 @@
+"""The pre-trained model of which something is asked: the fields that name it, and its folder.
+
+Shared by the stages `glue`, `squad`, `swag` and `probes` of this part; what they ask is in `vlpnb.downstream`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from vlpnb.config import Config
+from vlpnb.errors import UserError
+from vlpnb.nn.folders import model_folder
+from vlpnb.stage import Request, StageContext
+from vlpnb.vokenization.pretraining import snapshot_folders
+from vlpnb.vokenization.supervision import Supervision
+
+
+class Pretrained(Config):
+    """Which model is asked."""
+
+    supervision: Supervision = "vokens"  # of the pre-trained model
+    seed: int = 95  # of the pre-trained model
+    snapshot: int = -1  # which of its snapshots, −1 the last
+    model: str = ""  # a HuggingFace folder or name instead
+
+
+def inputs(config: Pretrained) -> Mapping[str, Request]:
+    """The dataset and, unless the configuration names a model, the stage that pre-trains one."""
+    needed = {"dataset": Request("dataset")}
+    if not config.model:
+        chosen = {"supervision": config.supervision, "seed": config.seed}
+        needed["pretraining"] = Request("vokenization.pretraining", chosen)
+    return needed
+
+
+def pretrained_folder(context: StageContext) -> Path:
+    """The folder of the model: the configuration's `model`, or a snapshot of its pre-training.
+
+    Raises:
+        UserError: no such model, or no such snapshot.
+    """
+    config: Pretrained = context.config
+    if config.model:
+        return model_folder(config.model)
+    found = snapshot_folders(context.inputs["pretraining"])
+    if not -len(found) <= config.snapshot < len(found):
+        raise UserError(
+            f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
+            f"{-len(found)} to {len(found) - 1}: {context.inputs['pretraining']} holds {len(found)} snapshots"
+        )
+    return found[config.snapshot]
