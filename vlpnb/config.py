@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import typed_here
 
 
 class Config(pydantic.BaseModel):
@@ -33,10 +34,11 @@ class Config(pydantic.BaseModel):
     def _read_text(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {
+        values = {
             name: _from_text(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
             for name, value in values.items()
         }
+        return typed_here(cls, values)
 
     def hashed(self) -> dict[str, Any]:
         """The fields that identify a result, as plain JSON values."""

@@ -88,7 +88,7 @@ def test_it_opens_reports_renders_elsewhere_and_exports(run, tmp_path):
     )
     assert [end[2] for end in (reused, report, pages, export)] == [""] * 4
     assert "(reused)" in reused[1]
-    assert json.loads(report[1])["metrics"]["count.total"] == 1.5
+    assert json.loads(report[1])["metrics"]["count.seed0.total"] == 1.5
     assert {"index.html", "10_toy.html", "results.md"} <= {
         path.name for path in (tmp_path / "pages").iterdir()
     }

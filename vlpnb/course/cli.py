@@ -77,9 +77,10 @@ def _open(
 
     values = parse_settings(settings or [])
     if folder is not None:
+        folder = folder.expanduser().absolute()
         if not folder.is_dir():
             raise UserError(f"--data {folder}: no such folder")
-        values = merge(values, {"dataset": {"root": str(folder.absolute())}})
+        values = merge(values, {"dataset": {"root": str(folder)}})
     return open_run(profile, run, values, devices=devices)
 
 

@@ -24,6 +24,7 @@ from vlpnb.data.images import list_images
 from vlpnb.data.text_files import field as json_field
 from vlpnb.data.text_files import lines_of, read_json, require, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.outside import check_name
 
 FILE = "dataset.json"
 HOLDS = "a dataset description, written by the `dataset` stage"
@@ -134,7 +135,7 @@ class Dataset:
         sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.universe:
             given, _, place = entry.rpartition("=")
-            name = given or Path(place).stem
+            name = check_name(given or Path(place).stem, f"dataset.universe: {entry!r}: image set")
             if name in sets:
                 raise UserError(
                     f"dataset.universe: two image sets are called '{name}'; give '{entry}' another name, "

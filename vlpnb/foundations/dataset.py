@@ -22,6 +22,7 @@ from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.data.swag import read_swag, swag_file
 from vlpnb.data.text_files import fingerprint_files, require, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.outside import Name, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 
 NAME = re.compile("[a-z][a-z0-9_]*")  # of a caption set; it becomes part of the metrics' names
@@ -32,7 +33,7 @@ class CaptionsConfig(Config):
 
     format: CaptionFormat = "coco"
     # annotation file (flickr: folder) per split, or several files one after the other
-    annotations: dict[str, str | tuple[str, ...]] = Field(
+    annotations: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {s: f"annotations/captions_{s}.json" for s in ("train", "valid", "test")}
     )
     # folder of the pictures; {split} is replaced by the split's name
@@ -72,7 +73,7 @@ class DatasetConfig(Config):
     """Where a dataset's parts lie; the defaults are the layout of the generated world."""
 
     # folder of the data; empty: the world stage's folder
-    root: str = ""
+    root: OutsidePath = ""
     captions: CaptionsConfig = CaptionsConfig()
     # further captioned pictures by name, such as Conceptual Captions beside COCO
     caption_sets: dict[str, CaptionSetConfig] = Field(default_factory=dict)

@@ -30,6 +30,7 @@ from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import attributes, mapped, open_checked, write_store
 from vlpnb.data.text_files import read_json, write_text_atomic
 from vlpnb.nn.transformer import Encoder, init_weights
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
 from vlpnb.train.distributed import barrier
@@ -43,11 +44,13 @@ PRODUCER, BACKBONES = "features", "backbones.json"
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: str = (
+    language: ModelName = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
-    vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    vision: ModelName = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
+    vision_weights: ModelName | None = (
+        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    )
     language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
     window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own

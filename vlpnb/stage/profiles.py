@@ -18,9 +18,11 @@ import yaml
 
 from vlpnb.config import merge, nest
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import written_in
 
 PROFILES = Path(__file__).parents[1] / "course" / "profiles"
 ADDITIONS = PROFILES / "additions"
+OWN = (".yaml", ".yml")
 ABOUT = ("description", "notebooks", "extends", "when")  # what a file holds beside sections
 
 
@@ -64,8 +66,14 @@ def load_profile(name: str | Path) -> Profile:
     description = str(content.pop("description", "")).strip()
     ours = path.parent == PROFILES
     label = "+".join([path.stem, *(Path(part).stem for part in additions)])
-    source = "" if ours and not additions else "+".join([first if ours else str(path.absolute()), *additions])
+    ours = ours and not additions
+    source = "" if ours else "+".join(_absolute(part) for part in (first, *additions))
     return Profile(label, description, prefixes, content, source)
+
+
+def _absolute(name: str) -> str:
+    """A part of a combination so that it means the same in every folder."""
+    return str(Path(name).expanduser().absolute()) if name.endswith(OWN) else name
 
 
 def _parts(name: str) -> list[str]:
@@ -75,10 +83,13 @@ def _parts(name: str) -> list[str]:
 
 def _file(name: str, folder: Path, where: str = "") -> Path:
     """The file of a profile or an addition; a YAML file is looked for from `folder` on."""
-    own = name.endswith((".yaml", ".yml"))
-    places = [folder / name] if own else [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"]
-    for path in places:
+    if name.endswith(OWN):
+        path = folder / Path(name).expanduser()
         if path.is_file():
+            return path
+    for place in (PROFILES, ADDITIONS):
+        path = place / f"{name}.yaml"
+        if path.is_file() and path.parent == place:  # a name is no way to elsewhere
             return path
     names = [*profile_names(), *addition_names()]
     raise UserError(f"{where}profile {name!r} not found{did_you_mean(name, names)}")
@@ -137,5 +148,5 @@ def _read(path: Path) -> dict[str, Any]:
     for key, value in content.items():
         if value is not None and not isinstance(value, Mapping) and key not in ABOUT:
             raise UserError(f"{path}: {key}: expected fields of the stage as `name: value`, found {value!r}")
-        result[str(key)] = value if key in ABOUT else nest(value or {})
+        result[str(key)] = written_in(path.parent, value if key in ABOUT else nest(value or {}))
     return result

@@ -29,6 +29,7 @@ from vlpnb.folders import (
     say_line,
     write_json,
 )
+from vlpnb.outside import check_name, typed_here
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.execution import run_stage
 from vlpnb.stage.plan import Plan, in_order
@@ -66,13 +67,15 @@ class Run:
         say: Callable[[str], None] | None = None,
         devices: int = 1,
     ):
-        if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
-            raise UserError(f"run name {name!r}: letters, digits and . _ + - only, and no leading dot")
-        self.root, self.name, self.say = Path(root).absolute(), name, say
+        self.root, self.name, self.say = Path(root).absolute(), check_name(name, "run name"), say
         self.profile = profile if isinstance(profile, Profile) else load_profile(profile)
         self._source = stages
         self.stages = {stage.name: stage for stage in load_stages(stages)}
         self.settings = nest(settings or {})
+        for stage in self.stages.values():
+            fields = fields_of(self.settings, stage.name)
+            if isinstance(fields, Mapping) and fields:
+                self.settings = merge(self.settings, nest({stage.name: typed_here(stage.config, fields)}))
         self._device, self.devices = device, devices
         self._fingerprints: dict[str, str] = {}
         self._pool: Pool | None = None

@@ -29,6 +29,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
+from vlpnb.outside import Outside
 
 BERT_SPECIALS = {
     "pad_token": "[PAD]",
@@ -48,7 +49,10 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
     Tokenizers without a padding token (GPT-2) pad with their end-of-text token. Raises UserError if nothing
     loadable is there, or only a slow tokenizer.
     """
+    name_or_folder = Outside(named=True).resolve(name_or_folder)
     path = Path(name_or_folder)
+    if path.is_absolute() and not path.exists():
+        raise UserError(f"tokenizer folder '{path}' does not exist")
     if path.is_file() and path.name.endswith("vocab.txt"):
         return _bare_wordpiece(path)
     if path.is_dir() and not any((path / name).is_file() for name in HF_FILES):

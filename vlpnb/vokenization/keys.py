@@ -39,6 +39,7 @@ from vlpnb.data.store import open_checked, write_store
 from vlpnb.data.text_files import lines_of, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.foundations.features import picture_features, read_backbones
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
@@ -294,7 +295,7 @@ class KeysConfig(Config):
 
     source: Source = "matcher"  # the matcher's unit vectors, or the bare vision backbone's features
     max_images: int | None = 50_000  # the first readable pictures; none: all (the paper's V is 50,000)
-    ids: str = (
+    ids: OutsidePath = (
         ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
     )
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass

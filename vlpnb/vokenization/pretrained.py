@@ -9,6 +9,7 @@ from pathlib import Path
 from vlpnb.config import Config
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
 from vlpnb.vokenization.pretraining import snapshot_folders
 from vlpnb.vokenization.supervision import Supervision
@@ -20,7 +21,7 @@ class Pretrained(Config):
     supervision: Supervision = "vokens"  # of the pre-trained model
     seed: int = 95  # of the pre-trained model
     snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name instead
+    model: ModelName = ""  # a HuggingFace folder or name instead
 
 
 def inputs(config: Pretrained) -> Mapping[str, Request]:

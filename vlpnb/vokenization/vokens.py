@@ -30,6 +30,7 @@ from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.data.text_files import content_hash, fingerprint_files, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer
@@ -194,8 +195,8 @@ class VokensConfig(Config):
     # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
     precision: Precision = "float32"
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
-    original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
-    original_valid: str = ""  # likewise; give both or none
+    original_train: OutsidePath = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
+    original_valid: OutsidePath = ""  # likewise; give both or none
 
     @model_validator(mode="after")
     def _both(self) -> "VokensConfig":

@@ -24,6 +24,7 @@ from vlpnb.data.store import attributes, open_checked, write_store
 from vlpnb.data.text_files import lines_of, read_json, write_text_atomic
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import save_hf
+from vlpnb.outside import SAFE
 from vlpnb.text.original_import import refuse_other_numbers
 from vlpnb.text.tokenizers import save_tokenizer
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
@@ -38,7 +39,7 @@ def voken_ids(path: Path) -> list[str]:
     names = []
     for number, text in lines_of(path, "<image set>/<image id> of each voken"):
         group, slash, name = text.partition("/")
-        if not (group and slash and name):
+        if not (SAFE.fullmatch(group) and slash and name):
             raise UserError(f"{path}:{number}: expected <image set>/<image id>, found {text[:60]!r}")
         names.append(text)
     return names
