@@ -22,6 +22,7 @@ from vlpnb.stage import Run
 
 END = "vlpnb: end of the notebook"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+ASSERT = re.compile(r"^-+> *\d+ +(assert .*)$", re.M)  # where a traceback of IPython points
 NO_MEMORY = re.compile(r"out of memory|(?:can't|cannot|unable to) allocate|not enough memory", re.I)
 MEMORY_ADVICE = (
     "Close other programs, take a smaller profile, or make batches smaller "
@@ -175,13 +176,20 @@ def _run(
 
 def _failure(source: Path, error: Any) -> tuple[str, Kind]:
     """An exception of a cell in words: users' errors without their traceback, others with its end."""
-    lines = [f"{source.name}, cell {error.exec_count or '?'}: {error.ename}: {error.evalue}"]
+    said = error.evalue
+    if error.ename == "AssertionError" and not said and (found := ASSERT.search(_plain(error))):
+        said = f"this check of the notebook fails: {found[1]}"
+    lines = [f"{source.name}, cell {error.exec_count or '?'}: {error.ename}: {said}"]
     if error.ename != "UserError":
-        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-12:]
+        trace = _plain(error).splitlines()[-12:]
         lines += [f"  | {line}" for line in trace]
     if error.ename.endswith(("MemoryError", "OutOfMemoryError")) or NO_MEMORY.search(error.evalue):
         return "\n".join([*lines, f"Memory ran out. {MEMORY_ADVICE}"]), "memory"
     return "\n".join(lines), "failed"
+
+
+def _plain(error: Any) -> str:
+    return ANSI.sub("", "\n".join(error.traceback))
 
 
 def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch) -> tuple[str, Kind]:
