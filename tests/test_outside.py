@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from vlpnb.config import Config, parse_config
+from vlpnb.config import Config, Name, parse_config
 from vlpnb.course import open_run
 from vlpnb.course.pipeline import STAGES
 from vlpnb.data.description import Captions, Corpus, Dataset
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
-from vlpnb.outside import ModelName, Name, OutsidePath, Written, outside
+from vlpnb.outside import ModelName, OutsidePath, Written, outside
 from vlpnb.stage import Run, Stage
 from vlpnb.stage.profiles import load_profile
 from vlpnb.text.tokenizers import load_tokenizer
@@ -157,12 +157,12 @@ def test_text_keeps_the_folder_of_its_file():
     assert parse_config(Places, {"root": text, "plain": text}) == Places(root="/q/a", plain="a")
 
 
-HOSTILE = ["../x", "..", "x/y", "/x", ".x", "", "a b", "<b>", "x\n", "x\0"]
+HOSTILE = ["../x", "..", "x/y", "/x", ".x", "", "<b>", "x\n", "x\0"]
 
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_no_name_leaves_its_folder(name, tmp_path):
-    with pytest.raises(UserError, match=r"set: found .*letters, digits and \. _ \+ - only"):
+    with pytest.raises(UserError, match=r"set: found .*expected letters, digits"):
         parse_config(Places, {"set": name}, "places")
     with pytest.raises(UserError, match="run name"):
         Run(tmp_path, name, _profile(tmp_path, ""), (STAGE,))
@@ -172,7 +172,7 @@ def test_no_name_leaves_its_folder(name, tmp_path):
             voken_ids(tmp_path / "x.ids")
     universe = Dataset(tmp_path, Captions("coco", {}, ""), (f"{name}=images",), Corpus("none", (), (), ()))
     if name:
-        with pytest.raises(UserError, match=r"dataset\.universe: .*: image set .*only"):
+        with pytest.raises(UserError, match=r"dataset\.universe: .*expected letters, digits"):
             universe.universe_sets()
 
 

@@ -1,44 +1,18 @@
-"""Names that users give: of files and models outside of a run, and of what lies inside one.
+"""Fields that name files and models outside of a run.
 
 A path becomes absolute once, where it was typed: on the command line, in a script or notebook, or in a profile's file.
 A notebook's kernel, a worker or another day's `report` runs in another folder, where it would mean something else.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
 from pydantic.fields import FieldInfo
 
-from vlpnb.errors import UserError
-
 WORDS = ("stage", "minilm", "efficientnet_lite0", "byte-bpe", "DEFAULT")  # that mean no folder of such a name
-SAFE = re.compile(r"[\w+-][\w.+-]*")
-
-
-def check_name(name: str, what: str) -> str:
-    """The name of something that becomes a file or folder: it can neither leave its folder nor hide in it.
-
-    Raises:
-        UserError: it could.
-    """
-    if not SAFE.fullmatch(name):
-        raise UserError(f"{what} {name!r}: letters, digits and . _ + - only, and no leading dot")
-    return name
-
-
-def _safe(name: str) -> str:
-    if not SAFE.fullmatch(name):
-        raise ValueError(f"{name!r}: letters, digits and . _ + - only, and no leading dot")
-    return name
-
-
-Name = Annotated[str, AfterValidator(_safe)]
-"""For fields whose value becomes the name of a file or folder."""
 
 
 class Written(str):

@@ -12,7 +12,7 @@ import pytest
 from vlpnb.config import Profile
 from vlpnb.course import watch
 from vlpnb.course.runner import read_status
-from vlpnb.folders import end_first
+from vlpnb.machine import end_first
 from vlpnb.stage import Run
 from vlpnb.stage.workers import Pool
 

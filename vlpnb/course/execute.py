@@ -15,10 +15,10 @@ import nbformat
 
 from vlpnb.course.display import Display, Lines, Progress
 from vlpnb.course.watch import Watch
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.errors import UserError, cannot_write, is_full_disk
-from vlpnb.folders import MANIFEST
+from vlpnb.files import write_text
 from vlpnb.stage import Run
+from vlpnb.stage.folder import MANIFEST
 
 END = "vlpnb: end of the notebook"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -231,7 +231,7 @@ def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch)
     if "papermill" in executed.metadata:
         # papermill writes the whole source and paths of this machine here
         executed.metadata.papermill.update(input_path=source.name, output_path=target.name)
-    write_text_atomic(target, nbformat.writes(executed) + "\n")
+    write_text(target, nbformat.writes(executed) + "\n")
     return problem, kind
 
 

@@ -15,7 +15,7 @@ from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
 
-from vlpnb.widgets.lettering import png
+from vlpnb.lettering import png
 
 # Okabe & Ito (2008): eight colours told apart by people with any common colour vision deficiency.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"

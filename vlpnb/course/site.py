@@ -22,7 +22,7 @@ from vlpnb.course import notebooks_folder, open_run, pages
 from vlpnb.course.audit import outline
 from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
-from vlpnb.folders import new_folder
+from vlpnb.files import atomic
 from vlpnb.stage import Run, StageResult
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -98,7 +98,8 @@ def write_site(
     described = [describe(path, book) for path, book in zip(paths, books, strict=True)]
     for book, page in zip(books, described, strict=True):
         check_alt_text(book, page.notebook)
-    with new_folder(target) as site:
+    with atomic(target.resolve(), flush=False) as site:
+        (site / "figures").mkdir(parents=True)
         _write_pages(site, books, described, results, (run, profile, device), opened, metrics)
     return target / "index.html"
 
@@ -112,7 +113,6 @@ def _write_pages(
     opened: Run,
     metrics: Mapping[str, float],
 ) -> None:
-    (site / "figures").mkdir()
     _copy_mathjax(site / "mathjax")
     near = direct(prerequisites(opened, books))
     nodes = pages.draw_map([page.title for page in described], [page.href for page in described], near)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.course.kernel import ThisPython
-from vlpnb.folders import end_first
+from vlpnb.machine import end_first
 
 VMSTAT = Path("/proc/vmstat")
 CGROUPS = Path("/sys/fs/cgroup")  # each a folder with the limit that a container or a scheduler has set

@@ -16,22 +16,12 @@ from typing import Any
 
 from vlpnb.config import fields_of, merge, nest, parse_config
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import (
-    MANIFEST,
-    find_damage,
-    lock,
-    make_writable,
-    may_write,
-    plain,
-    read_json,
-    remove_leftovers,
-    remove_scratch,
-    say_line,
-    write_json,
-)
-from vlpnb.outside import check_name, typed_here
+from vlpnb.files import lock, make_writable, may_write, plain, read_back, write_json
+from vlpnb.machine import say_line
+from vlpnb.outside import typed_here
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.execution import run_stage
+from vlpnb.stage.folder import MANIFEST, find_damage, remove_leftovers, remove_scratch
 from vlpnb.stage.plan import Plan, in_order
 from vlpnb.stage.profiles import Profile, load_profile
 from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
@@ -67,7 +57,9 @@ class Run:
         say: Callable[[str], None] | None = None,
         devices: int = 1,
     ):
-        self.root, self.name, self.say = Path(root).absolute(), check_name(name, "run name"), say
+        if not re.fullmatch(r"[\w.+-]+", name) or name.startswith("."):
+            raise UserError(f"run name {name!r}: letters, digits and . _ + - only, and no leading dot")
+        self.root, self.name, self.say = Path(root).absolute(), name, say
         self.profile = profile if isinstance(profile, Profile) else load_profile(profile)
         self._source = stages
         self.stages = {stage.name: stage for stage in load_stages(stages)}
@@ -140,7 +132,7 @@ class Run:
         """The newest finished (or last reused) result per stage and variant, in the order of the pipeline."""
         newest: dict[tuple[str, str], tuple[float, StageResult]] = {}
         for path in self.folder.glob(f"*/{MANIFEST}"):
-            manifest = read_json(path)
+            manifest = read_back(path)
             stage = self.stages.get(manifest.get("stage", ""))
             if stage is None:
                 continue
@@ -246,12 +238,12 @@ class Run:
         if process_rank() == 0:
             note = {"profile": self.profile.source or self.profile.name, "settings": plain(self.settings)}
             path = self.folder / "run.json"
-            if not path.is_file() or read_json(path) != note:  # where nothing need be written, nothing is
+            if not path.is_file() or read_back(path) != note:  # where nothing need be written, nothing is
                 make_writable(self.folder)
                 write_json(path, note)
 
     def _result(self, plan: Plan, reused: bool) -> StageResult:
-        manifest = read_json(plan.folder / MANIFEST)
+        manifest = read_back(plan.folder / MANIFEST)
         if manifest["hash"] != plan.digest:
             raise UserError(
                 f"{plan.folder}: holds another result ({manifest['hash'][:16]}); remove it and run again"
@@ -263,7 +255,7 @@ class Run:
         path = plan.folder / MANIFEST
         if not path.is_file():
             return None
-        damage = find_damage(plan.folder, read_json(path))
+        damage = find_damage(plan.folder, read_back(path))
         if damage:
             say_line(self.say, f"[{plan.stage.name}] {plan.folder.name} is damaged ({damage}): made again")
             for item in plan.folder.iterdir():
@@ -308,7 +300,7 @@ class Run:
 
     def _read_only(self, plan: Plan) -> StageResult:
         """A finished result that may only be read, such as a course's on a shared machine: no lock, no cleaning."""
-        if damage := find_damage(plan.folder, read_json(plan.folder / MANIFEST)):
+        if damage := find_damage(plan.folder, read_back(plan.folder / MANIFEST)):
             raise UserError(
                 f"{plan.folder}: damaged ({damage}), and may only be read; let its owner make it again, or choose "
                 "another place with VLPNB_DATA"

@@ -14,7 +14,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from vlpnb.errors import UserError
-from vlpnb.folders import cores, end_first, plain, say_line
+from vlpnb.files import plain
+from vlpnb.machine import cores, end_first, say_line
 from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vlpnb.widgets.lettering import png
+from vlpnb.lettering import png, without_formulas
 
 HERE = Path(__file__).parent
 Indexed = Mapping[int, Any] | Sequence[Any] | Callable[[int], Any]
@@ -50,11 +50,6 @@ class View(anywidget.AnyWidget):
         live = super()._repr_mimebundle_(**kwargs)
         data, metadata = live if isinstance(live, tuple) else (live or {}, {})
         return {**data, "text/html": without_formulas(self.to_html()), "text/plain": self.to_text()}, metadata
-
-
-def without_formulas(markup: str) -> str:
-    """HTML in which MathJax (2 and 3) looks for no formulas: between dollar signs of the data there is text."""
-    return f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>'
 
 
 def at(source: Indexed, index: int) -> Any:

@@ -13,9 +13,9 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vlpnb import lettering
 from vlpnb.course.plotting import picture_grid, use_style
-from vlpnb.widgets import lettering
-from vlpnb.widgets.lettering import fonts_with, literal, png
+from vlpnb.lettering import fonts_with, literal, png
 
 HOSTILE = [
     "A sign says $_5_$",  # no formula: matplotlib fails

@@ -1,4 +1,4 @@
-"""Figures whose text is drawn as it stands, whatever the data says and in whatever script.
+"""Text of the data in figures and views, drawn as it stands, whatever it says and in whatever script.
 
 Matplotlib takes what is between two dollar signs for a formula, fails at what is no formula, and draws boxes for what
 its own font lacks. Labels here come from captions, questions and words, so nothing is a formula (write `λ`, not
@@ -57,6 +57,11 @@ def png(figure: Figure, **options: Any) -> bytes:
 def literal(text: str) -> str:
     """Text without what cannot be drawn: control characters but line ends, and halves of surrogate pairs."""
     return "".join(" " if c in "\t\r" else "�" if _undrawable(c) else c for c in text)
+
+
+def without_formulas(markup: str) -> str:
+    """HTML in which MathJax (2 and 3) looks for no formulas: between dollar signs of the data there is text."""
+    return f'<div class="tex2jax_ignore mathjax_ignore">{markup}</div>'
 
 
 def _undrawable(character: str) -> bool:
