@@ -40,6 +40,7 @@ from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
@@ -300,7 +301,7 @@ class KeysConfig(Config):
     max_images: int | None = Field(
         50_000, ge=1
     )  # the first readable pictures; none: all (the paper's V is 50,000)
-    ids: str = (
+    ids: OutsidePath = (
         ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
     )
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
