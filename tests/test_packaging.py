@@ -65,6 +65,15 @@ def test_make_help_lists_every_target():
     assert {"course", "check", "test", "lint", "lab", "site", "bench"} <= phony
 
 
+def test_what_the_guide_for_contributors_names_is_there():
+    guide = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`(\w[\w./]*/[\w./]*)`", guide)
+    assert len(paths) > 25
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"\bmake ([a-z]+)", guide)) <= targets
+
+
 def test_ci_calls_the_test_command_of_the_readme():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
     assert "make test" in (ROOT / "README.md").read_text()
