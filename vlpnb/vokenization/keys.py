@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -52,6 +52,7 @@ NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
+@runtime_checkable
 class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
