@@ -10,18 +10,42 @@ import json
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
 
 
+@dataclass(frozen=True)
+class FromOutside:
+    """Marks a field that names a file or folder from outside a run: what it holds counts, not where it lies.
+
+    With `names` it may be the name of a model as well; `words` have a meaning of their own, whatever folders there are.
+    """
+
+    names: bool = False
+    words: tuple[str, ...] = ()
+
+    def path(self, value: Any) -> Path | None:
+        """The file or folder that a value means, or None."""
+        if not value or value in self.words:
+            return None
+        path = Path(value).expanduser()
+        return path.absolute() if not self.names or path.is_absolute() or path.exists() else None
+
+
+Outside = Annotated[str, FromOutside()]
+OutsideOrName = Annotated[str, FromOutside(names=True)]
+
+
 class Config(pydantic.BaseModel):
     """Base of all configurations: frozen, unknown fields refused, numbers and switches may be text.
 
     A field declared with `Field(json_schema_extra={"hash": False})` (workers, log intervals) does not change
-    the identity of a result.
+    the identity of a result. One of the type `Outside` may name files: their content enters the identity.
     """
 
     model_config = pydantic.ConfigDict(
@@ -38,16 +62,62 @@ class Config(pydantic.BaseModel):
             for name, value in values.items()
         }
 
-    def hashed(self) -> dict[str, Any]:
-        """The fields that identify a result, as plain JSON values."""
-        plain = self.model_dump(mode="json")
+    @classmethod
+    def hashed_fields(cls) -> dict[str, Any]:
+        """The fields that change the identity of a result, by name."""
+        return {
+            name: info
+            for name, info in cls.model_fields.items()
+            if not (
+                isinstance(info.json_schema_extra, Mapping) and info.json_schema_extra.get("hash") is False
+            )
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies a result, as plain JSON values: the fields that differ from the class's defaults.
+
+        A field that is new and has a default changes nothing; so a default that changes needs a new version of
+        the stage. In place of the name of a file or folder stands a mark (see `outside`).
+        """
+        found, outside = {}, self.outside()
+        for name, info in type(self).hashed_fields().items():
+            value = _identity(getattr(self, name))
+            if name in outside:
+                found[name] = OUTSIDE
+            elif info.is_required() or value != _identity(info.get_default(call_default_factory=True)):
+                found[name] = value
+        return found
+
+    def outside(self) -> dict[str, Path]:
+        """The files and folders from outside that this configuration names, by field (dotted in nested ones)."""
+        found: dict[str, Path] = {}
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
-            if isinstance(info.json_schema_extra, Mapping) and info.json_schema_extra.get("hash") is False:
-                del plain[name]
-            elif isinstance(value, Config):
-                plain[name] = value.hashed()
-        return plain
+            if isinstance(value, Config):
+                found |= {f"{name}.{inner}": path for inner, path in value.outside().items()}
+            elif (mark := _mark(info)) and (path := mark.path(value)):
+                found[name] = path
+        return found
+
+
+OUTSIDE = "<outside>"
+
+
+def _identity(value: Any) -> Any:
+    """A value of a field as plain JSON, configurations in it as their identity."""
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_identity(item) for item in value]
+    return pydantic.TypeAdapter(Any).dump_python(value, mode="json")
+
+
+def _mark(info: Any) -> FromOutside | None:
+    """The mark of a field of the type `Outside`, or of one that may be that or none."""
+    options = [item for option in typing.get_args(info.annotation) for item in typing.get_args(option)]
+    return next((item for item in (*info.metadata, *options) if isinstance(item, FromOutside)), None)
 
 
 C = TypeVar("C", bound=Config)

@@ -9,7 +9,7 @@ from PIL import Image
 from vlpnb.config import parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
-from vlpnb.foundations.dataset import DATASET, DatasetConfig, fingerprint
+from vlpnb.foundations.dataset import DATASET, DatasetConfig
 from vlpnb.stage import Run
 from vlpnb.stage.profiles import Profile
 
@@ -120,18 +120,18 @@ def test_missing_root_and_empty_universe(world, tmp_path):
 
 def test_changed_files_change_the_identity(world, tmp_path):
     config = parse_config(DatasetConfig, {"root": str(world), "glue_tasks": ["RTE"]})
-    before = fingerprint(config)
+    before = DATASET.content(config)
     first = run(tmp_path, world).stage("dataset")
     os.utime(world / "text/wiki.train.raw")  # the same content is the same dataset
-    assert fingerprint(config) == before
+    assert DATASET.content(config) == before
     assert run(tmp_path, world).stage("dataset").reused
     with (world / "text/wiki.train.raw").open("a") as file:
         file.write("another line of text is here .\n")
-    assert fingerprint(config) != before
+    assert DATASET.content(config) != before
     second = run(tmp_path, world).stage("dataset")
     assert not second.reused
     assert second.folder != first.folder
-    assert fingerprint(parse_config(DatasetConfig, {})) == ""
+    assert DATASET.content(parse_config(DatasetConfig, {})) == {}
 
 
 def test_bad_fields_are_refused():
@@ -229,6 +229,6 @@ def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
         "cc_valid": ["validation_0", "validation_1"],
     }
     assert all(image.path.is_file() for image in data.universe_images())
-    before = fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields}))
+    before = DATASET.content(parse_config(DatasetConfig, {"root": str(root), **fields}))
     (root / "cc/again.tsv").write_text("another caption\tvalidation_0\n")
-    assert fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields})) != before
+    assert DATASET.content(parse_config(DatasetConfig, {"root": str(root), **fields})) != before

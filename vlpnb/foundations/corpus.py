@@ -8,13 +8,13 @@ Several processes share the shards of raw text; process 0 alone trains a tokeniz
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config
+from vlpnb.config import Config, FromOutside, Outside
 from vlpnb.data.description import Dataset, load_dataset
-from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
@@ -22,18 +22,24 @@ from vlpnb.text.original_import import corpus_files, import_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
 from vlpnb.train.distributed import barrier
 
+Tokenizer = Annotated[str, FromOutside(names=True, words=("byte-bpe",))]
+
 
 class CorpusStageConfig(Config):
     """How much text is tokenised, and by which tokenizer."""
 
-    tokenizer: str = ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    tokenizer: Tokenizer = (
+        ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    )
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = None  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = None
-    original_train: str = ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)
-    original_valid: str = ""  # likewise; give both or none
+    original_train: Outside = (
+        ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)
+    )
+    original_valid: Outside = ""  # likewise; give both or none
     shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard
 
     @model_validator(mode="after")
@@ -91,15 +97,16 @@ def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedToke
     return load_tokenizer(folder)
 
 
-def _fingerprint(config: CorpusStageConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    if not config.original_train:
-        return ""
-    originals = (config.original_train, config.original_valid)
-    return fingerprint_files(path for base in originals for path in corpus_files(Path(base)))
+def _outside(config: CorpusStageConfig) -> dict[str, Path]:
+    """A tokenizer of one's own, and each file that an original corpus may consist of."""
+    named = config.outside()
+    files = {
+        name: corpus_files(named.pop(name)) for name in ("original_train", "original_valid") if name in named
+    }
+    return named | {f"{name}{path.suffix}": path for name, paths in files.items() for path in paths}
 
 
 CORPUS = Stage(
-    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, fingerprint=_fingerprint,
+    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, outside=_outside,
     doc="Tokenise the text.",
 )  # fmt: skip

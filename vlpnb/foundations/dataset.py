@@ -1,12 +1,13 @@
 """Stage `dataset`: check that a dataset is all there, and describe it for the stages that follow.
 
 With an empty `root` the dataset is the generated world. The defaults are the layout that the world writes;
-for real data the fields name the files of the distribution. Annotation, text and GLUE files enter the stage's
-identity through `fingerprint`, so that a changed file changes every later result.
+for real data the fields name the files of the distribution. What annotations, pictures, text and GLUE files hold
+enters the stage's identity, so that a changed file changes every later result.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pydantic import Field, model_validator
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Outside
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import Captions, Corpus, Dataset
 from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
@@ -22,7 +23,7 @@ from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.data.swag import read_swag, swag_file
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
-from vlpnb.files import fingerprint_files, write_text
+from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
 
 NAME = re.compile("[a-z][a-z0-9_]*")  # of a caption set; it becomes part of the metrics' names
@@ -73,7 +74,7 @@ class DatasetConfig(Config):
     """Where a dataset's parts lie; the defaults are the layout of the generated world."""
 
     # folder of the data; empty: the world stage's folder
-    root: str = ""
+    root: Outside = ""
     captions: CaptionsConfig = CaptionsConfig()
     # further captioned pictures by name, such as Conceptual Captions beside COCO
     caption_sets: dict[str, CaptionSetConfig] = Field(default_factory=dict)
@@ -142,11 +143,27 @@ def _optional(config: DatasetConfig, root: Path, name: str) -> Path | None:
     return root / chosen if chosen else None
 
 
-def fingerprint(config: DatasetConfig) -> str:
-    """A hash of the annotation, text and GLUE files of real data; "" for the world, whose stage is hashed."""
+def outside(config: DatasetConfig) -> dict[str, Path]:
+    """The files and folders of real data, by their places below the root; none for the world, whose stage is hashed."""
     if not config.root:
-        return ""
-    return fingerprint_files(_files(describe(config, Path(config.root).absolute())))
+        return {}
+    root = Path(config.root).expanduser().absolute()
+    data = describe(config, root)
+    return {os.path.relpath(path, root): path for path in (*_files(data), *_picture_folders(data))}
+
+
+def _picture_folders(data: Dataset) -> Iterator[Path]:
+    """What holds the pictures of every split and set, and those that become vokens."""
+    for name in data.captioned_names:
+        yield Path(data.captions_of(name).images.replace("{split}", name))
+    for place in (entry.rpartition("=")[2] for entry in data.universe):
+        path = data.root / place
+        if place not in data.captioned_names:
+            yield path
+            lists = {".ids": ("mscoco", "vg", "cc"), ".json": ("mscoco", "vg"), ".tsv": ("cc",)}
+            yield from (
+                data.root / part / "images" for part in lists.get(path.suffix, ())
+            )  # `original_image_path`
 
 
 def _files(data: Dataset) -> Iterator[Path]:
@@ -259,6 +276,6 @@ DATASET = Stage(
     config=DatasetConfig,
     run=_run,
     inputs=_inputs,
-    fingerprint=fingerprint,
+    outside=outside,
     doc="Check that a dataset is all there, and describe it for the stages that follow.",
 )

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.config import Config
+from vlpnb.config import Config, FromOutside, OutsideOrName
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
@@ -41,14 +42,19 @@ SPLITS = ("train", "valid", "test")
 PRODUCER, BACKBONES = "features", "backbones.json"
 
 
+Model = Annotated[str, FromOutside(names=True, words=("stage", "minilm"))]
+
+
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: str = (
+    language: Model = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
-    vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    vision: Model = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
+    vision_weights: OutsideOrName | None = (
+        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    )
     language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
     window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own

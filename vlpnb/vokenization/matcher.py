@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Outside
 from vlpnb.data.text_files import field, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
@@ -166,7 +166,7 @@ class MatchingConfig(Config):
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    load: Outside = ""  # weights to start from, see `matching_weights.py`; they are validated first
     test_only: bool = False  # stop after that: the weights of `load` are the result
     seed: int = 9595
     checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})

@@ -6,7 +6,7 @@ Shared by the stages `glue`, `squad`, `swag` and `probes` of this part; what the
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlpnb.config import Config
+from vlpnb.config import Config, OutsideOrName
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
 from vlpnb.stage import Request, StageContext
@@ -20,7 +20,7 @@ class Pretrained(Config):
     supervision: Supervision = "vokens"  # of the pre-trained model
     seed: int = 95  # of the pre-trained model
     snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name instead
+    model: OutsideOrName = ""  # a HuggingFace folder or name instead
 
 
 def inputs(config: Pretrained) -> Mapping[str, Request]:

@@ -122,9 +122,9 @@ class PretrainingConfig(Config):
         """Whether epochs have an order of their own; the published script with epochs shuffles its baseline."""
         return self.shuffle or (self.longer_baseline and self.updates is None)
 
-    def hashed(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """`faithful` says nothing about runs with vokens: they are not trained again for a longer baseline."""
-        plain = super().hashed()
+        plain = super().identity()
         return plain if self.supervision == "mlm" else {k: v for k, v in plain.items() if k != "faithful"}
 
     @property

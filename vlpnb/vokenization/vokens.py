@@ -26,10 +26,10 @@ import numpy as np
 from jaxtyping import Int
 from pydantic import Field, model_validator
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Outside
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
-from vlpnb.files import content_hash, fingerprint_files, write_text
+from vlpnb.files import content_hash, write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer
@@ -194,8 +194,8 @@ class VokensConfig(Config):
     # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
     precision: Precision = "float32"
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
-    original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
-    original_valid: str = ""  # likewise; give both or none
+    original_train: Outside = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
+    original_valid: Outside = ""  # likewise; give both or none
 
     @model_validator(mode="after")
     def _both(self) -> "VokensConfig":
@@ -225,10 +225,10 @@ def _import(context: StageContext) -> dict[str, float]:
     return metrics
 
 
-def _fingerprint(config: VokensConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    paths = [Path(path) for path in (config.original_train, config.original_valid) if path]
-    return fingerprint_files([*paths, *(path.with_suffix(".ids") for path in paths)]) if paths else ""
+def _outside(config: VokensConfig) -> dict[str, Path]:
+    """The original project's files, with the ids of the pictures beside them."""
+    files = config.outside()
+    return files | {f"{name}.ids": path.with_suffix(".ids") for name, path in files.items()}
 
 
 def run_vokens(context: StageContext) -> dict[str, float]:
@@ -293,5 +293,5 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
 VOKENS = Stage(
     "vokenization.vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
-    fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
+    outside=_outside, doc="Give every token of the corpus its voken.",
 )  # fmt: skip
