@@ -74,6 +74,20 @@ def describe(path: Path) -> str:
     return f"{hash_of(found)} ({len(found):,} file{'' if len(found) == 1 else 's'})"
 
 
+def differences(before: Mapping[str, str], now: Mapping[str, str], shown: int = 3) -> str:
+    """Which of some named files are new, changed or gone, in words: a few names of each kind."""
+    kinds = {
+        "new": sorted(now.keys() - before.keys()),
+        "changed": sorted(name for name in now.keys() & before.keys() if now[name] != before[name]),
+        "gone": sorted(before.keys() - now.keys()),
+    }
+    return ", ".join(
+        f"{len(names):,} {kind} ({', '.join(names[:shown])}{' …' if len(names) > shown else ''})"
+        for kind, names in kinds.items()
+        if names
+    )
+
+
 def hash_of(content: Mapping) -> str:
     """The SHA-256 of plain JSON values, whatever the order of their keys."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)

@@ -4,6 +4,7 @@ import contextlib
 import time
 import traceback
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from vlpnb.errors import UserError, cannot_write, is_full_disk
@@ -14,13 +15,13 @@ from vlpnb.stage.definition import StageContext, StageResult
 from vlpnb.stage.folder import (
     Damaged,
     find_damage,
-    manifests,
     move_aside,
     read_manifest,
     remove_leftovers,
     remove_scratch,
     write_manifest,
 )
+from vlpnb.stage.outside import changed_since, check_unchanged, remember
 from vlpnb.stage.plan import Plan
 from vlpnb.stage.results import result_of
 from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
@@ -46,8 +47,8 @@ def execute(run: "Run", plan: Plan) -> StageResult:
         if rank == 0 and run_it:
             run.note()
             remove_leftovers(plan.folder)
-            for line in _what_changed(plan):
-                say_line(run.say, f"[{plan.stage.name}] {line}")
+            if changed := changed_since(plan):
+                say_line(run.say, f"[{plan.stage.name}] made again, because {changed}")
         if plan.stage.distributed and world_size > 1:
             run_it = agree(run_it, run.device)
         if not run_it:
@@ -104,29 +105,6 @@ def _await(plan: Plan) -> StageResult:
     return result_of(plan, reused=True)
 
 
-def _what_changed(plan: Plan) -> list[str]:
-    """Files from outside that hold something else than when the latest result, the same otherwise, was made."""
-    now = plan.identity.get("outside", {})
-    same = [
-        (manifest["finished"], folder.name, manifest["identity"]["outside"])
-        for folder, manifest in manifests(plan.folder.parent)
-        if now and {**manifest["identity"], "outside": now} == plan.identity
-    ]
-    if not same:
-        return []
-    _, folder, then = max(same)
-    changed = [name for name in sorted({*now, *then}) if now.get(name) != then.get(name)]
-    described = [f"{name} ({_short(then.get(name))}, now {_short(now.get(name))})" for name in changed]
-    shown = ", ".join(described[:5]) + (f" and {len(changed) - 5} more" if len(changed) > 5 else "")
-    return [f"made again, because what it reads changed since {folder}: {shown}"]
-
-
-def _short(state: str | None) -> str:
-    """What a file or folder held, for a line."""
-    state = state or "absent"
-    return state[65:-1] if state.endswith(")") else state[:8]
-
-
 def _attempt(plan: Plan, context: StageContext) -> None:
     """Call the stage's function and, when it returns, publish the folder by writing its manifest."""
     clock = Clock(plan.folder / ".elapsed")
@@ -137,6 +115,8 @@ def _attempt(plan: Plan, context: StageContext) -> None:
         with clock:
             metrics = plan.stage.run(context)
         metrics = _checked_metrics(plan.stage.name, metrics)
+        if context.rank == 0:
+            check_unchanged(plan)
     except BaseException as error:
         error.add_note(f"in stage {context.name!r}, folder {plan.folder}")
         with contextlib.suppress(OSError), open(plan.folder / "log.txt", "a", encoding="utf-8") as stream:
@@ -160,12 +140,13 @@ def _attempt(plan: Plan, context: StageContext) -> None:
         "seeds": {key: value for key, value in config.items() if key == "seed" or key.endswith("_seed")},
         "metrics": metrics,
         "seconds": round(clock.total(), 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "finished": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         "device": memory.device_name(),
         "world_size": context.world_size,
         **memory.peaks(),
         **environment(),
     }
+    remember(plan)
     write_manifest(plan.folder, manifest)
     remove_scratch(plan.folder)
 
