@@ -155,7 +155,6 @@ def test_damage_of_an_input_is_found_before_it_is_read(make, tmp_path, lines):
     settings = {"data": {"root": str(tmp_path / "p")}}
     run = make(**settings)
     flip(run.stage("data").folder / "manifest.json", -100)
-    (run.plan("model").folder).mkdir()
     assert make(**settings).stage("last").metrics["pictures"] == 0
     assert any("[data]" in line and "is damaged" in line for line in lines)
 

@@ -24,6 +24,7 @@ from vlpnb.stage.definition import (
     named_by_fields,
     no_inputs,
 )
+from vlpnb.stage.folder import files_made
 from vlpnb.stage.run import Run
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Stage",
     "StageContext",
     "StageResult",
+    "files_made",
     "load_stages",
     "named_by_fields",
     "no_inputs",

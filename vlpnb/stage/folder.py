@@ -36,6 +36,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     raise Damaged(f"{folder / MANIFEST} does not hold what was written")
 
 
+def files_made(folder: Path) -> list[str]:
+    """The names of the files that a finished folder was published with, there or not; none where it has no manifest."""
+    return list(read_manifest(folder)["files"]) if (folder / MANIFEST).is_file() else []
+
+
 def manifests(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The finished folders of a run with their manifests; what was moved aside and what is damaged is left out."""
     for path in sorted(run.glob(f"*/{MANIFEST}")):

@@ -10,7 +10,7 @@ update) and drawn for the whole update, so the number of processes and micro-bat
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Request, Stage, StageContext, files_made
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import load_tokenizer
@@ -267,6 +267,18 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
+def snapshots_made(folder: Path) -> list[Path]:
+    """The snapshots that a pre-training saved, oldest first, those too that somebody has removed since."""
+    made = sorted({name.split("/")[0] for name in files_made(folder) if name.startswith("snapshot-")})
+    return [folder / name for name in made] or snapshot_folders(folder)
+
+
+def older_snapshots(names: Collection[str]) -> list[str]:
+    """The files of all snapshots but the last, which is the model."""
+    snapshots = sorted({name.split("/")[0] for name in names if name.startswith("snapshot-")})
+    return [name for name in names if name.split("/")[0] in snapshots[:-1]]
+
+
 def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
     """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
@@ -364,6 +376,7 @@ PRETRAINING = Stage(
     run=run,
     inputs=inputs,
     variant=("supervision", "seed"),
+    spare=older_snapshots,
     doc="Pre-train a language model with masked words and vokens.",
     distributed=True,
 )
