@@ -46,13 +46,15 @@ GRACE = (0.05, 1.0, 60.0)  # share of a budget, and bounds in seconds, kept back
 
 
 def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    """The notebooks named by number (`10`), by beginning (`10_match`) or by path, in the order given.
+    """The notebooks named by number (`10`), by part (`1`), by beginning (`10_match`) or by path, in the order given.
+
+    Nothing named: all of them.
 
     Raises:
         UserError: for a name that matches nothing.
     """
     present = sorted(folder.glob("[0-9]*.ipynb"))
-    found: list[Path] = []
+    found: list[Path] = [] if wanted else present
     for name in wanted:
         if name.endswith(".ipynb") and Path(name).is_file():
             matches = [Path(name).absolute()]

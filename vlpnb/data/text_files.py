@@ -6,12 +6,12 @@ place that opens them, so that a truncated download or a wrong path reads the sa
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vlpnb.data.forms import READING, open_text, unreadable
 from vlpnb.errors import UserError
 
 
@@ -35,42 +35,38 @@ def require(path: Path, holds: str) -> Path:
 
 
 def lines_of(path: Path, holds: str) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, split at LF only;
+    """Yield the lines of a UTF-8 file, split at LF only; see `open_text` for marks and compression.
 
-    gzip by suffix. UserError on a bad encoding names the line.
+    UserError on a bad encoding names the line.
     """
     path = require(path, holds)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a file with {holds}.")
-    with gzip.open(path, "rb") if path.suffix in {".gz", ".gzip"} else path.open("rb") as file:
-        number = 0
+    number = 0
+    with open_text(path, holds) as file:
         try:
             for number, raw in enumerate(file, start=1):
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield Line(number, text.rstrip("\r\n"))
+                yield Line(number, raw.decode("utf-8").rstrip("\r\n"))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start} of the line). "
                 f"Expected {holds} in UTF-8; convert the file, e.g. with iconv."
             ) from error
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"{path}: the gzip file is damaged after line {number} ({error}). Fetch it again."
-            ) from error
+        except READING as error:
+            raise unreadable(path, error, f" after line {number}") from error
 
 
 def read_json(path: Path, holds: str) -> Any:
-    """Parse one JSON file (gzip by suffix). UserError names the file, line and column where it breaks."""
+    """Parse one JSON file, compressed or not. UserError names the file, line and column where it breaks."""
     path = require(path, holds)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a JSON file with {holds}.")
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix in {".gz", ".gzip"} else path.read_bytes()
-        return json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        with open_text(path, holds) as file:
+            text = file.read().decode("utf-8")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not valid JSON ({error}). Expected {holds}; the file may be cut short: fetch it again."
         ) from error
+    except READING as error:
+        raise unreadable(path, error) from error
 
 
 def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
@@ -80,14 +76,5 @@ def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not valid JSON ({error}). Expected {holds}.") from error
-
-
-def field(item: Any, name: str, where: str) -> Any:
-    """`item[name]`, or UserError naming the place, the missing field and the fields that are there."""
-    if not isinstance(item, dict):
-        raise UserError(f"{where}: expected an object with field '{name}', found {type(item).__name__}.")
-    if name not in item:
-        raise UserError(f"{where}: field '{name}' is missing; found {', '.join(sorted(item)) or 'no field'}.")
-    return item[name]

@@ -29,7 +29,7 @@ from vlpnb.files import write_text
 from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 
 FINE_TUNED = tuple(
     name for name in GLUE_TASKS if name != "MNLI-MM"
@@ -163,7 +163,7 @@ def fine_tune(
     Works in `folder` and resumes there. Each result: task, seed, metrics, value (the reported metric), majority,
     diverged ("" or the reason), loss (of the last updates).
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> SentenceClassifier:
         return SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)

@@ -31,7 +31,7 @@ from vlpnb.metrics.squad import predictions, squad_scores
 from vlpnb.nn.checkpoints import load_encoder, save_hf
 from vlpnb.nn.heads import SpanHead
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 from vlpnb.text.windows import QuestionWindows, best_spans
 
 EMPTY = -1e4  # score of a question none of whose windows holds an allowed span
@@ -146,7 +146,7 @@ def fine_tune(
     Returns: the result (version, seed, metrics, value: F1, trivial, diverged, loss, updates, windows), and of each
     question its answer ("" for none) and its null odds.
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> QuestionAnswerer:
         encoder = load_encoder(model_folder)

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.store import attributes, open_checked, write_store
+from vlpnb.data.store import DamagedStore, attributes, open_checked, write_store
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
@@ -161,7 +161,7 @@ def _finished(target: Path, identity: str) -> CorpusSummary | None:
             if file.attrs["identity"] != hashlib.sha256(identity.encode()).hexdigest():
                 return None
         return _summary(target)
-    except UserError:  # damaged: write it again
+    except DamagedStore:
         return None
 
 
@@ -193,7 +193,7 @@ def _end_of_shard(path: Path) -> tuple[int, int] | None:
         return None
     try:
         source, offset = attributes(path)["end"]
-    except (UserError, KeyError):
+    except (DamagedStore, KeyError):
         path.unlink()
         return None
     return source, offset

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import Field
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
 from vlpnb.files import write_text
@@ -41,7 +41,9 @@ class ResultsConfig(Config):
     """What is compared with what."""
 
     supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
-    seeds: tuple[int, ...] = (1, 2, 3)  # of pre-training; differences are paired by seed
+    seeds: tuple[Seed, ...] = Field(
+        (1, 2, 3), min_length=1
+    )  # of pre-training; differences are paired by seed
     # pre-trained for notebook 15 with the first seed, and not fine-tuned
     controls: tuple[Supervision, ...] = Field(("shuffle", "token"), json_schema_extra={"hash": False})
     squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
