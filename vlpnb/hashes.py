@@ -1,8 +1,8 @@
 """What files hold: the SHA-256 of whole files, each read once.
 
-A file is known again by its path, size, times and inode, so that a folder of a hundred thousand pictures costs about
-a second when nothing changed. What is known lies beside the data in `.vlpnb/hashes.json`; where nothing may be written
-there, below the folder that `kept_in` names, else in this process alone.
+A file is known again by its path, size, times and inode, so that a folder of a hundred thousand pictures costs about a
+second when nothing changed. What is known of a folder's files lies beside the folder in `.vlpnb`; where nothing may
+be written there, below the folder that `kept_in` names, else in this process alone.
 """
 
 import contextlib
@@ -120,8 +120,8 @@ def _state(path: Path) -> State | None:
 def _places(folder: Path) -> list[Path]:
     """The files that may say what a folder's files hold, the best one first."""
     kept, _ = _where.get()
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    return [folder / CACHE / "hashes.json", *([kept / name / "hashes.json"] if kept else [])]
+    name = f"{folder.name}-{hashlib.sha256(str(folder).encode()).hexdigest()[:8]}.json"
+    return [folder.parent / CACHE / f"{folder.name}.json", *([kept / name] if kept else [])]
 
 
 def _known(folder: Path) -> Known:

@@ -79,8 +79,6 @@ def content(folder: Path) -> dict[str, object]:
     found: dict[str, object] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name.startswith(".vlpnb"):  # what is known of the files, with their times
-            continue
         if path.is_dir():
             found[name] = "folder"
         elif path.name == "manifest.json":

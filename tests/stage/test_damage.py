@@ -131,7 +131,7 @@ def test_an_old_snapshot_may_go_and_the_last_may_not(make):
 
 def test_what_is_known_of_a_file_condemns_nothing(make):
     folder = make().stage("model").folder
-    known = folder / ".vlpnb" / "hashes.json"
+    known = folder.parent / ".vlpnb" / f"{folder.name}.json"
     make().stage("model")
     content = {name: (state, "0" * 64) for name, (state, _) in json.loads(known.read_text()).items()}
     known.write_text(json.dumps(content))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_text
-from vlpnb.hashes import CACHE, differences, files_below, hash_files
+from vlpnb.hashes import differences, files_below, hash_files
 from vlpnb.stage.folder import manifests
 from vlpnb.stage.plan import Plan
 
@@ -58,4 +58,4 @@ def _folders(plan: Plan) -> dict[str, dict[str, str]]:
 
 
 def _memory(folder: Path) -> Path:
-    return folder / CACHE / "outside.json"
+    return folder / ".outside.json"
