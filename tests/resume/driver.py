@@ -20,13 +20,7 @@ import time
 from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-QUIET = {
-    "log.txt",
-    ".elapsed",
-    ".lock",
-    "hashes.json",
-    ".hashes.json.PID.tmp",
-}  # what the engine writes at moments of its own
+QUIET = {"log.txt", ".elapsed", ".lock"}  # what the engine writes at moments of its own
 
 
 class Events:
