@@ -11,13 +11,13 @@ import re
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import outside, typed_here
 
 NAME = re.compile(r"\w(?:[\w .-]{0,118}\w)?")
 
@@ -33,6 +33,13 @@ def check_name(name: str, what: str = "the name") -> str:
     return name
 
 
+def _named(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("expected letters, digits, '_', '-', '.' or a space")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_named)]  # becomes the name of a file or folder
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Count = Annotated[int, pydantic.Field(ge=1)]
 Index = Annotated[int, pydantic.Field(ge=0)]
@@ -49,33 +56,11 @@ Shares = Annotated[tuple[Share, Share], pydantic.AfterValidator(_in_order)]  # f
 Indices = Annotated[tuple[Index, Index], pydantic.AfterValidator(_in_order)]  # from, to
 
 
-@dataclass(frozen=True)
-class FromOutside:
-    """Marks a field that names a file or folder from outside a run: what it holds counts, not where it lies.
-
-    With `names` it may be the name of a model as well; `words` have a meaning of their own, whatever folders there are.
-    """
-
-    names: bool = False
-    words: tuple[str, ...] = ()
-
-    def path(self, value: Any) -> Path | None:
-        """The file or folder that a value means, or None."""
-        if not value or value in self.words:
-            return None
-        path = Path(value).expanduser()
-        return path.absolute() if not self.names or path.is_absolute() or path.exists() else None
-
-
-Outside = Annotated[str, FromOutside()]
-OutsideOrName = Annotated[str, FromOutside(names=True)]
-
-
 class Config(pydantic.BaseModel):
     """Base of all configurations: frozen, unknown fields refused, numbers and switches may be text.
 
     A field declared with `Field(json_schema_extra={"hash": False})` (workers, log intervals) does not change
-    the identity of a result. One of the type `Outside` may name files: their content enters the identity.
+    the identity of a result. What a field from outside (`vlpnb.outside`) names enters it with its content.
     """
 
     model_config = pydantic.ConfigDict(
@@ -92,10 +77,11 @@ class Config(pydantic.BaseModel):
     def _read_text(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {
+        values = {
             name: _from_text(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
             for name, value in values.items()
         }
+        return typed_here(cls, values)
 
     @classmethod
     def hashed_fields(cls) -> dict[str, Any]:
@@ -114,10 +100,10 @@ class Config(pydantic.BaseModel):
         A field that is new and has a default changes nothing; so a default that changes needs a new version of
         the stage. In place of the name of a file or folder stands a mark (see `outside`).
         """
-        found, outside = {}, self.outside()
+        found, named = {}, self.outside()
         for name, info in type(self).hashed_fields().items():
             value = _identity(getattr(self, name))
-            if name in outside:
+            if name in named:
                 found[name] = OUTSIDE
             elif info.is_required() or value != _identity(info.get_default(call_default_factory=True)):
                 found[name] = value
@@ -130,7 +116,7 @@ class Config(pydantic.BaseModel):
             value = getattr(self, name)
             if isinstance(value, Config):
                 found |= {f"{name}.{inner}": path for inner, path in value.outside().items()}
-            elif (mark := _mark(info)) and (path := mark.path(value)):
+            elif (mark := outside(info)) and (path := mark.path(value)):
                 found[name] = path
         return found
 
@@ -147,12 +133,6 @@ def _identity(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_identity(item) for item in value]
     return pydantic.TypeAdapter(Any).dump_python(value, mode="json")
-
-
-def _mark(info: Any) -> FromOutside | None:
-    """The mark of a field of the type `Outside`, or of one that may be that or none."""
-    options = [item for option in typing.get_args(info.annotation) for item in typing.get_args(option)]
-    return next((item for item in (*info.metadata, *options) if isinstance(item, FromOutside)), None)
 
 
 C = TypeVar("C", bound=Config)

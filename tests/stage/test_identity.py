@@ -9,8 +9,9 @@ from pydantic import Field
 
 from tests.stage.toys import DATA, MODEL, STAGES, DataConfig, ModelConfig, toy_run
 from vlpnb import hashes
-from vlpnb.config import Config, OutsideOrName, parse_config
+from vlpnb.config import Config, parse_config
 from vlpnb.errors import UserError
+from vlpnb.outside import ModelName
 
 
 @pytest.fixture
@@ -189,7 +190,7 @@ def test_one_call_reads_what_many_plans_share_once(tmp_path, pictures, monkeypat
 def test_nested_fields_may_name_files_too(tmp_path):
     class Nest(Config):
         data: DataConfig = DataConfig()
-        other: OutsideOrName | None = None
+        other: ModelName | None = None
 
     config = parse_config(Nest, {"data.root": str(tmp_path), "other": str(tmp_path / "x")})
     assert config.outside() == {"data.root": tmp_path, "other": tmp_path / "x"}

@@ -4,18 +4,19 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vlpnb.config import Config, Outside, OutsideOrName
+from vlpnb.config import Config
+from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Run, Stage, StageContext
 from vlpnb.stage.profiles import Profile
 
 
 class DataConfig(Config):
-    root: Outside = ""
+    root: OutsidePath = ""
     limit: int = 100
 
 
 class ModelConfig(Config):
-    weights: OutsideOrName = "published"
+    weights: ModelName = "published"
     scale: float = 1.0
     workers: int = Field(0, json_schema_extra={"hash": False})
 

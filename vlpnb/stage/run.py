@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vlpnb.config import nest
+from vlpnb.config import fields_of, merge, nest
 from vlpnb.errors import UserError
 from vlpnb.files import make_writable, plain, read_back, write_json
 from vlpnb.machine import say_line
+from vlpnb.outside import typed_here
 from vlpnb.stage.definition import Stage, StageResult, load_stages
 from vlpnb.stage.execution import execute
 from vlpnb.stage.plan import Plan, Planner, in_order
@@ -57,6 +58,10 @@ class Run:
         self._source = stages
         self.stages = {stage.name: stage for stage in load_stages(stages)}
         self.settings = nest(settings or {})
+        for stage in self.stages.values():
+            fields = fields_of(self.settings, stage.name)
+            if isinstance(fields, Mapping) and fields:
+                self.settings = merge(self.settings, nest({stage.name: typed_here(stage.config, fields)}))
         self._device, self.devices = device, devices
         self._planner = Planner(self.stages, self.profile, self.settings, self.folder, say)
         self._pool: Pool | None = None
