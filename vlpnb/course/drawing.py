@@ -1,0 +1,407 @@
+"""Charts in one call each: they draw data and describe it, so that no figure's alt text says something else.
+
+`bars`, `curves`, `points`, `heat`, `histogram` and `picture` return a `Chart`; `draw(*charts)` shows them beside each
+other. Text that comes from data (words, names of tasks) is drawn literally, `$` included.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from vlpnb.course.plotting import GREEN, ORANGE, PALETTE, show
+
+GREY = "0.7"
+BASELINES = ("chance", "random", "any ", "untrained", "other")  # series that begin so are drawn in grey
+MOST = 12  # items of a series that the alt text lists
+MARKS = "osD^vP*X<>d"
+
+
+@dataclass(frozen=True)
+class Chart:
+    """What to draw on a pair of axes, and the same in words."""
+
+    paint: Callable[[Axes], None]
+    told: str
+    size: tuple[float, float] = (6.5, 3.6)
+
+
+def draw(*charts: Chart, about: str = "", columns: int | None = None, save: str | Path | None = None) -> None:
+    """Show charts beside each other, `columns` in a row; the alt text is `about` and what each chart says.
+
+    Raises:
+        ValueError: no chart.
+    """
+    if not charts:
+        raise ValueError("nothing to draw: give at least one chart")
+    columns = min(columns or len(charts), len(charts))
+    rows = -(-len(charts) // columns)
+    height = sum(max(c.size[1] for c in charts[r * columns : (r + 1) * columns]) for r in range(rows))
+    width = min(12.0, sum(chart.size[0] for chart in charts[:columns]))
+    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(charts) :]:
+        axis.axis("off")
+    for chart, axis in zip(charts, axes.flat, strict=False):
+        chart.paint(axis)
+    show(figure, " ".join(filter(None, [about, *(chart.told for chart in charts)])), save)
+
+
+def bars(
+    values: Mapping[str, float] | Mapping[str, Mapping[str, float]],
+    *,
+    y: str,
+    x: str = "",
+    title: str = "",
+    errors: Mapping[str, Any] | None = None,
+    lines: Mapping[str, float] | None = None,
+    dots: Mapping[str, Sequence[float]] | None = None,
+    limits: tuple[float | None, float | None] = (0, None),
+    lying: bool = False,
+    digits: int = 2,
+) -> Chart:
+    """Bars with their values: category → value, or series → (category → value).
+
+    Args:
+        y: what a value is, with its unit.
+        x: what the categories are.
+        errors: half widths, of the shape of `values`.
+        lines: levels to compare with, by name.
+        dots: single measurements of a category, beside its bar.
+        limits: of the axis of the values.
+        lying: horizontal bars, for long names.
+    """
+    several = any(isinstance(value, Mapping) for value in values.values())
+    table = dict(values) if several else {"": values}
+    spreads = (errors or {}) if several else {"": errors or {}}
+    names = list(dict.fromkeys(name for series in table.values() for name in series))
+    width = 0.82 / len(table)
+
+    def paint(axis: Axes) -> None:
+        for i, ((series, found), colour) in enumerate(zip(table.items(), _colours(table), strict=True)):
+            at = [names.index(name) + width * (i - (len(table) - 1) / 2) for name in found]
+            half = [_finite(spreads.get(series, {}).get(name)) for name in found]
+            make = axis.barh if lying else axis.bar
+            error = {"xerr" if lying else "yerr": half, "capsize": 3, "ecolor": "0.3"} if any(half) else {}
+            drawn = make(at, list(found.values()), width * 0.94, color=colour, label=literal(series), **error)
+            if len(names) * len(table) <= 20 and not dots:
+                axis.bar_label(drawn, fmt=f"%.{digits}f", fontsize=8, padding=2)
+        for name, several_values in (dots or {}).items():
+            where, what = [names.index(name)] * len(several_values), list(several_values)
+            axis.plot(*((what, where) if lying else (where, what)), "o", color="black", ms=4, alpha=0.7)
+        _levels(axis, lines or {}, upright=lying)
+        crowded = len(names) > 12 and not lying
+        turned = {"rotation": 90, "fontsize": 8} if crowded else {"fontsize": 9}
+        ticks = [literal(name) for name in names]
+        (axis.set_yticks if lying else axis.set_xticks)(range(len(names)), ticks, **turned)
+        if lying:
+            axis.invert_yaxis()
+        (axis.set_xlim if lying else axis.set_ylim)(*limits)
+        _name(axis, y if lying else x, x if lying else y, title)
+        _legend(axis)
+
+    parts = [
+        f"{series}: {_listed(found, digits)}" if series else _listed(found, digits)
+        for series, found in table.items()
+    ]
+    told = f"Bars of {_of(y, title)}. {'; '.join(parts)}{_levels_told(lines or {}, digits)}."
+    tall = (7.5, 0.42 * len(names) * max(1, 0.6 * len(table)) + 1.2)
+    return Chart(paint, told, tall if lying else (max(5.0, 0.25 * len(names) * len(table) + 1.5), 3.5))
+
+
+def curves(
+    lines: Mapping[str, tuple[Sequence[float], Any]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log: str = "",
+    levels: Mapping[str, float] | None = None,
+    places: Mapping[str, float] | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+) -> Chart:
+    """Lines by name: (xs, ys), where ys may be (seeds, points): their mean, and a band from lowest to highest.
+
+    Args:
+        log: the axes that are logarithmic: "x", "y" or "xy".
+        levels: horizontal lines to compare with, by name.
+        places: vertical lines, by name.
+        limits: of the axis of the ys.
+    """
+    found = {name: (np.asarray(xs), np.atleast_2d(np.asarray(ys))) for name, (xs, ys) in lines.items()}
+
+    def paint(axis: Axes) -> None:
+        for i, ((name, (xs, ys)), colour) in enumerate(zip(found.items(), _colours(found), strict=True)):
+            style = {"color": colour, "label": literal(name), "lw": 1.8}
+            if len(xs) <= 30:
+                style |= {"marker": MARKS[i % len(MARKS)], "ms": 4}
+            axis.plot(xs, ys.mean(0), **style)
+            if len(ys) > 1:
+                axis.fill_between(xs, ys.min(0), ys.max(0), color=colour, alpha=0.2, lw=0)
+        _scales(axis, log)
+        _levels(axis, levels or {}, upright=False)
+        _levels(axis, places or {}, upright=True)
+        axis.set_ylim(*limits)
+        _name(axis, x, y, title)
+        _legend(axis)
+
+    parts = [
+        f"{name} from {_short(ys[:, 0].mean())} at {_short(xs[0])} to {_short(ys[:, -1].mean())} at {_short(xs[-1])}"
+        for name, (xs, ys) in found.items()
+        if len(xs)
+    ]
+    told = f"Curves of {_of(y, title)} over {x}{_scales_told(log)}: {'; '.join(parts)}"
+    return Chart(paint, f"{told}{_levels_told(levels or {})}{_levels_told(places or {})}.")
+
+
+def points(
+    groups: Mapping[str, tuple[Any, Any]],
+    *,
+    x: str,
+    y: str,
+    title: str = "",
+    log: str = "",
+    names: Mapping[str, tuple[float, float]] | None = None,
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]] | None = None,
+    colours: Sequence[Any] | None = None,
+) -> Chart:
+    """Points by group, each with its own colour and mark: (xs, ys).
+
+    Args:
+        log: the axes that are logarithmic: "x", "y" or "xy".
+        names: text beside some places.
+        lines: lines to compare with, by name: (xs, ys).
+        colours: one colour a point, in the order of all groups together, instead of one a group.
+    """
+    found = {name: (np.asarray(xs), np.asarray(ys)) for name, (xs, ys) in groups.items()}
+
+    def paint(axis: Axes) -> None:
+        start = 0
+        for i, ((name, (xs, ys)), colour) in enumerate(zip(found.items(), _colours(found), strict=True)):
+            own = colours[start : start + len(xs)] if colours is not None else colour
+            start += len(xs)
+            style = {"marker": MARKS[i % len(MARKS)], "s": 28, "alpha": 0.8, "edgecolors": "0.4"}
+            axis.scatter(xs, ys, c=own, linewidths=0.5, label=literal(name), **style)
+        for i, (name, (xs, ys)) in enumerate((lines or {}).items()):
+            axis.plot(xs, ys, color="0.5", ls=(":", "--", "-.")[i % 3], label=literal(name))
+        for name, place in (names or {}).items():
+            axis.annotate(literal(name), place, xytext=(3, 3), textcoords="offset points", fontsize=8)
+        _scales(axis, log)
+        _name(axis, x, y, title)
+        _legend(axis)
+
+    parts = [f"{len(xs)} of {name}" if name else f"{len(xs)}" for name, (xs, ys) in found.items()]
+    ends = [_span(np.concatenate([pair[k] for pair in found.values()])) for k in (0, 1)]
+    told = f"Points{_scales_told(log)}{f', {title}' if title else ''}: {', '.join(parts)}; {x} {ends[0]}, {y} {ends[1]}."
+    return Chart(paint, told, (6.5, 4.4))
+
+
+def heat(
+    table: Any,
+    *,
+    rows: Sequence[str] | Mapping[int, str],
+    columns: Sequence[str] | Mapping[int, str],
+    label: str,
+    y: str = "",
+    x: str = "",
+    title: str = "",
+    marks: Sequence[tuple[int, int]] = (),
+    split: int | None = None,
+    limits: tuple[float | None, float | None] = (None, None),
+    colours: str = "cividis",
+    pictures: Sequence[Any] = (),
+) -> Chart:
+    """A table of numbers as colours.
+
+    Args:
+        table: (rows, columns).
+        rows: their names, all of them or those at some positions.
+        columns: the same for columns.
+        label: what a number is.
+        marks: (row, column) of cells to circle.
+        split: a line above this row.
+        limits: numbers of the darkest and the lightest colour.
+        pictures: one a column, drawn above it.
+    """
+    values = np.asarray(table, dtype=float)
+    named = [_positions(names) for names in (rows, columns)]
+
+    def paint(axis: Axes) -> None:
+        image = axis.imshow(values, cmap=colours, aspect="auto", vmin=limits[0], vmax=limits[1])
+        for row, column in marks:
+            axis.plot(column, row, "o", mfc="none", mec="white", ms=10, mew=3)
+            axis.plot(column, row, "o", mfc="none", mec="black", ms=10, mew=1)
+        if split is not None:
+            axis.axhline(split - 0.5, color=ORANGE)
+        axis.set_yticks(list(named[0]), [literal(n) for n in named[0].values()], fontsize=8)
+        turn = 60 if sum(len(n.split("\n")[0]) for n in named[1].values()) > 60 else 0
+        axis.set_xticks(list(named[1]), [literal(n) for n in named[1].values()], fontsize=9, rotation=turn)
+        for i, one in enumerate(pictures):
+            place = axis.inset_axes([(i + 0.05) / len(pictures), 1.02, 0.9 / len(pictures), 0.28])
+            place.imshow(np.asarray(one))
+            place.axis("off")
+        axis.figure.colorbar(image, ax=axis, label=literal(label))
+        _name(axis, x, y, title)
+
+    told = f"{_upper(label)} as colours{f', {title}' if title else ''}: {values.shape[0]} rows"
+    told += f"{f' ({y})' if y else ''} by {values.shape[1]} columns{f' ({x})' if x else ''}, {_span(values)}"
+    if len(named[0]) == len(values) <= 40 and len(named[1]) == values.shape[1]:
+        best = [(named[0][i].replace("\n", " "), named[1][int(r.argmax())].replace("\n", " ")) for i, r in enumerate(values)]
+        told += "; the highest of each row: " + ", ".join(f"{row} at {column}" for row, column in best)
+    height = max(3.2, 0.24 * len(values) + 1.3) if len(named[0]) == len(values) else 5.0
+    return Chart(paint, told + ".", (max(5.0, min(7.5, 0.6 * values.shape[1] + 2)), height))
+
+
+def histogram(
+    values: Any, *, x: str, y: str, bins: Any = 30, log: str = "", places: Mapping[str, float] | None = None
+) -> Chart:
+    """How often values occur; `places` are vertical lines by name."""
+    found = np.asarray(values)
+
+    def paint(axis: Axes) -> None:
+        axis.hist(found, bins=bins, color=PALETTE[0])
+        _scales(axis, log)
+        _levels(axis, places or {}, upright=True)
+        _name(axis, x, y, "")
+        _legend(axis)
+
+    told = f"Histogram of {len(found):,} values of {x}{_scales_told(log)}: {_span(found)}, mean {_short(found.mean())}, "
+    told += f"median {_short(np.median(found))}{_levels_told(places or {})}."
+    return Chart(paint, told, (7.0, 3.4))
+
+
+def picture(
+    image: Any,
+    boxes: Mapping[str, Sequence[float]] | None = None,
+    *,
+    title: str = "",
+    size: tuple[float, float] = (1.0, 1.0),
+    dots: Any = (),
+    grid: bool = False,
+    unit: str = "share of the side",
+) -> Chart:
+    """A picture, or a map of numbers, with named boxes (left, top, right, bottom).
+
+    Args:
+        size: width and height of the picture, in the unit of boxes and dots.
+        dots: (N, 2) places.
+        grid: a line at every whole number.
+    """
+
+    def paint(axis: Axes) -> None:
+        axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
+        for name, (left, top, right, bottom) in (boxes or {}).items():
+            axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
+            axis.text(left, top, literal(name), color="white", fontsize=8, backgroundcolor="black", va="bottom")
+        if len(dots):
+            axis.scatter(*np.asarray(dots).T, s=14, color="white", edgecolors="black", zorder=3)
+        if grid:
+            axis.set(xticks=range(int(size[0]) + 1), yticks=range(int(size[1]) + 1))
+            axis.grid(alpha=0.4)
+        _name(axis, f"x ({unit})", f"y ({unit})", title)
+
+    around = f" with boxes around {', '.join(boxes)}" if boxes else ""
+    told = f"{_upper(title or 'a picture')}{around}{f' and {len(dots)} sample points' if len(dots) else ''}."
+    return Chart(paint, told, (4.2, 4.0))
+
+
+def show_rows(rows: Mapping[str, Sequence[tuple[Any, str, bool]]], *, about: str, size: float = 1.8) -> None:
+    """Rows of pictures under their headings; each picture is (image, title, whether to frame it)."""
+    columns = max(map(len, rows.values()))
+    figure = plt.figure(figsize=(size * columns, 1.4 * size * len(rows)), layout="constrained")
+    for (heading, row), part in zip(rows.items(), np.atleast_1d(figure.subfigures(len(rows), 1)), strict=True):
+        part.suptitle(literal(heading), x=0.01, ha="left", fontsize=10)
+        places = part.subplots(1, columns, squeeze=False)[0]
+        for axis in places[len(row) :]:
+            axis.axis("off")
+        for axis, (image, title, framed) in zip(places, row, strict=False):
+            axis.imshow(np.asarray(image))
+            axis.set_title(literal(title), color=GREEN if framed else "black", fontsize=9)
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set(visible=framed, color=GREEN, linewidth=4)
+    told = "; ".join(f"{heading}: {', '.join(title for _, title, _ in row)}" for heading, row in rows.items())
+    show(figure, f"{about} {told}.".replace("\n", " "))
+
+
+def literal(text: Any) -> str:
+    """Text of data for matplotlib, which reads pairs of `$` as formulas."""
+    return str(text).replace("$", r"\$")
+
+
+def wrapped(sentence: str, width: int = 24, most: int = 3) -> str:
+    """A sentence over a few short lines, as the title of a picture."""
+    lines = [""]
+    for word in sentence.split():
+        joined = f"{lines[-1]} {word}".strip()
+        lines[-1:] = [joined] if len(joined) <= width else [lines[-1], word]
+    return "\n".join(lines[:most])
+
+
+def _colours(series: Mapping[str, Any]) -> list[str]:
+    own = iter(PALETTE * (1 + len(series) // len(PALETTE)))
+    return [GREY if name.startswith(BASELINES) else next(own) for name in series]
+
+
+def _levels(axis: Axes, levels: Mapping[str, float], upright: bool) -> None:
+    for i, (name, value) in enumerate(levels.items()):
+        style = {"color": "0.35", "ls": ("--", ":", "-.")[i % 3], "label": literal(name), "lw": 1.4}
+        axis.axvline(value, **style) if upright else axis.axhline(value, **style)
+
+
+def _name(axis: Axes, x: str, y: str, title: str) -> None:
+    axis.set(xlabel=literal(x), ylabel=literal(y), title=literal(title))
+
+
+def _scales(axis: Axes, log: str) -> None:
+    for name in log:
+        axis.set(**{f"{name}scale": "log"})
+
+
+def _scales_told(log: str) -> str:
+    return {"": "", "x": " on a logarithmic x axis", "y": " on a logarithmic y axis"}.get(log, " on logarithmic axes")
+
+
+def _legend(axis: Axes) -> None:
+    if any(name and not name.startswith("_") for name in axis.get_legend_handles_labels()[1]):
+        axis.legend(fontsize=9)
+
+
+def _positions(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:
+    return dict(names) if isinstance(names, Mapping) else dict(enumerate(map(str, names)))
+
+
+def _finite(value: Any) -> float:
+    return float(value) if value is not None and math.isfinite(value) else 0.0
+
+
+def _short(value: float) -> str:
+    value = float(value)
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value or 0) else f"{value:.3g}"
+
+
+def _span(values: np.ndarray) -> str:
+    return f"from {_short(np.nanmin(values))} to {_short(np.nanmax(values))}" if values.size else "none"
+
+
+def _listed(found: Mapping[str, float], digits: int) -> str:
+    if len(found) <= MOST:
+        return ", ".join(f"{name} {value:.{digits}f}".replace("\n", " ") for name, value in found.items())
+    low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
+    return f"{len(found)} bars, from {found[low]:.{digits}f} ({low}) to {found[high]:.{digits}f} ({high})"
+
+
+def _levels_told(levels: Mapping[str, float], digits: int = 2) -> str:
+    return "".join(f"; {name} at {value:.{digits}f}" for name, value in levels.items())
+
+
+def _of(y: str, title: str) -> str:
+    return f"{y}, {title}" if title else y
+
+
+def _upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
