@@ -1,6 +1,6 @@
 """Charts in one call each: they draw data and describe it, so that no figure's alt text says something else.
 
-`bars`, `curves`, `points`, `heat`, `histogram` and `picture` return a `Chart`; `draw(*charts)` shows them beside each
+`bars`, `curves`, `points`, `heat`, `histogram`, `picture` and `graph` return a `Chart`; `draw(*charts)` shows them beside each
 other. Text that comes from data (words, names of tasks) is drawn literally, `$` included.
 """
 
@@ -63,6 +63,7 @@ def bars(
     dots: Mapping[str, Sequence[float]] | None = None,
     limits: tuple[float | None, float | None] = (0, None),
     lying: bool = False,
+    stacked: bool = False,
     digits: int = 2,
 ) -> Chart:
     """Bars with their values: category → value, or series → (category → value).
@@ -75,16 +76,18 @@ def bars(
         dots: single measurements of a category, beside its bar.
         limits: of the axis of the values.
         lying: horizontal bars, for long names.
+        stacked: series at the same places, each drawn in front of the one before.
     """
     several = any(isinstance(value, Mapping) for value in values.values())
     table = dict(values) if several else {"": values}
     spreads = (errors or {}) if several else {"": errors or {}}
     names = list(dict.fromkeys(name for series in table.values() for name in series))
-    width = 0.82 / len(table)
+    width = 0.82 / (1 if stacked else len(table))
 
     def paint(axis: Axes) -> None:
         for i, ((series, found), colour) in enumerate(zip(table.items(), _colours(table), strict=True)):
-            at = [names.index(name) + width * (i - (len(table) - 1) / 2) for name in found]
+            shift = 0 if stacked else width * (i - (len(table) - 1) / 2)
+            at = [names.index(name) + shift for name in found]
             half = [_finite(spreads.get(series, {}).get(name)) for name in found]
             make = axis.barh if lying else axis.bar
             error = {"xerr" if lying else "yerr": half, "capsize": 3, "ecolor": "0.3"} if any(half) else {}
@@ -97,7 +100,7 @@ def bars(
         _levels(axis, lines or {}, upright=lying)
         crowded = len(names) > 12 and not lying
         turned = {"rotation": 90, "fontsize": 8} if crowded else {"fontsize": 9}
-        ticks = [literal(name) for name in names]
+        ticks = [literal(name) if len(names) <= 60 else "" for name in names]
         (axis.set_yticks if lying else axis.set_xticks)(range(len(names)), ticks, **turned)
         if lying:
             axis.invert_yaxis()
@@ -251,7 +254,10 @@ def heat(
     told = f"{_upper(label)} as colours{f', {title}' if title else ''}: {values.shape[0]} rows"
     told += f"{f' ({y})' if y else ''} by {values.shape[1]} columns{f' ({x})' if x else ''}, {_span(values)}"
     if len(named[0]) == len(values) <= 40 and len(named[1]) == values.shape[1]:
-        best = [(named[0][i].replace("\n", " "), named[1][int(r.argmax())].replace("\n", " ")) for i, r in enumerate(values)]
+        best = [
+            (named[0][i].replace("\n", " "), named[1][int(r.argmax())].replace("\n", " "))
+            for i, r in enumerate(values)
+        ]
         told += "; the highest of each row: " + ", ".join(f"{row} at {column}" for row, column in best)
     height = max(3.2, 0.24 * len(values) + 1.3) if len(named[0]) == len(values) else 5.0
     return Chart(paint, told + ".", (max(5.0, min(7.5, 0.6 * values.shape[1] + 2)), height))
@@ -297,7 +303,9 @@ def picture(
         axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
         for name, (left, top, right, bottom) in (boxes or {}).items():
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
-            axis.text(left, top, literal(name), color="white", fontsize=8, backgroundcolor="black", va="bottom")
+            axis.text(
+                left, top, literal(name), color="white", fontsize=8, backgroundcolor="black", va="bottom"
+            )
         if len(dots):
             axis.scatter(*np.asarray(dots).T, s=14, color="white", edgecolors="black", zorder=3)
         if grid:
@@ -310,11 +318,49 @@ def picture(
     return Chart(paint, told, (4.2, 4.0))
 
 
+def scattered(pictures: Sequence[Any], at: Any, *, x: str, y: str, title: str = "") -> Chart:
+    """Small pictures at their places (N, 2)."""
+    places = np.asarray(at)
+    half = 0.028 * np.ptp(places, axis=0).max()
+
+    def paint(axis: Axes) -> None:
+        for image, (left, low) in zip(pictures, places, strict=True):
+            axis.imshow(np.asarray(image), extent=(left - half, left + half, low - half, low + half))
+        (left, low), (right, high) = places.min(0) - half, places.max(0) + half
+        axis.set(xlim=(left, right), ylim=(low, high), aspect="equal")
+        _name(axis, x, y, title)
+
+    told = f"{len(places)} small pictures at their places{f', {title}' if title else ''}: "
+    return Chart(paint, f"{told}{x} {_span(places[:, 0])}, {y} {_span(places[:, 1])}.", (8.0, 7.0))
+
+
+def graph(places: Mapping[str, tuple[float, float]], reads: Mapping[str, Sequence[str]]) -> Chart:
+    """Boxes at their places, with an arrow to each from those that it reads."""
+    xs, ys = zip(*places.values(), strict=True)
+
+    def paint(axis: Axes) -> None:
+        style = {"arrowstyle": "->", "color": "gray", "shrinkA": 30, "shrinkB": 30}
+        box = {"boxstyle": "round,pad=0.45", "fc": PALETTE[0], "ec": "none"}
+        for name, place in places.items():
+            shown = literal(name.replace(".", ".\n"))
+            axis.text(*place, shown, ha="center", va="center", color="white", bbox=box, fontsize=9)
+            for start in reads.get(name, ()):
+                axis.annotate("", place, places[start], arrowprops=style, zorder=0)
+        axis.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(ys) - 0.4, max(ys) + 0.4))
+        axis.axis("off")
+
+    edges = [f"{name} reads {', '.join(sorted(found))}" for name, found in reads.items() if found]
+    size = (1.45 * (max(xs) - min(xs) + 1), 1.0 * (max(ys) - min(ys) + 1))
+    return Chart(paint, f"Boxes with arrows from left to right: {'; '.join(edges)}.", size)
+
+
 def show_rows(rows: Mapping[str, Sequence[tuple[Any, str, bool]]], *, about: str, size: float = 1.8) -> None:
     """Rows of pictures under their headings; each picture is (image, title, whether to frame it)."""
     columns = max(map(len, rows.values()))
     figure = plt.figure(figsize=(size * columns, 1.4 * size * len(rows)), layout="constrained")
-    for (heading, row), part in zip(rows.items(), np.atleast_1d(figure.subfigures(len(rows), 1)), strict=True):
+    for (heading, row), part in zip(
+        rows.items(), np.atleast_1d(figure.subfigures(len(rows), 1)), strict=True
+    ):
         part.suptitle(literal(heading), x=0.01, ha="left", fontsize=10)
         places = part.subplots(1, columns, squeeze=False)[0]
         for axis in places[len(row) :]:
@@ -363,7 +409,9 @@ def _scales(axis: Axes, log: str) -> None:
 
 
 def _scales_told(log: str) -> str:
-    return {"": "", "x": " on a logarithmic x axis", "y": " on a logarithmic y axis"}.get(log, " on logarithmic axes")
+    return {"": "", "x": " on a logarithmic x axis", "y": " on a logarithmic y axis"}.get(
+        log, " on logarithmic axes"
+    )
 
 
 def _legend(axis: Axes) -> None:
