@@ -33,8 +33,8 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --editable '.[dev,photos,explore]'
 	@touch $@
 
-course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop), write HTML pages, figures and the results table
-	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN)
+course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=1 for one part), write HTML pages, figures, results
+	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN) $(addprefix --part ,$(PART))
 
 photos: $(VENV)/.installed-photos ## the same pipeline on real photographs and text (PHOTOS=folder with the datasets)
 	$(BIN)/vlpnb run --profile photos --run photos --data $(PHOTOS)
@@ -51,9 +51,10 @@ figures: $(VENV)/.installed ## draw the committed figures again from a finished 
 test: $(VENV)/.installed-dev ## run all tests
 	$(BIN)/python -m pytest -n 2
 
-lint: $(VENV)/.installed-dev ## check style of code and notebooks
+lint: $(VENV)/.installed-dev ## check style of code and notebooks, and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.installed-dev ## put code and notebooks into house style, outputs removed
 	$(BIN)/ruff check --fix .

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from vlpnb.errors import UserError
-from vlpnb.folders import read_json, remove_leftovers
+from vlpnb.files import read_back
 from vlpnb.stage import Run, Stage
+from vlpnb.stage.folder import remove_leftovers
 from vlpnb.stage.profiles import Profile
 
 TOYS = str(Path(__file__).parent / "course")
@@ -69,7 +70,7 @@ def test_runs_inputs_reuses_and_writes_a_manifest(make, tmp_path):
     assert manifest["peak_rss_bytes"] > 1e6
     assert "checkpoint.txt" not in manifest["files"]
     assert "finished" in (first.folder / "log.txt").read_text()
-    assert read_json(tmp_path / "r" / "run.json") == {"profile": "toy", "settings": {}}
+    assert read_back(tmp_path / "r" / "run.json") == {"profile": "toy", "settings": {}}
 
 
 def test_what_changes_the_folder(make):
@@ -219,7 +220,7 @@ def test_torchrun_processes_share_one_result(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("[1.5, 3.0, 3.0]") == 2
     assert done.stdout.count("started in") == 3  # source, count and together, each once
-    together = read_json(next(tmp_path.glob("r/together-*/manifest.json")))
+    together = read_back(next(tmp_path.glob("r/together-*/manifest.json")))
     assert together["world_size"] == together["metrics"]["processes"] == 2
 
 

@@ -7,14 +7,44 @@ as such; anything else is refused with the nearest valid name.
 """
 
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
+
+NAME = re.compile(r"\w(?:[\w .-]{0,118}\w)?")
+
+
+def check_name(name: str, what: str = "the name") -> str:
+    """The name itself if it can name a file in its folder and stand on a page: letters, digits, `_`, `-`, `.`, space.
+
+    Names of runs, profiles, image sets and the like come from settings and from files; with `/` or `..` they would
+    lead out of their folder.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f"{what} is called {name[:60]!r}; expected letters, digits, '_', '-', '.' or a space")
+    return name
+
+
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
+Count = Annotated[int, pydantic.Field(ge=1)]
+Index = Annotated[int, pydantic.Field(ge=0)]
+Share = Annotated[float, pydantic.Field(gt=0, le=1)]
+
+
+def _in_order(pair: tuple) -> tuple:
+    if pair[0] > pair[1]:
+        raise ValueError(f"{pair[0]} to {pair[1]} is no range; give the smaller number first")
+    return pair
+
+
+Shares = Annotated[tuple[Share, Share], pydantic.AfterValidator(_in_order)]  # from, to
+Indices = Annotated[tuple[Index, Index], pydantic.AfterValidator(_in_order)]  # from, to
 
 
 class Config(pydantic.BaseModel):
@@ -152,6 +182,7 @@ def _from_text(value: Any, annotation: Any) -> Any:
         return value
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     options = typing.get_args(annotation) if union else (annotation,)
+    options = tuple(o.__origin__ if typing.get_origin(o) is Annotated else o for o in options)
     if type(None) in options and value.strip().lower() in ("none", "null", ""):
         return None
     if any(typing.get_origin(option) in (tuple, list) for option in options) and str not in options:

@@ -25,14 +25,14 @@ ROOT = Path(__file__).parents[2]
 WAIT = 120_000  # ms, for a busy machine
 CELLS = (
     "profile: str = 'smoke'\nrun_name: str = 'x'\nsettings: str = ''\ndevices: int = 1",
-    "from ipywidgets import Text\nfrom tests.browser import toys\nfrom vlpnb.course.explorer import View\n"
+    "from ipywidgets import Text\nfrom tests.browser import toys\nfrom vlpnb.course.explorer import LiveResult\n"
     "from vlpnb.errors import UserError\n"
     "from vlpnb.widgets.voken_explorer import VokenExplorer",
     "def pictured(sentence):\n"
     "    if not sentence.strip():\n        raise UserError('type a sentence')\n"
     "    tokens, ids, scores = toys.retrieve(sentence)\n"
     "    return VokenExplorer(tokens, ids, scores, toys.disc, toys.NAMES, title=sentence)\n"
-    "View([Text('a red disc', description='Sentence', continuous_update=False)], pictured)",
+    "LiveResult([Text('a red disc', description='Sentence', continuous_update=False)], pictured)",
     "raise RuntimeError('a cell that fails: its traceback is nobody\\'s business')",
     "print('by hand')",
 )

@@ -41,7 +41,7 @@ def test_a_view_answers_and_keeps_what_it_shows_without_a_kernel():
         return f"<table><caption>{text}</caption></table>"
 
     box = ipywidgets.Text("one", description="Sentence")
-    view = explorer.View([box], make)
+    view = explorer.LiveResult([box], make)
     assert "<caption>one" in view.children[-1].value
     box.value = "two"
     data, _ = view._repr_mimebundle_()
@@ -133,7 +133,7 @@ def test_what_belongs_to_the_lesson_only_stays_out_of_the_web_app(tmp_path, monk
     sources = "\n".join(cell.source for cell in made.cells)
     assert "At a glance" not in sources
     assert "by_hand" not in sources
-    assert "View(" in sources
+    assert "LiveResult(" in sources
     assert made.metadata.kernelspec.name == "vlpnb", "the interpreter that serves, whatever `python3` is"
 
 

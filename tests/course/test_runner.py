@@ -18,7 +18,7 @@ from vlpnb.course.runner import (
     starting_from,
 )
 from vlpnb.errors import UserError
-from vlpnb.folders import write_json
+from vlpnb.files import write_json
 from vlpnb.stage import Run
 from vlpnb.stage.profiles import Profile
 

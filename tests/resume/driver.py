@@ -136,7 +136,7 @@ def main() -> None:
                    "transformers.models.auto.modeling_auto", "torch.distributed"):  # fmt: skip
         importlib.import_module(module)
     from vlpnb.course import open_run
-    from vlpnb.folders import environment
+    from vlpnb.machine import environment
 
     environment()  # asks git, once for all attempts
     run = open_run("smoke", "r", json.loads(sys.argv[2]), root=sys.argv[1], device="cpu")

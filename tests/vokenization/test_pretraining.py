@@ -15,7 +15,7 @@ from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.pretraining import PretrainingConfig, evenly, snapshot_folders, training_plan
@@ -203,7 +203,7 @@ def test_golden_loss_mixing(tmp_path):
     for parts in ([6], [3, 3]):
         model = Constant()
         micro = [{"n": torch.tensor(float(n))} for n in parts]
-        plan = Plan(updates=1, lr=0.0, weights={"mlm": 0.5})
+        plan = TrainingPlan(updates=1, lr=0.0, weights={"mlm": 0.5})
         [record] = fit(model, lambda step, m=micro: Update(m, {"voken": 6, "mlm": 6}), plan, tmp_path)
         assert record["loss"] == pytest.approx(5.0)
         assert [record["loss"] * n / 6 for n in model.seen] == pytest.approx(

@@ -94,6 +94,7 @@ def run(
     only: Annotated[
         str | None, typer.Option("--only", metavar="10,13", help="These alone; the same as naming them.")
     ] = None,
+    part: Annotated[list[int] | None, typer.Option(min=0, max=9, help="All of a part; repeatable.")] = None,
     first: Annotated[
         str | None, typer.Option("--from", metavar="13", help="Begin with this one of those to run.")
     ] = None,
@@ -116,6 +117,7 @@ def run(
         seconds = parse_duration(budget) if budget is not None else None
         opened = _open(profile, run, settings, data, devices)
         wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
+        wanted += [str(number) for number in part or []]
         paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
         if first is not None:
             paths = starting_from(paths, first)
@@ -321,12 +323,12 @@ def glance(
 ) -> None:
     """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
     from vlpnb.course import data_root, glance, notebooks_folder
-    from vlpnb.folders import read_json
+    from vlpnb.files import read_back
 
     for run in runs or []:
         folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
         print(f"{folder}: measured profile {glance.remember(folder, machine)}")
-    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+    for path in glance.rewrite(notebooks_folder(), read_back(glance.MEASURED)):
         print(f"{path}: table renewed")
 
 

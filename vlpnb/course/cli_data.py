@@ -63,7 +63,7 @@ def data_wikipedia(
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
 ) -> None:
     """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
-    from vlpnb.data.wikipedia import prepare_wikipedia
+    from vlpnb.text.wikipedia import prepare_wikipedia
 
     counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
     print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")

@@ -15,8 +15,8 @@ import nbformat
 
 from vlpnb.course.display import Display, Lines, Progress
 from vlpnb.course.watch import Watch
-from vlpnb.folders import MANIFEST
 from vlpnb.stage import Run
+from vlpnb.stage.folder import MANIFEST
 
 END = "vlpnb: end of the notebook"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")

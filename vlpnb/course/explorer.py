@@ -1,6 +1,6 @@
 """What the explorer (notebook 91, and its stand-alone form) is made of, and the command that serves it.
 
-A `View` is a box of controls above what they control, with a static fallback of the latter, so that the executed
+A `LiveResult` is a box of controls above what they control, with a static fallback of the latter, so that the executed
 notebook reads well without a kernel. Views only look into a finished run; nothing is trained here.
 """
 
@@ -33,7 +33,7 @@ ALERT = "color:var(--jp-error-color1, #a40000); font-weight:600"
 TABLE = "min-width:min(100%, 24rem)"  # room for the caption of a narrow table
 
 
-class View(ipywidgets.VBox):
+class LiveResult(ipywidgets.VBox):
     """Controls above a result that is made again when they change.
 
     Args:

@@ -32,7 +32,7 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
-class Term:
+class GlossaryTerm:
     """One entry of the glossary."""
 
     term: str
@@ -53,7 +53,7 @@ def docstring_terms() -> dict[str, str]:
     return {term: " ".join(definition.split()) for term, definition in entries}
 
 
-def read_glossary(path: Path = GLOSSARY) -> list[Term]:
+def read_glossary(path: Path = GLOSSARY) -> list[GlossaryTerm]:
     """The glossary in alphabetical order.
 
     Raises:
@@ -66,7 +66,9 @@ def read_glossary(path: Path = GLOSSARY) -> list[Term]:
             where = "twice: here and in vlpnb/__init__.py" if term in said else "nowhere"
             raise UserError(f"{path}: {term!r} is defined {where}")
         definition = entry.get("definition") or said[term]
-        terms.append(Term(term, " ".join(definition.split()), tuple(entry["symbols"]), entry["notebook"]))
+        terms.append(
+            GlossaryTerm(term, " ".join(definition.split()), tuple(entry["symbols"]), entry["notebook"])
+        )
     return sorted(terms, key=lambda one: one.term.lower())
 
 

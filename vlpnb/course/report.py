@@ -12,7 +12,7 @@ from vlpnb.course import data_root, open_run
 from vlpnb.course.pages import paper_figures
 from vlpnb.course.runner import read_status
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import read_json, write_json
+from vlpnb.files import read_back, write_json
 from vlpnb.stage import Run, StageResult
 
 # The papers' figures with their setting and how sure we are of them; the data is in `papers/*.yaml`.
@@ -71,7 +71,7 @@ def reopen(name: str | None) -> Run:
         name = max(runs, key=lambda key: (runs[key] / "run.json").stat().st_mtime)
     if name not in runs:
         raise UserError(f"run {name!r} not found in {folder}{did_you_mean(name, runs)}")
-    note = read_json(runs[name] / "run.json")
+    note = read_back(runs[name] / "run.json")
     return open_run(note["profile"], name, note["settings"])
 
 

@@ -25,7 +25,8 @@ from vlpnb.course.execute import END, Outcome, execute
 from vlpnb.course.outline import prerequisites, stated
 from vlpnb.course.watch import Watch
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import cores, duration, lock, make_writable, read_json, write_json
+from vlpnb.files import lock, make_writable, read_back, write_json
+from vlpnb.machine import cores, duration
 from vlpnb.stage import Run
 
 __all__ = [
@@ -45,13 +46,15 @@ GRACE = (0.05, 1.0, 60.0)  # share of a budget, and bounds in seconds, kept back
 
 
 def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    """The notebooks named by number (`10`), by beginning (`10_match`) or by path, in the order given.
+    """The notebooks named by number (`10`), by part (`1`), by beginning (`10_match`) or by path, in the order given.
+
+    Nothing named: all of them.
 
     Raises:
         UserError: for a name that matches nothing.
     """
     present = sorted(folder.glob("[0-9]*.ipynb"))
-    found: list[Path] = []
+    found: list[Path] = [] if wanted else present
     for name in wanted:
         if name.endswith(".ipynb") and Path(name).is_file():
             matches = [Path(name).absolute()]
@@ -185,7 +188,7 @@ def read_status(run_folder: Path) -> list[Outcome]:
     path = run_folder / "notebooks" / STATUS
     if not path.is_file():
         return []
-    return [Outcome(**item) for item in sorted(read_json(path), key=lambda item: item["notebook"])]
+    return [Outcome(**item) for item in sorted(read_back(path), key=lambda item: item["notebook"])]
 
 
 @dataclass

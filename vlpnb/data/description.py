@@ -8,22 +8,29 @@ path and never code. Stages read it with `load_dataset`; the stage in `stage.py`
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from vlpnb.config import check_name
 from vlpnb.data.captions import (
     CaptionedImage,
     CaptionFormat,
     conceptual_ids,
+    joined,
     lxmert_ids,
     original_image_path,
     read_captions,
+    refuse_clashes,
+    refuse_outside,
     split_missing,
 )
-from vlpnb.data.images import list_images
-from vlpnb.data.text_files import field as json_field
-from vlpnb.data.text_files import lines_of, read_json, require, write_text_atomic
+from vlpnb.data.fields import field as json_field
+from vlpnb.data.fields import one_line
+from vlpnb.data.images import list_images, picture_id
+from vlpnb.data.text_files import lines_of, read_json, require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 
 FILE = "dataset.json"
 HOLDS = "a dataset description, written by the `dataset` stage"
@@ -113,54 +120,59 @@ class Dataset:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.captions_of(split)
         images = Path(c.images.replace("{split}", split))
-        found = [
-            image
-            for path in c.files(split)
-            for image in read_captions(c.format, path, images, split, c.source, left_out)
-        ][: c.max_images]
+        found: dict[Path, CaptionedImage] = {}
+        for path in c.files(split):
+            for image in read_captions(c.format, path, images, split, c.source, left_out):
+                found[image.path] = joined(found.get(image.path), image, left_out)
+        refuse_clashes(found.values())
+        kept = list(found.values())[: c.max_images]
         if c.max_sentences is None:
-            return found
-        return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in found]
+            return kept
+        return [replace(image, sentences=image.sentences[: c.max_sentences]) for image in kept]
 
-    def universe_sets(self) -> dict[str, list[CaptionedImage]]:
+    def universe_sets(
+        self, log: Callable[[str], None] = lambda line: None
+    ) -> dict[str, list[CaptionedImage]]:
         """The pictures that can become vokens, by image set, in alphabetical order of the sets' names.
 
         An entry of `universe` is a split or set with captions; a folder of pictures below `root`, sorted by path
         (pictures of a folder have no sentences); or a list of picture ids, `….ids` with one a line, an lxmert
         file `….json` or a conceptual file `….tsv`, whose pictures lie where the original project has them. An
         image set has the name of the split, of the folder or of the list, or the one before `=` in `name=entry`.
-        A file that two entries name belongs to the first set.
+        A file that two entries name belongs to the first set. `log` hears what folders hold and what is left out.
         """
         sets: dict[str, list[CaptionedImage]] = {}
         for entry in self.universe:
             given, _, place = entry.rpartition("=")
-            name = given or Path(place).stem
+            name = check_name(given or Path(place).stem, f"dataset.universe: {entry!r}: the image set")
             if name in sets:
                 raise UserError(
                     f"dataset.universe: two image sets are called '{name}'; give '{entry}' another name, "
                     f"such as 'other={place}'"
                 )
-            sets[name] = self._image_set(place)
+            sets[name] = self._image_set(place, log)
         taken: set[Path] = set()
         for name in sorted(sets):
-            distinct: dict[str, CaptionedImage] = {}
-            for image in sets[name]:
-                if image.path not in taken:
-                    distinct.setdefault(image.image_id, image)
-            taken |= {image.path for image in distinct.values()}
-            sets[name] = list(distinct.values())
+            distinct = {image.path: image for image in reversed(sets[name]) if image.path not in taken}
+            sets[name] = list(reversed(distinct.values()))
+            refuse_clashes(sets[name])
+            taken |= distinct.keys()
         return dict(sorted(sets.items()))
 
-    def _image_set(self, place: str) -> list[CaptionedImage]:
+    def _image_set(self, place: str, log: Callable[[str], None]) -> list[CaptionedImage]:
         if place in self.captioned_names:
             return self.captioned(place)
         path = require(self.root / place, "the pictures that become vokens")
         readers = {".ids": _listed_ids, ".json": lxmert_ids, ".tsv": conceptual_ids}
         if path.suffix in readers:
             ids = readers[path.suffix](path)
+            for name in ids:
+                refuse_outside(name, str(path))
             found = [CaptionedImage(i, original_image_path(i, self.root), ()) for i in ids]
         else:
-            found = [CaptionedImage(image.stem, image, ()) for image in list_images(path)]
+            listing = list_images(path)
+            log(listing.said())
+            found = [CaptionedImage(picture_id(f.relative_to(path)), f, ()) for f in listing.files]
         if not found:
             raise UserError(f"{path} holds no picture; expected the pictures that become vokens.")
         return found
@@ -172,12 +184,16 @@ class Dataset:
     def save(self, folder: Path) -> Path:
         """Write `dataset.json` into `folder`."""
         path = Path(folder) / FILE
-        write_text_atomic(path, json.dumps(asdict(self), indent=1, default=str) + "\n")
+        write_text(path, json.dumps(asdict(self), indent=1, default=str) + "\n")
         return path
 
 
 def _listed_ids(path: Path) -> list[str]:
-    return [text for _, text in lines_of(path, "one picture id a line") if text]
+    found = []
+    for number, text in lines_of(path, "one picture id a line"):
+        if text:
+            found.append(one_line(text, f"{path}:{number}"))
+    return found
 
 
 def load_dataset(folder: Path) -> Dataset:

@@ -22,14 +22,14 @@ from torch.nn import functional as F
 
 from vlpnb.data.description import load_dataset
 from vlpnb.data.glue import GLUE_TASKS, GlueExamples, GlueTask, glue_task, read_glue
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 
 FINE_TUNED = tuple(
     name for name in GLUE_TASKS if name != "MNLI-MM"
@@ -163,7 +163,7 @@ def fine_tune(
     Works in `folder` and resumes there. Each result: task, seed, metrics, value (the reported metric), majority,
     diverged ("" or the reason), loss (of the last updates).
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> SentenceClassifier:
         return SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)
@@ -235,7 +235,7 @@ def write_eval_results(folder: Path, metrics: Mapping[str, float]) -> None:
     theirs = {"accuracy": "acc", "spearman": "spearmanr", "matthews": "mcc"}
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{theirs.get(name, name)} = {value}\n" for name, value in sorted(metrics.items())]
-    write_text_atomic(folder / "eval_results.txt", "".join(lines))
+    write_text(folder / "eval_results.txt", "".join(lines))
 
 
 def summarise(results: Sequence[Mapping]) -> dict[str, float]:

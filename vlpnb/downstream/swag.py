@@ -23,7 +23,7 @@ from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.nn.heads import ClassificationHead
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 
 
 class SwagConfig(FineTuningConfig):
@@ -108,7 +108,7 @@ def fine_tune(
 
     Returns: seed, value (accuracy), majority (of the best constant answer), diverged ("" or why), loss, updates.
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> EndingChooser:
         return EndingChooser(*load_classifier(model_folder, labels=1))

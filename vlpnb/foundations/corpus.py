@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.description import Dataset, load_dataset
-from vlpnb.data.text_files import fingerprint_files
+from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
@@ -30,8 +30,8 @@ class CorpusStageConfig(Config):
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
-    max_train_tokens: int | None = None  # stop after the line that reaches this many; none: all
-    max_valid_tokens: int | None = None
+    max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
+    max_valid_tokens: int | None = Field(None, ge=1)
     original_train: str = ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)
     original_valid: str = ""  # likewise; give both or none
     shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard

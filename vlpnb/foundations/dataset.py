@@ -17,11 +17,13 @@ from pydantic import Field, model_validator
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.forms import refuse_markup
 from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
 from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.data.swag import read_swag, swag_file
-from vlpnb.data.text_files import fingerprint_files, require, write_text_atomic
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import fingerprint_files, write_text
 from vlpnb.stage import Request, Stage, StageContext
 
 NAME = re.compile("[a-z][a-z0-9_]*")  # of a caption set; it becomes part of the metrics' names
@@ -150,7 +152,8 @@ def fingerprint(config: DatasetConfig) -> str:
 
 def _files(data: Dataset) -> Iterator[Path]:
     for path in (path for split in data.captioned_names for path in data.captions_of(split).files(split)):
-        yield from sorted(path.glob("*.t*")) if path.is_dir() else [path]  # .txt and .token of flickr
+        flickr = (*path.glob("*.t*"), *path.glob("*.csv"))  # .txt, .token and .csv
+        yield from sorted(flickr) if path.is_dir() else [path]
     for paths in (data.corpus.train, data.corpus.valid, data.corpus.test):
         yield from paths
     if data.glue is not None:
@@ -199,18 +202,18 @@ def _run(context: StageContext) -> dict[str, float]:
         absent += [str(image.path) for image in missing]
         metrics[f"{split}_images"] = len(present)
         metrics[f"{split}_captions"] = sum(len(image.sentences) for image in present)
-    universe = data.universe_images()
+    universe = [image for images in data.universe_sets(context.log).values() for image in images]
     metrics["universe_images"] = len(universe)
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
     if uncaptioned:
-        write_text_atomic(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
+        write_text(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
         context.log(
             f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
             f"uncaptioned.txt): {uncaptioned[0]} …"
         )
     if absent:
-        write_text_atomic(context.folder / "missing.txt", "\n".join(absent) + "\n")
+        write_text(context.folder / "missing.txt", "\n".join(absent) + "\n")
         context.log(
             f"{len(absent):,} pictures are missing and left out (listed in missing.txt): {absent[0]} …"
         )
@@ -221,6 +224,7 @@ def _run(context: StageContext) -> dict[str, float]:
             require(path, f"raw text of the {split} corpus, one paragraph a line")
             if path.stat().st_size == 0:
                 raise UserError(f"{path} is empty; expected raw text of the {split} corpus.")
+            refuse_markup(path, f"raw text of the {split} corpus, one paragraph a line")
         metrics[f"{split}_text_bytes"] = sum(path.stat().st_size for path in paths)
     if not data.corpus.train or not data.corpus.valid:
         raise UserError("dataset.corpus: name at least one train and one valid file; found none.")

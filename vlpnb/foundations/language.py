@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
 from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.nn.language_model import language_model_config, new_masked_lm
@@ -27,7 +27,7 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
 
 
@@ -46,7 +46,7 @@ class LanguageConfig(Config):
     mask_rate: float = Field(0.15, gt=0, lt=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
-    seed: int = 0
+    seed: Seed = 0
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
 
 
@@ -111,7 +111,7 @@ def run(context: StageContext) -> dict[str, float]:
     if config.init_std != 0.02:  # the model's own; drawn again it would be another model
         init_weights(model, config.init_std)
     batches = SentenceBatches(rows, tokenizer, config)
-    plan = Plan(
+    plan = TrainingPlan(
         updates=config.updates,
         lr=config.lr,
         warmup=min(config.warmup, config.updates),

@@ -20,13 +20,13 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Count, Seed
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import Dataset, load_dataset
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
@@ -43,17 +43,18 @@ class VisionConfig(Config):
     """Training of the world's picture classifier."""
 
     image_size: int = Field(64, ge=16)  # pixels of the square that the network reads
-    widths: tuple[int, ...] = (24, 48, 96, 192)  # channels per resolution; features are twice the last
+    # channels per resolution; features are twice the last
+    widths: tuple[Count, ...] = Field((24, 48, 96, 192), min_length=1)
     epochs: int = Field(12, ge=1)
     batch: int = Field(32, ge=1)
     lr: float = Field(4e-3, gt=0)
-    weight_decay: float = 0.05
+    weight_decay: float = Field(0.05, ge=0)
     shift: int = Field(4, ge=0)  # a training picture is shifted by up to so many pixels, and mirrored
     kind_weight: float = Field(3.0, gt=0)  # of kinds in the loss; colours and settings are learned anyway
-    seed: int = 9595
-    max_images: int | None = None  # only the first pictures
+    seed: Seed = 9595
+    max_images: int | None = Field(None, ge=1)  # only the first pictures
     drawn: int = Field(0, ge=0)  # more training pictures, of further train scenes, drawn here and not written
-    checkpoint_seconds: float = Field(15.0, json_schema_extra={"hash": False})
+    checkpoint_seconds: float = Field(15.0, ge=0, json_schema_extra={"hash": False})
 
 
 def label_names() -> list[str]:
@@ -221,7 +222,7 @@ def run_vision(context: StageContext) -> dict[str, float]:
     net = SmallResNet(config.widths, len(names)).to(memory_format=torch.channels_last)
     nn.init.constant_(net.fc.bias, -4.0)  # most labels are absent: start from there
     total = config.epochs * sampler.per_epoch
-    plan = Plan(
+    plan = TrainingPlan(
         updates=total, lr=config.lr, warmup=total // 20, weight_decay=config.weight_decay, clip=5.0, seed=config.seed,
         log_every=max(1, sampler.per_epoch // 4), checkpoint_seconds=config.checkpoint_seconds,
     )  # fmt: skip

@@ -60,7 +60,31 @@ def _hub_folder(name: str) -> Path:
             if (folder / weights).is_file():
                 return folder
     except Exception as error:  # the hub client raises a dozen kinds of errors; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        wanted = "config.json, the tokenizer, and model.safetensors or pytorch_model.bin"
         raise UserError(
-            f"{name!r} is not a folder here, and the HuggingFace hub gave no model of that name: {error}"
+            f"{name!r} is not a folder here, and the HuggingFace hub gave no model of that name ({reason}). "
+            f"{hub_advice(name, wanted)}"
         ) from error
     return folder
+
+
+def hub_advice(name: str, wanted: str) -> str:
+    """Which files of a hub model are wanted, from where, and where they would be found without a network."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    return (
+        f"Wanted: {wanted}, from {constants.ENDPOINT}/{name}; they would be found in {place}. Without a network, "
+        f"fetch them on another machine (`hf download {name}`) and copy that folder, or give the path of a folder with "
+        "the files."
+    )
+
+
+BRINGS_CODE = "it brings program code of its own (auto_map), which is never run"
+
+
+def brings_code(folder: Path) -> bool:
+    """Whether a model's folder asks for program code of its own to be run."""
+    files = (folder / "config.json", folder / "tokenizer_config.json")
+    return any(file.is_file() and '"auto_map"' in file.read_text("utf-8", errors="replace") for file in files)

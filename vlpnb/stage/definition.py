@@ -11,7 +11,7 @@ from typing import Any
 
 from vlpnb.config import Config
 from vlpnb.errors import UserError
-from vlpnb.folders import duration, interactive, say_line, short
+from vlpnb.machine import duration, interactive, say_line, short
 
 HEARTBEAT_SECONDS = 10.0
 

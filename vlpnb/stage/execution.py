@@ -7,17 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlpnb.errors import UserError, cannot_write, is_full_disk
-from vlpnb.folders import (
-    MANIFEST,
-    Clock,
-    Memory,
-    duration,
-    environment,
-    list_files,
-    remove_scratch,
-    write_json,
-)
+from vlpnb.files import write_json
+from vlpnb.machine import Clock, Memory, duration, environment
 from vlpnb.stage.definition import StageContext
+from vlpnb.stage.folder import MANIFEST, list_files, remove_scratch
 from vlpnb.stage.plan import Plan
 
 

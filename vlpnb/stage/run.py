@@ -16,20 +16,11 @@ from typing import Any
 
 from vlpnb.config import fields_of, merge, nest, parse_config
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import (
-    MANIFEST,
-    find_damage,
-    lock,
-    make_writable,
-    plain,
-    read_json,
-    remove_leftovers,
-    remove_scratch,
-    say_line,
-    write_json,
-)
+from vlpnb.files import lock, make_writable, plain, read_back, write_json
+from vlpnb.machine import say_line
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.execution import run_stage
+from vlpnb.stage.folder import MANIFEST, find_damage, remove_leftovers, remove_scratch
 from vlpnb.stage.plan import Plan, in_order
 from vlpnb.stage.profiles import Profile, load_profile
 from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
@@ -136,7 +127,7 @@ class Run:
         """The newest finished (or last reused) result per stage and variant, in the order of the pipeline."""
         newest: dict[tuple[str, str], tuple[float, StageResult]] = {}
         for path in self.folder.glob(f"*/{MANIFEST}"):
-            manifest = read_json(path)
+            manifest = read_back(path)
             stage = self.stages.get(manifest.get("stage", ""))
             if stage is None:
                 continue
@@ -242,11 +233,11 @@ class Run:
         if process_rank() == 0:
             make_writable(self.folder)
             note = {"profile": self.profile.source or self.profile.name, "settings": plain(self.settings)}
-            if not (self.folder / "run.json").is_file() or read_json(self.folder / "run.json") != note:
+            if not (self.folder / "run.json").is_file() or read_back(self.folder / "run.json") != note:
                 write_json(self.folder / "run.json", note)
 
     def _result(self, plan: Plan, reused: bool) -> StageResult:
-        manifest = read_json(plan.folder / MANIFEST)
+        manifest = read_back(plan.folder / MANIFEST)
         if manifest["hash"] != plan.digest:
             raise UserError(
                 f"{plan.folder}: holds another result ({manifest['hash'][:16]}); remove it and run again"
@@ -258,7 +249,7 @@ class Run:
         path = plan.folder / MANIFEST
         if not path.is_file():
             return None
-        damage = find_damage(plan.folder, read_json(path))
+        damage = find_damage(plan.folder, read_back(path))
         if damage:
             say_line(self.say, f"[{plan.stage.name}] {plan.folder.name} is damaged ({damage}): made again")
             for item in plan.folder.iterdir():

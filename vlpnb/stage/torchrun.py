@@ -10,7 +10,8 @@ import uuid
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from vlpnb.folders import cores, plain, say_line
+from vlpnb.files import plain
+from vlpnb.machine import cores, say_line
 from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:

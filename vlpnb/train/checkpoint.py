@@ -6,15 +6,15 @@ updates done (`vlpnb.train.sampling`), so model, optimiser and that number are t
 """
 
 from collections.abc import Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from vlpnb.data.text_files import PatientFile
-from vlpnb.errors import UserError, writing
+from vlpnb.errors import UserError
+from vlpnb.files import PatientFile, atomic
 
 NAME = "checkpoint.pt"
 
@@ -35,16 +35,9 @@ def save_checkpoint(
         UserError: it cannot be written; the old one is kept and nothing is left beside it.
     """
     state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "step": step, "seed": seed}
-    temporary = folder / f"{NAME}.tmp"
-    with writing(folder / NAME):
-        try:
-            with closing(PatientFile(temporary)) as file:
-                torch.save({**state, "log": dict(log or {})}, file)
-                file.check()
-            temporary.replace(folder / NAME)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    with atomic(folder / NAME) as temporary, closing(PatientFile(temporary)) as file:
+        torch.save({**state, "log": dict(log or {})}, file)
+        file.check()
 
 
 def load_checkpoint(

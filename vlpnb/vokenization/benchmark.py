@@ -40,7 +40,7 @@ class BenchmarkConfig(Config):
     split: str = "test"  # captions and pictures of the first set; its metrics have no prefix
     # further sets, `<set>_*` in the metrics: splits or caption sets of the dataset; none: all its caption sets
     sets: tuple[str, ...] | None = None
-    max_images: int | None = None  # only the first pictures of each set
+    max_images: int | None = Field(None, ge=1)  # only the first pictures of each set
     # word pieces of a caption that retrieval reads, special tokens included; none: as many as in training; the
     # original reads captions as it reads a corpus, up to 130
     max_length: int | None = Field(None, ge=3)

@@ -13,7 +13,6 @@ own share, and do depend on it.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,14 +24,14 @@ from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_dataset
-from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.text_files import fingerprint_files, write_text_atomic
+from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, fingerprint_files, write_text
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
 from vlpnb.vokenization.matcher import (
     Matcher,
@@ -48,7 +47,7 @@ from vlpnb.vokenization.matcher import (
 from vlpnb.vokenization.original.weights import load_weights, weights_file
 
 
-class Captions:
+class CaptionBatches:
     """Where batches come from: the cache, or, when a backbone trains, the pictures and sentences
     themselves.
     """
@@ -140,7 +139,7 @@ class Captions:
         return blocks, torch.cat(pictures), owner
 
 
-def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[str, float]:
+def validate(captions: CaptionBatches, config: MatchingConfig, device: str) -> dict[str, float]:
     """Loss and token recall within random batches, and sentence recall over the whole split.
 
     The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
@@ -165,7 +164,7 @@ def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[st
     return {"loss": torch.stack(losses).mean().item(), **recall(tokens), **sentences, **legacy}
 
 
-def pool_recall(captions: Captions, device: str) -> dict[str, float]:
+def pool_recall(captions: CaptionBatches, device: str) -> dict[str, float]:
     """Retrieval among all pictures of a split: `r*` of sentences (mean token score), `token_r*` of single
     tokens.
     """
@@ -180,7 +179,7 @@ def pool_recall(captions: Captions, device: str) -> dict[str, float]:
 
 
 def train_matcher(
-    captions: Mapping[str, Captions],
+    captions: Mapping[str, CaptionBatches],
     matcher: Matcher,
     config: MatchingConfig,
     folder: Path,
@@ -218,15 +217,15 @@ def train_matcher(
         )
         better = found is None or (score, update) < (found["score"], found["update"])
         if rank == 0 and better and (update or config.test_only):
-            save_file(trainable_state(matcher), best.with_suffix(".tmp"))
-            os.replace(best.with_suffix(".tmp"), best)
+            with atomic(best) as temporary:
+                save_file(trainable_state(matcher), temporary)
             about = {"score": score, "update": update, "valid": values}
-            write_text_atomic(best.with_suffix(".json"), json.dumps(about))
+            write_text(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
     updates = 0 if config.test_only else config.epochs * sampler.per_epoch
     epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
-    plan = Plan(
+    plan = TrainingPlan(
         updates=updates,
         optimiser=config.optimiser,
         lr=config.lr,
@@ -264,6 +263,8 @@ def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> l
             kept.append(image)
         except BrokenImage as error:
             log(f"left out: {error}")
+    if not kept:
+        raise none_readable("a split", [image.path for image in images])
     return kept
 
 
@@ -289,7 +290,7 @@ def run_matching(context: StageContext) -> dict[str, float]:
         for line in load_weights(matcher, config.load, source):
             context.log(line)
     captions = {
-        split: Captions(stores[split], images[split], matcher, config, source.config.crop_scale)
+        split: CaptionBatches(stores[split], images[split], matcher, config, source.config.crop_scale)
         for split in SPLITS
     }
     metrics = train_matcher(

@@ -6,7 +6,9 @@ Shared by the stages `glue`, `squad`, `swag` and `probes` of this part; what the
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlpnb.config import Config
+from pydantic import Field
+
+from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
 from vlpnb.stage import Request, StageContext
@@ -18,8 +20,8 @@ class Pretrained(Config):
     """Which model is asked."""
 
     supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
+    seed: Seed = 95  # of the pre-trained model
+    snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
     model: str = ""  # a HuggingFace folder or name instead
 
 

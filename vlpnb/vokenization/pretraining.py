@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Indices, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.losses import IGNORE
@@ -28,9 +28,9 @@ from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
-from vlpnb.train.loop import Plan, Precision, autocast, fit
+from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.supervision import (
@@ -52,7 +52,7 @@ class PretrainingConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
-    seed: int = 95  # of initial weights, order, masks and dropout
+    seed: Seed = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `nn.language_model.SIZES`
     objective: str = (
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
@@ -66,20 +66,19 @@ class PretrainingConfig(Config):
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
     legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (VOK-14)
-    exclude: tuple[int, int] | None = (
-        None  # tokens to leave out (the original: a list of Wikipedia's counties)
-    )
+    # tokens to leave out (the original: a list of Wikipedia's counties)
+    exclude: Indices | None = None
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
-    updates: int | None = None  # optimiser steps
+    updates: int | None = Field(None, ge=1)  # optimiser steps
     faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
     lr: float = Field(2e-4, gt=0)  # peak learning rate
-    weight_decay: float = 0.01
-    clip: float = 1.0  # largest gradient norm
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm
     precision: Precision = "bfloat16"  # of matrix products on a GPU; the paper's runs are "float32"
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
@@ -267,13 +266,13 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
-def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
+def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
     if config.longer_baseline:
         updates = round(1.1 * updates)
     warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
-    return Plan(
+    return TrainingPlan(
         updates=updates,
         optimiser=config.optimiser,
         lr=config.lr,
@@ -295,7 +294,7 @@ def run(context: StageContext) -> dict[str, float]:
     With several voken objectives also the loss of each, such as voken_cls_loss.
     """
     config: PretrainingConfig = context.config
-    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer", MASKED)
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
     features = None
     if config.needs_vokens:

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from vlpnb.config import Config
-from vlpnb.data.text_files import write_text_atomic
+from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
+from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
@@ -43,7 +43,9 @@ class ResultsConfig(Config):
     """What is compared with what."""
 
     supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
-    seeds: tuple[int, ...] = (1, 2, 3)  # of pre-training; differences are paired by seed
+    seeds: tuple[Seed, ...] = Field(
+        (1, 2, 3), min_length=1
+    )  # of pre-training; differences are paired by seed
     # pre-trained for notebook 15 with the first seed, and not fine-tuned
     controls: tuple[Supervision, ...] = Field(("shuffle", "token"), json_schema_extra={"hash": False})
     squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
@@ -224,10 +226,10 @@ def run(context: StageContext) -> dict[str, float]:
         if run["diverged"]
     ]
     text = report(config, glue, probes, metrics, sentences, diverged)
-    write_text_atomic(context.folder / "results.md", text)
+    write_text(context.folder / "results.md", text)
     content = {"metrics": metrics, "verdict": sentences, "diverged": diverged}
     rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
-    write_text_atomic(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
+    write_text(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
     for sentence in sentences:
         context.log(sentence)
     return metrics

@@ -28,8 +28,8 @@ from pydantic import Field, model_validator
 
 from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
-from vlpnb.data.text_files import content_hash, fingerprint_files, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash, fingerprint_files, write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.tokenizers import load_tokenizer
@@ -128,7 +128,7 @@ def vokenise_corpus(
             file.flush()
             os.fsync(file.fileno())
             done = Progress(identity, done.pages + 1, done.tokens + count)
-            write_text_atomic(manifest, json.dumps(asdict(done)))
+            write_text(manifest, json.dumps(asdict(done)))
             progress(done.tokens, total)
     barrier(world_size)
     if rank == 0:
@@ -142,7 +142,7 @@ def vokenise_corpus(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
         # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
+        write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         about = {
             "identity": identity,
             "granularity": vokenise.granularity,

@@ -102,7 +102,7 @@ def test_legacy_recall_is_an_extra_metric(small, tmp_path):
     found = {}
     for flag in (False, True):
         config = MatchingConfig(batch=16, legacy_recall=flag)
-        captions = matching.Captions(store, (), matcher, config, (0.5, 1.0))
+        captions = matching.CaptionBatches(store, (), matcher, config, (0.5, 1.0))
         found[flag] = matching.validate(captions, config, "cpu")
     legacy = {name: value for name, value in found[True].items() if name.startswith("legacy_")}
     assert set(legacy) == {"legacy_r1", "legacy_r5", "legacy_r10"}

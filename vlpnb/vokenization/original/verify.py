@@ -29,7 +29,7 @@ from vlpnb.text.backbones import load_language
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import block_starts
 from vlpnb.text.sentences import split_long
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization.matcher import Matcher, MatchingLoss, Projection, picture_vectors
 from vlpnb.vokenization.original.weights import load_weights
@@ -300,7 +300,7 @@ class Proportional(nn.Module):
         return {name: loss * labels * self.scale for name, loss in self.losses.items()}
 
 
-def trained(model: nn.Module, plan: Plan, batches: Callable[[int], Update]) -> list[dict[str, float]]:
+def trained(model: nn.Module, plan: TrainingPlan, batches: Callable[[int], Update]) -> list[dict[str, float]]:
     """The log of a short training."""
     with TemporaryDirectory() as at:
         return fit(model, batches, plan, Path(at))
@@ -311,7 +311,7 @@ def optimiser(folder: RecordedFolder) -> Iterator[Case]:
     recorded, about = folder.tensors("optimiser.safetensors"), folder.json("optimiser.json")
     for name, run in about["runs"].items():
         model, gradients = Given(recorded.below(f"{name}.start.")), recorded.below(f"{name}.gradient.")
-        plan = Plan(**dict(run["options"]), log_every=1)
+        plan = TrainingPlan(**dict(run["options"]), log_every=1)
         steps = [
             Update([{n: rows[i] for n, rows in gradients.items()}], {"loss": 1}) for i in range(plan.updates)
         ]
@@ -324,7 +324,7 @@ def optimiser(folder: RecordedFolder) -> Iterator[Case]:
         losses = {"voken": mix["voken"], "mlm": mix["mlm"]}
         labels = 6 * mix["accumulation"]
         update = Update([{"labels": torch.tensor(6.0)}] * mix["accumulation"], dict.fromkeys(losses, labels))
-        model, plan = Proportional(losses), Plan(updates=1, lr=0.0, weights={"mlm": mix["mlm_ratio"]})
+        model, plan = Proportional(losses), TrainingPlan(updates=1, lr=0.0, weights={"mlm": mix["mlm_ratio"]})
         [record] = trained(model, plan, lambda step, update=update: update)
         yield mix.case("total", record["loss"], tolerance(folder, "losses"))
         yield mix.case("gradients", model.gradients, tolerance(folder, "losses"))
