@@ -9,6 +9,7 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -66,6 +67,11 @@ def show(fig: Figure, alt: str, save: str | Path | None = None) -> None:
     display({"text/html": image, "image/png": data, "text/plain": alt}, raw=True)
 
 
+def literal(text: Any) -> str:
+    """Text of data for matplotlib, which reads pairs of `$` as formulas."""
+    return str(text).replace("$", r"\$")
+
+
 def picture_grid(
     pictures: Sequence,
     titles: Sequence[str] | None = None,
@@ -91,7 +97,7 @@ def picture_grid(
     for i, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         axis.imshow(np.asarray(picture))
         if titles is not None:
-            axis.set_title(titles[i], fontsize=9)
+            axis.set_title(literal(titles[i]), fontsize=9)
     return fig
 
 

@@ -1,7 +1,7 @@
 """Charts in one call each: they draw data and describe it, so that no figure's alt text says something else.
 
-`bars`, `curves`, `points`, `heat`, `histogram`, `picture` and `graph` return a `Chart`; `draw(*charts)` shows them beside each
-other. Text that comes from data (words, names of tasks) is drawn literally, `$` included.
+`bars`, `curves`, `points`, `heat` and `histogram` return a `Chart`, as `vlpnb.course.picture_charts` does for
+pictures; `draw(*charts)` shows them beside each other. Text that comes from data is drawn literally, `$` included.
 """
 
 import math
@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
 
-from vlpnb.course.plotting import GREEN, ORANGE, PALETTE, show
+from vlpnb.course.plotting import ORANGE, PALETTE, literal, show
 
 GREY = "0.7"
 BASELINES = ("chance", "random", "any ", "untrained", "other")  # series that begin so are drawn in grey
@@ -105,7 +104,7 @@ def bars(
         if lying:
             axis.invert_yaxis()
         (axis.set_xlim if lying else axis.set_ylim)(*limits)
-        _name(axis, y if lying else x, x if lying else y, title)
+        name_axes(axis, y if lying else x, x if lying else y, title)
         _legend(axis)
 
     parts = [
@@ -150,7 +149,7 @@ def curves(
         _levels(axis, levels or {}, upright=False)
         _levels(axis, places or {}, upright=True)
         axis.set_ylim(*limits)
-        _name(axis, x, y, title)
+        name_axes(axis, x, y, title)
         _legend(axis)
 
     parts = [
@@ -195,12 +194,13 @@ def points(
         for name, place in (names or {}).items():
             axis.annotate(literal(name), place, xytext=(3, 3), textcoords="offset points", fontsize=8)
         _scales(axis, log)
-        _name(axis, x, y, title)
+        name_axes(axis, x, y, title)
         _legend(axis)
 
     parts = [f"{len(xs)} of {name}" if name else f"{len(xs)}" for name, (xs, ys) in found.items()]
-    ends = [_span(np.concatenate([pair[k] for pair in found.values()])) for k in (0, 1)]
-    told = f"Points{_scales_told(log)}{f', {title}' if title else ''}: {', '.join(parts)}; {x} {ends[0]}, {y} {ends[1]}."
+    ends = [span(np.concatenate([pair[k] for pair in found.values()])) for k in (0, 1)]
+    told = f"Points{_scales_told(log)}{f', {title}' if title else ''}: {', '.join(parts)}"
+    told += f"; {x} {ends[0]}, {y} {ends[1]}."
     return Chart(paint, told, (6.5, 4.4))
 
 
@@ -249,10 +249,10 @@ def heat(
             place.imshow(np.asarray(one))
             place.axis("off")
         axis.figure.colorbar(image, ax=axis, label=literal(label))
-        _name(axis, x, y, title)
+        name_axes(axis, x, y, title)
 
-    told = f"{_upper(label)} as colours{f', {title}' if title else ''}: {values.shape[0]} rows"
-    told += f"{f' ({y})' if y else ''} by {values.shape[1]} columns{f' ({x})' if x else ''}, {_span(values)}"
+    told = f"{upper(label)} as colours{f', {title}' if title else ''}: {values.shape[0]} rows"
+    told += f"{f' ({y})' if y else ''} by {values.shape[1]} columns{f' ({x})' if x else ''}, {span(values)}"
     if len(named[0]) == len(values) <= 40 and len(named[1]) == values.shape[1]:
         best = [
             (named[0][i].replace("\n", " "), named[1][int(r.argmax())].replace("\n", " "))
@@ -273,119 +273,12 @@ def histogram(
         axis.hist(found, bins=bins, color=PALETTE[0])
         _scales(axis, log)
         _levels(axis, places or {}, upright=True)
-        _name(axis, x, y, "")
+        name_axes(axis, x, y, "")
         _legend(axis)
 
-    told = f"Histogram of {len(found):,} values of {x}{_scales_told(log)}: {_span(found)}, mean {_short(found.mean())}, "
-    told += f"median {_short(np.median(found))}{_levels_told(places or {})}."
+    told = f"Histogram of {len(found):,} values of {x}{_scales_told(log)}: {span(found)}, "
+    told += f"mean {_short(found.mean())}, median {_short(np.median(found))}{_levels_told(places or {})}."
     return Chart(paint, told, (7.0, 3.4))
-
-
-def picture(
-    image: Any,
-    boxes: Mapping[str, Sequence[float]] | None = None,
-    *,
-    title: str = "",
-    size: tuple[float, float] = (1.0, 1.0),
-    dots: Any = (),
-    grid: bool = False,
-    unit: str = "share of the side",
-) -> Chart:
-    """A picture, or a map of numbers, with named boxes (left, top, right, bottom).
-
-    Args:
-        size: width and height of the picture, in the unit of boxes and dots.
-        dots: (N, 2) places.
-        grid: a line at every whole number.
-    """
-
-    def paint(axis: Axes) -> None:
-        axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
-        for name, (left, top, right, bottom) in (boxes or {}).items():
-            axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
-            axis.text(
-                left, top, literal(name), color="white", fontsize=8, backgroundcolor="black", va="bottom"
-            )
-        if len(dots):
-            axis.scatter(*np.asarray(dots).T, s=14, color="white", edgecolors="black", zorder=3)
-        if grid:
-            axis.set(xticks=range(int(size[0]) + 1), yticks=range(int(size[1]) + 1))
-            axis.grid(alpha=0.4)
-        _name(axis, f"x ({unit})", f"y ({unit})", title)
-
-    around = f" with boxes around {', '.join(boxes)}" if boxes else ""
-    told = f"{_upper(title or 'a picture')}{around}{f' and {len(dots)} sample points' if len(dots) else ''}."
-    return Chart(paint, told, (4.2, 4.0))
-
-
-def scattered(pictures: Sequence[Any], at: Any, *, x: str, y: str, title: str = "") -> Chart:
-    """Small pictures at their places (N, 2)."""
-    places = np.asarray(at)
-    half = 0.028 * np.ptp(places, axis=0).max()
-
-    def paint(axis: Axes) -> None:
-        for image, (left, low) in zip(pictures, places, strict=True):
-            axis.imshow(np.asarray(image), extent=(left - half, left + half, low - half, low + half))
-        (left, low), (right, high) = places.min(0) - half, places.max(0) + half
-        axis.set(xlim=(left, right), ylim=(low, high), aspect="equal")
-        _name(axis, x, y, title)
-
-    told = f"{len(places)} small pictures at their places{f', {title}' if title else ''}: "
-    return Chart(paint, f"{told}{x} {_span(places[:, 0])}, {y} {_span(places[:, 1])}.", (8.0, 7.0))
-
-
-def graph(places: Mapping[str, tuple[float, float]], reads: Mapping[str, Sequence[str]]) -> Chart:
-    """Boxes at their places, with an arrow to each from those that it reads."""
-    xs, ys = zip(*places.values(), strict=True)
-
-    def paint(axis: Axes) -> None:
-        style = {"arrowstyle": "->", "color": "gray", "shrinkA": 30, "shrinkB": 30}
-        box = {"boxstyle": "round,pad=0.45", "fc": PALETTE[0], "ec": "none"}
-        for name, place in places.items():
-            shown = literal(name.replace(".", ".\n"))
-            axis.text(*place, shown, ha="center", va="center", color="white", bbox=box, fontsize=9)
-            for start in reads.get(name, ()):
-                axis.annotate("", place, places[start], arrowprops=style, zorder=0)
-        axis.set(xlim=(min(xs) - 0.6, max(xs) + 0.6), ylim=(min(ys) - 0.4, max(ys) + 0.4))
-        axis.axis("off")
-
-    edges = [f"{name} reads {', '.join(sorted(found))}" for name, found in reads.items() if found]
-    size = (1.45 * (max(xs) - min(xs) + 1), 1.0 * (max(ys) - min(ys) + 1))
-    return Chart(paint, f"Boxes with arrows from left to right: {'; '.join(edges)}.", size)
-
-
-def show_rows(rows: Mapping[str, Sequence[tuple[Any, str, bool]]], *, about: str, size: float = 1.8) -> None:
-    """Rows of pictures under their headings; each picture is (image, title, whether to frame it)."""
-    columns = max(map(len, rows.values()))
-    figure = plt.figure(figsize=(size * columns, 1.4 * size * len(rows)), layout="constrained")
-    for (heading, row), part in zip(
-        rows.items(), np.atleast_1d(figure.subfigures(len(rows), 1)), strict=True
-    ):
-        part.suptitle(literal(heading), x=0.01, ha="left", fontsize=10)
-        places = part.subplots(1, columns, squeeze=False)[0]
-        for axis in places[len(row) :]:
-            axis.axis("off")
-        for axis, (image, title, framed) in zip(places, row, strict=False):
-            axis.imshow(np.asarray(image))
-            axis.set_title(literal(title), color=GREEN if framed else "black", fontsize=9)
-            axis.set(xticks=[], yticks=[])
-            axis.spines[:].set(visible=framed, color=GREEN, linewidth=4)
-    told = "; ".join(f"{heading}: {', '.join(title for _, title, _ in row)}" for heading, row in rows.items())
-    show(figure, f"{about} {told}.".replace("\n", " "))
-
-
-def literal(text: Any) -> str:
-    """Text of data for matplotlib, which reads pairs of `$` as formulas."""
-    return str(text).replace("$", r"\$")
-
-
-def wrapped(sentence: str, width: int = 24, most: int = 3) -> str:
-    """A sentence over a few short lines, as the title of a picture."""
-    lines = [""]
-    for word in sentence.split():
-        joined = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [joined] if len(joined) <= width else [lines[-1], word]
-    return "\n".join(lines[:most])
 
 
 def _colours(series: Mapping[str, Any]) -> list[str]:
@@ -399,7 +292,7 @@ def _levels(axis: Axes, levels: Mapping[str, float], upright: bool) -> None:
         axis.axvline(value, **style) if upright else axis.axhline(value, **style)
 
 
-def _name(axis: Axes, x: str, y: str, title: str) -> None:
+def name_axes(axis: Axes, x: str, y: str, title: str) -> None:
     axis.set(xlabel=literal(x), ylabel=literal(y), title=literal(title))
 
 
@@ -432,7 +325,7 @@ def _short(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value or 0) else f"{value:.3g}"
 
 
-def _span(values: np.ndarray) -> str:
+def span(values: np.ndarray) -> str:
     return f"from {_short(np.nanmin(values))} to {_short(np.nanmax(values))}" if values.size else "none"
 
 
@@ -451,5 +344,5 @@ def _of(y: str, title: str) -> str:
     return f"{y}, {title}" if title else y
 
 
-def _upper(text: str) -> str:
+def upper(text: str) -> str:
     return text[:1].upper() + text[1:]
