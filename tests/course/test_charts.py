@@ -82,6 +82,11 @@ def test_curves_have_a_band_over_seeds_and_tell_their_ends(shown):
     )
 
 
+def test_a_curve_tells_its_valley(shown):
+    chart = curves({"valid": ([1, 2, 3], [5.0, 1.0, 3.0])}, x="epoch", y="loss")
+    assert "valid from 5 at 1 to 3 at 3, lowest 1 at 2." in chart.told
+
+
 def test_a_curve_without_points_is_left_out_of_the_words(shown):
     chart = curves({"train": ([], []), "valid": ([1], [2.0])}, x="epoch", y="loss")
     painted(chart)

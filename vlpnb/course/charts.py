@@ -91,7 +91,7 @@ def bars(
             make = axis.barh if lying else axis.bar
             error = {"xerr" if lying else "yerr": half, "capsize": 3, "ecolor": "0.3"} if any(half) else {}
             drawn = make(at, list(found.values()), width * 0.94, color=colour, label=literal(series), **error)
-            if len(names) * len(table) <= 20 and not dots:
+            if len(names) * len(table) <= 15 and not dots:
                 axis.bar_label(drawn, fmt=f"%.{digits}f", fontsize=8, padding=2)
         for name, several_values in (dots or {}).items():
             where, what = [names.index(name)] * len(several_values), list(several_values)
@@ -152,11 +152,7 @@ def curves(
         name_axes(axis, x, y, title)
         _legend(axis)
 
-    parts = [
-        f"{name} from {_short(ys[:, 0].mean())} at {_short(xs[0])} to {_short(ys[:, -1].mean())} at {_short(xs[-1])}"
-        for name, (xs, ys) in found.items()
-        if len(xs)
-    ]
+    parts = [f"{name} {_course(xs, ys.mean(0))}" for name, (xs, ys) in found.items() if len(xs)]
     told = f"Curves of {_of(y, title)} over {x}{_scales_told(log)}: {'; '.join(parts)}"
     return Chart(paint, f"{told}{_levels_told(levels or {})}{_levels_told(places or {})}.")
 
@@ -242,7 +238,7 @@ def heat(
         if split is not None:
             axis.axhline(split - 0.5, color=ORANGE)
         axis.set_yticks(list(named[0]), [literal(n) for n in named[0].values()], fontsize=8)
-        turn = 60 if sum(len(n.split("\n")[0]) for n in named[1].values()) > 60 else 0
+        turn = 60 if len(named[1]) > 7 else 0
         axis.set_xticks(list(named[1]), [literal(n) for n in named[1].values()], fontsize=9, rotation=turn)
         for i, one in enumerate(pictures):
             place = axis.inset_axes([(i + 0.05) / len(pictures), 1.02, 0.9 / len(pictures), 0.28])
@@ -251,7 +247,7 @@ def heat(
         axis.figure.colorbar(image, ax=axis, label=literal(label))
         name_axes(axis, x, y, title)
 
-    told = f"{upper(label)} as colours{f', {title}' if title else ''}: {values.shape[0]} rows"
+    told = f"Heat map of {label}{f', {title}' if title else ''}: {values.shape[0]} rows"
     told += f"{f' ({y})' if y else ''} by {values.shape[1]} columns{f' ({x})' if x else ''}, {span(values)}"
     if len(named[0]) == len(values) <= 40 and len(named[1]) == values.shape[1]:
         best = [
@@ -327,6 +323,15 @@ def _short(value: float) -> str:
 
 def span(values: np.ndarray) -> str:
     return f"from {_short(np.nanmin(values))} to {_short(np.nanmax(values))}" if values.size else "none"
+
+
+def _course(xs: np.ndarray, ys: np.ndarray) -> str:
+    """Where a curve begins and ends, and its extremes where these lie between."""
+    words = f"from {_short(ys[0])} at {_short(xs[0])} to {_short(ys[-1])} at {_short(xs[-1])}"
+    for what, at in (("lowest", int(ys.argmin())), ("highest", int(ys.argmax()))):
+        if ys[at] not in (ys[0], ys[-1]):
+            words += f", {what} {_short(ys[at])} at {_short(xs[at])}"
+    return words
 
 
 def _listed(found: Mapping[str, float], digits: int) -> str:
