@@ -163,7 +163,7 @@ def test_every_number_of_every_configuration_has_a_bound():
     ("cls", "values"),
     [
         ("PretrainingConfig", {"updates": 0}),
-        ("PretrainingConfig", {"exclude": "5,3"}),
+        ("PretrainingConfig", {"original.exclude": "5,3"}),
         ("PretrainingConfig", {"seed": -1}),
         ("FeaturesConfig", {"max_images": -1}),
         ("FeaturesConfig", {"layers": (1,)}),

@@ -19,7 +19,9 @@ class UserError(Exception):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'epochs'? (valid: …)"`: the end of a message about an unknown name."""
     names = sorted(str(item) for item in valid)
-    folded = {item.lower(): item for item in names}
+    folded = {item.lower().rpartition(".")[2]: item for item in names} | {
+        item.lower(): item for item in names
+    }
     near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
     return f"{hint} (valid: {', '.join(names) or 'none'})"

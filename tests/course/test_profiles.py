@@ -46,10 +46,13 @@ def test_a_combination_can_be_extended_as_a_list_or_in_one_word(tmp_path):
     found = []
     for number, text in enumerate(("[paper, wikipedia, roberta]", "paper+wikipedia+roberta")):
         path = tmp_path / f"mine{number}.yaml"
-        path.write_text(f"extends: {text}\nvokenization: {{pretraining.exclude: [5, 10]}}\n")
+        path.write_text(f"extends: {text}\nvokenization: {{pretraining.original.exclude: [5, 10]}}\n")
         found.append(load_profile(path).stages)
     assert found[0] == found[1]
-    assert found[0]["vokenization"]["pretraining"]["exclude"] == [5, 10]  # what one says oneself comes last
+    assert found[0]["vokenization"]["pretraining"]["original"]["exclude"] == [
+        5,
+        10,
+    ]  # what one says oneself comes last
     assert found[0]["corpus"] == {"tokenizer": "roberta-base"}
 
 
@@ -96,24 +99,26 @@ def test_the_baseline_is_matched_unless_the_published_one_is_asked_for(opened):
         run.config("vokenization.pretraining"),
         run.config("vokenization.pretraining", supervision="mlm"),
     )
-    published = run.config("vokenization.pretraining", supervision="mlm", faithful=True)
+    published = run.config("vokenization.pretraining", supervision="mlm", original={"baseline": True})
     per_epoch = 3441
     assert training_plan(matched, per_epoch).updates == training_plan(vokens, per_epoch).updates
     assert (matched.shuffled, matched.batch) == (vokens.shuffled, vokens.batch)
     longer = training_plan(published, per_epoch).updates
     assert longer == (220_000 if "wikipedia" in name else 44 * per_epoch)
     assert published.shuffled == ("wikipedia" not in name)
-    assert training_plan(run.config("vokenization.pretraining", faithful=True), per_epoch) == training_plan(
-        vokens, per_epoch
-    )
+    assert training_plan(
+        run.config("vokenization.pretraining", original={"baseline": True}), per_epoch
+    ) == training_plan(vokens, per_epoch)
 
 
 def test_a_longer_baseline_does_not_train_the_voken_model_again(opened):
     _, run = opened
-    one, other = (run.config("vokenization.pretraining", faithful=flag).hashed() for flag in (False, True))
+    one, other = (
+        run.config("vokenization.pretraining", original={"baseline": flag}).hashed() for flag in (False, True)
+    )
     assert one == other
     one, other = (
-        run.config("vokenization.pretraining", supervision="mlm", faithful=flag).hashed()
+        run.config("vokenization.pretraining", supervision="mlm", original={"baseline": flag}).hashed()
         for flag in (False, True)
     )
     assert one != other
@@ -154,7 +159,7 @@ def test_matching_keys_vokens_and_fine_tuning(opened):
 
 def test_counties_are_left_out_of_berts_wikipedia_only(opened):
     name, run = opened
-    exclude = run.config("vokenization.pretraining").exclude
+    exclude = run.config("vokenization.pretraining").original.exclude
     if "wikipedia" not in name or "roberta" in name:
         assert exclude is None
         return

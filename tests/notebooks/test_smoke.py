@@ -40,7 +40,7 @@ def test_the_run_reports_the_metrics_that_readers_ask_for(run):
     for name in (
         "vision.kind_accuracy",
         "vision.colour_accuracy",
-        "vokenization.matching.test_r10",
+        "vokenization.matching.seed9595.test_r10",
         "vokenization.vokens.named_rate",
         "vokenization.vokens.contextual_rate",
         "vokenization.vokens.contextual_rate_context_free",

@@ -185,25 +185,41 @@ def _write_site_after(opened, code: Exit) -> None:
         print(f"No pages: {error}", file=sys.stderr)
 
 
-@app.command()
+@app.command(add_help_option=False)
 def stage(
-    name: Annotated[str, typer.Argument(help="The stage; its inputs run first.")],
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The stage; its inputs run first.")] = "",
     profile: ProfileOption = "laptop",
     settings: SetOption = None,
     devices: DevicesOption = 1,
     run: RunOption = None,
     data: DataOption = None,
     overrides: Annotated[str, typer.Option(hidden=True)] = "{}",
+    about: Annotated[bool, typer.Option("--help", help="With NAME: every field of that stage.")] = False,
 ) -> None:
     """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
     import os
 
+    if about or not name:
+        print(context.get_help() if not name else _about(name))
+        return
     result = _open(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
     if os.environ.get("RANK", "0") == "0":
         print(f"{result.folder}{' (reused)' if result.reused else ''}")
         for key, value in result.metrics.items():
             print(f"  {key} = {value:.6g}")
+
+
+def _about(name: str) -> str:
+    from vlpnb.course.fields import describe
+    from vlpnb.course.pipeline import STAGES
+    from vlpnb.errors import did_you_mean
+
+    stages = {stage.name: stage for stage in STAGES}
+    if name not in stages:
+        raise UserError(f"unknown stage {name!r}{did_you_mean(name, stages)}")
+    return describe(stages[name])
 
 
 @app.command()

@@ -6,6 +6,7 @@ Their content is data: `glossary.yaml`, `papers/*.yaml`, the package's docstring
 import importlib
 import inspect
 import re
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -182,13 +183,22 @@ def number(value: float) -> str:
 
 
 def ours(cell: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """The run's number beside a paper's, with its spread where there is one; `NOT_RUN` without it."""
-    name = cell.get("metric")
-    if name not in metrics:
+    """The run's number beside a paper's, with its spread where there is one; `NOT_RUN` without it.
+
+    A metric of the page may say `seed*`: the mean and the deviation over all seeds of the run.
+    """
+    name = cell.get("metric", "")
+    parts = [re.escape(part) for part in name.split("seed*")]
+    found = [value for key, value in metrics.items() if re.fullmatch(r"seed\d+".join(parts), key)]
+    if not found:
         return NOT_RUN
     scale = cell.get("scale", 1)
     spread = metrics.get(f"{name}_std")
-    text = number(scale * metrics[name]) + (f" ± {number(scale * spread)}" if spread is not None else "")
+    if len(found) > 1:
+        spread = statistics.stdev(found)
+    text = number(scale * statistics.fmean(found)) + (
+        f" ± {number(scale * spread)}" if spread is not None else ""
+    )
     return f"{text} {cell.get('unit', '')}".strip()
 
 

@@ -141,7 +141,7 @@ def refuse_markup(path: Path, holds: str) -> None:
         if {"text", "title"} <= set(names):
             found += " (`vlpnb data wikipedia TEXT FOLDER` reads WikiExtractor's)"
     elif len(" ".join(lines).split()) > 50 and all(re.fullmatch(r"\d+( \d+)*", line) for line in lines):
-        found = "numbers only; a corpus of ids belongs to `corpus.original_train` and `corpus.original_valid`"
+        found = "numbers only; a corpus of ids belongs to `corpus.original.train` and `.valid`"
     if found:
         raise UserError(f"{path}: expected {holds}, found {found}.")
 

@@ -18,7 +18,7 @@ from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
-from vlpnb.text.original_import import corpus_files, import_corpus
+from vlpnb.text.original_import import OriginalFiles, corpus_files, import_corpus
 from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
 from vlpnb.train.distributed import barrier
 
@@ -32,22 +32,20 @@ class CorpusStageConfig(Config):
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = Field(None, ge=1)
-    original_train: str = ""  # <file>.<tok> of the original project in place of raw text (see `originals.py`)
-    original_valid: str = ""  # likewise; give both or none
     shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard
+    original: OriginalFiles = OriginalFiles()
+    """A corpus that the original project has tokenised, in place of raw text."""
 
     @model_validator(mode="after")
-    def _both(self) -> "CorpusStageConfig":
-        if bool(self.original_train) != bool(self.original_valid):
-            raise ValueError("give both original_train and original_valid, or neither")
-        if self.original_train and self.tokenizer == "byte-bpe":
+    def _ids_keep_their_tokenizer(self) -> "CorpusStageConfig":
+        if self.original.train and self.tokenizer == "byte-bpe":
             raise ValueError("a new tokenizer does not fit ids that are there; name the one that made them")
         return self
 
 
 def inputs(config: CorpusStageConfig) -> dict[str, Request]:
     """The text unless there are ids already, and the matcher's backbones where their tokenizer is used."""
-    needed = {"features": not config.tokenizer, "dataset": not config.original_train}
+    needed = {"features": not config.tokenizer, "dataset": not config.original.train}
     return {name: Request(name) for name, wanted in needed.items() if wanted}
 
 
@@ -58,7 +56,7 @@ def run_corpus(context: StageContext) -> dict[str, float]:
     tokenizer = _tokenizer(context, dataset)
     metrics: dict[str, float] = {}
     for split, limit in (("train", config.max_train_tokens), ("valid", config.max_valid_tokens)):
-        target, original = context.folder / f"{split}.hdf5", getattr(config, f"original_{split}")
+        target, original = context.folder / f"{split}.hdf5", getattr(config.original, split)
         if not original:
             summary = write_corpus(
                 getattr(dataset.corpus, split), target, tokenizer, dataset.corpus.rules,
@@ -93,9 +91,9 @@ def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedToke
 
 def _fingerprint(config: CorpusStageConfig) -> str:
     """The original project's files enter the stage's identity: other files, another folder."""
-    if not config.original_train:
+    if not config.original.train:
         return ""
-    originals = (config.original_train, config.original_valid)
+    originals = (config.original.train, config.original.valid)
     return fingerprint_files(path for base in originals for path in corpus_files(Path(base)))
 
 

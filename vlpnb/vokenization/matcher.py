@@ -137,6 +137,13 @@ class MatchingLoss(nn.Module):
         return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
 
 
+class OriginalMatching(Config):
+    """What the original does otherwise."""
+
+    recall: bool = False
+    """Report also `valid_legacy_r*`, which count rank ≤ k + 1 (VOK-06)."""
+
+
 class MatchingConfig(Config):
     """Training of the matcher; the defaults are those of the published launch script.
 
@@ -163,7 +170,6 @@ class MatchingConfig(Config):
     weight_decay: float = Field(0.0, ge=0)
     clip: float = Field(5.0, gt=0)
     special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (VOK-06)
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
@@ -171,6 +177,8 @@ class MatchingConfig(Config):
     test_only: bool = False  # stop after that: the weights of `load` are the result
     seed: Seed = 9595
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    original: OriginalMatching = OriginalMatching()
+    """What the original does otherwise."""
 
     @model_validator(mode="after")
     def _something_to_test(self) -> "MatchingConfig":

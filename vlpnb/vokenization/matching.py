@@ -160,7 +160,7 @@ def validate(captions: CaptionBatches, config: MatchingConfig, device: str) -> d
     scores = torch.cat([mean_token_scores(t, content, pictures) for t, _, content in blocks])
     sentences = recall(ranks(scores, owner), prefix="sentence_r")
     tokens = torch.cat(found)
-    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.legacy_recall else {}
+    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.original.recall else {}
     return {"loss": torch.stack(losses).mean().item(), **recall(tokens), **sentences, **legacy}
 
 
@@ -314,6 +314,6 @@ def _fingerprint(config: MatchingConfig) -> str:
 
 
 MATCHING = Stage(
-    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
-    fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"),
+    distributed=True, fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

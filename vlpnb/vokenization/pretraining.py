@@ -4,9 +4,9 @@ Paper: Vokenization (Tan & Bansal 2020), sections 2 and 4.2. One stage run is on
 table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
-schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
-masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
-update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
+schedule (the original gave the baseline 10 % more updates and another order, and so does `original.baseline`);
+evaluation masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of
+(seed, update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
 """
 
 import math
@@ -48,6 +48,19 @@ from vlpnb.vokenization.vokeniser import Granularity
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
+class OriginalPretraining(Config):
+    """What the original does otherwise."""
+
+    baseline: bool = False
+    """The baseline as published: 10 % more updates, and shuffled if `epochs` count. Says nothing about other runs."""
+    blocks: bool = False
+    """Leave out up to two full blocks and the tail (VOK-14)."""
+    exclude: Indices | None = None
+    """Tokens of the training corpus to leave out; the published ones are a list of Wikipedia's counties."""
+    mean_over_all: bool = False
+    """The objective "reg" divides by all positions, labelled or not."""
+
+
 class PretrainingConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
@@ -58,21 +71,16 @@ class PretrainingConfig(Config):
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
     )
     image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's
-    mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (VOK-14)
-    # tokens to leave out (the original: a list of Wikipedia's counties)
-    exclude: Indices | None = None
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
     updates: int | None = Field(None, ge=1)  # optimiser steps
-    faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
@@ -88,6 +96,8 @@ class PretrainingConfig(Config):
     eval_blocks: int = Field(1024, ge=1)  # at most so many examples of the validation corpus
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+    original: OriginalPretraining = OriginalPretraining()
+    """What the original does otherwise."""
 
     @field_validator("objective")
     @classmethod
@@ -107,14 +117,14 @@ class PretrainingConfig(Config):
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
-        if self.examples == "lines" and self.legacy_blocks:
-            raise ValueError("legacy_blocks counts blocks; set it to false where examples are 'lines'")
+        if self.examples == "lines" and self.original.blocks:
+            raise ValueError("original.blocks counts blocks; set it to false where examples are 'lines'")
         return self
 
     @property
     def longer_baseline(self) -> bool:
         """Whether this is the baseline as published, with 10 % more updates than the other runs."""
-        return self.faithful and self.supervision == "mlm"
+        return self.original.baseline and self.supervision == "mlm"
 
     @property
     def shuffled(self) -> bool:
@@ -122,9 +132,11 @@ class PretrainingConfig(Config):
         return self.shuffle or (self.longer_baseline and self.updates is None)
 
     def hashed(self) -> dict[str, Any]:
-        """`faithful` says nothing about runs with vokens: they are not trained again for a longer baseline."""
+        """Runs with vokens are not trained again for a longer baseline: `original.baseline` says nothing about them."""
         plain = super().hashed()
-        return plain if self.supervision == "mlm" else {k: v for k, v in plain.items() if k != "faithful"}
+        if self.supervision != "mlm" and isinstance(plain.get("original"), dict):
+            plain["original"].pop("baseline", None)
+        return plain
 
     @property
     def needs_vokens(self) -> bool:
@@ -207,7 +219,7 @@ class Batches:
         if "voken" in counts:
             names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
             counts |= dict.fromkeys(names.values(), labelled)
-            if config.mean_over_all and "reg" in names:
+            if config.original.mean_over_all and "reg" in names:
                 counts[names["reg"]] = tokens
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
         micro = [trimmed({name: value[part] for name, value in made.items()}) for part in shares]

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
@@ -32,6 +32,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import content_hash, fingerprint_files, write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
+from vlpnb.text.original_import import OriginalFiles
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision
@@ -182,6 +183,13 @@ def _pages_elsewhere(
     return found
 
 
+class OriginalVokens(OriginalFiles):
+    """How the original does it: vokens that it has made, and its way to cut sentences."""
+
+    pieces: bool = False
+    """Cut sentences beyond `limit` with a short last piece (VOK-09)."""
+
+
 class VokensConfig(Config):
     """How a corpus is vokenised, or where its vokens are."""
 
@@ -189,25 +197,18 @@ class VokensConfig(Config):
         "token"  # contextual tokens (the paper's), whole sentences, or types without context
     )
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
-    legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (VOK-09)
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
     # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
     precision: Precision = "float32"
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
-    original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
-    original_valid: str = ""  # likewise; give both or none
-
-    @model_validator(mode="after")
-    def _both(self) -> "VokensConfig":
-        if bool(self.original_train) != bool(self.original_valid):
-            raise ValueError("give both original_train and original_valid, or neither")
-        return self
+    original: OriginalVokens = OriginalVokens()
+    """Vokens that the original project has made, in place of a matcher's, and its way to cut sentences."""
 
 
 def inputs(config: VokensConfig) -> dict[str, Request]:
     """Vokens that are there already need the corpus only."""
     needed = {"corpus": Request("corpus")}
-    if not config.original_train:
+    if not config.original.train:
         needed |= {"matching": Request("vokenization.matching"), "keys": Request("vokenization.keys")}
         needed["dataset"] = Request("dataset")
     return needed
@@ -218,7 +219,7 @@ def _import(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in ("train", "valid") if context.rank == 0 else ():
         corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
-        source, target = Path(getattr(config, f"original_{split}")), context.folder / f"{split}.hdf5"
+        source, target = Path(getattr(config.original, split)), context.folder / f"{split}.hdf5"
         metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
         metrics[f"{split}_tokens"] = float(len(corpus))
     barrier(context.world_size)
@@ -227,7 +228,7 @@ def _import(context: StageContext) -> dict[str, float]:
 
 def _fingerprint(config: VokensConfig) -> str:
     """The original project's files enter the stage's identity: other files, another folder."""
-    paths = [Path(path) for path in (config.original_train, config.original_valid) if path]
+    paths = [Path(path) for path in (config.original.train, config.original.valid) if path]
     return fingerprint_files([*paths, *(path.with_suffix(".ids") for path in paths)]) if paths else ""
 
 
@@ -238,7 +239,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     import time
 
     config: VokensConfig = context.config
-    if config.original_train:
+    if config.original.train:
         return _import(context)
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
@@ -267,7 +268,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         started = time.monotonic()
         earlier = vokenise_corpus(
             corpus, vokenise, context.folder / f"{split}.hdf5", identity, ids=names, limit=config.limit,
-            legacy_pieces=config.legacy_pieces, page_tokens=config.page_tokens, rank=context.rank,
+            legacy_pieces=config.original.pieces, page_tokens=config.page_tokens, rank=context.rank,
             world_size=context.world_size, progress=context.progress,
         )  # fmt: skip
         seconds += time.monotonic() - started

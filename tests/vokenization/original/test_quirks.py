@@ -14,7 +14,7 @@ import torch
 from torch.nn import functional as F
 
 import vlpnb.vokenization
-from vlpnb.config import parse_config
+from vlpnb.config import flatten, parse_config
 from vlpnb.data.description import load_dataset
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
@@ -77,14 +77,14 @@ def functions(path: Path) -> frozenset[str]:
 
 
 def test_switches_that_the_page_names_exist():
-    fields = {f"{stage.name}.{name}" for stage in STAGES for name in stage.config.model_fields}
+    fields = {f"{stage.name}.{name}" for stage in STAGES for name in flatten(stage.config().model_dump())}
     stages = "|".join(stage.name for stage in STAGES)
-    named = set(re.findall(rf"`((?:{stages})\.\w+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
+    named = set(re.findall(rf"`((?:{stages})\.[\w.]+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
     assert {
-        "vokenization.matching.legacy_recall",
-        "vokenization.vokens.legacy_pieces",
-        "vokenization.pretraining.legacy_blocks",
-        "vokenization.pretraining.faithful",
+        "vokenization.matching.original.recall",
+        "vokenization.vokens.original.pieces",
+        "vokenization.pretraining.original.blocks",
+        "vokenization.pretraining.original.baseline",
     } <= named
     assert named <= fields
 
@@ -101,7 +101,7 @@ def test_legacy_recall_is_an_extra_metric(small, tmp_path):
     matcher = load_matcher(small.matching, backbones=False)
     found = {}
     for flag in (False, True):
-        config = MatchingConfig(batch=16, legacy_recall=flag)
+        config = MatchingConfig(batch=16, original={"recall": flag})
         captions = matching.CaptionBatches(store, (), matcher, config, (0.5, 1.0))
         found[flag] = matching.validate(captions, config, "cpu")
     legacy = {name: value for name, value in found[True].items() if name.startswith("legacy_")}
@@ -145,7 +145,7 @@ def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
         vokenise_corpus(corpus, vokenise, tmp_path / f"{legacy}.hdf5", "x", limit=limit, legacy_pieces=legacy)
         assert seen == [piece for n in lengths for piece in split_long(n, limit, legacy)]
     assert split_long(longest, limit, True) != split_long(longest, limit)
-    assert VokensConfig().legacy_pieces is False
+    assert VokensConfig().original.pieces is False
 
 
 def test_lines_may_be_sentences(small, tmp_path, corpus):
