@@ -6,8 +6,9 @@ import pytest
 from matplotlib import pyplot as plt
 
 from vlpnb.course import charts, picture_charts
-from vlpnb.course.charts import Chart, bars, curves, draw, heat, histogram, points
+from vlpnb.course.charts import GREY, Chart, bars, curves, draw, heat, histogram, palette, points
 from vlpnb.course.picture_charts import graph, picture, scattered, show_rows, wrapped
+from vlpnb.course.plotting import PALETTE
 
 mpl.use("Agg")
 
@@ -25,7 +26,7 @@ def shown(monkeypatch):
 def painted(chart: Chart):
     """The axes that a chart has drawn on."""
     _, axis = plt.subplots()
-    chart.paint(axis)
+    chart.paint(axis, palette(chart.series))
     axis.figure.canvas.draw()
     return axis
 
@@ -136,6 +137,16 @@ def test_charts_stand_beside_each_other_under_one_text(shown):
     assert alt == "Two charts. Bars of left. a 1.00. Bars of right. b 2.00."
     with pytest.raises(ValueError, match="at least one chart"):
         draw()
+
+
+def test_a_series_has_one_colour_in_all_charts_of_a_figure(shown):
+    draw(
+        curves({"mlm": ([0], [1.0]), "vokens": ([0], [2.0])}, x="x", y="y"),
+        curves({"vokens": ([0], [3.0])}, x="x", y="z"),
+    )
+    left, right = shown[0][0].axes
+    assert left.lines[1].get_color() == right.lines[0].get_color() != left.lines[0].get_color()
+    assert palette(["a", "chance", "b", "a"]) == {"a": PALETTE[0], "chance": GREY, "b": PALETTE[1]}
 
 
 def test_pictures_with_boxes_places_rows_and_arrows(shown):

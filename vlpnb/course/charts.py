@@ -17,18 +17,34 @@ from matplotlib.axes import Axes
 from vlpnb.course.plotting import ORANGE, PALETTE, literal, show
 
 GREY = "0.7"
-BASELINES = ("chance", "random", "any ", "untrained", "other")  # series that begin so are drawn in grey
+BASELINES = (
+    "chance",
+    "random",
+    "any ",
+    "all equally",
+    "untrained",
+    "other",
+    "padding",
+)  # series that begin so are drawn in grey
 MOST = 12  # items of a series that the alt text lists
 MARKS = "osD^vP*X<>d"
 
 
 @dataclass(frozen=True)
 class Chart:
-    """What to draw on a pair of axes, and the same in words."""
+    """What to draw on a pair of axes, and the same in words.
 
-    paint: Callable[[Axes], None]
+    Args:
+        paint: draws on axes; the mapping gives each of `series` its colour.
+        told: the chart in words.
+        size: in inches.
+        series: names of what is told apart by colour, alike in all charts that are drawn together.
+    """
+
+    paint: Callable[[Axes, Mapping[str, str]], None]
     told: str
     size: tuple[float, float] = (6.5, 3.6)
+    series: tuple[str, ...] = ()
 
 
 def draw(*charts: Chart, about: str = "", columns: int | None = None, save: str | Path | None = None) -> None:
@@ -46,8 +62,9 @@ def draw(*charts: Chart, about: str = "", columns: int | None = None, save: str 
     figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
     for axis in axes.flat[len(charts) :]:
         axis.axis("off")
+    colours = palette([name for chart in charts for name in chart.series])
     for chart, axis in zip(charts, axes.flat, strict=False):
-        chart.paint(axis)
+        chart.paint(axis, colours)
     show(figure, " ".join(filter(None, [about, *(chart.told for chart in charts)])), save)
 
 
@@ -83,14 +100,21 @@ def bars(
     names = list(dict.fromkeys(name for series in table.values() for name in series))
     width = 0.82 / (1 if stacked else len(table))
 
-    def paint(axis: Axes) -> None:
-        for i, ((series, found), colour) in enumerate(zip(table.items(), _colours(table), strict=True)):
+    def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
+        for i, (series, found) in enumerate(table.items()):
             shift = 0 if stacked else width * (i - (len(table) - 1) / 2)
             at = [names.index(name) + shift for name in found]
             half = [_finite(spreads.get(series, {}).get(name)) for name in found]
             make = axis.barh if lying else axis.bar
             error = {"xerr" if lying else "yerr": half, "capsize": 3, "ecolor": "0.3"} if any(half) else {}
-            drawn = make(at, list(found.values()), width * 0.94, color=colour, label=literal(series), **error)
+            drawn = make(
+                at,
+                list(found.values()),
+                width * 0.94,
+                color=colour_of[series],
+                label=literal(series),
+                **error,
+            )
             if len(names) * len(table) <= 15 and not dots:
                 axis.bar_label(drawn, fmt=f"%.{digits}f", fontsize=8, padding=2)
         for name, several_values in (dots or {}).items():
@@ -99,8 +123,8 @@ def bars(
         _levels(axis, lines or {}, upright=lying)
         crowded = len(names) > 12 and not lying
         turned = {"rotation": 90, "fontsize": 8} if crowded else {"fontsize": 9}
-        ticks = [literal(name) if len(names) <= 60 else "" for name in names]
-        (axis.set_yticks if lying else axis.set_xticks)(range(len(names)), ticks, **turned)
+        ticks = [literal(name) for name in names] if len(names) <= 60 else []
+        (axis.set_yticks if lying else axis.set_xticks)(range(len(ticks)), ticks, **turned)
         if lying:
             axis.invert_yaxis()
         (axis.set_xlim if lying else axis.set_ylim)(*limits)
@@ -113,7 +137,9 @@ def bars(
     ]
     told = f"Bars of {_of(y, title)}. {'; '.join(parts)}{_levels_told(lines or {}, digits)}."
     tall = (7.5, 0.42 * len(names) * max(1, 0.6 * len(table)) + 1.2)
-    return Chart(paint, told, tall if lying else (max(5.0, 0.25 * len(names) * len(table) + 1.5), 3.5))
+    letters = sum(max(map(len, name.split("\n"))) for name in names) if len(names) <= 12 else 0
+    wide = (max(5.0, 0.25 * len(names) * len(table) + 1.5, 0.1 * letters + 1.0), 3.5)
+    return Chart(paint, told, tall if lying else wide, tuple(table))
 
 
 def curves(
@@ -137,24 +163,28 @@ def curves(
     """
     found = {name: (np.asarray(xs), np.atleast_2d(np.asarray(ys))) for name, (xs, ys) in lines.items()}
 
-    def paint(axis: Axes) -> None:
-        for i, ((name, (xs, ys)), colour) in enumerate(zip(found.items(), _colours(found), strict=True)):
-            style = {"color": colour, "label": literal(name), "lw": 1.8}
-            if len(xs) <= 30:
+    def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
+        for i, (name, (xs, ys)) in enumerate(found.items()):
+            style = {"color": colour_of[name], "label": literal(name), "lw": 1.8}
+            if name.startswith(BASELINES):
+                style["ls"] = ("--", ":", "-.")[i % 3]
+            elif len(xs) <= 30:
                 style |= {"marker": MARKS[i % len(MARKS)], "ms": 4}
             axis.plot(xs, ys.mean(0), **style)
             if len(ys) > 1:
-                axis.fill_between(xs, ys.min(0), ys.max(0), color=colour, alpha=0.2, lw=0)
+                axis.fill_between(xs, ys.min(0), ys.max(0), color=colour_of[name], alpha=0.2, lw=0)
         _scales(axis, log)
         _levels(axis, levels or {}, upright=False)
         _levels(axis, places or {}, upright=True)
         axis.set_ylim(*limits)
         name_axes(axis, x, y, title)
-        _legend(axis)
+        if len(found) > 1 or levels or places:
+            _legend(axis)
 
     parts = [f"{name} {_course(xs, ys.mean(0))}" for name, (xs, ys) in found.items() if len(xs)]
     told = f"Curves of {_of(y, title)} over {x}{_scales_told(log)}: {'; '.join(parts)}"
-    return Chart(paint, f"{told}{_levels_told(levels or {})}{_levels_told(places or {})}.")
+    told += f"{_levels_told(levels or {})}{_levels_told(places or {})}."
+    return Chart(paint, told, series=tuple(found))
 
 
 def points(
@@ -178,10 +208,10 @@ def points(
     """
     found = {name: (np.asarray(xs), np.asarray(ys)) for name, (xs, ys) in groups.items()}
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
         start = 0
-        for i, ((name, (xs, ys)), colour) in enumerate(zip(found.items(), _colours(found), strict=True)):
-            own = colours[start : start + len(xs)] if colours is not None else colour
+        for i, (name, (xs, ys)) in enumerate(found.items()):
+            own = colours[start : start + len(xs)] if colours is not None else colour_of[name]
             start += len(xs)
             style = {"marker": MARKS[i % len(MARKS)], "s": 28, "alpha": 0.8, "edgecolors": "0.4"}
             axis.scatter(xs, ys, c=own, linewidths=0.5, label=literal(name), **style)
@@ -197,7 +227,7 @@ def points(
     ends = [span(np.concatenate([pair[k] for pair in found.values()])) for k in (0, 1)]
     told = f"Points{_scales_told(log)}{f', {title}' if title else ''}: {', '.join(parts)}"
     told += f"; {x} {ends[0]}, {y} {ends[1]}."
-    return Chart(paint, told, (6.5, 4.4))
+    return Chart(paint, told, (6.5, 4.4), tuple(found))
 
 
 def heat(
@@ -230,7 +260,7 @@ def heat(
     values = np.asarray(table, dtype=float)
     named = [_positions(names) for names in (rows, columns)]
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
         image = axis.imshow(values, cmap=colours, aspect="auto", vmin=limits[0], vmax=limits[1])
         for row, column in marks:
             axis.plot(column, row, "o", mfc="none", mec="white", ms=10, mew=3)
@@ -265,7 +295,7 @@ def histogram(
     """How often values occur; `places` are vertical lines by name."""
     found = np.asarray(values)
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
         axis.hist(found, bins=bins, color=PALETTE[0])
         _scales(axis, log)
         _levels(axis, places or {}, upright=True)
@@ -277,9 +307,11 @@ def histogram(
     return Chart(paint, told, (7.0, 3.4))
 
 
-def _colours(series: Mapping[str, Any]) -> list[str]:
-    own = iter(PALETTE * (1 + len(series) // len(PALETTE)))
-    return [GREY if name.startswith(BASELINES) else next(own) for name in series]
+def palette(series: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, grey for what is only compared with; a name that comes again keeps its colour."""
+    names = dict.fromkeys(series)
+    own = iter(PALETTE * (1 + len(names) // len(PALETTE)))
+    return {name: GREY if name.startswith(BASELINES) else next(own) for name in names}
 
 
 def _levels(axis: Axes, levels: Mapping[str, float], upright: bool) -> None:
@@ -304,7 +336,7 @@ def _scales_told(log: str) -> str:
 
 
 def _legend(axis: Axes) -> None:
-    if any(name and not name.startswith("_") for name in axis.get_legend_handles_labels()[1]):
+    if axis.get_legend_handles_labels()[1]:
         axis.legend(fontsize=9)
 
 
@@ -338,7 +370,8 @@ def _listed(found: Mapping[str, float], digits: int) -> str:
     if len(found) <= MOST:
         return ", ".join(f"{name} {value:.{digits}f}".replace("\n", " ") for name, value in found.items())
     low, high = min(found, key=found.__getitem__), max(found, key=found.__getitem__)
-    return f"{len(found)} bars, from {found[low]:.{digits}f} ({low}) to {found[high]:.{digits}f} ({high})"
+    words = f"{len(found)} bars, from {found[low]:.{digits}f} ({low}) to {found[high]:.{digits}f} ({high})"
+    return words.replace("\n", " ")
 
 
 def _levels_told(levels: Mapping[str, float], digits: int = 2) -> str:

@@ -30,7 +30,7 @@ def picture(
         grid: a line at every whole number.
     """
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, _: Mapping[str, str]) -> None:
         axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
         for name, (left, top, right, bottom) in (boxes or {}).items():
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
@@ -54,7 +54,7 @@ def scattered(pictures: Sequence[Any], at: Any, *, x: str, y: str, title: str = 
     places = np.asarray(at)
     half = 0.028 * np.ptp(places, axis=0).max()
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, _: Mapping[str, str]) -> None:
         for image, (left, low) in zip(pictures, places, strict=True):
             axis.imshow(np.asarray(image), extent=(left - half, left + half, low - half, low + half))
         (left, low), (right, high) = places.min(0) - half, places.max(0) + half
@@ -69,7 +69,7 @@ def graph(places: Mapping[str, tuple[float, float]], reads: Mapping[str, Sequenc
     """Boxes at their places, with an arrow to each from those that it reads."""
     xs, ys = zip(*places.values(), strict=True)
 
-    def paint(axis: Axes) -> None:
+    def paint(axis: Axes, _: Mapping[str, str]) -> None:
         style = {"arrowstyle": "->", "color": "gray", "shrinkA": 30, "shrinkB": 30}
         box = {"boxstyle": "round,pad=0.45", "fc": PALETTE[0], "ec": "none"}
         for name, place in places.items():
