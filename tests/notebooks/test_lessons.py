@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 
 import pytest
 
@@ -23,6 +24,9 @@ OWN = {"show", "draw", "show_pictures", "show_rows", "picture_grid"} | {
     for name, value in vars(module).items()
     if callable(value) and value.__module__ == module.__name__ and not name.startswith("_")
 }
+
+
+DRAWING = OWN | {"plt", "fig", "ax", "alt", "told"}
 
 
 def names_in(node: ast.AST) -> set[str]:
@@ -87,43 +91,76 @@ def _top_level(node: ast.AST) -> list[ast.AST]:
     return found
 
 
-def drawing_lines(cell: str) -> set[int]:
-    """Numbers of the lines that draw: calls of the drawing helpers or matplotlib, and what is assigned for them."""
-    tree = ast.parse(cell)
-    held = {"plt", "fig", "ax", "axes", "axis"} | SCRATCH - {"by_hand", "package"}
-    found: set[int] = set()
+@dataclass
+class Statement:
+    """A statement of a cell: a simple one, or the head of a compound one with what is inside."""
 
-    def draws(statement: ast.stmt) -> bool:
-        body = [inner for field in ("body", "orelse") for inner in getattr(statement, field, [])]
-        if body:
-            drawn = [draws(inner) for inner in body]
-            if all(drawn):
-                found.update(range(statement.lineno, body[0].lineno))
-                return True
-            return False
-        if isinstance(statement, ast.Import | ast.ImportFrom):
-            drawn = "matplotlib" in ast.unparse(statement) or bool({a.name for a in statement.names} & OWN)
+    node: ast.stmt
+    lines: set[int]
+    inside: list["Statement"]
+    draws: bool = False
+
+    def loads(self) -> set[str]:
+        return {n.id for n in self._names() if isinstance(n.ctx, ast.Load)}
+
+    def stores(self) -> set[str]:
+        return {n.id for n in self._names() if isinstance(n.ctx, ast.Store)}
+
+    def _names(self) -> list[ast.Name]:
+        if not self.inside:
+            own: list[ast.AST] = [self.node]
         else:
-            drawn = bool(names_in(statement) & (OWN | held))
-        if drawn:
-            found.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
-        return drawn
+            blocks = ("body", "orelse", "handlers", "finalbody")
+            values = [value for name, value in ast.iter_fields(self.node) if name not in blocks]
+            own = [n for v in values for n in (v if isinstance(v, list) else [v]) if isinstance(n, ast.AST)]
+        return [n for one in own for n in ast.walk(one) if isinstance(n, ast.Name)]
 
-    for statement in tree.body:
-        draws(statement)
-    return found
+
+def statements(cell: str) -> list[Statement]:
+    """All statements of a cell, each with the numbers of its own lines of code; inner ones come first."""
+    code = {i for i, t in enumerate(cell.split("\n"), 1) if t.strip() and not t.strip().startswith("#")}
+
+    def read(node: ast.stmt) -> list[Statement]:
+        inner = [s for block in ("body", "orelse", "finalbody") for s in getattr(node, block, [])]
+        inner += [s for handler in getattr(node, "handlers", []) for s in handler.body]
+        below = [read(child) for child in inner]
+        lines = code & set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+        lines -= {line for child in below for one in child for line in one.lines}
+        return [
+            *(one for child in below for one in child),
+            Statement(node, lines, [child[-1] for child in below]),
+        ]
+
+    return [one for node in ast.parse(cell).body for one in read(node)]
 
 
 def drawing_share(notebook: dict) -> float:
-    """Share of a notebook's lines of code that draw; blank lines, comments and parameters do not count."""
-    all_lines = drawn = 0
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
-            lines = source(cell).split("\n")
-            code = {i for i, line in enumerate(lines, 1) if line.strip() and not line.strip().startswith("#")}
-            all_lines += len(code)
-            drawn += len(code & drawing_lines(source(cell)))
-    return drawn / all_lines
+    """Share of a notebook's lines of code that draw; blank lines, comments and parameters do not count.
+
+    A statement draws if it uses the drawing helpers or matplotlib, if all inside it draws, or if it only assigns
+    what nothing but drawing uses.
+    """
+    found = [
+        statement
+        for cell in notebook["cells"]
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", [])
+        for statement in statements(source(cell))
+    ]
+    for one in found:
+        imported = {alias.name for alias in one.node.names} if isinstance(one.node, ast.ImportFrom) else set()
+        one.draws = bool((one.loads() | one.stores() | imported) & DRAWING)
+    changed = True
+    while changed:
+        changed = False
+        for one in found:
+            if one.inside:
+                draws = all(inner.draws for inner in one.inside)
+            else:
+                users = [u.draws for u in found if u is not one and u.loads() & one.stores()]
+                only = isinstance(one.node, ast.Assign | ast.AugAssign | ast.AnnAssign) and bool(users)
+                draws = one.draws or (only and all(users))
+            changed, one.draws = changed or draws != one.draws, draws
+    return sum(len(one.lines) for one in found if one.draws) / sum(len(one.lines) for one in found)
 
 
 def training_calls(cell: str) -> list[str]:
@@ -192,10 +229,11 @@ def test_the_lint_finds_what_it_looks_for():
     assert rebound(lesson("## 1", "by_hand = 1", "## 2", "by_hand = 2\nassert by_hand")) == {}
     assert rebound(lesson("## 1", "by_hand = 1", "## 2", "by_hand = 2", "print(by_hand)")) != {}
 
-    assert drawing_lines("fig, ax = plt.subplots()\nx = 1\nfor y in z:\n    ax.plot(y)") == {1, 3, 4}
-    mixed = "x = 1\ndraw(\n    bars(x, y='a'))\nfor y in z:\n    a = y\n    show(y)"
-    assert drawing_lines(mixed) == {2, 3, 6}
-    assert drawing_share(lesson("## 1", "x = 1\n# nothing\n\ny = 2\nz = 3\ndraw(x)")) == 0.25
+    assert drawing_share(made("x = 1\n# nothing\n\ny = 2\nprint(x, y)\ndraw(x)")) == 1 / 4
+    plotted = "x = 1\nfig, ax = plt.subplots()\nfor y in z:\n    ax.plot(x)\nz = f()\nprint(z)"
+    assert drawing_share(made(plotted)) == 4 / 6
+    assert drawing_share(made("a = f()\nb = a + 1", "draw(\n    bars(b)\n)", "print(1)")) == 5 / 6
+    assert drawing_share(made("if a:\n    b = 1\n    show(b)\nelse:\n    print(2)")) == 2 / 5
 
     glance = "# T\n\n| Writes | stage `vision` |"
     trains = "v = run.stage('vision')"
