@@ -232,3 +232,21 @@ def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
     before = fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields}))
     (root / "cc/again.tsv").write_text("another caption\tvalidation_0\n")
     assert fingerprint(parse_config(DatasetConfig, {"root": str(root), **fields})) != before
+
+
+@pytest.mark.parametrize("name", ["Flickr8k.token.txt", "captions.txt", "results.csv"])
+def test_the_captions_of_a_flickr_folder_enter_the_identity(tmp_path, name):
+    fields = {"captions": {"format": "flickr", "annotations": {"train": "."}}, "corpus": {"train": "a.raw"}}
+    config = parse_config(DatasetConfig, {"root": str(tmp_path), "glue": "", **fields})
+    (tmp_path / name).write_text("one")
+    before = fingerprint(config)
+    (tmp_path / name).write_text("two")
+    assert fingerprint(config) != before
+
+
+def test_what_is_no_running_text_is_refused_before_it_is_tokenised(world, tmp_path):
+    (world / "text/wiki.valid.raw").write_text('{"title": "Fish", "text": "A fish swims ."}\n')
+    with pytest.raises(
+        UserError, match=r"wiki\.valid\.raw: expected raw text of the valid corpus.*JSON lines"
+    ):
+        run(tmp_path, world).stage("dataset")

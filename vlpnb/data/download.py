@@ -65,9 +65,9 @@ def download(
             part.remove()
     except requests.RequestException as error:
         kept = part.path.stat().st_size if part.path.exists() else 0
+        what = f"{kept:,} bytes are kept in {part.path}; run" if kept else "Run"
         raise UserError(
-            f"{url}: the download failed ({error}). {kept:,} bytes are kept in {part.path}; "
-            "run the same command again to continue."
+            f"{url}: the download failed ({error}). {what} the same command again to continue."
         ) from error
     except OSError as error:
         raise cannot_write(target, error) from error

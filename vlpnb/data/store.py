@@ -164,7 +164,7 @@ def _decode(value: Any) -> Any:
     if isinstance(value, str) and value[:1] in {"{", "[", "n"}:
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        except (json.JSONDecodeError, RecursionError):
             return value
     return value
 
