@@ -163,6 +163,15 @@ def drawing_share(notebook: dict) -> float:
     return sum(len(one.lines) for one in found if one.draws) / sum(len(one.lines) for one in found)
 
 
+def words_per_line(notebook: dict) -> float:
+    """Words of text for each line of code; imports, comments and lone brackets are no lines."""
+    words = sum(len(source(c).split()) for c in notebook["cells"] if c["cell_type"] == "markdown")
+    code = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    cells = [source(c) for c in code if "parameters" not in c["metadata"].get("tags", [])]
+    lines = [line for cell in cells for line in cell.split("\n") if line.strip()]
+    return words / sum(not re.match(r"\s*(#|import |from \S+ import |[\])}]+$)", line) for line in lines)
+
+
 def training_calls(cell: str) -> list[str]:
     """Calls of `run.stage` and `run.grid`, as text, that may train."""
     return [
@@ -235,6 +244,9 @@ def test_the_lint_finds_what_it_looks_for():
     assert drawing_share(made("a = f()\nb = a + 1", "draw(\n    bars(b)\n)", "print(1)")) == 5 / 6
     assert drawing_share(made("if a:\n    b = 1\n    show(b)\nelse:\n    print(2)")) == 2 / 5
 
+    spoken = lesson("## One two three", "import a\n# no line\nb = f(\n    1\n)")
+    assert words_per_line(spoken) == 4 / 2
+
     glance = "# T\n\n| Writes | stage `vision` |"
     trains = "v = run.stage('vision')"
     assert unguessed(lesson(glance, trains)) == ["run.stage('vision')"]
@@ -264,6 +276,9 @@ class TestLessons:
 
     def test_at_most_a_fifth_of_the_lines_draws(self, path):
         assert drawing_share(load(path)) <= MOST_DRAWING
+
+    def test_text_and_code_are_in_balance(self, path):
+        assert 5 <= words_per_line(load(path)) <= 12
 
     def test_figures_are_drawn_by_the_course(self, path):
         for cell in executed(load(path)):
