@@ -15,31 +15,31 @@ def boxes(monkeypatch):
     return found
 
 
-def dataset(scenes=None, captions=()):
-    """As much of a data set as these functions ask for."""
+def universe(captions=()):
+    """As much of a picture list as these functions ask for."""
     images = [SimpleNamespace(image_id=name, sentences=said) for name, said in captions]
-    return SimpleNamespace(scenes=scenes, universe_images=lambda: images)
+    return SimpleNamespace(images=lambda: images)
 
 
 def test_the_world_has_a_ground_truth(tmp_path, boxes):
     scene = make_scene(0, "universe", 3)
     (tmp_path / "scenes.jsonl").write_text(scene.to_json() + "\n", encoding="utf-8")
-    world = dataset(tmp_path / "scenes.jsonl")
+    world = SimpleNamespace(scenes=tmp_path / "scenes.jsonl")
     assert truth.ground_truth(world) == {scene.image_id: scene}
     assert boxes == []
     assert truth.examples(world).word == "car"
-    words = truth.describer(world)(scene.image_id)
+    words = truth.describer(world, universe())(scene.image_id)
     assert scene.setting in words
     assert all(f"{thing.colour} {thing.kind}" in words for thing in scene.things)
 
 
 def test_photographs_have_a_box_and_captions(boxes):
-    photographs = dataset(captions=[("a", ("A dog runs.",)), ("b", ())])
+    photographs = SimpleNamespace(scenes=None)
     assert truth.ground_truth(photographs) == {}
     assert len(boxes) == 1
     assert "photographs" in boxes[0]["text/plain"]
     assert 'role="note"' in boxes[0]["text/html"]
-    describe = truth.describer(photographs)
+    describe = truth.describer(photographs, universe([("a", ("A dog runs.",)), ("b", ())]))
     assert (describe("a"), describe("b")) == ("A dog runs.", "b")
     assert truth.examples(photographs).word == "dog"
 

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vlpnb.course.plotting import ORANGE, PALETTE, literal, show
+from vlpnb.course.plotting import ORANGE, PALETTE, show
 
 GREY = "0.7"
 BASELINES = (
@@ -112,7 +112,7 @@ def bars(
                 list(found.values()),
                 width * 0.94,
                 color=colour_of[series],
-                label=literal(series),
+                label=series,
                 **error,
             )
             if len(names) * len(table) <= 15 and not dots:
@@ -123,7 +123,7 @@ def bars(
         _levels(axis, lines or {}, upright=lying)
         crowded = len(names) > 12 and not lying
         turned = {"rotation": 90, "fontsize": 8} if crowded else {"fontsize": 9}
-        ticks = [literal(name) for name in names] if len(names) <= 60 else []
+        ticks = [name for name in names] if len(names) <= 60 else []
         (axis.set_yticks if lying else axis.set_xticks)(range(len(ticks)), ticks, **turned)
         if lying:
             axis.invert_yaxis()
@@ -165,7 +165,7 @@ def curves(
 
     def paint(axis: Axes, colour_of: Mapping[str, str]) -> None:
         for i, (name, (xs, ys)) in enumerate(found.items()):
-            style = {"color": colour_of[name], "label": literal(name), "lw": 1.8}
+            style = {"color": colour_of[name], "label": name, "lw": 1.8}
             if name.startswith(BASELINES):
                 style["ls"] = ("--", ":", "-.")[i % 3]
             elif len(xs) <= 30:
@@ -214,11 +214,11 @@ def points(
             own = colours[start : start + len(xs)] if colours is not None else colour_of[name]
             start += len(xs)
             style = {"marker": MARKS[i % len(MARKS)], "s": 28, "alpha": 0.8, "edgecolors": "0.4"}
-            axis.scatter(xs, ys, c=own, linewidths=0.5, label=literal(name), **style)
+            axis.scatter(xs, ys, c=own, linewidths=0.5, label=name, **style)
         for i, (name, (xs, ys)) in enumerate((lines or {}).items()):
-            axis.plot(xs, ys, color="0.5", ls=(":", "--", "-.")[i % 3], label=literal(name))
+            axis.plot(xs, ys, color="0.5", ls=(":", "--", "-.")[i % 3], label=name)
         for name, place in (names or {}).items():
-            axis.annotate(literal(name), place, xytext=(3, 3), textcoords="offset points", fontsize=8)
+            axis.annotate(name, place, xytext=(3, 3), textcoords="offset points", fontsize=8)
         _scales(axis, log)
         name_axes(axis, x, y, title)
         _legend(axis)
@@ -267,14 +267,14 @@ def heat(
             axis.plot(column, row, "o", mfc="none", mec="black", ms=10, mew=1)
         if split is not None:
             axis.axhline(split - 0.5, color=ORANGE)
-        axis.set_yticks(list(named[0]), [literal(n) for n in named[0].values()], fontsize=8)
+        axis.set_yticks(list(named[0]), [n for n in named[0].values()], fontsize=8)
         turn = 60 if len(named[1]) > 7 else 0
-        axis.set_xticks(list(named[1]), [literal(n) for n in named[1].values()], fontsize=9, rotation=turn)
+        axis.set_xticks(list(named[1]), [n for n in named[1].values()], fontsize=9, rotation=turn)
         for i, one in enumerate(pictures):
             place = axis.inset_axes([(i + 0.05) / len(pictures), 1.02, 0.9 / len(pictures), 0.28])
             place.imshow(np.asarray(one))
             place.axis("off")
-        axis.figure.colorbar(image, ax=axis, label=literal(label))
+        axis.figure.colorbar(image, ax=axis, label=label)
         name_axes(axis, x, y, title)
 
     told = f"Heat map of {label}{f', {title}' if title else ''}: {values.shape[0]} rows"
@@ -316,12 +316,12 @@ def palette(series: Sequence[str]) -> dict[str, str]:
 
 def _levels(axis: Axes, levels: Mapping[str, float], upright: bool) -> None:
     for i, (name, value) in enumerate(levels.items()):
-        style = {"color": "0.35", "ls": ("--", ":", "-.")[i % 3], "label": literal(name), "lw": 1.4}
+        style = {"color": "0.35", "ls": ("--", ":", "-.")[i % 3], "label": name, "lw": 1.4}
         axis.axvline(value, **style) if upright else axis.axhline(value, **style)
 
 
 def name_axes(axis: Axes, x: str, y: str, title: str) -> None:
-    axis.set(xlabel=literal(x), ylabel=literal(y), title=literal(title))
+    axis.set(xlabel=x, ylabel=y, title=title)
 
 
 def _scales(axis: Axes, log: str) -> None:

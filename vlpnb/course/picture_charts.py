@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
 from vlpnb.course.charts import Chart, name_axes, span, upper
-from vlpnb.course.plotting import GREEN, ORANGE, PALETTE, literal, show
+from vlpnb.course.plotting import GREEN, ORANGE, PALETTE, show
 
 
 def picture(
@@ -34,9 +34,7 @@ def picture(
         axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
         for name, (left, top, right, bottom) in (boxes or {}).items():
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
-            axis.text(
-                left, top, literal(name), color="white", fontsize=8, backgroundcolor="black", va="bottom"
-            )
+            axis.text(left, top, name, color="white", fontsize=8, backgroundcolor="black", va="bottom")
         if len(dots):
             axis.scatter(*np.asarray(dots).T, s=14, color="white", edgecolors="black", zorder=3)
         if grid:
@@ -73,7 +71,7 @@ def graph(places: Mapping[str, tuple[float, float]], reads: Mapping[str, Sequenc
         style = {"arrowstyle": "->", "color": "gray", "shrinkA": 30, "shrinkB": 30}
         box = {"boxstyle": "round,pad=0.45", "fc": PALETTE[0], "ec": "none"}
         for name, place in places.items():
-            shown = literal(name.replace(".", ".\n"))
+            shown = name.replace(".", ".\n")
             axis.text(*place, shown, ha="center", va="center", color="white", bbox=box, fontsize=9)
             for start in reads.get(name, ()):
                 axis.annotate("", place, places[start], arrowprops=style, zorder=0)
@@ -92,13 +90,13 @@ def show_rows(rows: Mapping[str, Sequence[tuple[Any, str, bool]]], *, about: str
     for (heading, row), part in zip(
         rows.items(), np.atleast_1d(figure.subfigures(len(rows), 1)), strict=True
     ):
-        part.suptitle(literal(heading), x=0.01, ha="left", fontsize=10)
+        part.suptitle(heading, x=0.01, ha="left", fontsize=10)
         places = part.subplots(1, columns, squeeze=False)[0]
         for axis in places[len(row) :]:
             axis.axis("off")
         for axis, (image, title, framed) in zip(places, row, strict=False):
             axis.imshow(np.asarray(image))
-            axis.set_title(literal(title), color=GREEN if framed else "black", fontsize=9)
+            axis.set_title(title, color=GREEN if framed else "black", fontsize=9)
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set(visible=framed, color=GREEN, linewidth=4)
     told = "; ".join(f"{heading}: {', '.join(title for _, title, _ in row)}" for heading, row in rows.items())

@@ -6,16 +6,16 @@ GitHub and the exported pages all describe it to a reader who cannot see it.
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
+
+from vlpnb.lettering import png
 
 # Okabe & Ito (2008): eight colours told apart by people with any common colour vision deficiency.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -43,7 +43,7 @@ def use_style() -> None:
 
 
 def show(fig: Figure, alt: str, save: str | Path | None = None) -> None:
-    """Display a figure with alt text, and close it.
+    """Display a figure with alt text, and close it. Its text is drawn as it stands: `$` begins no formula.
 
     Args:
         fig: the figure.
@@ -55,21 +55,14 @@ def show(fig: Figure, alt: str, save: str | Path | None = None) -> None:
     """
     if not alt.strip():
         raise ValueError("a figure needs alt text: say in a sentence what it shows")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
+    made = png(fig)
     plt.close(fig)
-    png = buffer.getvalue()
     if save is not None:
         Path(save).parent.mkdir(parents=True, exist_ok=True)
-        Path(save).write_bytes(png)
-    data = base64.b64encode(png).decode()
+        Path(save).write_bytes(made)
+    data = base64.b64encode(made).decode()
     image = f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}" style="max-width:100%">'
     display({"text/html": image, "image/png": data, "text/plain": alt}, raw=True)
-
-
-def literal(text: Any) -> str:
-    """Text of data for matplotlib, which reads pairs of `$` as formulas."""
-    return str(text).replace("$", r"\$")
 
 
 def picture_grid(
@@ -97,7 +90,7 @@ def picture_grid(
     for i, (axis, picture) in enumerate(zip(axes.flat, pictures, strict=False)):
         axis.imshow(np.asarray(picture))
         if titles is not None:
-            axis.set_title(literal(titles[i]), fontsize=9)
+            axis.set_title(titles[i], fontsize=9)
     return fig
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from IPython.display import display
 
-from vlpnb.data.description import Dataset
+from vlpnb.data.description import CaptionData, PictureData
 from vlpnb.world.scene import Scene
 from vlpnb.world.writers import load_scenes
 
@@ -44,7 +44,7 @@ PHOTOGRAPHS = Examples(
 )
 
 
-def ground_truth(dataset: Dataset) -> dict[str, Scene]:
+def ground_truth(dataset: CaptionData) -> dict[str, Scene]:
     """Image id → its scene. Empty for photographs; a box then says what that means for the notebook."""
     if dataset.scenes is not None:
         return load_scenes(dataset.scenes)
@@ -54,15 +54,15 @@ def ground_truth(dataset: Dataset) -> dict[str, Scene]:
     return {}
 
 
-def examples(dataset: Dataset) -> Examples:
+def examples(dataset: CaptionData) -> Examples:
     """The examples for this data set."""
     return WORLD if dataset.scenes is not None else PHOTOGRAPHS
 
 
-def describer(dataset: Dataset) -> Callable[[str], str]:
+def describer(dataset: CaptionData, pictures: PictureData) -> Callable[[str], str]:
     """A function from a picture of the universe, by its id, to words: its ground truth, or its first caption."""
     scenes = load_scenes(dataset.scenes) if dataset.scenes is not None else {}
-    captions = {image.image_id: image.sentences for image in dataset.universe_images()}
+    captions = {image.image_id: image.sentences for image in pictures.images()}
 
     def describe(image_id: str) -> str:
         if image_id in scenes:

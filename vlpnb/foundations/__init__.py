@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from vlpnb.facade import offers
 
 if TYPE_CHECKING:
+    from vlpnb.foundations.datasets import open_captions, open_folder, open_pictures, open_text
     from vlpnb.foundations.features import FeatureStore, read_backbones
     from vlpnb.text.corpora import TokenCorpus
     from vlpnb.text.tokenizers import load_tokenizer
@@ -20,6 +21,10 @@ __all__ = [
     "load_backbone",
     "load_scenes",
     "load_tokenizer",
+    "open_captions",
+    "open_folder",
+    "open_pictures",
+    "open_text",
     "read_backbones",
 ]
 
@@ -31,6 +36,9 @@ __getattr__, __dir__ = offers(
         "load_backbone": "vlpnb.vision.backbones",
         "load_scenes": "vlpnb.world.writers",
         "load_tokenizer": "vlpnb.text.tokenizers",
+        **dict.fromkeys(
+            ("open_captions", "open_folder", "open_pictures", "open_text"), "vlpnb.foundations.datasets"
+        ),
         "read_backbones": "vlpnb.foundations.features",
     },
 )
