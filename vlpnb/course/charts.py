@@ -123,7 +123,7 @@ def bars(
         _levels(axis, lines or {}, upright=lying)
         crowded = len(names) > 12 and not lying
         turned = {"rotation": 90, "fontsize": 8} if crowded else {"fontsize": 9}
-        ticks = [name for name in names] if len(names) <= 60 else []
+        ticks = list(names) if len(names) <= 60 else []
         (axis.set_yticks if lying else axis.set_xticks)(range(len(ticks)), ticks, **turned)
         if lying:
             axis.invert_yaxis()
@@ -267,9 +267,9 @@ def heat(
             axis.plot(column, row, "o", mfc="none", mec="black", ms=10, mew=1)
         if split is not None:
             axis.axhline(split - 0.5, color=ORANGE)
-        axis.set_yticks(list(named[0]), [n for n in named[0].values()], fontsize=8)
+        axis.set_yticks(list(named[0]), list(named[0].values()), fontsize=8)
         turn = 60 if len(named[1]) > 7 else 0
-        axis.set_xticks(list(named[1]), [n for n in named[1].values()], fontsize=9, rotation=turn)
+        axis.set_xticks(list(named[1]), list(named[1].values()), fontsize=9, rotation=turn)
         for i, one in enumerate(pictures):
             place = axis.inset_axes([(i + 0.05) / len(pictures), 1.02, 0.9 / len(pictures), 0.28])
             place.imshow(np.asarray(one))
