@@ -29,12 +29,11 @@ def _keys(source: Path, target: Path) -> list[Path]:
     made = []
     for path in key_files(source):
         keys = load_keys(source, [path.stem], source=None)  # complains if the files do not fit each other
-        made += [
-            Path(shutil.copyfile(path.with_suffix(end), target / f"{path.stem}{end}"))
-            for end in (".hdf5", ".ids")
-        ]
-        made.append(target / f"{path.stem}.path")
-        write_text(made[-1], "".join(f"{place}\n" for place in keys.paths))  # the original's are no run's own
+        files = [target / f"{path.stem}{end}" for end in (".hdf5", ".ids", ".path")]
+        for file in files[:2]:
+            shutil.copyfile(path.with_suffix(file.suffix), file)
+        write_text(files[2], "".join(f"{place}\n" for place in keys.paths))  # ours are relative to the data
+        made += files
     return made
 
 
