@@ -16,6 +16,7 @@ from typing import Annotated, Any, TypeVar
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import typed_here
 
 NAME = re.compile(r"\w(?:[\w .-]{0,118}\w)?")
 
@@ -31,6 +32,13 @@ def check_name(name: str, what: str = "the name") -> str:
     return name
 
 
+def _named(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("expected letters, digits, '_', '-', '.' or a space")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_named)]  # becomes the name of a file or folder
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Count = Annotated[int, pydantic.Field(ge=1)]
 Index = Annotated[int, pydantic.Field(ge=0)]
@@ -68,10 +76,11 @@ class Config(pydantic.BaseModel):
     def _read_text(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {
+        values = {
             name: _from_text(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
             for name, value in values.items()
         }
+        return typed_here(cls, values)
 
     def hashed(self) -> dict[str, Any]:
         """The fields that identify a result, as plain JSON values."""

@@ -190,6 +190,11 @@ class PatientFile:
         self.raw.close()
 
 
+def may_write(folder: Path) -> bool:
+    """Whether files may be made in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def make_writable(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -197,7 +202,7 @@ def make_writable(folder: Path) -> None:
         raise UserError(
             f"{folder}: cannot be made ({error.strerror}); choose another place with VLPNB_DATA"
         ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not may_write(folder):
         raise UserError(f"{folder}: not writable; choose another place with VLPNB_DATA")
 
 

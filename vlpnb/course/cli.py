@@ -1,11 +1,13 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
 Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check, verify) or vlpnb itself broke;
-2 wrong usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the
-budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+2 wrong usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out;
+5 stopped for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where
+it was.
 """
 
 import contextlib
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -15,7 +17,7 @@ import typer
 
 from vlpnb.course import ADDITION_NAMES, PROFILE_NAMES
 from vlpnb.course.cli_data import data
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
 class Exit(IntEnum):
@@ -31,8 +33,8 @@ class Exit(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed · 4 a kernel was killed or memory "
-    "ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
+    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed, or the disk is full · 4 a kernel "
+    "was killed or memory ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
     "After 3, 4, 5, 130 and 143 the same command continues where it was."
 )
 
@@ -75,9 +77,10 @@ def _open(
 
     values = parse_settings(settings or [])
     if folder is not None:
+        folder = folder.expanduser().absolute()
         if not folder.is_dir():
             raise UserError(f"--data {folder}: no such folder")
-        values = merge(values, {"data": {"root": str(folder.absolute())}})
+        values = merge(values, {"data": {"root": str(folder)}})
     return open_run(profile, run, values, devices=devices)
 
 
@@ -199,7 +202,6 @@ def stage(
 ) -> None:
     """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
-    import os
 
     if about or not name:
         print(context.get_help() if not name else _about(name))
@@ -229,17 +231,22 @@ def export(
         typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
-    profile: ProfileOption = "laptop",
+    profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
     settings: SetOption = None,
     run: RunOption = None,
     data: DataOption = None,
 ) -> None:
     """Write a stage's result as the files of the original Vokenization project."""
+    from vlpnb.course.report import reopen
     from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
     if name not in EXPORTS:
         raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
-    for path in export_stage(name, _open(profile, run, settings, data).stage(name).folder, target):
+    if run is not None and not (profile or settings or data):
+        opened = reopen(run)  # as it was made: what is finished is found, and may only need to be read
+    else:
+        opened = _open(profile or "laptop", run, settings, data)
+    for path in export_stage(name, opened.stage(name).folder, target):
         print(path)
 
 
@@ -325,11 +332,17 @@ def doctor() -> None:
 
 
 @app.command()
-def site(run: OldRunOption = None) -> None:
+def site(
+    run: OldRunOption = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the pages (default: site/ of the run); the results go there, too."),
+    ] = None,
+) -> None:
     """Write the HTML pages and the results of a finished run again."""
     from vlpnb.course.report import reopen
 
-    _write_site(reopen(run))
+    _write_site(reopen(run), target)
 
 
 @app.command()
@@ -380,26 +393,32 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
+    import tempfile
+
     from vlpnb.course import explorer, notebooks_folder
     from vlpnb.course.report import reopen
 
     explorer.need_voila()
+    from vlpnb.course import serving  # not above: it needs Voilà
+
     opened = reopen(run)
-    notebook = explorer.prepare(opened, notebooks_folder())
-    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
-    if address not in ("127.0.0.1", "localhost", "::1"):
-        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
-    arguments = explorer.command(notebook, address, port, browser)
-    raise typer.Exit(explorer.serve(arguments, explorer.environment(opened)))
+    with tempfile.TemporaryDirectory(prefix="vlpnb-explorer-") as folder:
+        notebook = explorer.prepare(opened, notebooks_folder(), Path(folder))
+        print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
+        if not serving.is_loopback(address):
+            print(
+                "Anybody who reaches this address can use the explorer: it asks for no password.", flush=True
+            )
+        serving.serve(notebook, address, port, browser, explorer.environment(opened))
 
 
-def _write_site(opened) -> None:
+def _write_site(opened, target: Path | None = None) -> None:
     from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site
 
-    markdown = write_report(opened)
     about = (opened.name, opened.profile.name, opened.device)
-    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
+    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened), target)
+    markdown = write_report(opened, target or opened.folder)
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
@@ -410,12 +429,23 @@ def _write_site(opened) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a `UserError` is printed without a traceback and exits with code 2."""
+    """Run the command line; a `UserError` is printed without a traceback and exits with code 2, a full disk with 3."""
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its lines
     try:
         app(arguments)
-    except UserError as error:
-        for text in [str(error), *getattr(error, "__notes__", [])]:
+    except (UserError, OSError) as error:
+        full = is_full_disk(error)
+        if isinstance(error, UserError):
+            words = str(error)
+        elif full:
+            words = f"{error}: make room, and run the same command again"
+            # a log on that disk takes nothing more, not even what is left at the end
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        elif is_refused(error):
+            words = f"{error.filename}: {error.strerror}; give another place, or the right to use this one"
+        else:
+            raise
+        for text in [words, *getattr(error, "__notes__", [])]:
             print(f"vlpnb: {text}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(int(Exit.FAILED if full else Exit.USAGE))

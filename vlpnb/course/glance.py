@@ -17,7 +17,7 @@ from typing import Any
 from vlpnb.config import flatten
 from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
-from vlpnb.files import read_back, write_json
+from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.datasets import DATASETS
 from vlpnb.stage.folder import MANIFEST
 from vlpnb.stage.profiles import load_profile
@@ -215,6 +215,6 @@ def rewrite(notebooks: Path, measured: Measured) -> list[Path]:
     for path in sorted(notebooks.glob("[0-9]*.ipynb")):
         content, before, after = glance_texts(path, measured)
         if before != after:
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             changed.append(path)
     return changed

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Name
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
 from vlpnb.data.text_files import require
@@ -48,7 +48,7 @@ class CaptionsConfig(DatasetConfig):
     """Captioned pictures, relative to the root."""
 
     format: CaptionFormat = "coco"
-    annotations: dict[str, str | tuple[str, ...]] = Field(
+    annotations: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {split: f"annotations/captions_{split}.json" for split in SPLITS}
     )
     """Annotation file (flickr: folder) per split, or several files one after the other."""

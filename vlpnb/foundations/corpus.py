@@ -16,6 +16,7 @@ from vlpnb.config import Config
 from vlpnb.data.description import TextData, load_text
 from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
 from vlpnb.text.original_import import OriginalFiles, corpus_files, import_corpus
@@ -26,7 +27,9 @@ from vlpnb.train.distributed import barrier
 class CorpusStageConfig(Config):
     """How much text is tokenised, and by which tokenizer."""
 
-    tokenizer: str = ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    tokenizer: ModelName = (
+        ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    )
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?

@@ -27,6 +27,7 @@ from vlpnb.data.description import (
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.files import fingerprint_files
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Run, StageContext
 
 DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_data", "knowledge")
@@ -35,7 +36,7 @@ DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_dat
 class DatasetConfig(Config):
     """Where a dataset's files lie; the other fields are relative to the root, and their defaults the world's layout."""
 
-    root: str = Field("", json_schema_extra={"hash": False})
+    root: OutsidePath = Field("", json_schema_extra={"hash": False})
     """Folder of the data; empty: the world stage's. It names no result: the files' content does, wherever they
     lie.
     """
@@ -53,8 +54,7 @@ def with_root(sections: Mapping[str, Any]) -> dict[str, Any]:
     about = result.pop("data")
     if not isinstance(about, Mapping) or set(about) - {"root"}:
         raise UserError(f"data: expected `root`, the folder of the datasets, found {about!r}")
-    root = str(about.get("root") or "")
-    root = str(Path(root).expanduser().absolute()) if root else ""
+    root = about.get("root") or ""
     return {**result, **{name: {"root": root, **(result.get(name) or {})} for name in DATASETS}}
 
 

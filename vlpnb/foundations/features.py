@@ -33,6 +33,7 @@ from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.transformer import Encoder, init_weights
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
 from vlpnb.train.distributed import barrier
@@ -45,11 +46,13 @@ PRODUCER, BACKBONES = "features", "backbones.json"
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: str = (
+    language: ModelName = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
-    vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    vision: ModelName = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
+    vision_weights: ModelName | None = (
+        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    )
     language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[Annotated[int, Field(le=-1, ge=-1000)], ...] = (
         -4,

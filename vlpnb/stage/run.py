@@ -16,8 +16,9 @@ from typing import Any
 
 from vlpnb.config import fields_of, merge, nest, parse_config
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.files import lock, make_writable, plain, read_back, write_json
+from vlpnb.files import lock, make_writable, may_write, plain, read_back, write_json
 from vlpnb.machine import say_line
+from vlpnb.outside import typed_here
 from vlpnb.stage.definition import Stage, StageContext, StageResult, load_stages
 from vlpnb.stage.execution import run_stage
 from vlpnb.stage.folder import MANIFEST, find_damage, remove_leftovers, remove_scratch
@@ -63,6 +64,10 @@ class Run:
         self._source = stages
         self.stages = {stage.name: stage for stage in load_stages(stages)}
         self.settings = nest(settings or {})
+        for stage in self.stages.values():
+            fields = fields_of(self.settings, stage.name)
+            if isinstance(fields, Mapping) and fields:
+                self.settings = merge(self.settings, nest({stage.name: typed_here(stage.config, fields)}))
         self._device, self.devices = device, devices
         self._fingerprints: dict[str, str] = {}
         self._pool: Pool | None = None
@@ -231,10 +236,11 @@ class Run:
     def note(self) -> None:
         """Remember the profile and the settings, so that `report` and `site` read the run as it was made."""
         if process_rank() == 0:
-            make_writable(self.folder)
             note = {"profile": self.profile.source or self.profile.name, "settings": plain(self.settings)}
-            if not (self.folder / "run.json").is_file() or read_back(self.folder / "run.json") != note:
-                write_json(self.folder / "run.json", note)
+            path = self.folder / "run.json"
+            if not path.is_file() or read_back(path) != note:  # where nothing need be written, nothing is
+                make_writable(self.folder)
+                write_json(path, note)
 
     def _result(self, plan: Plan, reused: bool) -> StageResult:
         manifest = read_back(plan.folder / MANIFEST)
@@ -266,6 +272,8 @@ class Run:
     def _execute(self, plan: Plan) -> StageResult:
         rank, world_size = process_rank(), process_count()
         finished = (plan.folder / MANIFEST).is_file()
+        if finished and not may_write(plan.folder):
+            return self._read_only(plan)
         if self.devices > 1 and world_size == 1 and plan.stage.distributed and not finished:
             launch(self, plan)
         if rank != 0 and not plan.stage.distributed:
@@ -290,6 +298,15 @@ class Run:
             )
             run_stage(plan, context)
         return self._result(plan, reused=False) if rank == 0 else self._await(plan)
+
+    def _read_only(self, plan: Plan) -> StageResult:
+        """A finished result that may only be read, such as a course's on a shared machine: no lock, no cleaning."""
+        if damage := find_damage(plan.folder, read_back(plan.folder / MANIFEST)):
+            raise UserError(
+                f"{plan.folder}: damaged ({damage}), and may only be read; let its owner make it again, or choose "
+                "another place with VLPNB_DATA"
+            )
+        return self._result(plan, reused=True)
 
     def _await(self, plan: Plan) -> StageResult:
         while not (plan.folder / MANIFEST).is_file():

@@ -76,7 +76,21 @@ class LanguageBackbone(nn.Module):
         device = next(self.net.parameters()).device
         return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a row that it can read, special tokens included; None where the model does not say."""
+        config = self.net.config
+        if hasattr(config, "position_offset"):  # of vlpnb.nn
+            return config.max_positions - config.position_offset
+        limit = getattr(config, "max_position_embeddings", None)
+        return limit if limit and limit > 0 else None  # −1: XLNet reads rows of any length
+
     def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
+        if self.longest is not None and ids.shape[1] > self.longest:
+            raise UserError(
+                f"a sentence of {ids.shape[1]} word pieces (special tokens included) is more than the language model "
+                f"reads ({self.longest}); cut it in pieces"
+            )
         attention = None if mask.all() else mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if type(self.net).__module__.startswith("transformers"):

@@ -51,7 +51,7 @@ class BenchmarkConfig(Config):
     granularity: Granularity = "token"  # contextual tokens, whole sentences, or types without context
 
 
-def scored_queries(vokenise: Vokeniser, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "n d"]]:
+def scored_queries(vokenise: Vokeniser, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "_ d"]]:
     """Unit vectors of the tokens that retrieval scores: all of a sentence, or its first alone (n = 1) where the
     sentence has one voken.
     """

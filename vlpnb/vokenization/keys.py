@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
@@ -56,6 +57,7 @@ ORIGIN = "keys.json"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
+@runtime_checkable
 class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
@@ -324,7 +326,7 @@ class KeysConfig(Config):
     max_images: int | None = Field(
         50_000, ge=1
     )  # the first readable pictures; none: all (the paper's V is 50,000)
-    ids: str = (
+    ids: OutsidePath = (
         ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
     )
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass

@@ -34,6 +34,7 @@ from vlpnb.foundations.backbones import keep_backbones
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
+from vlpnb.outside import OutsidePath
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.optim import Optimiser
 from vlpnb.vision.backbones import Backbone
@@ -173,7 +174,7 @@ class MatchingConfig(Config):
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    load: OutsidePath = ""  # weights to start from, see `matching_weights.py`; they are validated first
     test_only: bool = False  # stop after that: the weights of `load` are the result
     seed: Seed = 9595
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})

@@ -11,6 +11,7 @@ from pydantic import Field
 from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
 from vlpnb.vokenization.pretraining import snapshot_folders
 from vlpnb.vokenization.supervision import Supervision
@@ -22,7 +23,7 @@ class Pretrained(Config):
     supervision: Supervision = "vokens"  # of the pre-trained model
     seed: Seed = 95  # of the pre-trained model
     snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name instead
+    model: ModelName = ""  # a HuggingFace folder or name instead
 
 
 def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:
