@@ -20,7 +20,8 @@ SPOKEN = ("log", ".ipynb", ".html")  # what was said to people while the run was
 @pytest.fixture
 def moved(smoke_run, tmp_path):
     """A copy of the run of all notebooks; the original has another name meanwhile."""
-    numbers = smoke_run.run.profile.notebooks or [p.name[:2] for p in notebooks_folder().glob("[0-9]*.ipynb")]
+    paths = find_notebooks(notebooks_folder(), smoke_run.run.profile.notebooks)
+    numbers = [path.name[:2] for path in paths]
     assert [smoke_run.notebook(number).problem for number in numbers] == [""] * len(numbers)
     with smoke_run.alone():
         old = smoke_run.run.folder
@@ -58,7 +59,7 @@ def test_a_run_goes_on_in_another_place(moved, tmp_path):
     assert written == [str(path) for path in load_keys(tmp_path / "vokenization.keys").paths]
     assert written == [str(path) for path in keys.paths]
 
-    served = nbformat.read(explorer.prepare(run, notebooks_folder()), as_version=4)
+    served = nbformat.read(explorer.prepare(run, notebooks_folder(), tmp_path / "served"), as_version=4)
     assert any("smoke" in cell.source for cell in served.cells if "injected-parameters" in cell.metadata.tags)
     (outcome,) = run_notebooks(run, find_notebooks(notebooks_folder(), ["91"]), say=lambda line: None)
     assert outcome.problem == ""

@@ -73,7 +73,7 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], Path, str]:
     path = Path(folder) / f"{name}.json"
     about = read_json(path, f"a description of data, written by the stage `{name}`")
     root = place_of(folder, name)
-    if not root.is_dir():
+    if about["root"] is None and not root.is_dir():
         raise UserError(
             f"{root}: does not exist, and {path} describes files in it. If they lie elsewhere on this machine, "
             "say where with --data FOLDER"
