@@ -88,7 +88,7 @@ def test_the_worlds_layout_is_the_default(world, tmp_path):
 
 
 def identities(opened):
-    return {name: opened._plan(name, {}).digest for name in opened.stages}
+    return {name: opened.plan(name).digest for name in opened.stages}
 
 
 def changed(one, other):
@@ -124,7 +124,7 @@ def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
 def test_one_word_says_where_all_real_data_lies(world, tmp_path):
     opened = open_run("photos", settings={"data": {"root": str(world)}}, root=tmp_path)
     assert {name: opened.config(name).root for name in DATASETS} == dict.fromkeys(DATASETS, str(world))
-    assert all("world" not in opened._plan(name, {}).inputs for name in DATASETS)
+    assert all("world" not in opened.plan(name).inputs for name in DATASETS)
     own = open_run(
         "photos", settings={"data": {"root": str(world)}, "text": {"root": "/elsewhere"}}, root=tmp_path
     )
@@ -206,13 +206,13 @@ def test_changed_files_change_the_identity(world, tmp_path):
     first = run(tmp_path, world).stage("text")
     os.utime(world / "text/wiki.train.raw")  # the same content is the same data
     assert run(tmp_path, world).stage("text").reused
-    captions = run(tmp_path, world)._plan("captions", {}).digest
+    captions = run(tmp_path, world).plan("captions").digest
     with (world / "text/wiki.train.raw").open("a") as file:
         file.write("another line of text is here .\n")
     second = run(tmp_path, world).stage("text")
     assert not second.reused
     assert second.folder != first.folder
-    assert run(tmp_path, world)._plan("captions", {}).digest == captions
+    assert run(tmp_path, world).plan("captions").digest == captions
 
 
 def test_bad_fields_are_refused():
@@ -320,7 +320,7 @@ def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
 def test_the_captions_of_a_flickr_folder_enter_the_identity(tmp_path, name):
     def identity():
         opened = run(tmp_path, tmp_path, captions={"format": "flickr", "annotations": {"train": "."}})
-        return opened._plan("captions", {}).digest
+        return opened.plan("captions").digest
 
     (tmp_path / name).write_text("one")
     before = identity()
