@@ -9,7 +9,7 @@ import pytest
 from vlpnb.config import Config, Name, parse_config
 from vlpnb.course import open_run
 from vlpnb.course.pipeline import STAGES
-from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.description import PictureData
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
 from vlpnb.outside import ModelName, OutsidePath, Written, outside
@@ -55,7 +55,8 @@ def test_every_field_that_names_something_outside_is_marked():
         if outside(info)
     }
     assert marked >= {
-        "dataset.root",
+        "captions.root",
+        "text.root",
         "features.language",
         "features.vision",
         "features.vision_weights",
@@ -130,12 +131,12 @@ def test_paths_of_a_profile_count_from_its_file_and_survive_workers(tmp_path, mo
 
 
 def test_a_combination_with_a_file_means_the_same_elsewhere(tmp_path, monkeypatch):
-    (tmp_path / "mine.yaml").write_text("dataset: {root: data}")
+    (tmp_path / "mine.yaml").write_text("data: {root: data}")
     monkeypatch.chdir(tmp_path)
     source = load_profile("smoke+mine.yaml").source
     monkeypatch.chdir("/")
-    assert load_profile(source).stages["dataset"]["root"] == "data"
-    assert open_run(source, "r", root=tmp_path).config("dataset").root == str(tmp_path / "data")
+    assert load_profile(source).stages["data"]["root"] == "data"
+    assert open_run(source, "r", root=tmp_path).config("captions").root == str(tmp_path / "data")
 
 
 def test_a_folder_that_is_not_there_is_missed_here_and_not_asked_of_the_hub(here, monkeypatch):
@@ -170,10 +171,10 @@ def test_no_name_leaves_its_folder(name, tmp_path):
     if "/" not in name:
         with pytest.raises(UserError, match=r"x\.ids:1: expected <image set>/<image id>"):
             voken_ids(tmp_path / "x.ids")
-    universe = Dataset(tmp_path, Captions("coco", {}, ""), (f"{name}=images",), Corpus("none", (), (), ()))
+    universe = PictureData(tmp_path, (f"{name}=images",))
     if name:
-        with pytest.raises(UserError, match=r"dataset\.universe: .*expected letters, digits"):
-            universe.universe_sets()
+        with pytest.raises(UserError, match="expected letters, digits"):
+            universe.sets()
 
 
 def test_a_name_of_a_profile_is_no_way_to_other_folders(tmp_path):

@@ -39,7 +39,7 @@ def hostile(smoke_run, tmp_path):
         f" {CLAUSE * n}the boat .\n" for n in (15, 70)
     )  # more than 128 word pieces, and more than 512
     text.write_text(long + text.read_text(encoding="utf-8"), encoding="utf-8")
-    return open_run("smoke", "hostile", {"dataset": {"root": str(folder)}}, root=tmp_path, device="cpu")
+    return open_run("smoke", "hostile", {"data": {"root": str(folder)}}, root=tmp_path, device="cpu")
 
 
 def test_notebooks_show_every_text_as_it_stands(hostile):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def write_store(
         target.check()
 
 
-def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None = None) -> h5py.File:
+def open_checked(path: Path, datasets: Collection[str] = (), producer: str | None = None) -> h5py.File:
     """Open a store for reading; UserError if it is missing, cut short, foreign, or lacks one of `datasets`.
 
     `producer` additionally requires that kind of store. Files of other projects (no schema attribute) are

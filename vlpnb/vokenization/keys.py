@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_pictures
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import check_finite, open_checked, write_store
 from vlpnb.data.text_files import lines_of
@@ -52,6 +52,7 @@ NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
+@runtime_checkable
 class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
@@ -311,7 +312,7 @@ class KeysConfig(Config):
 def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
-    sets = load_dataset(context.inputs["dataset"]).universe_sets()
+    sets = load_pictures(context.inputs["pictures"]).sets()
     encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
@@ -350,7 +351,7 @@ def inputs(config: KeysConfig) -> dict[str, Request]:
         encoder = {"matching": Request("vokenization.matching")}
     else:
         encoder = {"features": Request("features", {"cache": False})}
-    return encoder | {"dataset": Request("dataset")}
+    return encoder | {"pictures": Request("pictures")}
 
 
 KEYS = Stage(
