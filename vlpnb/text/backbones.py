@@ -79,7 +79,7 @@ class LanguageBackbone(nn.Module):
     @property
     def longest(self) -> int | None:
         """Tokens of a row that it can read, special tokens included; None where the model does not say."""
-        config = self.net.config
+        config = getattr(self.net, "config", None)
         if hasattr(config, "position_offset"):  # of vlpnb.nn
             return config.max_positions - config.position_offset
         limit = getattr(config, "max_position_embeddings", None)
