@@ -391,6 +391,10 @@ def explore(
     address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="The datasets' folder, where it is another than when it was made."),
+    ] = None,
 ) -> None:
     """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
     import tempfile
@@ -401,7 +405,7 @@ def explore(
     explorer.need_voila()
     from vlpnb.course import serving  # not above: it needs Voilà
 
-    opened = reopen(run)
+    opened = reopen(run, data)
     with tempfile.TemporaryDirectory(prefix="vlpnb-explorer-") as folder:
         notebook = explorer.prepare(opened, notebooks_folder(), Path(folder))
         print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
