@@ -66,6 +66,11 @@ class Outside:
             return str(text)
         return os.path.abspath(typed)
 
+    def path(self, value: Any) -> Path | None:
+        """The file or folder that a value means, or None where it is a name or nothing."""
+        resolved = self.resolve(value)
+        return Path(resolved) if resolved and os.path.isabs(resolved) else None
+
 
 OutsidePath = Annotated[str, Outside()]
 ModelName = Annotated[str, Outside(named=True)]

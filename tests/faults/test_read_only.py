@@ -117,7 +117,7 @@ def test_commands_that_must_write_end_with_one_line_and_code_2(run, tmp_path):
 
 
 def test_damage_that_may_only_be_read_is_named(run, monkeypatch):
-    monkeypatch.setattr("vlpnb.stage.run.may_write", lambda folder: False)
+    monkeypatch.setattr("vlpnb.stage.execution.may_write", lambda folder: False)
     (file,) = run.folder.glob("source-*/numbers.txt")
     file.chmod(0o644)
     file.write_text("0")

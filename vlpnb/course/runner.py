@@ -166,7 +166,6 @@ def run_notebooks(
                 )
     target = run.folder / "notebooks"
     make_writable(target)
-    run.note()
     before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
     tasks = [
         _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 2), after)  # and two of the runner
@@ -175,6 +174,7 @@ def run_notebooks(
     show = display or PlainLog(say)
     supervisor = _Supervisor(run, tasks, given, target, show, jobs, budget)
     with lock(target, run.name, say):  # two runners would take each other's executed copies away
+        run.note()
         show.begin([task.progress for task in tasks])
         try:
             with _kernel_environment(run.root.parent, jobs):

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.description import TextData, load_text
-from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -92,15 +91,14 @@ def _tokenizer(context: StageContext, text: TextData | None) -> PreTrainedTokeni
     return load_tokenizer(folder)
 
 
-def _fingerprint(config: CorpusStageConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    if not config.original.train:
-        return ""
-    originals = (config.original.train, config.original.valid)
-    return fingerprint_files(path for base in originals for path in corpus_files(Path(base)))
+def _outside(config: CorpusStageConfig) -> dict[str, Path]:
+    """A tokenizer of one's own, and each file that an original corpus may consist of."""
+    named = config.outside()
+    files = {name: corpus_files(named.pop(name)) for name in list(named) if name.startswith("original.")}
+    return named | {f"{name}{path.suffix}": path for name, paths in files.items() for path in paths}
 
 
 CORPUS = Stage(
-    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, fingerprint=_fingerprint,
+    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, outside=_outside,
     doc="Tokenise the text.",
 )  # fmt: skip

@@ -26,7 +26,7 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_captions
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
-from vlpnb.files import atomic, fingerprint_files, write_text
+from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
@@ -309,12 +309,12 @@ def _inputs(config: MatchingConfig) -> dict[str, Request]:
     return {"features": features, **({"captions": splits_only} if config.train_vision else {})}
 
 
-def _fingerprint(config: MatchingConfig) -> str:
-    """Loaded weights enter the stage's identity: another file, another folder."""
-    return fingerprint_files([weights_file(config.load)]) if config.load else ""
+def _outside(config: MatchingConfig) -> dict[str, Path]:
+    """Loaded weights: of a folder the one file that is read."""
+    return {"load": weights_file(config.load)} if config.load else {}
 
 
 MATCHING = Stage(
-    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"),
-    distributed=True, fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"), version=2,
+    distributed=True, outside=_outside, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

@@ -29,7 +29,7 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
-from vlpnb.files import content_hash, fingerprint_files, write_text
+from vlpnb.files import content_hash, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
@@ -227,10 +227,10 @@ def _import(context: StageContext) -> dict[str, float]:
     return metrics
 
 
-def _fingerprint(config: VokensConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    paths = [Path(path) for path in (config.original.train, config.original.valid) if path]
-    return fingerprint_files([*paths, *(path.with_suffix(".ids") for path in paths)]) if paths else ""
+def _outside(config: VokensConfig) -> dict[str, Path]:
+    """The original project's files, with the ids of the pictures beside them."""
+    files = config.outside()
+    return files | {f"{name}.ids": path.with_suffix(".ids") for name, path in files.items()}
 
 
 def run_vokens(context: StageContext) -> dict[str, float]:
@@ -295,5 +295,5 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
 VOKENS = Stage(
     "vokenization.vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
-    fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
+    outside=_outside, doc="Give every token of the corpus its voken.",
 )  # fmt: skip
