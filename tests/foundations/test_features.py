@@ -10,6 +10,7 @@ from vlpnb.errors import UserError
 from vlpnb.foundations import features
 from vlpnb.foundations.features import FEATURES, FeaturesConfig, FeatureStore, open_language, open_vision
 from vlpnb.text.backbones import load_language, with_neighbours
+from vlpnb.text.splicing import splice
 
 
 def test_cached_states_are_the_backbones_own(small):
@@ -44,6 +45,39 @@ def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
     assert (wide.captions(np.array([0, 3, 5]))[0][mask] == with_neighbours(states, mask, 1)[mask]).all()
     assert features.read_backbones(tmp_path).language_width == wide.states.shape[1] == 3 * 2 * 16
     assert features.read_backbones(tmp_path).open_language().width == 3 * 2 * 16
+
+
+def test_spliced_captions_hold_the_states_of_their_rows(small, tmp_path):
+    config = small.features_config.model_copy(update={"splice": 2})
+    small.run(FEATURES, config, tmp_path, dataset=small.dataset)
+    language = open_language(config, {})
+    images = load_dataset(small.dataset).captioned("train")[:5]  # the first shard
+    bodies = [ids[1:-1] for image in images for ids in language.encode(image.sentences, 8)]
+    rows, spans = splice(bodies, 2, np.random.default_rng([config.seed, 0, 0]))
+    store = FeatureStore(tmp_path, "train")
+    for number, span in enumerate(spans):
+        ids, mask = language.pad([language.wrap(rows[span.row])])
+        expected = language(ids, mask)[0, span.start + 1 : span.end + 1]
+        states, mask, content = store.captions(np.array([number]))
+        torch.testing.assert_close(states[0], expected, atol=2e-3, rtol=1e-3)
+        assert mask.all()
+        assert content.all()  # a span has no special tokens
+        assert store.ids(np.array([number]), 0)[0][0].tolist() == rows[span.row][span.start : span.end]
+        assert store.owner[number] == span.sentence // 2  # two captions a picture
+    assert len(store) == 2 * len(FeatureStore(small.features, "train"))
+
+
+def test_only_training_captions_are_spliced_and_the_shards_size_counts(small, tmp_path):
+    config = small.features_config.model_copy(update={"splice": 1})
+    small.run(FEATURES, config, tmp_path, dataset=small.dataset)
+    for split in ("valid", "test"):
+        whole, again = FeatureStore(small.features, split), FeatureStore(tmp_path, split)
+        assert (np.asarray(whole.states) == np.asarray(again.states)).all()
+        assert whole.attributes == again.attributes
+    other = config.model_copy(update={"shard": 4})
+    assert config.hashed() != other.hashed()  # a span's company comes from its shard
+    plain = small.features_config
+    assert plain.hashed() == plain.model_copy(update={"shard": 4}).hashed()
 
 
 def test_cached_views_are_the_backbones_own(small):

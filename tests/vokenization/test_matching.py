@@ -241,3 +241,24 @@ def test_context_noise_is_for_training_alone(small, tmp_path):
 def test_a_folder_without_a_matcher_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"matcher\.json"):
         load_matcher(tmp_path)
+
+
+@pytest.mark.parametrize("side", ["train_language", "train_vision"])
+def test_a_backbone_that_trains_reads_no_spliced_captions(small, tmp_path, side):
+    config = small.features_config.model_copy(update={"splice": 1})
+    small.run(FEATURES, config, tmp_path / "features", dataset=small.dataset)
+    with pytest.raises(UserError, match=rf"matching\.{side}: expected false.*features\.splice is 1"):
+        small.run(
+            MATCHING, MatchingConfig(**{side: True}), tmp_path / "matching",
+            features=tmp_path / "features", dataset=small.dataset,
+        )  # fmt: skip
+
+
+def test_a_matcher_learns_from_spans(small, tmp_path):
+    config = small.features_config.model_copy(update={"splice": 2})
+    small.run(FEATURES, config, tmp_path / "features", dataset=small.dataset)
+    metrics = small.run(
+        MATCHING, MatchingConfig(epochs=20, batch=16, joint=8, dropout=0.0), tmp_path / "matching",
+        features=tmp_path / "features", dataset=small.dataset,
+    )  # fmt: skip
+    assert metrics["test_r1"] >= 0.25  # two pictures of each of four colours: knowing nothing gives 0.125

@@ -3,7 +3,8 @@
 With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
 cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
 holds, per split, several random views and the evaluation views of every picture, and the concatenated
-hidden states of every caption, in half precision.
+hidden states of every caption, in half precision. Instead of the training captions it may hold spans of them, each
+read among spans of other captions (`splice`).
 
 Differs from the original: it ran both backbones again for every epoch. Work is written shard by shard; a
 killed run continues after the last complete shard, and a view is a function of (seed, split, picture,
@@ -13,9 +14,10 @@ number of the view).
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,6 +34,7 @@ from vlpnb.data.text_files import read_json, write_text_atomic
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
+from vlpnb.text.splicing import Span, splice
 from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
@@ -51,6 +54,8 @@ class FeaturesConfig(Config):
     language_weights: bool = True  # False: new random ones, for a backbone that is trained
     layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
     window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
+    # so many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are
+    splice: int = Field(0, ge=0)
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
@@ -60,6 +65,10 @@ class FeaturesConfig(Config):
     cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
     shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
+
+    def hashed(self) -> dict[str, Any]:
+        """Spans keep the company of their shard, whose size then matters."""
+        return super().hashed() | ({"shard": self.shard} if self.splice else {})
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
@@ -154,6 +163,11 @@ def views_of(split: str, config: FeaturesConfig) -> tuple[int, tuple[str, ...]]:
     return (config.train_views, config.eval_views[:1]) if split == "train" else (0, config.eval_views)
 
 
+def spliced(split: str, config: FeaturesConfig) -> bool:
+    """Whether a split's captions are spans that were read in foreign company: those of training, if configured."""
+    return split == "train" and config.splice > 0
+
+
 def _write_shard(
     path: Path,
     images: Sequence[CaptionedImage],
@@ -191,6 +205,14 @@ def _write_shard(
     sentences = [sentence for image in kept for sentence in image.sentences]
     owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
     rows = language.encode(sentences, config.max_length)
+    spans = [Span(i, i, 0, len(row)) for i, row in enumerate(rows)]
+    if spliced(split, config):
+        first_token, specials = len(language.prefix), len(language.prefix) + len(language.suffix)
+        bodies = [row[first_token : first_token + len(row) - specials] for row in rows]
+        random = np.random.default_rng([config.seed, SPLITS.index(split), first])
+        joined, spans = splice(bodies, config.splice, random)
+        rows = [language.wrap(row) for row in joined]
+        spans = [replace(s, start=s.start + first_token, end=s.end + first_token) for s in spans]
     states: list[np.ndarray] = [np.empty((0, language.width), np.float16)] * len(rows)
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     for at in range(0, len(order), 64):
@@ -203,10 +225,11 @@ def _write_shard(
     about = {"broken": broken, "ids": [image.image_id for image in kept]}
     with write_store(path, "features-shard", about) as file:
         file["views"] = features.numpy()
-        file["states"] = np.concatenate([*states, np.empty((0, language.width), np.float16)])
-        file["tokens"] = np.array([i for row in rows for i in row], dtype=np.int32)
-        file["lengths"] = np.array([len(row) for row in rows], dtype=np.int32)
-        file["owner"] = owner
+        parts = [states[s.row][s.start : s.end] for s in spans]
+        file["states"] = np.concatenate([*parts, np.empty((0, language.width), np.float16)])
+        file["tokens"] = np.array([i for s in spans for i in rows[s.row][s.start : s.end]], dtype=np.int32)
+        file["lengths"] = np.array([s.end - s.start for s in spans], dtype=np.int32)
+        file["owner"] = owner[np.array([s.sentence for s in spans], dtype=np.int64)]
 
 
 def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> dict[str, int]:
@@ -273,10 +296,8 @@ def cache_split(
             _write_shard(path, images[first : first + config.shard], first, split, language, vision, config)
         progress(min(first + config.shard, len(images)))
     barrier(world_size)
-    about = {
-        "prefix": len(language.prefix),
-        "suffix": len(language.suffix),
-    }
+    cut = spliced(split, config)  # a span has no special tokens of its own
+    about = {"prefix": 0 if cut else len(language.prefix), "suffix": 0 if cut else len(language.suffix)}
     if rank == 0 and not target.is_file():
         _join(shards, target, about)
     barrier(world_size)
@@ -291,7 +312,7 @@ class FeatureStore:
     """The cached features of one split; opened lazily, memory-mapped, so memory does not grow with the cache.
 
     `views` [N, K, D] (see `views_of`), `states` [tokens, F], `tokens` [tokens], `offsets` [S + 1] of
-    the captions, `owner` [S]: the picture of each caption.
+    the captions, `owner` [S]: the picture of each caption. Of spliced captions each span counts as a caption.
     """
 
     def __init__(self, folder: Path, split: str):

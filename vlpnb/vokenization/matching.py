@@ -272,6 +272,12 @@ def run_matching(context: StageContext) -> dict[str, float]:
     config: MatchingConfig = context.config
     features = context.inputs["features"]
     source = read_backbones(features)
+    if source.config.splice and (config.train_language or config.train_vision):
+        trained = "train_language" if config.train_language else "train_vision"
+        raise UserError(
+            f"matching.{trained}: expected false, because features.splice is {source.config.splice} in {features}: "
+            "a backbone that trains reads whole captions. Set features.splice to 0"
+        )
     language = source.open_language().freeze(False) if config.train_language else None
     if config.train_vision:
         language = language or source.open_language()
