@@ -26,7 +26,7 @@ from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vokenization.matcher import Matcher, MatchingConfig, MatchingLoss, Projection
-from vlpnb.vokenization.matching import Captions
+from vlpnb.vokenization.matching import CaptionBatches
 from vlpnb.world.grammar import caption
 from vlpnb.world.render import render
 from vlpnb.world.scene import make_scene
@@ -52,7 +52,7 @@ class World:
     images: list[CaptionedImage]
     language: LanguageBackbone
     vision: Backbone
-    captions: Captions
+    captions: CaptionBatches
     heads: Matcher
     config: FeaturesConfig
     batches: list[np.ndarray]
@@ -78,7 +78,7 @@ def world(size: Size, folder: Path, device: str = "cpu") -> World:
     torch.manual_seed(2)
     heads = Matcher(Projection(language.width, 256, 64, 0.0), Projection(width, 256, 64, 0.0)).to(device)
     training = MatchingConfig(batch=size.batch, dropout=0.0)
-    captions = Captions(FeatureStore(folder, "train"), (), heads, training, config.crop_scale)
+    captions = CaptionBatches(FeatureStore(folder, "train"), (), heads, training, config.crop_scale)
     order = np.random.default_rng(0).permutation(len(captions.store))
     batches = np.split(order[: len(order) // size.batch * size.batch], len(order) // size.batch)
     return World(images, language, vision, captions, heads, config, batches)
@@ -123,7 +123,7 @@ def peer(made: World, pixels: Tensor) -> list[float]:
     def arguments(rows: np.ndarray, update: int) -> dict[str, Tensor]:
         random = np.random.default_rng(
             [made.captions.config.seed, 1, update]
-        )  # the draw of `Captions.training`
+        )  # the draw of `CaptionBatches.training`
         view = torch.from_numpy(random.integers(0, pixels.shape[1], len(rows)))
         owner = torch.tensor([sentences[row][0] for row in rows])
         encoded = made.language.encode([sentences[row][1] for row in rows], made.config.max_length)

@@ -1,8 +1,14 @@
 """Configurations: text is read as what the field wants, everything unknown or ill-typed is refused in words."""
 
+import importlib
+import pkgutil
+import types
+import typing
+
 import pytest
 
-from vlpnb.config import Config, merge, nest, parse_config, parse_settings
+import vlpnb
+from vlpnb.config import Config, check_name, merge, nest, parse_config, parse_settings
 from vlpnb.errors import UserError
 from vlpnb.stage.profiles import load_profile, profile_names
 
@@ -91,15 +97,97 @@ def test_profiles(tmp_path):
     for name in profile_names():
         profile = load_profile(name)
         assert profile.description
-        assert profile.notebooks
     with pytest.raises(UserError, match="did you mean 'laptop'"):
         load_profile("labtop")
     path = tmp_path / "mine.yaml"
     path.write_text("description: d\nnotebooks: [00, 01, 16]\nvlm: {rate: 1e-4}\n")
     profile = load_profile(path)
     assert profile.notebooks == ("00", "01", "16")
+    assert load_profile("laptop").notebooks == ()  # all there are
+    assert load_profile("photos").notebooks == ("1",)  # all of part 1
     assert profile.stages == {"vlm": {"rate": "1e-4"}}
-    for text in ("a: [", "vlm: 3\n", "- a\n", "notebooks: all\n"):
+    for text in ("a: [", "vlm: 3\n", "- a\n", "notebooks: all\n", "parts: 1\n"):
         path.write_text(text)
         with pytest.raises(UserError, match=r"mine\.yaml"):
             load_profile(path)
+
+
+def configs(cls=Config):
+    """Every configuration class of the package."""
+    for module in pkgutil.walk_packages(vlpnb.__path__, "vlpnb."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    found = set()
+    waiting = [cls]
+    while waiting:
+        more = waiting.pop().__subclasses__()
+        found |= {c for c in more if c.__module__.startswith("vlpnb.")}
+        waiting += more
+    return sorted(found, key=lambda c: (c.__module__, c.__qualname__))
+
+
+def numbers(annotation, metadata=()):
+    """(type, constraints) of every number inside a field's type: `int | None`, `tuple[Seed, …]`, `dict[str, int]`."""
+    kind, inside = typing.get_origin(annotation), typing.get_args(annotation)
+    if kind is typing.Annotated:
+        more = [m for item in inside[1:] for m in getattr(item, "metadata", [item])]
+        yield from numbers(inside[0], (*metadata, *more))
+    elif kind in (typing.Union, types.UnionType):
+        for option in inside:
+            yield from numbers(option, metadata)
+    elif inside:
+        for item in inside:
+            yield from numbers(item)
+    elif annotation in (int, float):
+        yield annotation, metadata
+
+
+def without_bound(cls):
+    """The fields of a configuration that take any number."""
+    return [
+        name
+        for name, field in cls.model_fields.items()
+        for _, constraints in numbers(field.annotation, tuple(field.metadata))
+        if not any(hasattr(c, "ge") or hasattr(c, "gt") for c in constraints)
+    ]
+
+
+def test_every_number_of_every_configuration_has_a_bound():
+    assert without_bound(Schedule) == ["rate", "warmup"]  # the test sees what is missing
+    found = configs()
+    assert len(found) > 15
+    assert {f"{c.__module__}.{c.__qualname__}": names for c in found if (names := without_bound(c))} == {}
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        ("PretrainingConfig", {"updates": 0}),
+        ("PretrainingConfig", {"original.exclude": "5,3"}),
+        ("PretrainingConfig", {"seed": -1}),
+        ("FeaturesConfig", {"max_images": -1}),
+        ("FeaturesConfig", {"layers": (1,)}),
+        ("FeaturesConfig", {"crop_scale": (0.9, 0.1)}),
+        ("GlueConfig", {"seeds": ()}),
+        ("ResultsConfig", {"seeds": "1,-2"}),
+    ],
+)
+def test_numbers_out_of_their_bounds_are_refused_by_name(cls, values):
+    (found,) = (c for c in configs() if c.__name__ == cls)
+    with pytest.raises(UserError, match=next(iter(values))):
+        parse_config(found, values, "stage")
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "a/b", "", ".", "..", ".hidden", "a\nb", "<b>x</b>", "a" * 200, "-x", "a "]
+)
+def test_a_name_stays_in_its_folder_and_on_its_page(name):
+    with pytest.raises(UserError, match=r"the run is called .*expected letters, digits"):
+        check_name(name, "the run")
+    with pytest.raises(UserError, match="not found"):
+        load_profile(name)
+
+
+@pytest.mark.parametrize("name", ["laptop", "my run 2", "VG_100K.v2", "Bilder-für-später", "图片"])
+def test_ordinary_names_are_names(name):
+    assert check_name(name, "the run") == name

@@ -6,6 +6,7 @@ machine and keeps its traceback.
 """
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ class UserError(Exception):
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """`"; did you mean 'epochs'? (valid: …)"`: the end of a message about an unknown name."""
     names = sorted(str(item) for item in valid)
-    folded = {item.lower(): item for item in names}
+    folded = {item.lower().rpartition(".")[2]: item for item in names} | {
+        item.lower(): item for item in names
+    }
     near = difflib.get_close_matches(str(name).lower(), folded, n=1, cutoff=0.5)
     hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
     return f"{hint} (valid: {', '.join(names) or 'none'})"
@@ -40,6 +43,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the system refuses a place: no permission, may only be read, a file where a folder should be."""
+    refusals = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+    return isinstance(error, OSError) and error.errno in refusals and error.filename is not None
 
 
 def is_full_disk(error: BaseException) -> bool:

@@ -25,26 +25,27 @@ ROOT = Path(__file__).parents[2]
 WAIT = 120_000  # ms, for a busy machine
 CELLS = (
     "profile: str = 'smoke'\nrun_name: str = 'x'\nsettings: str = ''\ndevices: int = 1",
-    "from ipywidgets import Text\nfrom tests.browser import toys\nfrom vlpnb.course.explorer import View\n"
+    "from ipywidgets import Text\nfrom tests.browser import toys\nfrom vlpnb.course.explorer import LiveResult\n"
     "from vlpnb.errors import UserError\n"
     "from vlpnb.widgets.voken_explorer import VokenExplorer",
     "def pictured(sentence):\n"
     "    if not sentence.strip():\n        raise UserError('type a sentence')\n"
     "    tokens, ids, scores = toys.retrieve(sentence)\n"
     "    return VokenExplorer(tokens, ids, scores, toys.disc, toys.NAMES, title=sentence)\n"
-    "View([Text('a red disc', description='Sentence', continuous_update=False)], pictured)",
+    "LiveResult([Text('a red disc', description='Sentence', continuous_update=False)], pictured)",
     "raise RuntimeError('a cell that fails: its traceback is nobody\\'s business')",
     "print('by hand')",
 )
 SERVE = """
 import sys
 from pathlib import Path
-from vlpnb.course import explorer, open_run
+from vlpnb.course import explorer, open_run, serving
 explorer.NEEDED = ()
-run = open_run("smoke", "x", root=Path(sys.argv[1]) / "data")
-notebook = explorer.prepare(run, Path(sys.argv[1]))
-arguments = explorer.command(notebook, port=int(sys.argv[2]), browser=False)
-sys.exit(explorer.serve(arguments, explorer.environment(run)))
+folder = Path(sys.argv[1])
+run = open_run("smoke", "x", root=folder / "data")
+(folder / "served").mkdir()
+notebook = explorer.prepare(run, folder, folder / "served")
+serving.serve(notebook, "127.0.0.1", int(sys.argv[2]), False, explorer.environment(run))
 """
 pytestmark = [
     pytest.mark.browser,

@@ -117,6 +117,18 @@ def test_our_numbers_come_with_their_spread_or_not_at_all():
     assert pages.ours(cell, {"a.b": 0.12345}) == "12.3 %"
     assert pages.ours(cell, {"a.b": 0.5, "a.b_std": 0.012}) == "50.0 ± 1.2 %"
     assert pages.ours({}, {"a.b": 1.0}) == pages.NOT_RUN
+    seeds = {"a.seed1.b": 0.5, "a.seed23.b": 0.7, "a.mlm.seed1.b": 9.0}
+    assert pages.ours({"metric": "a.seed*.b"}, seeds) == "0.6 ± 0.141"
+
+
+def test_every_metric_of_a_page_begins_with_a_stage():
+    from vlpnb.course.pipeline import STAGES
+
+    names = {stage.name for stage in STAGES}
+    said = re.findall(r"metric: ([\w.*]+)", "".join(path.read_text() for path in pages.PAPERS.glob("*.yaml")))
+    assert len(said) > 30
+    for metric in said:
+        assert any(metric.startswith(f"{name}.") for name in names), metric
 
 
 def test_the_map_puts_a_notebook_below_what_it_needs():

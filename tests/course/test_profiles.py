@@ -46,17 +46,20 @@ def test_a_combination_can_be_extended_as_a_list_or_in_one_word(tmp_path):
     found = []
     for number, text in enumerate(("[paper, wikipedia, roberta]", "paper+wikipedia+roberta")):
         path = tmp_path / f"mine{number}.yaml"
-        path.write_text(f"extends: {text}\nvokenization: {{pretraining.exclude: [5, 10]}}\n")
+        path.write_text(f"extends: {text}\nvokenization: {{pretraining.original.exclude: [5, 10]}}\n")
         found.append(load_profile(path).stages)
     assert found[0] == found[1]
-    assert found[0]["vokenization"]["pretraining"]["exclude"] == [5, 10]  # what one says oneself comes last
+    assert found[0]["vokenization"]["pretraining"]["original"]["exclude"] == [
+        5,
+        10,
+    ]  # what one says oneself comes last
     assert found[0]["corpus"] == {"tokenizer": "roberta-base"}
 
 
 def test_corpus_tokenizer_and_model(opened):
     name, run = opened
     folder, rules, tokenizer, layers, width = MODELS[name]
-    text, stream = run.config("dataset").corpus, run.config("corpus")
+    text, stream = run.config("text"), run.config("corpus")
     assert text.rules == rules
     files = ("wiki.train.raw", "wiki.valid.raw", "wiki.test.raw")
     if rules == "wiki":
@@ -96,24 +99,27 @@ def test_the_baseline_is_matched_unless_the_published_one_is_asked_for(opened):
         run.config("vokenization.pretraining"),
         run.config("vokenization.pretraining", supervision="mlm"),
     )
-    published = run.config("vokenization.pretraining", supervision="mlm", faithful=True)
+    published = run.config("vokenization.pretraining", supervision="mlm", original={"baseline": True})
     per_epoch = 3441
     assert training_plan(matched, per_epoch).updates == training_plan(vokens, per_epoch).updates
     assert (matched.shuffled, matched.batch) == (vokens.shuffled, vokens.batch)
     longer = training_plan(published, per_epoch).updates
     assert longer == (220_000 if "wikipedia" in name else 44 * per_epoch)
     assert published.shuffled == ("wikipedia" not in name)
-    assert training_plan(run.config("vokenization.pretraining", faithful=True), per_epoch) == training_plan(
-        vokens, per_epoch
-    )
+    assert training_plan(
+        run.config("vokenization.pretraining", original={"baseline": True}), per_epoch
+    ) == training_plan(vokens, per_epoch)
 
 
 def test_a_longer_baseline_does_not_train_the_voken_model_again(opened):
     _, run = opened
-    one, other = (run.config("vokenization.pretraining", faithful=flag).hashed() for flag in (False, True))
+    one, other = (
+        run.config("vokenization.pretraining", original={"baseline": flag}).identity()
+        for flag in (False, True)
+    )
     assert one == other
     one, other = (
-        run.config("vokenization.pretraining", supervision="mlm", faithful=flag).hashed()
+        run.config("vokenization.pretraining", supervision="mlm", original={"baseline": flag}).identity()
         for flag in (False, True)
     )
     assert one != other
@@ -121,12 +127,12 @@ def test_a_longer_baseline_does_not_train_the_voken_model_again(opened):
 
 def test_matching_keys_vokens_and_fine_tuning(opened):
     _, run = opened
-    data, matching = run.config("dataset"), run.config("vokenization.matching")
-    assert data.captions.annotations["train"] == ("lxmert/mscoco_train.json", "lxmert/mscoco_nominival.json")
-    assert data.captions.annotations["valid"] == "lxmert/mscoco_minival.json"
-    assert (data.captions.format, data.captions.source) == ("lxmert", "mscoco")
-    assert data.universe == ("vg_nococo=lxmert/vgnococo.json",)
-    (further,) = data.caption_sets.items()
+    data, matching = run.config("captions"), run.config("vokenization.matching")
+    assert data.annotations["train"] == ("lxmert/mscoco_train.json", "lxmert/mscoco_nominival.json")
+    assert data.annotations["valid"] == "lxmert/mscoco_minival.json"
+    assert (data.format, data.source) == ("lxmert", "mscoco")
+    assert run.config("pictures").sets == ("vg_nococo=lxmert/vgnococo.json",)
+    (further,) = data.sets.items()
     assert (further[0], further[1].annotations, further[1].optional) == (
         "cc_valid",
         "cc/validation.tsv",
@@ -154,7 +160,7 @@ def test_matching_keys_vokens_and_fine_tuning(opened):
 
 def test_counties_are_left_out_of_berts_wikipedia_only(opened):
     name, run = opened
-    exclude = run.config("vokenization.pretraining").exclude
+    exclude = run.config("vokenization.pretraining").original.exclude
     if "wikipedia" not in name or "roberta" in name:
         assert exclude is None
         return

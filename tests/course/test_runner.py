@@ -18,7 +18,7 @@ from vlpnb.course.runner import (
     starting_from,
 )
 from vlpnb.errors import UserError
-from vlpnb.folders import write_json
+from vlpnb.files import write_json
 from vlpnb.stage import Run
 from vlpnb.stage.profiles import Profile
 
@@ -76,6 +76,11 @@ def test_stops_at_the_first_failure_and_says_where(course, run):
     assert "Traceback" not in outcomes[0].problem
     assert (run.folder / "notebooks" / "10_bad.ipynb").is_file()
     assert any("again to continue" in line for line in lines)
+
+
+def test_a_check_without_words_is_told_by_itself(course, run):
+    (outcome,) = run_notebooks(run, course(n10_bad=["x = 1\nassert x == 2"]), say=lambda line: None)
+    assert "AssertionError: this check of the notebook fails: assert x == 2\n" in outcome.problem
 
 
 def test_a_killed_kernel_is_a_failure(course, run):

@@ -1,17 +1,21 @@
-"""Downloads that resume, archives that stay inside, and the catalog. The server is a local one."""
+"""Downloads that resume and are of one file, and the catalog. The server is a local one."""
 
 import hashlib
-import io
-import tarfile
+import os
+import shutil
+import signal
 import threading
-import zipfile
+import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+import vlpnb.data.download
+from tests.data.test_archives import zipped
 from vlpnb.data import catalog
 from vlpnb.data.catalog import DATASETS, Expected, PublicDataset, Remote
-from vlpnb.data.download import download, unpack
+from vlpnb.data.download import download
 from vlpnb.data.fetching import check_folder, fetch
 from vlpnb.errors import UserError
 
@@ -20,12 +24,15 @@ HASH = hashlib.sha256(BODY).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves BODY at /file, cuts the connection at /cut, ignores ranges at /norange, and remembers requests."""
+    """Serves BODY at /file, cuts the connection at /cut, ignores ranges at /norange, and remembers requests.
+
+    `tags` holds the ETag of a path; If-Range is answered as the standard says.
+    """
 
     daemon_threads = True
 
     def __init__(self):
-        self.requests, self.files = [], {}
+        self.requests, self.files, self.tags = [], {}, {}
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -41,7 +48,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/missing":
             self.send_error(404)
             return
-        start = int(asked.removeprefix("bytes=").rstrip("-")) if asked and self.path != "/norange" else 0
+        tag, wanted = self.server.tags.get(self.path), self.headers.get("If-Range")
+        ranged = asked and self.path != "/norange" and wanted in (None, tag)
+        start = int(asked.removeprefix("bytes=").rstrip("-")) if ranged else 0
         if start and start >= len(body):
             self.send_response(416)
             self.send_header("Content-Range", f"bytes */{len(body)}")
@@ -51,7 +60,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(206 if start else 200)
         if start:
             self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-        self.send_header("Content-Length", str(len(body) - start))
+        if tag:
+            self.send_header("ETag", tag)
+        if self.path != "/endless":
+            self.send_header("Content-Length", str(len(body) - start))
         self.end_headers()
         end = start + 100_000 if self.path == "/cut" else len(body)
         self.wfile.write(body[start:end])
@@ -73,6 +85,7 @@ def server(_running, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     _running.requests.clear()
     _running.files.clear()
+    _running.tags.clear()
     return _running
 
 
@@ -122,71 +135,97 @@ def test_wrong_hash_size_and_address(server, tmp_path):
     assert (tmp_path / "x.bin").read_bytes() == b"mine"
 
 
-def zipped(path, members, link=None):
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-        if link:
-            info = zipfile.ZipInfo(link)
-            info.external_attr = 0o120777 << 16
-            archive.writestr(info, "/etc/passwd")
-    return path
+def kept(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
-def tarred(path, members, kind=None):
-    with tarfile.open(path, "w:gz") as archive:
-        for name, content in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content.encode()))
-        if kind:
-            info = tarfile.TarInfo("link")
-            info.type, info.linkname = kind, "../outside"
-            archive.addfile(info)
-    return path
+def cut(server, target, tag=None, sha256=None):
+    """A download that breaks off."""
+    server.tags["/cut"] = tag
+    with pytest.raises(UserError, match="run the same command again"):
+        download(f"{server.url}/cut", target, sha256)
+    return target.with_name(target.name + ".part").stat().st_size
 
 
-@pytest.mark.parametrize("pack", [zipped, tarred])
-def test_unpack(tmp_path, pack):
-    archive = pack(tmp_path / "x.archive", {"a/b.txt": "one", "c.txt": "two"})
-    files = unpack(archive, tmp_path / "out")
-    assert sorted(f.relative_to(tmp_path / "out").as_posix() for f in files) == ["a/b.txt", "c.txt"]
-    assert (tmp_path / "out/a/b.txt").read_text() == "one"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a", "c.txt"]
+@pytest.mark.parametrize("tag", ['"two"', '"one"', None])
+def test_a_file_that_changed_behind_its_address_is_begun_again(server, tmp_path, tag):
+    """Its tag says so; or its size, where the server keeps the tag or has none."""
+    target, other = tmp_path / "x.bin", bytes(reversed(BODY))[:90_000]
+    cut(server, target, '"one"' if tag else None)
+    server.files["/cut"], server.tags["/cut"] = other, tag
+    assert download(f"{server.url}/cut", target).read_bytes() == other
+    assert kept(tmp_path) == ["x.bin"]
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda p: zipped(p, {"fine.txt": "", "../evil.txt": "x"}),
-        lambda p: zipped(p, {"fine.txt": "", "/evil.txt": "x"}),
-        lambda p: zipped(p, {"fine.txt": "", "a\\..\\..\\evil.txt": "x"}),
-        lambda p: zipped(p, {"fine.txt": ""}, link="evil.txt"),
-        lambda p: tarred(p, {"fine.txt": "", "a/../../evil.txt": "x"}),
-        lambda p: tarred(p, {"fine.txt": ""}, tarfile.SYMTYPE),
-        lambda p: tarred(p, {"fine.txt": ""}, tarfile.LNKTYPE),
-        lambda p: tarred(p, {"fine.txt": ""}, tarfile.CHRTYPE),
-    ],
-)
-def test_hostile_archives_write_nothing(tmp_path, make):
-    archive = make(tmp_path / "x.archive")
-    with pytest.raises(UserError, match="nothing was unpacked"):
-        unpack(archive, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "x.archive"]
+@pytest.mark.parametrize("tag", [None, '"one"', 'W/"weak"'])
+def test_what_is_known_to_be_the_same_is_continued(server, tmp_path, tag):
+    """By its tag, or where the server gives none by its size."""
+    target = tmp_path / "x.bin"
+    have = cut(server, target, tag)
+    for _ in range(10):
+        server.tags["/cut"] = tag
+        try:
+            download(f"{server.url}/cut", target)
+            break
+        except UserError:
+            continue
+    assert target.read_bytes() == BODY
+    assert (("/cut", f"bytes={have}-")) in server.requests
 
 
-def test_damaged_archives(tmp_path):
-    path = zipped(tmp_path / "x.zip", {"a.txt": "hello" * 100})
-    raw = bytearray(path.read_bytes())
-    raw[60] ^= 255
-    path.write_bytes(raw)
-    with pytest.raises(UserError, match="damaged archive"):
-        unpack(path, tmp_path / "out")
-    path.write_bytes(b"<html>")
-    with pytest.raises(UserError, match="neither a zip nor a tar"):
-        unpack(path, tmp_path / "out")
-    assert list((tmp_path / "out").iterdir()) == []
+def test_a_part_of_unknown_origin_is_not_continued_without_a_hash(server, tmp_path):
+    (tmp_path / "x.bin.part").write_bytes(b"something else")
+    assert download(f"{server.url}/file", tmp_path / "x.bin").read_bytes() == BODY
+    assert server.requests == [("/file", None)]
+
+
+def test_a_kill_while_the_part_is_checked_costs_nothing(server, tmp_path, monkeypatch):
+    target = tmp_path / "x.bin"
+    with monkeypatch.context() as patched:
+        patched.setattr("vlpnb.data.download.content_hash", lambda path: os.kill(os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            download(f"{server.url}/file", target, HASH)
+    assert kept(tmp_path) == ["x.bin.part", "x.bin.part.json"]
+    assert download(f"{server.url}/file", target, HASH).read_bytes() == BODY
+    assert len(server.requests) == 1
+    assert kept(tmp_path) == ["x.bin"]
+
+
+def test_of_two_downloads_of_one_file_one_downloads(server, tmp_path, monkeypatch):
+    target, said, started = tmp_path / "x.bin", [], threading.Event()
+    hashed = vlpnb.data.download.content_hash
+
+    def slowly(path):
+        started.set()
+        time.sleep(0.4)
+        return hashed(path)
+
+    monkeypatch.setattr("vlpnb.data.download.content_hash", slowly)
+    arguments = (f"{server.url}/file", target, HASH, None, None, said.append)
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(download, *arguments)
+        started.wait()
+        second = pool.submit(download, *arguments)
+        assert first.result() == second.result() == target
+    assert target.read_bytes() == BODY
+    assert len(server.requests) == 1
+    assert said == [f"{target}: another process works on it; waiting"]
+    assert kept(tmp_path) == ["x.bin"]
+
+
+def test_a_stream_that_does_not_end_is_stopped(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("vlpnb.data.download.MOST", 100_000)
+    with pytest.raises(UserError, match="more than the expected 100,000 bytes; stopped and removed"):
+        download(f"{server.url}/endless", tmp_path / "x.bin")
+    assert kept(tmp_path) == []
+
+
+def test_a_file_that_does_not_fit_is_not_begun(server, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(UserError, match=r"x\.bin: cannot be written .*512,000 bytes to come, 1,000 free"):
+        download(f"{server.url}/file", tmp_path / "x.bin")
+    assert kept(tmp_path) == []
 
 
 def test_fetch_unpacks_once_and_tries_the_next_address(server, tmp_path, monkeypatch):

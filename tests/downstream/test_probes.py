@@ -95,7 +95,7 @@ def test_the_stage(inputs, tmp_path):
 
 def test_broken_lists_name_the_line(inputs, tmp_path):
     (tmp_path / "colour.jsonl").write_text('{"prompt": "the frog is green ."}\n')
-    with pytest.raises(UserError, match=r"colour\.jsonl:1: expected prompt"):
+    with pytest.raises(UserError, match=r"colour\.jsonl:1: field 'answer' is missing"):
         probes.read_probes(tmp_path)
     with pytest.raises(UserError, match=r"no \.jsonl"):
         probes.read_probes(inputs["pretraining"])

@@ -12,9 +12,8 @@ from torch import nn
 
 from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
-from vlpnb.data.text_files import PatientFile, write_text_atomic
 from vlpnb.errors import UserError
-from vlpnb.folders import write_json
+from vlpnb.files import PatientFile, write_json, write_text
 from vlpnb.stage import Run, Stage
 from vlpnb.stage.profiles import Profile
 from vlpnb.train.checkpoint import save_checkpoint
@@ -73,7 +72,7 @@ WRITERS = {
     "store.hdf5": (store, lambda path: float(mapped(path, "keys")[0])),
     "checkpoint.pt": (checkpoint, lambda path: float(torch.load(path, weights_only=True)["step"])),
     "text.txt": (
-        lambda path, value: write_text_atomic(path, str(value)),
+        lambda path, value: write_text(path, str(value)),
         lambda path: float(path.read_text()),
     ),
     "data.json": (write_json, lambda path: float(json.loads(path.read_text()))),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import BrokenImage, list_images, open_rgb
@@ -68,12 +68,12 @@ class MeanColours:
 
 
 def test_keys_of_a_folder_with_everything_in_it(folder, tmp_path):
-    images = [CaptionedImage(path.stem, path, ()) for path in list_images(folder)]
+    images = [CaptionedImage(path.stem, path, ()) for path in list_images(folder).files]
     images.insert(3, CaptionedImage("gone", folder / "gone.png", ()))
     target = tmp_path / "keys"
     target.mkdir()
-    assert extract_keys(MeanColours(), images, target, shard=3, batch=2) == 5
-    keys = load_keys(target)
+    assert extract_keys(MeanColours(), images, target, shard=3, batch=2, source="backbone") == 5
+    keys = load_keys(target, source="backbone")
     assert sorted(keys.ids) == ["animated", "cmyk", "dot", "grey", "large", "sixteen", "thread"]
     assert list(keys.ids) == [image.image_id for image in images if image.image_id in keys.ids]
     assert torch.isfinite(keys.vectors).all()
@@ -102,3 +102,79 @@ def test_extreme_shapes_give_ordinary_views(folder, name):
     picture = open_rgb(folder / name)
     assert {eval_view(picture, 32, view).size for view in ("centre", "whole")} == {(32, 32)}
     assert train_view(picture, 32, torch.Generator().manual_seed(0)).size == (32, 32)
+
+
+def box(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", 8 + len(data)) + kind + data
+
+
+def empty_avif(folder: Path) -> bytes:
+    """An AVIF whose data box is empty: its decoder refuses it in a way of its own."""
+    path = folder / "whole.avif"
+    Image.effect_noise((32, 32), 50).convert("RGB").save(path)
+    whole = path.read_bytes()
+    path.unlink()
+    at = whole.index(b"mdat") - 4
+    return whole[:at] + box(b"mdat", b"")
+
+
+def test_a_picture_that_its_decoder_refuses_in_its_own_way_is_broken(tmp_path):
+    if not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    Image.new("RGB", (8, 8)).save(tmp_path / "good.avif")
+    assert open_rgb(tmp_path / "good.avif").size == (8, 8)
+    (tmp_path / "a.jpg").write_bytes(empty_avif(tmp_path))
+    with pytest.raises(BrokenImage, match=r"a\.jpg: cannot be decoded"):
+        open_rgb(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("no"),
+        struct.error("no"),
+        zlib.error("no"),
+        AttributeError(),
+        RecursionError("no"),
+        KeyError(3),
+    ],
+)
+def test_whatever_a_decoder_raises_is_a_broken_picture(tmp_path, monkeypatch, error):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def load(self):
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(BrokenImage, match=r"a\.png: cannot be decoded \(.+\)"):
+        open_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_memory_and_interrupts_are_no_broken_pictures(tmp_path, monkeypatch, error):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+
+    def load(self):
+        raise error
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", load)
+    with pytest.raises(error):
+        open_rgb(tmp_path / "a.png")
+
+
+def test_no_other_program_is_started_for_a_picture(tmp_path, monkeypatch):
+    """An EPS whatever its name says is a program for Ghostscript."""
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.eps")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("started Ghostscript"))
+    with pytest.raises(BrokenImage, match=r"a\.png: cannot be decoded: no JPEG, PNG, .* or AVIF"):
+        open_rgb(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp", "tiff", "mpo"])
+def test_the_common_kinds_are_read_whatever_their_name_says(tmp_path, kind):
+    picture = Image.new("RGB", (9, 7), "red")
+    picture.save(
+        tmp_path / "a.jpg", kind, **({"save_all": True, "append_images": [picture]} if kind == "mpo" else {})
+    )
+    assert open_rgb(tmp_path / "a.jpg").size == (9, 7)

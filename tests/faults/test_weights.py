@@ -10,7 +10,7 @@ from torch import nn
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.train.checkpoint import NAME, save_checkpoint
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.optim import adamw
 from vlpnb.train.sampling import Update
 from vlpnb.vision.backbones import load_backbone, save_backbone
@@ -88,9 +88,9 @@ def test_a_checkpoint_of_another_shape(tmp_path):
     with pytest.raises(
         UserError, match=r"(?s)checkpoint\.pt: .*size mismatch.*Delete the file to train from the beginning"
     ):
-        fit(Line(), batches, Plan(updates=5, lr=0.1), tmp_path)
+        fit(Line(), batches, TrainingPlan(updates=5, lr=0.1), tmp_path)
     (tmp_path / NAME).unlink()
-    assert fit(Line(), batches, Plan(updates=5, lr=0.1), tmp_path)[-1]["step"] == 5
+    assert fit(Line(), batches, TrainingPlan(updates=5, lr=0.1), tmp_path)[-1]["step"] == 5
 
 
 @pytest.mark.parametrize("content", ['{"widths": [4, 4', '{"widths": [4, 4, 8], "labels": []}', "[]"])

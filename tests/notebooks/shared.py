@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlpnb.course import notebooks_folder, open_run
 from vlpnb.course.runner import Outcome, find_notebooks, read_status, run_notebooks
-from vlpnb.folders import lock
+from vlpnb.files import lock
 
 
 class SmokeRun:

@@ -59,7 +59,7 @@ class Events:
 def child(run, request: dict, pipe: int) -> None:
     """One attempt; every line and at last a verdict go through the pipe."""
     name = request["stage"]
-    plan = run._plan(name, {})
+    plan = run.plan(name)
     events = Events(plan.folder, set(map(tuple, request.get("events", ()))), pipe)
     sys.addaudithook(events.hook)
 
@@ -136,11 +136,11 @@ def main() -> None:
                    "transformers.models.auto.modeling_auto", "torch.distributed"):  # fmt: skip
         importlib.import_module(module)
     from vlpnb.course import open_run
-    from vlpnb.folders import environment
+    from vlpnb.machine import environment
 
     environment()  # asks git, once for all attempts
     run = open_run("smoke", "r", json.loads(sys.argv[2]), root=sys.argv[1], device="cpu")
-    print(json.dumps({"stages": {name: str(run._plan(name, {}).folder) for name in run.stages}}), flush=True)
+    print(json.dumps({"stages": {name: str(run.plan(name).folder) for name in run.stages}}), flush=True)
     for line in sys.stdin:
         print(json.dumps(attempt(run, json.loads(line))), flush=True)
 

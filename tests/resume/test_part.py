@@ -19,12 +19,13 @@ import pytest
 import torch
 
 from tests.resume.attempts import content
-from vlpnb.course import open_run
+from vlpnb.course import notebooks_folder, open_run
 from vlpnb.course.runner import read_status
 from vlpnb.course.watch import descendants
-from vlpnb.folders import MANIFEST, read_json
+from vlpnb.files import read_back
+from vlpnb.stage.folder import MANIFEST
 
-PART = ("10", "11", "12", "13", "14", "15", "16")
+PART = tuple(path.name[:2] for path in sorted(notebooks_folder().glob("1[0-9]_*.ipynb")))
 CHECKPOINTS = {
     name: {"checkpoint_seconds": 0}
     for name in ("language", "vokenization.matching", "vokenization.pretraining", "vokenization.glue")
@@ -110,9 +111,9 @@ def moments(run, seconds) -> list[tuple[Path, float]]:
         "vokenization.benchmark",
     )
     thirds = [
-        [run._plan(name, {}).folder for name in plain],
-        [run._plan("vokenization.pretraining", pair).folder for pair in pairs],
-        [run._plan("vokenization.glue", pair).folder for pair in pairs],
+        [run.plan(name).folder for name in plain],
+        [run.plan("vokenization.pretraining", **pair).folder for pair in pairs],
+        [run.plan("vokenization.glue", **pair).folder for pair in pairs],
     ]
     dice = random.Random(16)
     chosen = [dice.choice([folder for folder in third if seconds(folder) > 0.2]) for third in thirds]
@@ -162,7 +163,7 @@ def test_the_whole_part_killed_again_and_again_leaves_what_an_undisturbed_run_le
     run = open_run("smoke", "killed", CHECKPOINTS, root=tmp_path)
     first, inside = PART[0], 0
     for folder, moment in moments(
-        run, lambda folder: read_json(reference / folder.name / MANIFEST)["seconds"]
+        run, lambda folder: read_back(reference / folder.name / MANIFEST)["seconds"]
     ):
         process = start(first)
         while not (folder / "log.txt").is_file():

@@ -11,7 +11,7 @@ import pytest
 
 from tests.resume.attempts import content
 from vlpnb.course.pipeline import STAGES
-from vlpnb.folders import MANIFEST
+from vlpnb.stage.folder import MANIFEST
 
 NAMES = [stage.name for stage in STAGES]
 TIMES, EVENTS = 3, 12  # kills of each kind per stage, at most

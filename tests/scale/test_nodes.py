@@ -15,7 +15,7 @@ import pytest
 
 from tests.resume.attempts import SETTINGS, content
 from vlpnb.course import open_run
-from vlpnb.folders import read_json
+from vlpnb.files import read_back
 
 NODES = 2
 DEATH = (1, r"\.shards/\d+\.hdf5")  # rank 1, at the second shard of the corpus that it would publish
@@ -78,4 +78,4 @@ def test_two_nodes_meet_lose_a_process_and_agree_with_one_process(tmp_path):
         found = content(folder)
         assert sorted(found) == sorted(expected[name])
         assert [file for file in found if found[file] != expected[name][file]] == [], name
-        assert read_json(folder / "manifest.json")["world_size"] == NODES, name
+        assert read_back(folder / "manifest.json")["world_size"] == NODES, name

@@ -1,8 +1,8 @@
 """The stages that train small models or read finished ones, under `torchrun` with two processes (gloo).
 
 Their artefacts are those of one process to the byte: no sum runs across processes here. `glue`, `squad` and `swag` deal
-out whole trainings, the others run on process 0. (Where a sum does run across processes, in `matching` and `pretraining`, only
-losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
+out whole trainings, the others run on process 0. (Where a sum does run across processes, in `matching` and
+`pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
 """
 
 import json
@@ -16,7 +16,7 @@ import pytest
 from tests.resume.attempts import SETTINGS, content
 from vlpnb.config import merge
 from vlpnb.course import open_run
-from vlpnb.folders import read_json
+from vlpnb.files import read_back
 
 DEALT_OUT = {"vokenization.glue", "vokenization.squad", "vokenization.swag"}
 ON_ONE = {"language", "vokenization.benchmark", "vokenization.results"}
@@ -67,7 +67,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
             name for name in other if str(found[name]) != str(expected[folder.name][name])
         ] == []  # NaN is NaN
         stage = folder.name.split("-")[0]
-        shared = read_json(folder / "manifest.json")["world_size"] == 2
+        shared = read_back(folder / "manifest.json")["world_size"] == 2
         assert shared == (stage in DEALT_OUT)
         if shared:  # process 1 had its part, and process 0 told of all
             jobs, theirs, told = (

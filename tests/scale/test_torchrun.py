@@ -15,7 +15,7 @@ import pytest
 from tests.resume.attempts import SETTINGS, content
 from vlpnb.config import merge
 from vlpnb.course import open_run
-from vlpnb.folders import read_json
+from vlpnb.files import read_back
 
 SHARDED = ("features", "vokenization.keys", "corpus", "vokenization.vokens")
 DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
@@ -80,7 +80,7 @@ def test_killed_workers_are_restarted_and_nothing_of_it_is_seen(tmp_path):
         assert together.metrics[name] == pytest.approx(undisturbed.metrics[name], rel=1e-4)
     finished = {name: result for name in run.stages if (result := run.find(name)) is not None}
     processes = {
-        name: read_json(result.folder / "manifest.json")["world_size"] for name, result in finished.items()
+        name: read_back(result.folder / "manifest.json")["world_size"] for name, result in finished.items()
     }
     assert {name for name, count in processes.items() if count == 2} == {*SHARDED, "vokenization.pretraining"}
     assert processes["vokenization.probes"] == 1

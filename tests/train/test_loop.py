@@ -16,7 +16,7 @@ from torch import nn
 from vlpnb.errors import UserError
 from vlpnb.train.checkpoint import NAME, save_checkpoint
 from vlpnb.train.distributed import spawn, sum_of_dicts
-from vlpnb.train.loop import Diverged, Plan, fit
+from vlpnb.train.loop import Diverged, TrainingPlan, fit
 from vlpnb.train.optim import adamw
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 
@@ -50,7 +50,7 @@ def batches(step: int, rank: int = 0, world_size: int = 1, micro: int = 1) -> Up
     )
 
 
-PLAN = Plan(updates=20, lr=0.01, warmup=3, log_every=5, weights={"absolute": 0.5}, seed=4)
+PLAN = TrainingPlan(updates=20, lr=0.01, warmup=3, log_every=5, weights={"absolute": 0.5}, seed=4)
 
 
 def weights(model: nn.Module) -> torch.Tensor:
@@ -62,7 +62,7 @@ def test_it_learns_and_logs(tmp_path):
     records = fit(
         Regression(),
         batches,
-        Plan(updates=100, lr=0.05, log_every=10, evaluate_at=frozenset({0, 50, 100})),
+        TrainingPlan(updates=100, lr=0.05, log_every=10, evaluate_at=frozenset({0, 50, 100})),
         tmp_path,
         evaluate=lambda step: seen.append(step) or {"score": step / 2},
         progress=lambda done, total, loss: seen.append((done, total)),
@@ -116,7 +116,7 @@ class Stop(Exception):
 
 
 def test_an_interrupted_run_continues_to_the_bit(tmp_path):
-    plan = Plan(updates=30, lr=0.01, warmup=3, log_every=4, seed=4, checkpoint_seconds=0.0)
+    plan = TrainingPlan(updates=30, lr=0.01, warmup=3, log_every=4, seed=4, checkpoint_seconds=0.0)
     whole = Regression(dropout=0.3)
     (tmp_path / "whole").mkdir()
     expected = fit(whole, batches, plan, tmp_path / "whole")
@@ -165,7 +165,7 @@ def test_a_killed_process_continues_to_the_bit(tmp_path):
             from pathlib import Path
             import torch
             sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-            from tests.train.test_loop import Plan, Regression, batches, fit, weights
+            from tests.train.test_loop import TrainingPlan, Regression, batches, fit, weights
             def slow(step):
                 if sys.argv[2] == "slow":
                     print(step, flush=True)
@@ -174,7 +174,7 @@ def test_a_killed_process_continues_to_the_bit(tmp_path):
             model = Regression(dropout=0.3)
             folder = Path(sys.argv[1])
             folder.mkdir(exist_ok=True)
-            fit(model, slow, Plan(updates=200, lr=0.01, seed=4, checkpoint_seconds=0.0), folder)
+            fit(model, slow, TrainingPlan(updates=200, lr=0.01, seed=4, checkpoint_seconds=0.0), folder)
             torch.save(weights(model), folder / "weights.pt")
             """
         )
@@ -189,7 +189,9 @@ def test_a_killed_process_continues_to_the_bit(tmp_path):
     subprocess.run([*run, "fast"], check=True)
     whole = Regression(dropout=0.3)
     (tmp_path / "whole").mkdir()
-    fit(whole, batches, Plan(updates=200, lr=0.01, seed=4, checkpoint_seconds=1e9), tmp_path / "whole")
+    fit(
+        whole, batches, TrainingPlan(updates=200, lr=0.01, seed=4, checkpoint_seconds=1e9), tmp_path / "whole"
+    )
     assert torch.equal(torch.load(tmp_path / "killed" / "weights.pt", weights_only=True), weights(whole))
 
 
@@ -200,18 +202,40 @@ def test_nan_stops_with_a_clear_message_and_keeps_the_last_good_checkpoint(tmp_p
             update.micro[0]["x"] = update.micro[0]["x"] * math.nan
         return update
 
-    plan = Plan(updates=20, lr=0.01, log_every=100, checkpoint_seconds=0.0)
+    plan = TrainingPlan(updates=20, lr=0.01, log_every=100, checkpoint_seconds=0.0)
     with pytest.raises(Diverged, match=r"square, absolute, gradient_norm became infinite .* update 8"):
         fit(Regression(), poisoned, plan, tmp_path)
     assert torch.load(tmp_path / NAME, weights_only=True)["step"] == 7
     assert torch.isfinite(torch.load(tmp_path / NAME, weights_only=True)["model"]["net.0.weight"]).all()
 
 
-def test_a_broken_or_foreign_checkpoint_is_explained(tmp_path):
+def test_a_foreign_checkpoint_is_explained(tmp_path):
     model = Regression()
     save_checkpoint(tmp_path, model, adamw(model, 0.1), step=3, seed=1)
     with pytest.raises(UserError, match="seed 1, this run has seed 4"):
         fit(model, batches, PLAN, tmp_path)
-    (tmp_path / NAME).write_bytes((tmp_path / NAME).read_bytes()[:100])
-    with pytest.raises(UserError, match="Delete the file"):
+
+
+def one_byte_flipped(content):
+    at = content.index(torch.ones(4).numpy().tobytes())
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [one_byte_flipped, lambda content: content[:100], lambda content: b"x" * 200]
+)
+def test_a_damaged_checkpoint_is_named_moved_aside_and_not_continued(tmp_path, damage):
+    untouched = Regression()
+    (tmp_path / "untouched").mkdir()
+    fit(untouched, batches, PLAN, tmp_path / "untouched")
+    model = Regression()
+    save_checkpoint(tmp_path, model, adamw(model, 0.1), step=3, seed=PLAN.seed, log={"x": torch.ones(4)})
+    content = damage((tmp_path / NAME).read_bytes())
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.warns(
+        UserWarning, match=f"{NAME} is damaged .*moved to {NAME}.damaged, training starts anew"
+    ):
         fit(model, batches, PLAN, tmp_path)
+    assert (tmp_path / f"{NAME}.damaged").read_bytes() == content
+    for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

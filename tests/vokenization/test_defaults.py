@@ -1,12 +1,14 @@
 """The paper's and the launch scripts' hyper-parameters: every value is the default of the field that carries it."""
 
+from operator import attrgetter
+
 import pytest
 import torch
 
 from vlpnb.downstream.glue import GlueConfig
 from vlpnb.foundations.corpus import CorpusStageConfig
-from vlpnb.foundations.dataset import DatasetConfig
 from vlpnb.foundations.features import FeaturesConfig
+from vlpnb.foundations.text import TextConfig
 from vlpnb.nn.language_model import SIZES, language_model_config
 from vlpnb.stage.profiles import load_profile
 from vlpnb.text.lines import keeps
@@ -20,7 +22,7 @@ from vlpnb.vokenization.vokens import VokensConfig
 SMALL = {"block": 126, "batch": 256, "lr": 2e-4, "weight_decay": 0.01, "clip": 1.0, "mask_rate": 0.15, "mlm_ratio": 1.0,
          "voken_labels": "all", "dropout": 0.1, "seed": 95, "shuffle": False, "init_std": 0.02, "size": "small",
          "epochs": 40, "warmup": 10_000, "micro_batch": 32, "objective": "cls", "shared_head": False,
-         "legacy_blocks": False, "exclude": None, "updates": None, "faithful": False}  # fmt: skip
+         "original.blocks": False, "original.exclude": None, "updates": None, "original.baseline": False}  # fmt: skip
 INDEX = [
     ("A", FeaturesConfig, {"layers": (-4, -3, -2, -1), "max_length": 20, "seed": 9595, "crop_scale": (0.08, 1.0),
                            "language": "bert-base-uncased", "vision": "resnext101_32x8d"}),
@@ -29,7 +31,7 @@ INDEX = [
                            "seed": 9595, "loss": "hinge", "special_tokens": True, "select": "loss",
                            "train_language": False, "train_vision": False}),
     ("B", KeysConfig, {"batch": 32, "max_images": 50_000}),
-    ("D", VokensConfig, {"limit": 128, "granularity": "token", "legacy_pieces": False}),
+    ("D", VokensConfig, {"limit": 128, "granularity": "token", "original.pieces": False}),
     ("E", PretrainingConfig, SMALL),
     ("F", GlueConfig, {"epochs": 3, "lr": 1e-4, "batch": 32, "max_length": 126, "warmup": 0.1, "weight_decay": 0.0,
                        "clip": 1.0, "seeds": (9595,)}),
@@ -41,13 +43,13 @@ INDEX = [
 )
 def test_the_index_is_the_default(stage, config, values):
     made = config()
-    assert {name: getattr(made, name) for name in values} == values
+    assert {name: attrgetter(name)(made) for name in values} == values
 
 
 def test_tokenisation():
     """C: at least five fields a line; the matcher's tokenizer; all of the text."""
     assert [keeps(" ".join("w" * n), "wiki103") for n in (4, 5)] == [False, True]
-    assert DatasetConfig().corpus.rules == "wiki103"
+    assert TextConfig().rules == "wiki103"
     config = CorpusStageConfig()
     assert (config.tokenizer, config.max_train_tokens, config.max_valid_tokens) == ("", None, None)
 
@@ -56,7 +58,7 @@ def test_optimisers():
     """E and F: AdamW with eps 1e-6; E': 44 epochs or 220,000 updates."""
     plan = training_plan(PretrainingConfig(), 100)
     assert (plan.eps, plan.betas, plan.optimiser, plan.schedule) == (1e-6, (0.9, 0.999), "adamw", "linear")
-    published = {"supervision": "mlm", "faithful": True}
+    published = {"supervision": "mlm", "original": {"baseline": True}}
     assert training_plan(PretrainingConfig(**published), 100).updates == 44 * 100
     assert training_plan(PretrainingConfig(updates=200_000, **published), 100).updates == 220_000
 

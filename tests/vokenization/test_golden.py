@@ -9,7 +9,7 @@ from vlpnb.metrics.retrieval import diversity, ranks, recall
 from vlpnb.nn.losses import paired_hinge
 from vlpnb.text.corpora import split_long
 from vlpnb.text.packing import block_starts
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization.results import result_row
 from vlpnb.vokenization.revokeniser import align
@@ -107,7 +107,7 @@ def test_9_loss_mixing(tmp_path, accumulation, per_micro_step):
             return {"voken": 4.0 * n * self.scale, "mlm": 2.0 * n * self.scale}
 
     micro = [{"n": torch.tensor(labels / accumulation)} for _ in range(accumulation)]
-    plan = Plan(updates=1, lr=0.0, weights={"mlm": 0.5})
+    plan = TrainingPlan(updates=1, lr=0.0, weights={"mlm": 0.5})
     update = Update(micro, {"voken": labels, "mlm": labels})
     [record] = fit(Losses(), lambda step: update, plan, tmp_path)
     assert record["loss"] == pytest.approx(5.0)

@@ -82,7 +82,7 @@ def test_lines_are_examples(uneven, tmp_path):
     assert update.counts["voken_cls"] == update.counts["voken_reg"] == lengths.sum()
     assert update.counts["mlm"] == (micro["mlm_labels"] != -100).sum()
     assert update.tokens == lengths.sum() + 2 * 12
-    everywhere = update_of_lines(uneven, tmp_path, mean_over_all=True)
+    everywhere = update_of_lines(uneven, tmp_path, original={"mean_over_all": True})
     assert everywhere.counts["voken_reg"] == update.tokens
 
 

@@ -15,7 +15,7 @@ from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
 from vlpnb.vokenization.pretraining import PretrainingConfig, evenly, snapshot_folders, training_plan
@@ -135,7 +135,7 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     kept, legacy = (
         training_data(
-            tiny_lm.context(PretrainingConfig(**TINY, legacy_blocks=flag), tmp_path, inputs),
+            tiny_lm.context(PretrainingConfig(**TINY, original={"blocks": flag}), tmp_path, inputs),
             "train",
             tokenizer,
         )
@@ -158,7 +158,7 @@ def test_the_originals_count_of_blocks_is_a_switch(inputs, tmp_path):
         ({"objective": "cls+ctr", "shared_head": "true"}, "cannot use the shared head.*shared_head to false"),
         ({"objective": "reg", "shared_head": "true"}, "cannot use the shared head"),
         ({"examples": "line"}, "examples.*'line'"),
-        ({"examples": "lines", "legacy_blocks": True}, "legacy_blocks counts blocks"),
+        ({"examples": "lines", "original.blocks": True}, "blocks counts blocks"),
         ({"supervison": "mlm"}, "did you mean 'supervision'"),
     ],
 )
@@ -170,7 +170,7 @@ def test_configurations_are_validated(settings, message):
 def test_objectives_have_one_spelling():
     """The order in which they are written is not another run."""
     one, other = (parse_config(PretrainingConfig, {"objective": text}) for text in ("cls+reg", "reg + cls"))
-    assert one.hashed() == other.hashed()
+    assert one.identity() == other.identity()
     assert one.objective == "cls+reg"
 
 
@@ -203,7 +203,7 @@ def test_golden_loss_mixing(tmp_path):
     for parts in ([6], [3, 3]):
         model = Constant()
         micro = [{"n": torch.tensor(float(n))} for n in parts]
-        plan = Plan(updates=1, lr=0.0, weights={"mlm": 0.5})
+        plan = TrainingPlan(updates=1, lr=0.0, weights={"mlm": 0.5})
         [record] = fit(model, lambda step, m=micro: Update(m, {"voken": 6, "mlm": 6}), plan, tmp_path)
         assert record["loss"] == pytest.approx(5.0)
         assert [record["loss"] * n / 6 for n in model.seen] == pytest.approx(
@@ -256,7 +256,9 @@ def test_the_regression_may_be_averaged_over_all_positions(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     counts = []
     for flag in (False, True):
-        config = PretrainingConfig(**TINY, objective="reg", voken_labels="mask", mean_over_all=flag)
+        config = PretrainingConfig(
+            **TINY, objective="reg", voken_labels="mask", original={"mean_over_all": flag}
+        )
         data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts.append(pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts)
     assert counts[0]["voken"] == counts[0]["mlm"] == counts[1]["mlm"]
@@ -276,7 +278,7 @@ def test_several_objectives_train_together(inputs, tmp_path):
         {**inputs, "keys": keys},
         tmp_path / "vlm",
         objective="cls+reg",
-        mean_over_all=True,
+        original={"mean_over_all": True},
         mlm_ratio=0.5,
         updates=40,
     )
@@ -299,7 +301,7 @@ def test_each_objective_has_its_count(inputs, tmp_path):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     for objective, mean_over_all in itertools.product(("cls+reg", "cls+ctr"), (False, True)):
         config = PretrainingConfig(
-            **TINY, objective=objective, voken_labels="mask", mean_over_all=mean_over_all
+            **TINY, objective=objective, voken_labels="mask", original={"mean_over_all": mean_over_all}
         )
         data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
         counts = pretraining.Batches(config, data, tokenizer, tiny_lm.VOKENS, 0, 1)(0).counts
@@ -330,11 +332,13 @@ def test_the_published_baseline_trains_longer(inputs, tmp_path):
     """The published baseline: 10 % more updates, and an order of its own where the length is given in epochs."""
     settings = {"updates": None, "epochs": 1.0, "batch": 16, "evaluations": 1}
     matched = train(inputs, tmp_path / "matched", supervision="mlm", **settings)
-    published = train(inputs, tmp_path / "published", supervision="mlm", faithful=True, **settings)
+    published = train(
+        inputs, tmp_path / "published", supervision="mlm", original={"baseline": True}, **settings
+    )
     assert published["updates"] == round(1.1 * matched["updates"]) > matched["updates"]
-    assert PretrainingConfig(supervision="mlm", faithful=True).shuffled
-    assert not PretrainingConfig(supervision="mlm", faithful=True, updates=200_000).shuffled
-    assert not PretrainingConfig(faithful=True).shuffled
+    assert PretrainingConfig(supervision="mlm", original={"baseline": True}).shuffled
+    assert not PretrainingConfig(supervision="mlm", original={"baseline": True}, updates=200_000).shuffled
+    assert not PretrainingConfig(original={"baseline": True}).shuffled
 
 
 def test_conditions_are_matched(inputs, tmp_path):

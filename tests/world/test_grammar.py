@@ -10,7 +10,7 @@ import pytest
 from vlpnb.errors import UserError
 from vlpnb.world.grammar import LANGUAGES, caption, plan_caption
 from vlpnb.world.languages import chinese, english, french, german, indonesian
-from vlpnb.world.languages.plan import FORMS, Phrase
+from vlpnb.world.languages.sentence_plan import FORMS, Phrase
 from vlpnb.world.scene import CATEGORIES, KINDS, MATERIALS, PATTERNS, SETTINGS, SHAPES, SIZES, make_scene
 
 

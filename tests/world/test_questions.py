@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from vlpnb.world.phrases import plural
 from vlpnb.world.questions import (
     LABELS,
-    View,
+    CountedScene,
     balanced,
     entailments,
     gqa_candidates,
@@ -160,7 +160,7 @@ def test_gqa_entailment_follows_from_claims():
 
 
 def test_statements_are_true_as_often_as_false_and_mean_what_they_say(scenes):
-    views = {s.image_id: View(s) for s in scenes["valid"]}
+    views = {s.image_id: CountedScene(s) for s in scenes["valid"]}
     found = statements(scenes["valid"], 0, 400)
     assert len(found) >= 390
     per_group = defaultdict(Counter)

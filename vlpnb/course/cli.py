@@ -1,11 +1,13 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
-Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check) or vlpnb itself broke; 2 wrong
-usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the budget;
-130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check, verify) or vlpnb itself broke;
+2 wrong usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out;
+5 stopped for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where
+it was.
 """
 
 import contextlib
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -14,7 +16,8 @@ from typing import Annotated
 import typer
 
 from vlpnb.course import ADDITION_NAMES, PROFILE_NAMES
-from vlpnb.errors import UserError
+from vlpnb.course.cli_data import data
+from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
 class Exit(IntEnum):
@@ -30,8 +33,8 @@ class Exit(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed · 4 a kernel was killed or memory "
-    "ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
+    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed, or the disk is full · 4 a kernel "
+    "was killed or memory ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
     "After 3, 4, 5, 130 and 143 the same command continues where it was."
 )
 
@@ -43,7 +46,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
 app.add_typer(data, name="data")
 
 ProfileOption = Annotated[
@@ -62,7 +64,7 @@ RunOption = Annotated[
 ]
 OldRunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the last used).")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set dataset.root=FOLDER.")
+    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set data.root=FOLDER.")
 ]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Processes for the stages that can be distributed.")]
 
@@ -75,9 +77,10 @@ def _open(
 
     values = parse_settings(settings or [])
     if folder is not None:
+        folder = folder.expanduser().absolute()
         if not folder.is_dir():
             raise UserError(f"--data {folder}: no such folder")
-        values = merge(values, {"dataset": {"root": str(folder.absolute())}})
+        values = merge(values, {"data": {"root": str(folder)}})
     return open_run(profile, run, values, devices=devices)
 
 
@@ -94,6 +97,7 @@ def run(
     only: Annotated[
         str | None, typer.Option("--only", metavar="10,13", help="These alone; the same as naming them.")
     ] = None,
+    part: Annotated[list[int] | None, typer.Option(min=0, max=9, help="All of a part; repeatable.")] = None,
     first: Annotated[
         str | None, typer.Option("--from", metavar="13", help="Begin with this one of those to run.")
     ] = None,
@@ -116,6 +120,7 @@ def run(
         seconds = parse_duration(budget) if budget is not None else None
         opened = _open(profile, run, settings, data, devices)
         wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
+        wanted += [str(number) for number in part or []]
         paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
         if first is not None:
             paths = starting_from(paths, first)
@@ -183,25 +188,40 @@ def _write_site_after(opened, code: Exit) -> None:
         print(f"No pages: {error}", file=sys.stderr)
 
 
-@app.command()
+@app.command(add_help_option=False)
 def stage(
-    name: Annotated[str, typer.Argument(help="The stage; its inputs run first.")],
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The stage; its inputs run first.")] = "",
     profile: ProfileOption = "laptop",
     settings: SetOption = None,
     devices: DevicesOption = 1,
     run: RunOption = None,
     data: DataOption = None,
     overrides: Annotated[str, typer.Option(hidden=True)] = "{}",
+    about: Annotated[bool, typer.Option("--help", help="With NAME: every field of that stage.")] = False,
 ) -> None:
     """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
-    import os
 
+    if about or not name:
+        print(context.get_help() if not name else _about(name))
+        return
     result = _open(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
     if os.environ.get("RANK", "0") == "0":
         print(f"{result.folder}{' (reused)' if result.reused else ''}")
         for key, value in result.metrics.items():
             print(f"  {key} = {value:.6g}")
+
+
+def _about(name: str) -> str:
+    from vlpnb.course.fields import describe
+    from vlpnb.course.pipeline import STAGES
+    from vlpnb.errors import did_you_mean
+
+    stages = {stage.name: stage for stage in STAGES}
+    if name not in stages:
+        raise UserError(f"unknown stage {name!r}{did_you_mean(name, stages)}")
+    return describe(stages[name])
 
 
 @app.command()
@@ -211,17 +231,22 @@ def export(
         typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
-    profile: ProfileOption = "laptop",
+    profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
     settings: SetOption = None,
     run: RunOption = None,
     data: DataOption = None,
 ) -> None:
     """Write a stage's result as the files of the original Vokenization project."""
+    from vlpnb.course.report import reopen
     from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
     if name not in EXPORTS:
         raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
-    for path in export_stage(name, _open(profile, run, settings, data).stage(name).folder, target):
+    if run is not None and not (profile or settings or data):
+        opened = reopen(run)  # as it was made: what is finished is found, and may only need to be read
+    else:
+        opened = _open(profile or "laptop", run, settings, data)
+    for path in export_stage(name, opened.stage(name).folder, target):
         print(path)
 
 
@@ -272,65 +297,22 @@ def world(
     print(f"{folder}: {', '.join(f'{value:,.0f} {key}' for key, value in metrics.items())}")
 
 
-@data.command("list")
-def data_list() -> None:
-    """Name the public datasets, what they are for, and whether they can be fetched."""
-    from vlpnb.data.catalog import DATASETS
-
-    width = max(map(len, DATASETS))
-    for name, entry in DATASETS.items():
-        print(f"{name:<{width}}  {'fetch' if entry.remotes else '-----'}  {entry.what} [{entry.licence}]")
-
-
-@data.command("fetch")
-def data_fetch(
-    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+@app.command()
+def verify(
+    system: Annotated[str, typer.Argument(help="A part of the course: vokenization.")],
+    folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
+    each: Annotated[
+        bool, typer.Option("--each", help="A line for every entry, not only for every file.")
+    ] = False,
 ) -> None:
-    """Download a dataset, checking hashes and continuing what broke off."""
-    from vlpnb.course import data_root
-    from vlpnb.data.fetching import fetch
+    """Compare our code with recorded tensors of another implementation; ends with 1 where they differ."""
+    from vlpnb.course import verify as module
 
-    for path in fetch(name, folder or data_root() / name):
-        print(path)
-
-
-@data.command("check")
-def data_check(
-    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
-) -> None:
-    """Say what is missing or wrong in a folder that should hold a dataset."""
-    from vlpnb.course import data_root
-    from vlpnb.data.fetching import check_folder
-
-    target = folder or data_root() / name
-    problems = check_folder(target, name)
-    for problem in problems:
-        print(problem)
-    if problems:
+    result = module.verify(system, folder)
+    for line in module.lines(result, each):
+        print(line)
+    if not result.holds:
         raise typer.Exit(1)
-    print(f"{target}: complete")
-
-
-@data.command("wikipedia")
-def data_wikipedia(
-    source: Annotated[
-        Path, typer.Argument(help="The output of WikiExtractor: a file, or a folder of files.")
-    ],
-    folder: Annotated[Path, typer.Argument(help="Where en.train.raw, en.valid.raw and en.test.raw go.")],
-    tokenised: Annotated[
-        bool,
-        typer.Option(
-            "--tokenised/--untokenised",
-            help="Words separated as Moses does; untokenised for RoBERTa's vocabulary.",
-        ),
-    ] = True,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
-) -> None:
-    """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
-    from vlpnb.data.wikipedia import prepare_wikipedia
-
-    counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
-    print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
 
 
 @app.command()
@@ -350,11 +332,17 @@ def doctor() -> None:
 
 
 @app.command()
-def site(run: OldRunOption = None) -> None:
+def site(
+    run: OldRunOption = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the pages (default: site/ of the run); the results go there, too."),
+    ] = None,
+) -> None:
     """Write the HTML pages and the results of a finished run again."""
     from vlpnb.course.report import reopen
 
-    _write_site(reopen(run))
+    _write_site(reopen(run), target)
 
 
 @app.command()
@@ -364,12 +352,12 @@ def glance(
 ) -> None:
     """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
     from vlpnb.course import data_root, glance, notebooks_folder
-    from vlpnb.folders import read_json
+    from vlpnb.files import read_back
 
     for run in runs or []:
         folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
         print(f"{folder}: measured profile {glance.remember(folder, machine)}")
-    for path in glance.rewrite(notebooks_folder(), read_json(glance.MEASURED)):
+    for path in glance.rewrite(notebooks_folder(), read_back(glance.MEASURED)):
         print(f"{path}: table renewed")
 
 
@@ -405,26 +393,32 @@ def explore(
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
 ) -> None:
     """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
+    import tempfile
+
     from vlpnb.course import explorer, notebooks_folder
     from vlpnb.course.report import reopen
 
     explorer.need_voila()
+    from vlpnb.course import serving  # not above: it needs Voilà
+
     opened = reopen(run)
-    notebook = explorer.prepare(opened, notebooks_folder())
-    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
-    if address not in ("127.0.0.1", "localhost", "::1"):
-        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
-    arguments = explorer.command(notebook, address, port, browser)
-    raise typer.Exit(explorer.serve(arguments, explorer.environment(opened)))
+    with tempfile.TemporaryDirectory(prefix="vlpnb-explorer-") as folder:
+        notebook = explorer.prepare(opened, notebooks_folder(), Path(folder))
+        print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
+        if not serving.is_loopback(address):
+            print(
+                "Anybody who reaches this address can use the explorer: it asks for no password.", flush=True
+            )
+        serving.serve(notebook, address, port, browser, explorer.environment(opened))
 
 
-def _write_site(opened) -> None:
+def _write_site(opened, target: Path | None = None) -> None:
     from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site
 
-    markdown = write_report(opened)
     about = (opened.name, opened.profile.name, opened.device)
-    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
+    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened), target)
+    markdown = write_report(opened, target or opened.folder)
     print(f"Executed notebooks  {opened.folder / 'notebooks'}")
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
@@ -435,12 +429,23 @@ def _write_site(opened) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a `UserError` is printed without a traceback and exits with code 2."""
+    """Run the command line; a `UserError` is printed without a traceback and exits with code 2, a full disk with 3."""
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its lines
     try:
         app(arguments)
-    except UserError as error:
-        for text in [str(error), *getattr(error, "__notes__", [])]:
+    except (UserError, OSError) as error:
+        full = is_full_disk(error)
+        if isinstance(error, UserError):
+            words = str(error)
+        elif full:
+            words = f"{error}: make room, and run the same command again"
+            # a log on that disk takes nothing more, not even what is left at the end
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        elif is_refused(error):
+            words = f"{error.filename}: {error.strerror}; give another place, or the right to use this one"
+        else:
+            raise
+        for text in [words, *getattr(error, "__notes__", [])]:
             print(f"vlpnb: {text}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(int(Exit.FAILED if full else Exit.USAGE))

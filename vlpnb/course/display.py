@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TextIO
 
-from vlpnb.folders import duration
+from vlpnb.machine import duration
 
 try:
     import termios

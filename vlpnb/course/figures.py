@@ -3,10 +3,10 @@
 `vlpnb figures --run NAME` draws them again from a finished run.
 """
 
-import shutil
 from pathlib import Path
 
 from vlpnb.errors import UserError
+from vlpnb.files import atomic
 
 # file under figures/ → (beginning of the notebook's name, words of the figure's alt text)
 FIGURES: dict[str, tuple[str, str]] = {"vokens.png": ("13", "each above its voken")}
@@ -38,8 +38,7 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
         if not fitting:
             raise UserError(f"{name}: no figure of {paths[0].name} has {words!r} in its alt text")
         path = target / name
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(base64.b64decode(fitting[0]["image/png"]))
-        shutil.move(temporary, path)
+        with atomic(path) as temporary:
+            temporary.write_bytes(base64.b64decode(fitting[0]["image/png"]))
         written.append(path)
     return written

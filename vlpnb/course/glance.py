@@ -17,7 +17,9 @@ from typing import Any
 from vlpnb.config import flatten
 from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
-from vlpnb.folders import MANIFEST, read_json, write_json
+from vlpnb.files import read_back, write_json, write_text
+from vlpnb.foundations.datasets import DATASETS
+from vlpnb.stage.folder import MANIFEST
 from vlpnb.stage.profiles import load_profile
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -43,13 +45,13 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
     for needed in (run / "run.json", run / "notebooks" / STATUS):
         if not needed.is_file():
             raise UserError(f"{needed}: missing; give the folder of a run made by `vlpnb run`")
-    note = read_json(run / "run.json")
-    own = flatten(note.get("settings", {})).keys() - {"dataset.root"}
+    note = read_back(run / "run.json")
+    own = flatten(note.get("settings", {})).keys() - {f"{name}.root" for name in DATASETS}
     if own:
         raise UserError(
             f"{run}: made with settings of its own ({', '.join(sorted(own))}), not those of its profile"
         )
-    status = {Path(item["notebook"]).stem: item for item in read_json(run / "notebooks" / STATUS)}
+    status = {Path(item["notebook"]).stem: item for item in read_back(run / "notebooks" / STATUS)}
     spans = {path.stem: _span(path) for path in sorted((run / "notebooks").glob("[0-9]*.ipynb"))}
     in_time = sorted(spans.items(), key=lambda item: item[1])
     for (one, (_, end)), (other, (start, _)) in itertools.pairwise(in_time):
@@ -60,7 +62,7 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
     stages: dict[str, list[dict]] = {stem: [] for stem in spans}
     outside = []
     for path in sorted(run.glob(f"*/{MANIFEST}")):
-        manifest = read_json(path)
+        manifest = read_back(path)
         at = datetime.datetime.fromisoformat(manifest["finished"]).timestamp()
         inside = [stem for stem, (start, end) in spans.items() if start - 1 <= at <= end + 1]
         if inside:
@@ -90,7 +92,7 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
 
 def _span(path: Path) -> tuple[float, float]:
     """Start and end of an execution, in seconds of the epoch; an end that has not come is infinite."""
-    timing = read_json(path)["metadata"].get("papermill", {})
+    timing = read_back(path)["metadata"].get("papermill", {})
     if not timing.get("start_time"):
         raise UserError(f"{path}: was not executed by `vlpnb run`")
     start, end = (
@@ -119,7 +121,7 @@ def _entry(status: Mapping[str, Any], stages: list[dict], devices: str) -> dict[
 def remember(run: Path, machine: str = "", path: Path | None = None) -> str:
     """Measure a run, and put it into `measured.json` (or `path`) for its profile; the name of that."""
     path = path or MEASURED
-    measured = read_json(path) if path.is_file() else {}
+    measured = read_back(path) if path.is_file() else {}
     profile, entry = measure(run, machine)
     entry["machine"] = machine or measured.get(profile, {}).get("machine", "")
     write_json(path, dict(sorted({**measured, profile: entry}.items())))
@@ -141,7 +143,7 @@ def glance_rows(stem: str, measured: Measured) -> list[str]:
 
 def _has(profile: str, stem: str) -> bool:
     notebooks = load_profile(profile).notebooks
-    return any(stem.startswith(str(number)) for number in notebooks)
+    return not notebooks or stem.startswith(notebooks)
 
 
 def _text(row: str, found: Mapping[str, Any], machine: str) -> str:
@@ -213,6 +215,6 @@ def rewrite(notebooks: Path, measured: Measured) -> list[Path]:
     for path in sorted(notebooks.glob("[0-9]*.ipynb")):
         content, before, after = glance_texts(path, measured)
         if before != after:
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             changed.append(path)
     return changed

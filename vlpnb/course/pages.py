@@ -6,6 +6,7 @@ Their content is data: `glossary.yaml`, `papers/*.yaml`, the package's docstring
 import importlib
 import inspect
 import re
+import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ STATUSES = {
 
 
 @dataclass(frozen=True)
-class Term:
+class GlossaryTerm:
     """One entry of the glossary."""
 
     term: str
@@ -53,7 +54,7 @@ def docstring_terms() -> dict[str, str]:
     return {term: " ".join(definition.split()) for term, definition in entries}
 
 
-def read_glossary(path: Path = GLOSSARY) -> list[Term]:
+def read_glossary(path: Path = GLOSSARY) -> list[GlossaryTerm]:
     """The glossary in alphabetical order.
 
     Raises:
@@ -66,7 +67,9 @@ def read_glossary(path: Path = GLOSSARY) -> list[Term]:
             where = "twice: here and in vlpnb/__init__.py" if term in said else "nowhere"
             raise UserError(f"{path}: {term!r} is defined {where}")
         definition = entry.get("definition") or said[term]
-        terms.append(Term(term, " ".join(definition.split()), tuple(entry["symbols"]), entry["notebook"]))
+        terms.append(
+            GlossaryTerm(term, " ".join(definition.split()), tuple(entry["symbols"]), entry["notebook"])
+        )
     return sorted(terms, key=lambda one: one.term.lower())
 
 
@@ -180,13 +183,22 @@ def number(value: float) -> str:
 
 
 def ours(cell: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
-    """The run's number beside a paper's, with its spread where there is one; `NOT_RUN` without it."""
-    name = cell.get("metric")
-    if name not in metrics:
+    """The run's number beside a paper's, with its spread where there is one; `NOT_RUN` without it.
+
+    A metric of the page may say `seed*`: the mean and the deviation over all seeds of the run.
+    """
+    name = cell.get("metric", "")
+    parts = [re.escape(part) for part in name.split("seed*")]
+    found = [value for key, value in metrics.items() if re.fullmatch(r"seed\d+".join(parts), key)]
+    if not found:
         return NOT_RUN
     scale = cell.get("scale", 1)
     spread = metrics.get(f"{name}_std")
-    text = number(scale * metrics[name]) + (f" ± {number(scale * spread)}" if spread is not None else "")
+    if len(found) > 1:
+        spread = statistics.stdev(found)
+    text = number(scale * statistics.fmean(found)) + (
+        f" ± {number(scale * spread)}" if spread is not None else ""
+    )
     return f"{text} {cell.get('unit', '')}".strip()
 
 

@@ -12,7 +12,7 @@ from vlpnb.course import data_root, open_run
 from vlpnb.course.pages import paper_figures
 from vlpnb.course.runner import read_status
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import read_json, write_json
+from vlpnb.files import read_back, write_json, write_text
 from vlpnb.stage import Run, StageResult
 
 # The papers' figures with their setting and how sure we are of them; the data is in `papers/*.yaml`.
@@ -71,7 +71,7 @@ def reopen(name: str | None) -> Run:
         name = max(runs, key=lambda key: (runs[key] / "run.json").stat().st_mtime)
     if name not in runs:
         raise UserError(f"run {name!r} not found in {folder}{did_you_mean(name, runs)}")
-    note = read_json(runs[name] / "run.json")
+    note = read_back(runs[name] / "run.json")
     return open_run(note["profile"], name, note["settings"])
 
 
@@ -93,12 +93,12 @@ def as_text(run: str, profile: str, metrics: Mapping[str, float]) -> str:
     return "\n".join([f"Run {run}, profile {profile}: {len(cells)} metrics", "", *lines])
 
 
-def write_report(run: Run) -> Path:
-    """Write `results.md` and `results.json` into the run's folder; returns the path of the first."""
+def write_report(run: Run, folder: Path) -> Path:
+    """Write `results.md` and `results.json` into a folder; returns the path of the first."""
     metrics = all_metrics(run)
-    path = run.folder / "results.md"
-    path.write_text(as_text(run.name, run.profile.name, metrics) + "\n", encoding="utf-8")
-    write_json(run.folder / "results.json", as_json(run.name, run.profile.name, metrics, run.results()))
+    path = folder / "results.md"
+    write_text(path, as_text(run.name, run.profile.name, metrics) + "\n")
+    write_json(folder / "results.json", as_json(run.name, run.profile.name, metrics, run.results()))
     return path
 
 

@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from vlpnb.course.execute import END, Outcome, execute
 from vlpnb.course.outline import prerequisites, stated
 from vlpnb.course.watch import Watch
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.folders import cores, duration, lock, make_writable, read_json, write_json
+from vlpnb.files import lock, make_writable, read_back, write_json
+from vlpnb.machine import cores, duration
 from vlpnb.stage import Run
 
 __all__ = [
@@ -45,13 +46,15 @@ GRACE = (0.05, 1.0, 60.0)  # share of a budget, and bounds in seconds, kept back
 
 
 def find_notebooks(folder: Path, wanted: Sequence[str]) -> list[Path]:
-    """The notebooks named by number (`10`), by beginning (`10_match`) or by path, in the order given.
+    """The notebooks named by number (`10`), by part (`1`), by beginning (`10_match`) or by path, in the order given.
+
+    Nothing named: all of them.
 
     Raises:
         UserError: for a name that matches nothing.
     """
     present = sorted(folder.glob("[0-9]*.ipynb"))
-    found: list[Path] = []
+    found: list[Path] = [] if wanted else present
     for name in wanted:
         if name.endswith(".ipynb") and Path(name).is_file():
             matches = [Path(name).absolute()]
@@ -163,7 +166,6 @@ def run_notebooks(
                 )
     target = run.folder / "notebooks"
     make_writable(target)
-    run.note()
     before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
     tasks = [
         _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 2), after)  # and two of the runner
@@ -172,6 +174,7 @@ def run_notebooks(
     show = display or PlainLog(say)
     supervisor = _Supervisor(run, tasks, given, target, show, jobs, budget)
     with lock(target, run.name, say):  # two runners would take each other's executed copies away
+        run.note()
         show.begin([task.progress for task in tasks])
         try:
             with _kernel_environment(run.root.parent, jobs):
@@ -185,7 +188,7 @@ def read_status(run_folder: Path) -> list[Outcome]:
     path = run_folder / "notebooks" / STATUS
     if not path.is_file():
         return []
-    return [Outcome(**item) for item in sorted(read_json(path), key=lambda item: item["notebook"])]
+    return [Outcome(**item) for item in sorted(read_back(path), key=lambda item: item["notebook"])]
 
 
 @dataclass
@@ -288,10 +291,13 @@ class _Supervisor:
         task.outcome = outcome = future.result()
         progress = task.progress
         progress.seconds = outcome.seconds
+        others = [item for item in read_status(self.run.folder) if item.notebook != outcome.notebook]
+        try:
+            write_json(self.target / STATUS, [asdict(item) for item in [*others, outcome]])
+        except UserError as error:  # a full disk: what is not noted down does not count as done
+            task.outcome = outcome = replace(outcome, problem=outcome.problem or str(error), kind="failed")
         stopped = outcome.kind in ("budget", "interrupted")
         progress.state = "stopped" if stopped else "failed" if outcome.problem else "done"
-        others = [item for item in read_status(self.run.folder) if item.notebook != outcome.notebook]
-        write_json(self.target / STATUS, [asdict(item) for item in [*others, outcome]])
         self.display.finished(progress)
         if outcome.problem:
             self.display.say(outcome.problem)

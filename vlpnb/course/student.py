@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.errors import UserError
-from vlpnb.folders import make_writable, read_json
+from vlpnb.files import make_writable, read_back, write_text
 
 
 def student_edition(notebook: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,12 +49,12 @@ def write_student_edition(notebooks: Path, folder: Path) -> list[Path]:
     texts = {}
     for path in paths:
         target = folder / path.name
-        texts[target] = json.dumps(student_edition(read_json(path)), indent=1, ensure_ascii=False) + "\n"
+        texts[target] = json.dumps(student_edition(read_back(path)), indent=1, ensure_ascii=False) + "\n"
         if target.exists() and target.read_text(encoding="utf-8") != texts[target]:
             raise UserError(
                 f"{target} exists and differs, perhaps by answers; choose another folder or move it"
             )
     make_writable(folder)
     for target, text in texts.items():
-        target.write_text(text, encoding="utf-8")
+        write_text(target, text)
     return list(texts)

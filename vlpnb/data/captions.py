@@ -11,11 +11,23 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePath
 from typing import Literal, get_args
 
-from vlpnb.data.text_files import field, lines_of, read_json, require
+from vlpnb.data.fields import (
+    as_text,
+    field,
+    id_field,
+    list_field,
+    object_field,
+    one_line,
+    text_field,
+    unknown_id,
+)
+from vlpnb.data.flickr_tables import read_flickr_lines
+from vlpnb.data.images import picture_id
+from vlpnb.data.text_files import lines_of, read_json, require
 from vlpnb.errors import UserError
 
 CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert", "conceptual"]
@@ -29,14 +41,23 @@ FLICKR_SPLITS = {
     "valid": ("Flickr_8k.devImages.txt", "val.txt"),
     "test": ("Flickr_8k.testImages.txt", "test.txt"),
 }
-FLICKR_CAPTIONS = ("Flickr8k.token.txt", "results_20130124.token", "results.token")
+FLICKR_CAPTIONS = (
+    "Flickr8k.token.txt",
+    "results_20130124.token",
+    "results.token",
+    "captions.txt",
+    "results.csv",
+)
+FLICKR_LINES = (
+    "lines 'image.jpg#0<TAB>sentence', or a table with a header 'image,caption' or 'image_name| …| comment'"
+)
 CONCEPTUAL = "lines 'sentence<TAB>image id', such as 'a red ball<TAB>training_0'"
 CONCEPTUAL_ID = re.compile("[A-Za-z]+_[0-9]+")  # <split>_<n>
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One picture with its captions. `image_id` is the file's stem; `sentences` may be empty."""
+    """One picture with its captions. `image_id` is its `picture_id`; `sentences` may be empty."""
 
     image_id: str
     path: Path
@@ -52,6 +73,8 @@ def read_captions(
     left_out: list[str] | None = None,
 ) -> list[CaptionedImage]:
     """Read captioned pictures in file order. Empty captions, and then pictures without any, are left out.
+
+    A picture that the file names twice comes once, at its first place, with the captions of both.
 
     `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the others
     have one file per split, and there `split` only helps to find the picture's sub-folder. `source` keeps one
@@ -70,8 +93,9 @@ def read_captions(
             f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
         )
     finder = _Finder(images, split, conceptual=format == "conceptual")
-    found = []
+    found: dict[Path, CaptionedImage] = {}
     for name, sentences in rows:
+        refuse_outside(name, f"{annotations}")
         kept = tuple(sentence for sentence in sentences if sentence)
         if left_out is not None and len(kept) < len(sentences):
             left_out.append(
@@ -80,10 +104,44 @@ def read_captions(
         if left_out is not None and not kept:
             left_out.append(f"{name}: a picture without a caption")
         if kept:
-            found.append(CaptionedImage(Path(name).stem, finder.path(name), kept))
+            path = finder.path(name)
+            found[path] = joined(found.get(path), CaptionedImage(picture_id(name), path, kept), left_out)
     if not found:
         raise UserError(f"{annotations}: no captioned picture for split '{split}' in {format} format.")
-    return found
+    refuse_clashes(found.values())
+    return list(found.values())
+
+
+def refuse_clashes(images: Iterable[CaptionedImage]) -> None:
+    """UserError for two files with one id, which would overwrite each other wherever ids name them."""
+    paths: dict[str, Path] = {}
+    for image in images:
+        if paths.setdefault(image.image_id, image.path) != image.path:
+            raise UserError(
+                f"{paths[image.image_id]} and {image.path}: two pictures with the id '{image.image_id}'; expected one. "
+                "Rename or remove one."
+            )
+
+
+def joined(
+    first: CaptionedImage | None, again: CaptionedImage, left_out: list[str] | None = None
+) -> CaptionedImage:
+    """Two entries of one picture as one: trained on once, with every caption once."""
+    if first is None:
+        return again
+    if left_out is not None:
+        left_out.append(f"{again.image_id}: a picture that is named again; its captions are joined")
+    new = tuple(sentence for sentence in again.sentences if sentence not in first.sentences)
+    return replace(first, sentences=first.sentences + new)
+
+
+def refuse_outside(name: str, where: str) -> None:
+    """UserError for the name of a picture that leads out of the folder of pictures."""
+    path = PurePath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(
+            f"{where}: picture {name!r} lies outside the folder of pictures; expected a path inside it."
+        )
 
 
 def split_missing(images: Iterable[CaptionedImage]) -> tuple[list[CaptionedImage], list[CaptionedImage]]:
@@ -151,31 +209,32 @@ class _Finder:
 def _coco(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
     holds = "COCO captions {images: [{id, file_name}], annotations: [{image_id, caption}]}"
     data = read_json(path, holds)
-    sentences: dict[int | str, list[str]] = {}
-    for i, image in enumerate(field(data, "images", f"{path}")):
-        sentences[field(image, "id", f"{path}: images[{i}]")] = []
-    for i, annotation in enumerate(field(data, "annotations", f"{path}")):
+    images: dict[int | str, str] = {}
+    for i, image in enumerate(list_field(data, "images", f"{path}")):
+        where = f"{path}: images[{i}]"
+        image_id, name = id_field(image, "id", where), _name(image, "file_name", where)
+        if images.setdefault(image_id, name) != name:
+            raise UserError(f"{where}: id {image_id} is {name!r} here and {images[image_id]!r} before.")
+    sentences: dict[int | str, list[str]] = {image_id: [] for image_id in images}
+    for i, annotation in enumerate(list_field(data, "annotations", f"{path}")):
         where = f"{path}: annotations[{i}]"
-        image_id = field(annotation, "image_id", where)
+        image_id = id_field(annotation, "image_id", where)
         if image_id not in sentences:
-            raise UserError(f"{where}: image_id {image_id} is not among the file's images.")
-        sentences[image_id].append(_clean(field(annotation, "caption", where), where))
-    return [
-        (field(image, "file_name", f"{path}: images[{i}]"), tuple(sentences[image["id"]]))
-        for i, image in enumerate(data["images"])
-    ]
+            raise UserError(f"{where}: image_id {unknown_id(image_id, images, 'the ids of the images')}.")
+        sentences[image_id].append(_clean(text_field(annotation, "caption", where)))
+    return [(name, tuple(sentences[image_id])) for image_id, name in images.items()]
 
 
 def _karpathy(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
     holds = "Karpathy's dataset JSON {images: [{filename, split, sentences: [{raw}]}]}"
     wanted = _splits(split, KARPATHY_SPLITS, path)
     rows = []
-    for i, image in enumerate(field(read_json(path, holds), "images", f"{path}")):
+    for i, image in enumerate(list_field(read_json(path, holds), "images", f"{path}")):
         where = f"{path}: images[{i}]"
-        if wanted is not None and field(image, "split", where) not in wanted:
+        if wanted is not None and text_field(image, "split", where) not in wanted:
             continue
-        raw = [_clean(field(s, "raw", where), where) for s in field(image, "sentences", where)]
-        rows.append((field(image, "filename", where), tuple(raw)))
+        raw = [_clean(text_field(s, "raw", where)) for s in list_field(image, "sentences", where)]
+        rows.append((_name(image, "filename", where), tuple(raw)))
     return rows
 
 
@@ -184,22 +243,19 @@ def _flickr(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
     if folder.is_file():
         captions, folder = folder, folder.parent
     else:
-        captions = _first(folder, FLICKR_CAPTIONS, "captions 'image.jpg#0<TAB>sentence'")
+        captions = _first(folder, FLICKR_CAPTIONS, FLICKR_LINES)
     wanted: set[str] | None = None
     names = _splits(split, FLICKR_SPLITS, path)
     if names is not None:
-        listing = _first(folder, names, f"the picture names of split '{split}', one a line")
+        advice = (
+            "many downloads come without these lists: add them, or take Karpathy's JSON (format 'karpathy')"
+        )
+        listing = _first(folder, names, f"the picture names of split '{split}', one a line; {advice}")
         wanted = {Path(line.text.strip()).stem for line in lines_of(listing, "picture names")} - {""}
     rows: dict[str, list[str]] = {}
-    for number, text in lines_of(captions, "lines 'image.jpg#0<TAB>sentence'"):
-        if not text.strip():
-            continue
-        key, tab, sentence = text.partition("\t")
-        name, hash_, _ = key.partition("#")
-        if not tab or not hash_:
-            raise UserError(f"{captions}:{number}: expected 'image.jpg#0<TAB>sentence', found {text[:60]!r}.")
+    for number, name, sentence in read_flickr_lines(captions):
         if wanted is None or Path(name).stem in wanted:
-            rows.setdefault(name, []).append(_clean(sentence, f"{captions}:{number}"))
+            rows.setdefault(one_line(name, f"{captions}:{number}"), []).append(_clean(sentence))
     return [(name, tuple(sentences)) for name, sentences in rows.items()]
 
 
@@ -212,21 +268,25 @@ def _lxmert_rows(path: Path) -> list[dict]:
 
 def lxmert_ids(path: Path) -> list[str]:
     """The picture ids of a caption file of the lxmert layout, in order. UserError names file and field."""
-    return [str(field(row, "img_id", f"{path}: [{i}]")) for i, row in enumerate(_lxmert_rows(Path(path)))]
+    return [_name(row, "img_id", f"{path}: [{i}]") for i, row in enumerate(_lxmert_rows(Path(path)))]
 
 
 def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]:
-    data = _lxmert_rows(path)
-    rows = []
-    for i, image in enumerate(data):
+    rows, known = [], set()
+    for i, image in enumerate(_lxmert_rows(path)):
         where = f"{path}: [{i}]"
-        sources = field(image, "sentf", where)
-        chosen = sources if source is None else {source: sources.get(source, [])}
-        raw = [_clean(sentence, where) for sentences in chosen.values() for sentence in sentences]
-        rows.append((str(field(image, "img_id", where)), tuple(raw)))
-    if source is not None and rows and not any(sentences for _, sentences in rows):
-        known = sorted({name for image in data for name in image["sentf"]})
-        raise UserError(f"{path}: no sentence of source '{source}'; the file has {', '.join(known)}.")
+        field(image, "sentf", where)
+        sources = object_field(image, "sentf", where)
+        known |= sources.keys()
+        chosen = [name for name in sources if source in (None, name)]
+        raw = [
+            _clean(as_text(sentence, f"{where}.sentf.{name}"))
+            for name in chosen
+            for sentence in list_field(sources, name, f"{where}.sentf")
+        ]
+        rows.append((_name(image, "img_id", where), tuple(raw)))
+    if source is not None and rows and source not in known:
+        raise UserError(f"{path}: no sentence of source '{source}'; the file has {', '.join(sorted(known))}.")
     return rows
 
 
@@ -240,7 +300,7 @@ def _conceptual(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...
             raise UserError(
                 f"{where}: {len(columns)} columns, expected 2, 'sentence<TAB>image id'; found {text[:60]!r}."
             )
-        sentence, name = _clean(columns[0], where), columns[1].strip()
+        sentence, name = _clean(columns[0]), columns[1].strip()
         if not CONCEPTUAL_ID.fullmatch(name):
             raise UserError(
                 f"{where}: the second column is {name[:60]!r}, expected an image id <split>_<number> such as "
@@ -276,7 +336,10 @@ def _first(folder: Path, names: Iterable[str], holds: str) -> Path:
     raise UserError(f"{folder} has none of {', '.join(names)}; one of them should hold {holds}.")
 
 
-def _clean(sentence: object, where: str) -> str:
-    if not isinstance(sentence, str):
-        raise UserError(f"{where}: a caption must be text, found {sentence!r}.")
+def _name(item: object, name: str, where: str) -> str:
+    """A field that names a picture, on one line."""
+    return one_line(str(id_field(item, name, where)), f"{where}.{name}")
+
+
+def _clean(sentence: str) -> str:
     return " ".join(sentence.split())

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from vlpnb.data.captions import FLICKR_CAPTIONS, CaptionFormat, read_captions
+from vlpnb.data.flickr_tables import read_flickr_lines
 from vlpnb.data.glue import GLUE_TASKS, read_glue
 from vlpnb.data.images import IMAGE_SUFFIXES
 from vlpnb.data.text_files import lines_of, read_json, read_json_lines
@@ -47,6 +48,12 @@ class Expected:
     pictures: int = 0
     suffixes: frozenset[str] = IMAGE_SUFFIXES  # of the pictures
     optional: bool = False
+    also: tuple[str, ...] = ()  # other names under which people have it
+
+    def place(self, folder: Path) -> Path:
+        """Where it lies in the folder: under the first of its names that exists, else under its own."""
+        found = (folder / name for name in (self.path, *self.also) if (folder / name).exists())
+        return next(found, folder / self.path)
 
 
 @dataclass(frozen=True)
@@ -76,6 +83,10 @@ def _text(path: Path) -> object:
 
 def _json_lines(path: Path) -> object:
     return next(read_json_lines(path, "JSON lines"))
+
+
+def _flickr(path: Path) -> object:
+    return list(read_flickr_lines(path))
 
 
 def _captions(format: CaptionFormat) -> Check:
@@ -160,11 +171,18 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "non-commercial research and education only; photographs under the Flickr terms",
                 (),
                 (
-                    Expected("Flickr8k.token.txt", "lines image.jpg#0<TAB>caption", _text),
+                    Expected(
+                        "Flickr8k.token.txt",
+                        "captions of pictures",
+                        _flickr,
+                        also=("captions.txt", "results.csv"),
+                    ),
                     Expected("Flickr_8k.trainImages.txt", "names of the training pictures", _text),
                     Expected("Flickr_8k.devImages.txt", "names of the validation pictures", _text),
                     Expected("Flickr_8k.testImages.txt", "names of the test pictures", _text),
-                    Expected("images", "the photographs (8,091 in the whole set)", pictures=1),
+                    Expected(
+                        "images", "the photographs (8,091 in the whole set)", pictures=1, also=("Images",)
+                    ),
                 ),
                 "Given out on request by the University of Illinois; put the files into the folder by hand.",
             ),
@@ -174,9 +192,14 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 "non-commercial research and education only; photographs under the Flickr terms",
                 (),
                 (
-                    Expected(FLICKR_CAPTIONS[1], "lines image.jpg#0<TAB>caption", _text),
+                    Expected(FLICKR_CAPTIONS[1], "captions of pictures", _flickr, also=FLICKR_CAPTIONS[2:]),
                     *(Expected(f"{s}.txt", f"picture names of {s}", _text) for s in ("train", "val", "test")),
-                    Expected("images", "the 31,783 photographs", pictures=31783),
+                    Expected(
+                        "images",
+                        "the 31,783 photographs",
+                        pictures=31783,
+                        also=("flickr30k_images", "Images"),
+                    ),
                 ),
                 "Given out on request by the University of Illinois; put the files into the folder by hand.",
             ),

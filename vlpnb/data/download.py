@@ -1,25 +1,35 @@
-"""Downloads that continue where they stopped, and archives that cannot write outside their folder."""
+"""Downloads that continue where they stopped, and are there only when they are whole.
+
+What arrives goes into `<target>.part`, beside which `<target>.part.json` says what the file behind the address was: a
+continued download asks for the rest of *that* file, and starts again when the address holds another. The part is
+hashed, then renamed, all under one lock a target: of several processes one downloads, and the others find its file.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import json
 import os
 import shutil
-import stat
-import tarfile
-import tempfile
-import zipfile
-from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
-import pooch
 import requests
 
-from vlpnb.data.text_files import content_hash
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, cannot_write
+from vlpnb.files import content_hash
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks; two processes at once are then the user's care
+    fcntl = None
 
 CHUNK = 1 << 16  # what a broken connection loses at most
 TIMEOUT = 60.0  # seconds without a byte
+MOST = (
+    200 * 10**9
+)  # bytes of a file whose size nobody states: a server may send without end (nor half of the disk)
 
 
 def download(
@@ -28,145 +38,193 @@ def download(
     sha256: str | None = None,
     size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Fetch one file; what a broken connection left in `<target>.part` is continued by an HTTP range request.
+    """Fetch one file; what a broken connection or a kill left is continued by an HTTP range request.
 
-    A file that is already there is checked (hash, else size) and kept. `progress` is called with (bytes,
-    bytes in all or 0). Raises UserError for a refused or broken connection (the part is kept) and for a wrong
-    hash or size (the part is removed).
+    A file that is already there is checked (hash, else size) and kept.
+
+    Args:
+        sha256: the hash in hex, or its first digits.
+        progress: called with (bytes, bytes in all or 0).
+        say: called with a line while another process downloads the same file.
+    Raises:
+        UserError: a refused or broken connection (the part is kept); a wrong hash or size (the part is removed); a
+            full disk.
     """
     target = Path(target)
-    if target.exists():
-        _check(target, sha256, size)
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    pooch.get_logger().setLevel("WARNING")
-    known = f"sha256:{sha256}" if sha256 else None
-    fetcher = _Resuming(part, size, progress)
     try:
-        pooch.retrieve(url, known, target.name, target.parent, downloader=fetcher, progressbar=False)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with held(target, say):
+            part = _Part(target)
+            if target.exists():
+                _check(target, target.name, sha256, size, "Remove it and fetch it again.")
+            else:
+                part.fetch(url, trusted=sha256 is not None, size=size, progress=progress)
+                part.finish(url, sha256, size)
+            part.remove()
     except requests.RequestException as error:
-        kept = part.stat().st_size if part.exists() else 0
+        kept = part.path.stat().st_size if part.path.exists() else 0
+        what = f"{kept:,} bytes are kept in {part.path}; run" if kept else "Run"
         raise UserError(
-            f"{url}: the download failed ({error}). {kept:,} bytes are kept in {part}; "
-            "run the same command again to continue."
+            f"{url}: the download failed ({error}). {what} the same command again to continue."
         ) from error
     except OSError as error:
-        raise UserError(
-            f"{target}: cannot be written ({error}). Free some space; then run it again."
-        ) from error
-    except ValueError as error:  # pooch's word for a wrong hash
-        raise UserError(f"{url}: not the expected file ({error}). It was removed; fetch it again.") from error
+        raise cannot_write(target, error) from error
     return target
 
 
-class _Resuming:
-    """A pooch downloader: appends to a part file by range requests, then hands it over complete."""
+@contextmanager
+def held(target: Path, say: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """Hold the lock of one target, `.<name>.lock` beside it, which is removed afterwards."""
+    path = target.with_name(f".{target.name}.lock")
+    while True:
+        with path.open("a") as file:
+            if fcntl is not None and not _lock(file, target, say):
+                continue  # its holder removed the file while we waited
+            try:
+                yield
+            finally:
+                with suppress(OSError):
+                    path.unlink()
+            return
 
-    def __init__(self, part: Path, size: int | None, progress: Callable[[int, int], None] | None):
-        self.part, self.size, self.progress = part, size, progress
 
-    def __call__(self, url: str, output_file: str, pooch, check_only: bool = False) -> None:
-        have = self.part.stat().st_size if self.part.exists() else 0
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+def _lock(file, target: Path, say: Callable[[str], None]) -> bool:
+    """Wait for the lock; whether the file that is locked is still the one of that name."""
+    told = False
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if not told:
+                say(f"{target}: another process works on it; waiting")
+                told = True
+            time.sleep(0.1)
+        except OSError as error:
+            say(f"{target}: no lock on this file system ({error}): run one download at a time")
+            return True
+    with suppress(FileNotFoundError):
+        return os.fstat(file.fileno()).st_ino == os.stat(file.name).st_ino
+    return False
+
+
+class _Part:
+    """What has arrived of a file, and what the file behind the address was."""
+
+    def __init__(self, target: Path):
+        self.target = target
+        self.path = target.with_name(target.name + ".part")
+        self.note = target.with_name(target.name + ".part.json")
+
+    def noted(self) -> dict:
+        """{url, etag, modified, size} of the file that the part begins; {} where nothing is known."""
+        try:
+            found = json.loads(self.note.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def fetch(
+        self, url: str, trusted: bool, size: int | None, progress: Callable[[int, int], None] | None
+    ) -> None:
+        """Append what is missing, or start again where the address holds another file, or nobody can tell.
+
+        `trusted`: a hash is known, so that a part from another address of the same file may be continued.
+        """
+        have = self.path.stat().st_size if self.path.exists() else 0
+        noted = self.noted()
+        known = noted.get("etag") or noted.get("modified")
+        if have and not (trusted or (noted.get("url") == url and (known or noted.get("size")))):
+            have = 0
+        if have and have == noted.get("size"):
+            return  # stopped while it was checked
+        headers = {"Accept-Encoding": "identity"}
+        if have:
+            headers["Range"] = f"bytes={have}-"
+            if known and noted.get("url") == url and not str(known).startswith("W/"):
+                headers["If-Range"] = str(known)  # another file: all of it comes
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            total = _total(response, have)
-            if not (response.status_code == 416 and have and have == total):  # 416: nothing was left to send
-                response.raise_for_status()
-                if response.status_code != 206:  # the server does not continue: start again
-                    have = 0
-                with self.part.open("ab" if have else "wb") as file:
-                    for block in response.iter_content(CHUNK):
-                        file.write(block)
-                        have += len(block)
-                        if self.progress is not None:
-                            self.progress(have, total)
+            about = _about(url, response)
+            same = (
+                not noted or noted.get("url") != url or all(noted.get(k) == v for k, v in about.items() if v)
+            )
+            if have and response.status_code in (206, 416) and not same:
+                self.path.unlink()
+                return self.fetch(url, trusted, size, progress)
+            if response.status_code == 416 and have and have == about["size"]:
+                return  # nothing was left to send
+            if response.status_code == 416 and have:
+                self.path.unlink()
+                return self.fetch(url, trusted, size, progress)
+            response.raise_for_status()
+            if response.status_code != 206:
+                have = 0
+            self._append(response, have, about, size, progress)
+
+    def _append(
+        self,
+        response: requests.Response,
+        have: int,
+        about: dict,
+        size: int | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        total = about["size"]
+        free = shutil.disk_usage(self.target.parent).free
+        limit = total or size or min(MOST, free // 2)
+        if total and total - have > free:
+            raise OSError(28, f"No space left on device: {total - have:,} bytes to come, {free:,} free")
+        self.note.write_text(json.dumps(about), encoding="utf-8")
+        with self.path.open("ab" if have else "wb") as file:
+            for block in response.iter_content(CHUNK):
+                file.write(block)
+                have += len(block)
+                if have > limit:
+                    self.remove()
+                    raise UserError(
+                        f"{response.url}: more than the expected {limit:,} bytes; stopped and removed."
+                    )
+                if progress is not None:
+                    progress(have, total)
         if total and have != total:
             raise requests.ConnectionError(f"connection closed at {have:,} of {total:,} bytes")
-        if self.size is not None and have != self.size:
-            self.part.unlink()
-            raise ValueError(f"{have:,} bytes, expected {self.size:,}")
-        os.replace(self.part, output_file)
+
+    def finish(self, url: str, sha256: str | None, size: int | None) -> None:
+        """Check the part, then give it its name."""
+        try:
+            _check(self.path, url, sha256, size, "It was removed; fetch it again.")
+        except UserError:
+            self.remove()
+            raise
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.path, self.target)
+
+    def remove(self) -> None:
+        """Nothing is left beside the target."""
+        for path in (self.path, self.note):
+            path.unlink(missing_ok=True)
 
 
-def _total(response: requests.Response, have: int) -> int:
-    """Size of the whole file as the server states it, or 0."""
+def _about(url: str, response: requests.Response) -> dict:
+    """What the server says of the whole file: etag, time of change, size (0 where it does not say)."""
     whole = response.headers.get("Content-Range", "").rpartition("/")[2]
-    if whole.isdigit():
-        return int(whole)
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdigit() and response.status_code == 200 else 0
+    length = response.headers.get("Content-Length", "") if response.status_code == 200 else ""
+    size = next((int(text) for text in (whole, length) if text.isdigit()), 0)
+    return {
+        "url": url,
+        "etag": response.headers.get("ETag"),
+        "modified": response.headers.get("Last-Modified"),
+        "size": size,
+    }
 
 
-def _check(path: Path, sha256: str | None, size: int | None) -> None:
+def _check(path: Path, name: str, sha256: str | None, size: int | None, advice: str) -> None:
     if size is not None and path.stat().st_size != size:
+        raise UserError(f"{name} has {path.stat().st_size:,} bytes, expected {size:,}. {advice}")
+    if sha256 is not None and not (found := content_hash(path)).startswith(sha256):
         raise UserError(
-            f"{path.name} has {path.stat().st_size:,} bytes, expected {size:,}. Remove it and fetch it again."
+            f"{name} is not the expected file: it has sha256 {found}, expected {sha256}. {advice}"
         )
-    if sha256 is not None and (found := content_hash(path)) != sha256:
-        raise UserError(f"{path.name} has sha256 {found}, expected {sha256}. Remove it and fetch it again.")
-
-
-def unpack(archive: Path, folder: Path) -> list[Path]:
-    """Unpack a zip or tar archive into `folder`; returns the files.
-
-    Everything is checked before anything is written: absolute paths, `..`, links and devices are refused with
-    UserError, and so is a damaged archive. Files appear in `folder` only after the whole archive was read.
-    """
-    archive, folder = Path(archive), Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".unpack-") as temporary:
-            names = _unpack_into(archive, Path(temporary))
-            for name in names:
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                os.replace(Path(temporary) / name, folder / name)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError) as error:
-        raise UserError(f"{archive}: a damaged archive ({error}). Remove it and fetch it again.") from error
-    return [folder / name for name in names]
-
-
-def _unpack_into(archive: Path, folder: Path) -> list[str]:
-    names: list[str] = []
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
-            for info in opened.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                _refuse(archive, info.filename, special=kind not in {0, stat.S_IFREG, stat.S_IFDIR})
-            for info in opened.infolist():
-                if not info.is_dir():
-                    with opened.open(info) as source:
-                        names.append(_write(source, folder, info.filename))
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as opened:
-            members = opened.getmembers()
-            for member in members:
-                _refuse(archive, member.name, special=not (member.isfile() or member.isdir()))
-            for member in members:
-                source = opened.extractfile(member) if member.isfile() else None
-                if source is not None:
-                    with contextlib.closing(source):
-                        names.append(_write(source, folder, member.name))
-    else:
-        raise UserError(f"{archive}: neither a zip nor a tar archive; it may be an error page. Remove it.")
-    return names
-
-
-def _refuse(archive: Path, name: str, special: bool) -> None:
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name.partition("/")[0]:
-        raise UserError(
-            f"{archive}: member '{name}' would be written outside the folder; nothing was unpacked."
-        )
-    if special:
-        raise UserError(f"{archive}: member '{name}' is a link or a device; nothing was unpacked.")
-
-
-def _write(source, folder: Path, name: str) -> str:
-    clean = PurePosixPath(name.replace("\\", "/")).as_posix()
-    target = folder / clean
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("wb") as file:
-        shutil.copyfileobj(source, file, CHUNK)
-    return clean

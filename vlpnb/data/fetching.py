@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from vlpnb.data.archives import unpack
 from vlpnb.data.catalog import Remote, dataset
-from vlpnb.data.download import download, unpack
-from vlpnb.data.text_files import content_hash
+from vlpnb.data.download import download, held
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash, write_text
 
 
 def fetch(
@@ -29,28 +30,32 @@ def fetch(
     for remote in entry.remotes:
         target = folder / remote.name
         fresh = not target.exists()
-        path = _first_address(remote, target, progress)
+        path = _first_address(remote, target, progress, log)
         if fresh or remote.unpack:
             found = remote.sha256 or content_hash(path)
             log(
                 f"{path}: sha256 {found} ({'checked' if remote.sha256 else 'not verified: no hash is known'})"
             )
         marker = path.with_name(path.name + ".unpacked")
-        if remote.unpack and not marker.exists():
-            files = unpack(path, path.parent)
-            marker.write_text(f"{len(files)} files\n", encoding="utf-8")
-            log(f"{path}: {len(files):,} files unpacked")
+        if remote.unpack:
+            with held(marker, log):
+                if not marker.exists():
+                    files = unpack(path, path.parent)
+                    write_text(marker, f"{len(files)} files\n")
+                    log(f"{path}: {len(files):,} files unpacked")
         paths.append(path)
     if entry.note:
         log(entry.note)
     return paths
 
 
-def _first_address(remote: Remote, target: Path, progress: Callable[[int, int], None] | None) -> Path:
+def _first_address(
+    remote: Remote, target: Path, progress: Callable[[int, int], None] | None, log: Callable[[str], None]
+) -> Path:
     failures = []
     for url in remote.urls:
         try:
-            return download(url, target, remote.sha256, progress=progress)
+            return download(url, target, remote.sha256, progress=progress, say=log)
         except UserError as error:
             failures.append(str(error))
     raise UserError("\n".join(failures))
@@ -66,12 +71,13 @@ def check_folder(folder: Path, name: str) -> list[str]:
         return [f"{folder} does not exist; it should hold {entry.what}."]
     problems = []
     for expected in entry.layout:
-        path = folder / expected.path
+        path = expected.place(folder)
         if not path.exists():
             if not expected.optional:
                 problems.append(f"{path} is missing; it should hold {expected.holds}.")
         elif expected.pictures:
-            found = sum(p.suffix.lower() in expected.suffixes for p in path.iterdir()) if path.is_dir() else 0
+            inside = path.iterdir() if path.is_dir() else ()
+            found = sum(p.suffix.lower() in expected.suffixes and p.name[0] != "." for p in inside)
             if found < expected.pictures:
                 problems.append(
                     f"{path} has {found:,} pictures, expected at least {expected.pictures:,}: {expected.holds}."

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.data.text_files import field, read_json
+from vlpnb.data.fields import id_field, object_field, one_line, text_field
+from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 
 
@@ -30,16 +31,16 @@ def read_gqa(path: Path) -> list[GqaExample]:
     examples = []
     for identity, item in data.items():
         where = f"{path}: {identity}"
-        types = item.get("types") or {} if isinstance(item, dict) else {}
+        types = object_field(item, "types", where)
         examples.append(
             GqaExample(
-                str(identity),
-                str(field(item, "imageId", where)),
-                field(item, "question", where),
-                item.get("answer"),
-                item.get("fullAnswer"),
-                types.get("structural") or "",
-                types.get("semantic") or "",
+                one_line(identity, f"{path}: the id of a question"),
+                str(id_field(item, "imageId", where)),
+                text_field(item, "question", where),
+                text_field(item, "answer", where) if item.get("answer") is not None else None,
+                text_field(item, "fullAnswer", where) if item.get("fullAnswer") is not None else None,
+                text_field(types, "structural", f"{where}.types", ""),
+                text_field(types, "semantic", f"{where}.types", ""),
             )
         )
     return examples

@@ -7,15 +7,21 @@ and lose no work.
 
 from __future__ import annotations
 
+import functools
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from vlpnb.data.listing import Listing, list_folder
 from vlpnb.errors import UserError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"})
+# What a picture may be inside, whatever its name says: Pillow knows forty kinds more, and for one (EPS) it starts
+# another program on the file's behalf.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
 class BrokenImage(UserError):
@@ -35,13 +41,13 @@ def open_rgb(path: Path) -> Image.Image:
 
     16-bit grey is scaled to 8 bits (a plain conversion would clip it to white); transparency is laid on
     white; CMYK goes through Pillow's conversion. Raises BrokenImage (a UserError) for a missing, empty,
-    truncated or foreign file.
+    truncated or foreign file: whatever a decoder raises, memory apart.
     """
     path = Path(path)
     try:
         if path.stat().st_size == 0:
             raise BrokenImage(path, "the file is empty")
-        with warnings.catch_warnings(), Image.open(path) as image:
+        with warnings.catch_warnings(), Image.open(path, formats=_formats()) as image:
             warnings.simplefilter("ignore")  # remarks on EXIF or palette details do not concern the pixels
             image.load()
             return _to_rgb(ImageOps.exif_transpose(image))
@@ -49,8 +55,30 @@ def open_rgb(path: Path) -> Image.Image:
         raise
     except FileNotFoundError as error:
         raise BrokenImage(path, "the file does not exist") from error
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, Image.DecompressionBombError) as error:
-        raise BrokenImage(path, f"cannot be decoded ({error})") from error
+    except UnidentifiedImageError as error:
+        raise BrokenImage(
+            path, f"cannot be decoded: no {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
+        ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # each decoder refuses in its own way
+        raise BrokenImage(path, f"cannot be decoded ({str(error) or type(error).__name__})") from error
+
+
+def none_readable(what: str, images: Sequence[Path], broken: Sequence[Sequence[str]] = ()) -> UserError:
+    """For stages that cannot go on without a picture of a split: the first ones, and why."""
+    shown = [f"{path} ({why})" for path, why in broken[:3]] or [str(path) for path in images[:3]]
+    return UserError(
+        f"none of the {len(images):,} pictures of {what} can be read: {', '.join(shown)} …; expected at least one. "
+        "Fetch them again, or correct the folder of the pictures in the dataset's configuration."
+    )
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow can read."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -66,6 +94,27 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def list_images(folder: Path) -> list[Path]:
-    """Picture files below a folder, sorted by path; other files are passed over."""
-    return sorted(p for p in Path(folder).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+def list_images(folder: Path) -> Listing:
+    """The picture files below a folder, sorted by path, and what was left out with its reason.
+
+    UserError for two pictures whose paths differ in the suffix alone: `picture_id` would be the same.
+    """
+    listing = list_folder(folder)
+    files: dict[str, Path] = {}
+    left_out = []
+    for path in listing.files:
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            left_out.append((path, "no picture by the name"))
+            continue
+        name = picture_id(path.relative_to(folder))
+        if name in files:
+            raise UserError(
+                f"{files[name]} and {path}: two pictures with the id '{name}'; expected one. Rename or remove one."
+            )
+        files[name] = path
+    return Listing(listing.folder, list(files.values()), [*listing.left_out, *left_out])
+
+
+def picture_id(path: PurePath | str) -> str:
+    """The id of a picture: its path below the folder of pictures, without the suffix."""
+    return PurePath(path).with_suffix("").as_posix()

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.data.text_files import field, read_json_lines
+from vlpnb.data.fields import id_field, text_field
+from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
 
 
@@ -30,8 +31,8 @@ def read_nlvr2(path: Path) -> list[Nlvr2Example]:
     examples = []
     for number, item in read_json_lines(path, "NLVR2 examples {identifier, sentence, label}"):
         where = f"{path}:{number}"
-        identifier = field(item, "identifier", where)
-        stem, dash, _ = str(identifier).rpartition("-")
+        identifier = str(id_field(item, "identifier", where))
+        stem, dash, _ = identifier.rpartition("-")
         if not dash:
             raise UserError(f"{where}: identifier '{identifier}', expected the form split-set-pair-sentence.")
         label = item.get("label")
@@ -39,12 +40,12 @@ def read_nlvr2(path: Path) -> list[Nlvr2Example]:
             raise UserError(f"{where}: label '{label}', expected True or False.")
         examples.append(
             Nlvr2Example(
-                str(identifier),
-                field(item, "sentence", where),
+                identifier,
+                text_field(item, "sentence", where),
                 f"{stem}-img0.png",
                 f"{stem}-img1.png",
                 None if label is None else str(label) == "True",
-                str(item.get("directory", "")),
+                str(id_field(item, "directory", where)) if "directory" in item else "",
             )
         )
     return examples

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vlpnb.data.text_files import field, read_json, require
+from vlpnb.data.fields import field, list_field, one_line, text_field
+from vlpnb.data.text_files import read_json, require
 from vlpnb.errors import UserError
 
 Version = Literal["1.1", "2.0"]
@@ -57,14 +58,14 @@ def read_squad(folder: Path, version: str, split: str) -> list[SquadQuestion]:
 def read_squad_file(path: Path, allow_impossible: bool = True) -> list[SquadQuestion]:
     """The questions of one file of either version; errors as in `read_squad`."""
     found: dict[str, SquadQuestion] = {}
-    for a, article in enumerate(_list(read_json(path, HOLDS), "data", f"{path}")):
+    for a, article in enumerate(list_field(read_json(path, HOLDS), "data", f"{path}")):
         where = f"{path}: data[{a}]"
-        title = article.get("title", "") if isinstance(article, dict) else ""
-        for p, paragraph in enumerate(_list(article, "paragraphs", where)):
+        title = text_field(article, "title", where, "")
+        for p, paragraph in enumerate(list_field(article, "paragraphs", where)):
             place = f"{where}.paragraphs[{p}]"
-            context = _text(paragraph, "context", place)
-            for q, item in enumerate(_list(paragraph, "qas", place)):
-                question = _question(item, context, f"{place}.qas[{q}]", str(title), allow_impossible)
+            context = text_field(paragraph, "context", place)
+            for q, item in enumerate(list_field(paragraph, "qas", place)):
+                question = _question(item, context, f"{place}.qas[{q}]", title, allow_impossible)
                 if question.id in found:
                     raise UserError(f"{place}.qas[{q}].id: '{question.id}' is the id of an earlier question.")
                 found[question.id] = question
@@ -74,14 +75,14 @@ def read_squad_file(path: Path, allow_impossible: bool = True) -> list[SquadQues
 
 
 def _question(item: Any, context: str, where: str, title: str, allow_impossible: bool) -> SquadQuestion:
-    name, text = _text(item, "id", where), _text(item, "question", where)
+    name, text = one_line(text_field(item, "id", where), f"{where}.id"), text_field(item, "question", where)
     impossible = item.get("is_impossible", False)
     if not isinstance(impossible, bool):
         raise UserError(f"{where}.is_impossible: found {impossible!r}, expected true or false.")
     answers = []
-    for i, answer in enumerate([] if impossible else _list(item, "answers", where)):
+    for i, answer in enumerate([] if impossible else list_field(item, "answers", where)):
         place = f"{where}.answers[{i}]"
-        said, start = _text(answer, "text", place), field(answer, "answer_start", place)
+        said, start = text_field(answer, "text", place), field(answer, "answer_start", place)
         if not isinstance(start, int) or isinstance(start, bool):
             raise UserError(f"{place}.answer_start: found {start!r}, expected a whole number.")
         there = context[start : start + len(said)] if start >= 0 else ""
@@ -95,17 +96,3 @@ def _question(item: Any, context: str, where: str, title: str, allow_impossible:
         wanted = "at least one answer, or is_impossible" if allow_impossible else "at least one answer (v1.1)"
         raise UserError(f"{where}.answers: question '{name}' has none; expected {wanted}.")
     return SquadQuestion(name, text, context, tuple(answers), title)
-
-
-def _list(item: Any, name: str, where: str) -> list:
-    value = field(item, name, where)
-    if not isinstance(value, list):
-        raise UserError(f"{where}.{name}: expected a list, found {type(value).__name__}.")
-    return value
-
-
-def _text(item: Any, name: str, where: str) -> str:
-    value = field(item, name, where)
-    if not isinstance(value, str):
-        raise UserError(f"{where}.{name}: expected text, found {type(value).__name__}.")
-    return value

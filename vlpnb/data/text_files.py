@@ -6,18 +6,13 @@ place that opens them, so that a truncated download or a wrong path reads the sa
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vlpnb.errors import UserError, writing
-
-HASHED_WHOLE = 64 * 2**20  # files up to this size are fingerprinted by content, larger ones by size and time
+from vlpnb.data.forms import READING, open_text, unreadable
+from vlpnb.errors import UserError
 
 
 class Line(NamedTuple):
@@ -40,42 +35,38 @@ def require(path: Path, holds: str) -> Path:
 
 
 def lines_of(path: Path, holds: str) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, split at LF only;
+    """Yield the lines of a UTF-8 file, split at LF only; see `open_text` for marks and compression.
 
-    gzip by suffix. UserError on a bad encoding names the line.
+    UserError on a bad encoding names the line.
     """
     path = require(path, holds)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a file with {holds}.")
-    with gzip.open(path, "rb") if path.suffix in {".gz", ".gzip"} else path.open("rb") as file:
-        number = 0
+    number = 0
+    with open_text(path, holds) as file:
         try:
             for number, raw in enumerate(file, start=1):
-                text = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield Line(number, text.rstrip("\r\n"))
+                yield Line(number, raw.decode("utf-8").rstrip("\r\n"))
         except UnicodeDecodeError as error:
             raise UserError(
                 f"{path}:{number}: not UTF-8 ({error.reason} at byte {error.start} of the line). "
                 f"Expected {holds} in UTF-8; convert the file, e.g. with iconv."
             ) from error
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(
-                f"{path}: the gzip file is damaged after line {number} ({error}). Fetch it again."
-            ) from error
+        except READING as error:
+            raise unreadable(path, error, f" after line {number}") from error
 
 
 def read_json(path: Path, holds: str) -> Any:
-    """Parse one JSON file (gzip by suffix). UserError names the file, line and column where it breaks."""
+    """Parse one JSON file, compressed or not. UserError names the file, line and column where it breaks."""
     path = require(path, holds)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder; expected a JSON file with {holds}.")
     try:
-        raw = gzip.decompress(path.read_bytes()) if path.suffix in {".gz", ".gzip"} else path.read_bytes()
-        return json.loads(raw)
-    except (json.JSONDecodeError, UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+        with open_text(path, holds) as file:
+            text = file.read().decode("utf-8")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: not valid JSON ({error}). Expected {holds}; the file may be cut short: fetch it again."
         ) from error
+    except READING as error:
+        raise unreadable(path, error) from error
 
 
 def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
@@ -85,106 +76,5 @@ def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not valid JSON ({error}). Expected {holds}.") from error
-
-
-def field(item: Any, name: str, where: str) -> Any:
-    """`item[name]`, or UserError naming the place, the missing field and the fields that are there."""
-    if not isinstance(item, dict):
-        raise UserError(f"{where}: expected an object with field '{name}', found {type(item).__name__}.")
-    if name not in item:
-        raise UserError(f"{where}: field '{name}' is missing; found {', '.join(sorted(item)) or 'no field'}.")
-    return item[name]
-
-
-def content_hash(path: Path) -> str:
-    """Hex sha256 of a file's bytes, read in pieces."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint_files(paths: Iterable[Path]) -> str:
-    """One hash for a set of files, absent ones too: content up to 64 MiB each, beyond it size and time."""
-    digest = hashlib.sha256()
-    for path in sorted({Path(p) for p in paths}):
-        if not path.is_file():
-            state = "absent"
-        elif path.stat().st_size <= HASHED_WHOLE:
-            state = content_hash(path)
-        else:
-            state = f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
-        digest.update(f"{path.name}\0{state}\n".encode())
-    return digest.hexdigest()
-
-
-def write_text_atomic(path: Path, text: str) -> None:
-    """Write a text file under a temporary name, flush it to disk, and rename it into place.
-
-    UserError when the disk is full or the folder not writable; nothing is left then.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            with temporary.open("w", encoding="utf-8", newline="\n") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-
-
-class PatientFile:
-    """A binary file that keeps its first failure for `check` and takes all further writes for done.
-
-    For libraries that cannot bear a full disk: HDF5 crashes the process when it closes a file that it could not
-    write, and torch hides the reason.
-    """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.raw = path.open("w+b", buffering=0)
-        self.failure: OSError | None = None
-
-    def write(self, data) -> int:
-        view = memoryview(data).cast("B")
-        done = 0
-        while done < len(view) and self.failure is None:
-            try:
-                done += self.raw.write(view[done:])
-            except OSError as error:
-                self.failure = error
-        return len(view)
-
-    def truncate(self, size: int | None = None) -> int:
-        try:
-            return self.raw.truncate(size)
-        except OSError as error:
-            self.failure = self.failure or error
-            return size or 0
-
-    def read(self, size: int = -1) -> bytes:
-        return self.raw.read(size)
-
-    def readinto(self, buffer) -> int:
-        return self.raw.readinto(buffer)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.raw.tell()
-
-    def flush(self) -> None:
-        """Nothing is buffered."""
-
-    def check(self) -> None:
-        """Raise the first failure, if there was one; then flush to the disk itself."""
-        if self.failure is not None:
-            raise self.failure
-        os.fsync(self.raw.fileno())
-
-    def close(self) -> None:
-        self.raw.close()

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vlpnb.data.text_files import field, read_json
+from vlpnb.data.fields import (
+    as_list,
+    as_number,
+    as_text,
+    id_field,
+    list_field,
+    object_field,
+    text_field,
+    unknown_id,
+)
+from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 
 
@@ -45,30 +55,32 @@ def read_vqa(questions: Path, annotations: Path | None = None) -> list[VqaExampl
     """
     about: dict = {}
     if annotations is not None:
-        found = field(read_json(annotations, "VQA annotations"), "annotations", str(annotations))
+        found = list_field(read_json(annotations, "VQA annotations"), "annotations", str(annotations))
         for i, item in enumerate(found):
-            about[field(item, "question_id", f"{annotations}: annotations[{i}]")] = (i, item)
+            about[id_field(item, "question_id", f"{annotations}: annotations[{i}]")] = (i, item)
     examples = []
-    for i, item in enumerate(field(read_json(questions, "VQA questions"), "questions", str(questions))):
+    for i, item in enumerate(list_field(read_json(questions, "VQA questions"), "questions", str(questions))):
         where = f"{questions}: questions[{i}]"
-        identity = field(item, "question_id", where)
-        image_id, question = field(item, "image_id", where), field(item, "question", where)
+        identity = id_field(item, "question_id", where)
+        image_id, question = id_field(item, "image_id", where), text_field(item, "question", where)
         if annotations is None:
             examples.append(VqaExample(identity, image_id, question))
             continue
         if identity not in about:
-            raise UserError(f"{where}: question_id {identity} has no annotation in {annotations}.")
+            unknown = unknown_id(identity, about, f"the annotations of {annotations}")
+            raise UserError(f"{where}: question_id {unknown}.")
         row, answer = about[identity]
         place = f"{annotations}: annotations[{row}]"
+        answers = enumerate(list_field(answer, "answers", place))
         examples.append(
             VqaExample(
                 identity,
                 image_id,
                 question,
-                tuple(str(field(a, "answer", place)) for a in field(answer, "answers", place)),
-                answer.get("multiple_choice_answer"),
-                answer.get("question_type", ""),
-                answer.get("answer_type", ""),
+                tuple(text_field(a, "answer", f"{place}.answers[{j}]") for j, a in answers),
+                text_field(answer, "multiple_choice_answer", place, "") or None,
+                text_field(answer, "question_type", place, ""),
+                text_field(answer, "answer_type", place, ""),
             )
         )
     return examples
@@ -76,15 +88,14 @@ def read_vqa(questions: Path, annotations: Path | None = None) -> list[VqaExampl
 
 def read_lxmert_questions(path: Path) -> list[ScoredQuestion]:
     """Read `[{question_id, img_id, sent, label: {answer: score}}]`; `label` may be missing in test files."""
-    data = read_json(path, "LXMERT questions [{question_id, img_id, sent, label}]")
-    if not isinstance(data, list):
-        raise UserError(f"{path}: expected a JSON list of questions, found {type(data).__name__}.")
-    return [
-        ScoredQuestion(
-            field(item, "question_id", f"{path}: [{i}]"),
-            str(field(item, "img_id", f"{path}: [{i}]")),
-            field(item, "sent", f"{path}: [{i}]"),
-            {str(answer): float(score) for answer, score in (item.get("label") or {}).items()},
-        )
-        for i, item in enumerate(data)
-    ]
+    data = as_list(read_json(path, "LXMERT questions [{question_id, img_id, sent, label}]"), str(path))
+    examples = []
+    for i, item in enumerate(data):
+        where = f"{path}: [{i}]"
+        image_id, sentence = str(id_field(item, "img_id", where)), text_field(item, "sent", where)
+        scores = {
+            as_text(answer, f"{where}.label"): as_number(score, f"{where}.label[{answer!r}]")
+            for answer, score in object_field(item, "label", where).items()
+        }
+        examples.append(ScoredQuestion(id_field(item, "question_id", where), image_id, sentence, scores))
+    return examples

@@ -19,38 +19,28 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlpnb.config import Config
-from vlpnb.data.description import Dataset
-from vlpnb.data.text_files import write_text_atomic
-from vlpnb.errors import UserError
+from vlpnb.config import Config, Seed
+from vlpnb.files import write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Diverged, Plan, fit
+from vlpnb.train.loop import Diverged, TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 
 
 class FineTuningConfig(Config):
     """The fields of all kinds; what differs (rate, batch, length) is beside each."""
 
-    seeds: tuple[int, ...] = (9595,)  # of fine-tuning: the new layers, the order, dropout
+    seeds: tuple[Seed, ...] = Field(
+        (9595,), min_length=1
+    )  # of fine-tuning: the new layers, the order, dropout
     epochs: float = Field(3.0, gt=0)
     warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
-    weight_decay: float = 0.0
-    clip: float = 1.0  # largest gradient norm
-    max_train: int | None = None  # at most so many training examples of each task
-    max_valid: int | None = None
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm
+    max_train: int | None = Field(None, ge=1)  # at most so many training examples of each task
+    max_valid: int | None = Field(None, ge=1)
     keep_models: bool = False  # save the fine-tuned models, for transformers too
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-
-
-def examples_folder(dataset: Dataset, title: str) -> Path:
-    """The dataset's folder of "GLUE", "SQuAD" or "SWAG"; UserError when it has none."""
-    folder = getattr(dataset, title.lower())
-    if folder is None:
-        raise UserError(
-            f"the dataset at {dataset.root} has no {title} folder; set `dataset.{title.lower()}` to one"
-        )
-    return folder
 
 
 class Examples(Protocol):
@@ -60,7 +50,7 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B …] and whatever else the model's forward takes, of some examples."""
 
 
@@ -122,7 +112,7 @@ def train(
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     updates = max(1, round(config.epochs * sampler.per_epoch))
-    plan = Plan(
+    plan = TrainingPlan(
         updates=updates,
         lr=config.lr,
         warmup=round(config.warmup * updates),
@@ -187,7 +177,7 @@ def run_jobs(
             if (work / "model").is_dir():
                 shutil.rmtree(folder / "model", ignore_errors=True)  # of an attempt killed right here
                 (work / "model").replace(folder / "model")
-            write_text_atomic(folder / "result.json", json.dumps(found, indent=1))
+            write_text(folder / "result.json", json.dumps(found, indent=1))
         shutil.rmtree(work, ignore_errors=True)
         _log_results(context, job, line)
         context.progress(number + 1, len(mine))
@@ -198,7 +188,7 @@ def run_jobs(
                 _log_results(context, job, line)
     results = [result for job in jobs for result in _results(context, job)]
     if rank == 0:
-        write_text_atomic(context.folder / file, json.dumps(results, indent=1))
+        write_text(context.folder / file, json.dumps(results, indent=1))
     return results
 
 

@@ -20,16 +20,16 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.glue import GLUE_TASKS, GlueExamples, GlueTask, glue_task, read_glue
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.metrics.glue import classification, regression
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 
 FINE_TUNED = tuple(
     name for name in GLUE_TASKS if name != "MNLI-MM"
@@ -108,7 +108,7 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """ids, mask, types [B T] and labels [B] of some examples."""
         longest = int(self.lengths[rows].max())
         ids, types = np.full((len(rows), longest), self.pad), np.zeros((len(rows), longest), np.int64)
@@ -163,7 +163,7 @@ def fine_tune(
     Works in `folder` and resumes there. Each result: task, seed, metrics, value (the reported metric), majority,
     diverged ("" or the reason), loss (of the last updates).
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> SentenceClassifier:
         return SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)
@@ -201,14 +201,11 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     without the diverged runs, and the number of `diverged` runs. All are fractions of one.
     """
     config: GlueConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    root = finetuning.examples_folder(dataset, "GLUE")
-    tasks = [
-        GLUE_TASKS[name] for name in config.tasks if not dataset.glue_tasks or name in dataset.glue_tasks
-    ]
+    data = load_folder(context.inputs["glue_data"], "glue_data")
+    root, tasks = data.folder, [GLUE_TASKS[name] for name in config.tasks if name in data.tasks]
     if not tasks:
         raise UserError(
-            f"vokenization.glue.tasks: none of {list(config.tasks)} is in the dataset: {list(dataset.glue_tasks)}"
+            f"vokenization.glue.tasks: none of {list(config.tasks)} is in glue_data.tasks: {list(data.tasks)}"
         )
     context.log(f"fine-tuning {source.parent.name}/{source.name} on {', '.join(task.name for task in tasks)}")
 
@@ -235,7 +232,7 @@ def write_eval_results(folder: Path, metrics: Mapping[str, float]) -> None:
     theirs = {"accuracy": "acc", "spearman": "spearmanr", "matthews": "mcc"}
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"{theirs.get(name, name)} = {value}\n" for name, value in sorted(metrics.items())]
-    write_text_atomic(folder / "eval_results.txt", "".join(lines))
+    write_text(folder / "eval_results.txt", "".join(lines))
 
 
 def summarise(results: Sequence[Mapping]) -> dict[str, float]:

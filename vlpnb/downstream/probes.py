@@ -21,12 +21,14 @@ import torch
 from pydantic import Field
 
 from vlpnb.config import Config
-from vlpnb.data.description import load_dataset
-from vlpnb.data.text_files import write_text_atomic
+from vlpnb.data.description import load_folder
+from vlpnb.data.fields import as_text, list_field, text_field
+from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.nn.language_model import MaskedLM, load_masked_lm
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import MASKED, load_tokenizer
 
 
 class ProbesConfig(Config):
@@ -43,13 +45,14 @@ def read_probes(folder: Path) -> dict[str, list[dict]]:
     found = {}
     for file in files:
         found[file.stem] = []
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            item = json.loads(line)
-            missing = {"prompt", "answer", "candidates", "kind"} - item.keys()
-            if missing or item["prompt"].count("[MASK]") != 1 or item["answer"] not in item["candidates"]:
+        for number, item in read_json_lines(file, "cloze items {prompt, answer, candidates, kind}"):
+            where = f"{file}:{number}"
+            prompt, answer, _ = (text_field(item, name, where) for name in ("prompt", "answer", "kind"))
+            candidates = [as_text(c, f"{where}.candidates") for c in list_field(item, "candidates", where)]
+            if prompt.count("[MASK]") != 1 or answer not in candidates:
                 raise UserError(
-                    f"{file}:{number}: expected prompt (with one [MASK]), answer, candidates (with the answer) and "
-                    f"kind, found {line[:100]}"
+                    f"{where}: expected a prompt with one [MASK] and the answer among the candidates, found "
+                    f"{prompt[:60]!r} and {answer!r} of {', '.join(candidates)[:60]}"
                 )
             found[file.stem].append(item)
     return found
@@ -151,16 +154,12 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     `<attribute>_linear`, `…_linear_chance`; and the means `cloze`, `calibrated`, `linear` over the attributes.
     """
     config: ProbesConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    if dataset.knowledge is None:
-        raise UserError(
-            f"the dataset at {dataset.root} has no commonsense lists; `probes` needs the visual world"
-        )
-    model, tokenizer = load_masked_lm(source).to(context.device), load_tokenizer(source)
+    data = load_folder(context.inputs["knowledge"], "knowledge")
+    model, tokenizer = load_masked_lm(source).to(context.device), load_tokenizer(source, MASKED)
     metrics: dict[str, float] = {}
     details = {}
     means: dict[str, list[float]] = {"cloze": [], "calibrated": [], "linear": []}
-    for attribute, items in read_probes(dataset.knowledge).items():
+    for attribute, items in read_probes(data.folder).items():
         scores = candidate_scores(model, tokenizer, items, context.device)
         calibrated = scores - np.nanmean(scores, axis=0)
         answers = Counter(item["answer"] for item in items)
@@ -181,5 +180,5 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
             for item, row in zip(items, scores, strict=True)
         ]
     metrics |= {name: float(np.mean(values)) if values else float("nan") for name, values in means.items()}
-    write_text_atomic(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
+    write_text(context.folder / "probes.json", json.dumps({"metrics": metrics, "items": details}))
     return metrics

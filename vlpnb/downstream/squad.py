@@ -22,16 +22,16 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.squad import SquadQuestion, Version, read_squad
-from vlpnb.data.text_files import write_text_atomic
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
+from vlpnb.files import write_text
 from vlpnb.metrics.squad import predictions, squad_scores
 from vlpnb.nn.checkpoints import load_encoder, save_hf
 from vlpnb.nn.heads import SpanHead
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 from vlpnb.text.windows import QuestionWindows, best_spans
 
 EMPTY = -1e4  # score of a question none of whose windows holds an allowed span
@@ -146,7 +146,7 @@ def fine_tune(
     Returns: the result (version, seed, metrics, value: F1, trivial, diverged, loss, updates, windows), and of each
     question its answer ("" for none) and its null odds.
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> QuestionAnswerer:
         encoder = load_encoder(model_folder)
@@ -190,14 +190,14 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     each), `v2_f1_zero` … as `vlpnb.metrics.squad.squad_scores` names them, and the number of `diverged` runs.
     """
     config: SquadConfig = context.config
-    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SQuAD")
+    root = load_folder(context.inputs["squad_data"], "squad_data").folder
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SQuAD {' and '.join(config.versions)}")
 
     def job(version: Version, seed: int) -> Job:
         def train(folder: Path, work: Path) -> list[dict]:
             result, given, odds = fine_tune(work, source, root, version, config, seed, context.device)
-            write_text_atomic(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
-            write_text_atomic(folder / "null_odds.json", json.dumps(odds, indent=1))
+            write_text(folder / "predictions.json", json.dumps(given, ensure_ascii=False, indent=1))
+            write_text(folder / "null_odds.json", json.dumps(odds, indent=1))
             return [result]
 
         return Job(f"seed-{seed}/v{version}", train)

@@ -16,14 +16,14 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.swag import SwagExample, read_swag
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
 from vlpnb.nn.checkpoints import load_classifier, save_hf
 from vlpnb.nn.heads import ClassificationHead
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 
 
 class SwagConfig(FineTuningConfig):
@@ -74,7 +74,7 @@ class Endings:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """ids, mask, types [B E T] and labels [B] of some examples."""
         lengths = self.lengths[rows]
         shape = (*lengths.shape, int(lengths.max()))
@@ -108,7 +108,7 @@ def fine_tune(
 
     Returns: seed, value (accuracy), majority (of the best constant answer), diverged ("" or why), loss, updates.
     """
-    tokenizer = load_tokenizer(model_folder)
+    tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> EndingChooser:
         return EndingChooser(*load_classifier(model_folder, labels=1))
@@ -139,7 +139,7 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     runs.
     """
     config: SwagConfig = context.config
-    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SWAG")
+    root = load_folder(context.inputs["swag_data"], "swag_data").folder
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SWAG")
 
     def job(seed: int) -> Job:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -25,13 +25,16 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed, Shares
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
-from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.store import attributes, mapped, open_checked, write_store
-from vlpnb.data.text_files import read_json, write_text_atomic
+from vlpnb.data.description import SPLITS, load_captions
+from vlpnb.data.images import BrokenImage, none_readable, open_rgb
+from vlpnb.data.store import attributes, check_finite, mapped, open_checked, write_store
+from vlpnb.data.text_files import read_json
+from vlpnb.files import write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.transformer import Encoder, init_weights
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
 from vlpnb.text.splicing import Span, splice
@@ -39,41 +42,47 @@ from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
 
-SPLITS = ("train", "valid", "test")
 PRODUCER, BACKBONES = "features", "backbones.json"
 
 
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: str = (
+    language: ModelName = (
         "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
     )
-    vision: str = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: str | None = "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    vision: ModelName = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
+    vision_weights: ModelName | None = (
+        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
+    )
     language_weights: bool = True  # False: new random ones, for a backbone that is trained
-    layers: tuple[int, ...] = (-4, -3, -2, -1)  # hidden states that are concatenated
+    layers: tuple[Annotated[int, Field(le=-1, ge=-1000)], ...] = (
+        -4,
+        -3,
+        -2,
+        -1,
+    )  # hidden states that are concatenated
     window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
     # so many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are
     splice: int = Field(0, ge=0)
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
-    crop_scale: tuple[float, float] = (0.08, 1.0)  # share of the picture's area that a random crop keeps
-    max_images: int | None = None  # only the first pictures of the training split
-    seed: int = 9595  # of the random crops
+    crop_scale: Shares = (0.08, 1.0)  # share of the picture's area that a random crop keeps
+    max_images: int | None = Field(None, ge=1)  # only the first pictures of the training split
+    seed: Seed = 9595  # of the random crops
     cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
     shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
 
-    def hashed(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Spans keep the company of their shard, whose size then matters."""
-        return super().hashed() | ({"shard": self.shard} if self.splice else {})
+        return super().identity() | ({"shard": self.shard} if self.splice else {})
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
-    """The dataset, and the stages behind backbones called "stage"."""
-    inputs = {"dataset": Request("dataset")}
+    """The captions, and the stages behind backbones called "stage"."""
+    inputs = {"captions": splits_only}
     if config.language == "stage":
         inputs["language"] = Request("language")
     if config.vision == "stage":
@@ -107,7 +116,7 @@ def write_backbones(folder: Path, backbones: Backbones) -> None:
         "language_width": backbones.language_width,
         "vision_width": backbones.vision_width,
     }
-    write_text_atomic(folder / BACKBONES, json.dumps(about, indent=1) + "\n")
+    write_text(folder / BACKBONES, json.dumps(about, indent=1) + "\n")
 
 
 def read_backbones(folder: Path) -> Backbones:
@@ -197,10 +206,8 @@ def _write_shard(
             pixels = []
     if pixels:
         views.append(picture_features(vision, pixels, config.batch))
-    per_picture = random_views + len(fixed_views)
-    features = (
-        torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(len(kept), per_picture, vision.width)
-    )
+    shape = (len(kept), random_views + len(fixed_views), vision.width)
+    features = torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(shape)
 
     sentences = [sentence for image in kept for sentence in image.sentences]
     owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
@@ -223,10 +230,12 @@ def _write_shard(
         for i, state in zip(chosen, hidden, strict=True):
             states[i] = state[: len(rows[i])].copy()
     about = {"broken": broken, "ids": [image.image_id for image in kept]}
+    named = f"{path.name}: the features of the pictures from {images[0].path} on"
+    cut = [states[s.row][s.start : s.end] for s in spans]
+    hidden_states = np.concatenate([*cut, np.empty((0, language.width), np.float16)])
     with write_store(path, "features-shard", about) as file:
-        file["views"] = features.numpy()
-        parts = [states[s.row][s.start : s.end] for s in spans]
-        file["states"] = np.concatenate([*parts, np.empty((0, language.width), np.float16)])
+        file["views"] = check_finite(features.numpy(), named)
+        file["states"] = check_finite(hidden_states, named.replace("pictures", "captions of the pictures"))
         file["tokens"] = np.array([i for s in spans for i in rows[s.row][s.start : s.end]], dtype=np.int32)
         file["lengths"] = np.array([s.end - s.start for s in spans], dtype=np.int32)
         file["owner"] = owner[np.array([s.sentence for s in spans], dtype=np.int64)]
@@ -246,7 +255,7 @@ def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> 
         ids += found["ids"]
         broken += found["broken"]
     # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-    write_text_atomic(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
+    write_text(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
     types = {"views": "float16", "states": "float16", "tokens": "int32", "owner": "int32"}
     with write_store(target, PRODUCER, {**about, "broken": broken}) as out:
         for name, kind in types.items():
@@ -305,6 +314,10 @@ def cache_split(
         for path in shards:
             path.unlink(missing_ok=True)
     store = FeatureStore(folder, split)
+    if not store.image_ids:
+        barrier(world_size)  # all have read it
+        target.unlink(missing_ok=True)  # so that it is made again once the pictures are there
+        raise none_readable(f"split '{split}'", [image.path for image in images], store.attributes["broken"])
     return {"images": len(store.image_ids), "captions": len(store), "broken": len(store.attributes["broken"])}
 
 
@@ -343,7 +356,7 @@ class FeatureStore:
     ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
         """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
         at, mask, content = self._places(rows)
-        states = torch.from_numpy(np.asarray(self.states[at.ravel()])).float()
+        states = torch.from_numpy(check_finite(self.states[at.ravel()], f"{self.path}, states read")).float()
         return states.reshape(*mask.shape, -1), mask, content
 
     def ids(
@@ -370,20 +383,22 @@ class FeatureStore:
     ) -> Float[Tensor, "B E D"]:
         """Features of some pictures: one chosen view each (E = 1), or all views."""
         if view is None:
-            return torch.from_numpy(np.asarray(self.views[images])).float()
-        return torch.from_numpy(np.asarray(self.views[images, view])).float()[:, None]
+            return torch.from_numpy(check_finite(self.views[images], f"{self.path}, views read")).float()
+        return torch.from_numpy(check_finite(self.views[images, view], f"{self.path}, views read")).float()[
+            :, None
+        ]
 
 
 def cache_features(context: StageContext) -> dict[str, float]:
     """Run both backbones over the captioned splits. Metrics per split: pictures, captions, broken ones."""
     config: FeaturesConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    images = {split: dataset.captioned(split) for split in SPLITS}
+    captions = load_captions(context.inputs["captions"])
+    images = {split: captions.captioned(split) for split in SPLITS}
     images["train"] = images["train"][: config.max_images]
     language = open_language(config, context.inputs).to(context.device)
     vision = open_vision(config, context.inputs).fuse().to(context.device)
     if context.rank == 0:
-        inputs = {role: path for role, path in context.inputs.items() if role != "dataset"}
+        inputs = {role: path for role, path in context.inputs.items() if role != "captions"}
         write_backbones(context.folder, Backbones(config, inputs, language.width, vision.width))
     total, before = sum(map(len, images.values())), 0
     metrics = {"language_width": float(language.width), "vision_width": float(vision.width)}

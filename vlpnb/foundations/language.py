@@ -17,8 +17,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from vlpnb.config import Config
-from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.config import Config, Seed
+from vlpnb.data.description import CaptionData, TextData, load_captions, load_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.nn.language_model import language_model_config, new_masked_lm
 from vlpnb.nn.losses import IGNORE
@@ -27,7 +28,7 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
 
 
@@ -46,15 +47,15 @@ class LanguageConfig(Config):
     mask_rate: float = Field(0.15, gt=0, lt=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
-    seed: int = 0
+    seed: Seed = 0
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
 
 
-def text_lines(dataset: Dataset, corpus_lines: int) -> Iterator[str]:
+def text_lines(captions: CaptionData, text: TextData, corpus_lines: int) -> Iterator[str]:
     """The training captions, then lines of the training corpus."""
-    for image in dataset.captioned("train"):
+    for image in captions.captioned("train"):
         yield from image.sentences
-    lines = (line for path in dataset.corpus.train for line in read_lines(path, dataset.corpus.rules))
+    lines = (line for path in text.train for line in read_lines(path, text.rules))
     yield from islice(lines, corpus_lines)
 
 
@@ -96,8 +97,8 @@ class SentenceBatches:
 def run(context: StageContext) -> dict[str, float]:
     """Train the vocabulary and the model; the folder `model` opens with transformers. Metrics: loss, vocab_size …"""
     config: LanguageConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    lines = list(text_lines(dataset, config.corpus_lines))
+    captions, text = load_captions(context.inputs["captions"]), load_text(context.inputs["text"])
+    lines = list(text_lines(captions, text, config.corpus_lines))
     words = context.folder / "tokenizer"
     if not (words / "tokenizer.json").is_file():
         train = train_byte_bpe if config.tokenizer == "byte-bpe" else train_wordpiece
@@ -111,7 +112,7 @@ def run(context: StageContext) -> dict[str, float]:
     if config.init_std != 0.02:  # the model's own; drawn again it would be another model
         init_weights(model, config.init_std)
     batches = SentenceBatches(rows, tokenizer, config)
-    plan = Plan(
+    plan = TrainingPlan(
         updates=config.updates,
         lr=config.lr,
         warmup=min(config.warmup, config.updates),
@@ -132,7 +133,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 def inputs(config: LanguageConfig) -> Mapping[str, Request]:
-    return {"dataset": Request("dataset")}
+    return {"captions": splits_only, "text": Request("text")}
 
 
 LANGUAGE = Stage(

@@ -10,7 +10,6 @@ Folders saved here load in transformers' `AutoModel`, `AutoModelForMaskedLM`, `A
 """
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
 from vlpnb.nn import renaming
 from vlpnb.nn.folders import model_folder
 from vlpnb.nn.heads import ClassificationHead, MLMHead, Pooler, SpanHead
@@ -208,12 +208,9 @@ def save_hf(
     folder.mkdir(parents=True, exist_ok=True)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
-    partial = folder / "model.safetensors.partial"
-    save_file(tensors, partial, metadata={"format": "pt"})
-    os.replace(partial, folder / "model.safetensors")
-    partial = folder / "config.json.partial"
-    partial.write_text(json.dumps(_settings(encoder, model_type, parts), indent=2) + "\n", encoding="utf-8")
-    os.replace(partial, folder / "config.json")
+    with atomic(folder / "model.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_text(folder / "config.json", json.dumps(_settings(encoder, model_type, parts), indent=2) + "\n")
     return folder
 
 
@@ -223,9 +220,21 @@ AGAIN = "remove its folder and run the stage that writes it again"
 def read_weights(file: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file that a stage wrote; UserError when it is absent, cut short or foreign."""
     try:
-        return load_file(file)
+        return refuse_nan(load_file(file), file)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{file} cannot be read ({error}); {AGAIN}") from error
+
+
+def refuse_nan(tensors: dict[str, Tensor], where: str | Path) -> dict[str, Tensor]:
+    """The tensors themselves; UserError names the first one that holds a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            row = int((~torch.isfinite(tensor)).nonzero()[0][0]) if tensor.ndim else 0
+            raise UserError(
+                f"{where}: tensor {name!r} holds a NaN or an infinity (first in row {row:,}); expected finite numbers. "
+                "The training that made it went wrong, or the file is damaged: make or fetch it again."
+            )
+    return tensors
 
 
 def fill_module(
@@ -280,14 +289,24 @@ def _read_settings(file: Path) -> dict[str, Any]:
     """config.json as a dictionary, refusing kinds of models that this file does not know."""
     if not file.is_file():
         raise UserError(f"{file} not found; expected a HuggingFace folder: config.json, model.safetensors")
-    try:
-        settings = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: {error}") from error
+    settings = read_settings(file)
     model_type = settings.get("model_type")
     if model_type not in renaming.PREFIXES:
         raise UserError(
             f"{file}: model_type is {model_type!r}; expected one of {', '.join(renaming.PREFIXES)}"
+        )
+    return settings
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """A model's config.json, whatever its kind; UserError where it is no JSON object."""
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not valid JSON: {error}; expected the settings of a model") from error
+    if not isinstance(settings, dict):
+        raise UserError(
+            f"{file}: expected the settings of a model, a JSON object; found {type(settings).__name__}"
         )
     return settings
 
@@ -326,7 +345,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
     """The tensors of a .safetensors file, or of a state dict in any other; UserError when it holds anything else."""
     try:
         if file.suffix == ".safetensors":
-            return load_file(file)
+            return refuse_nan(load_file(file), file)
         found = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{file} holds more than tensors; not opened, for safety: {error}") from error
@@ -334,7 +353,7 @@ def read_tensors(file: Path) -> dict[str, Tensor]:
         raise UserError(f"{file} cannot be read ({error}); is it complete?") from error
     if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
         raise UserError(f"{file} is no state dict; expected a name and a tensor each")
-    return found
+    return refuse_nan(found, file)
 
 
 def _refuse_foreign(config: TransformerConfig, model_type: str) -> None:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vlpnb.errors import UserError
+from vlpnb.outside import Outside
 
 FILES = ("config.json", "*.txt", "tokenizer*", "special_tokens_map.json", "*.model", "vocab.json")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -25,14 +26,14 @@ def model_folder(name: str | Path) -> Path:
     Raises:
         UserError: no such folder or package, or the hub does not know the name or cannot be reached.
     """
-    folder = Path(name).expanduser()
+    name = Outside(named=True).resolve(name)
+    folder = Path(name)
     if folder.is_dir():
         return folder
-    name = str(name)
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
-        raise UserError(f"model folder {name!r} does not exist (looked from {Path.cwd()})")
+        raise UserError(f"model folder {name!r} does not exist")
     return _hub_folder(name)
 
 
@@ -60,7 +61,31 @@ def _hub_folder(name: str) -> Path:
             if (folder / weights).is_file():
                 return folder
     except Exception as error:  # the hub client raises a dozen kinds of errors; all mean the same to the user
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        wanted = "config.json, the tokenizer, and model.safetensors or pytorch_model.bin"
         raise UserError(
-            f"{name!r} is not a folder here, and the HuggingFace hub gave no model of that name: {error}"
+            f"{name!r} is not a folder here, and the HuggingFace hub gave no model of that name ({reason}). "
+            f"{hub_advice(name, wanted)}"
         ) from error
     return folder
+
+
+def hub_advice(name: str, wanted: str) -> str:
+    """Which files of a hub model are wanted, from where, and where they would be found without a network."""
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}"
+    return (
+        f"Wanted: {wanted}, from {constants.ENDPOINT}/{name}; they would be found in {place}. Without a network, "
+        f"fetch them on another machine (`hf download {name}`) and copy that folder, or give the path of a folder with "
+        "the files."
+    )
+
+
+BRINGS_CODE = "it brings program code of its own (auto_map), which is never run"
+
+
+def brings_code(folder: Path) -> bool:
+    """Whether a model's folder asks for program code of its own to be run."""
+    files = (folder / "config.json", folder / "tokenizer_config.json")
+    return any(file.is_file() and '"auto_map"' in file.read_text("utf-8", errors="replace") for file in files)

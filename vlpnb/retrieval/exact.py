@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vlpnb.errors import UserError
+
 
 def _best(scores: Float[Tensor, "M C"], k: int) -> tuple[Float[Tensor, "M k"], Int[Tensor, "M k"]]:
     """The k best columns per row, best first, the lower column first among equals (`topk` alone does not
@@ -57,6 +59,7 @@ def top_k(
 
     Raises:
         ValueError: k outside 1…V, or widths differ.
+        UserError: a key or a query is not finite; one such key would be the nearest of all queries.
     """
     if not 1 <= k <= len(keys):
         raise ValueError(f"k must be between 1 and the number of keys, {len(keys)}; got {k}")
@@ -71,7 +74,29 @@ def top_k(
     for row in range(0, len(queries), block):
         part = slice(row, row + block)
         all_scores[part], all_ids[part] = find(queries[part].to(keys.dtype), keys, k, chunk, memory)
+    refuse_nan(all_scores, queries, keys)
     return all_scores, all_ids
+
+
+def refuse_nan(
+    scores: Float[Tensor, "M k"], queries: Float[Tensor, "M d"], keys: Float[Tensor, "V e"]
+) -> None:
+    """UserError naming the first key, or the first query, that made scores which are no numbers.
+
+    A NaN spreads into the best score of every query that meets it, so that looking at the best scores is enough.
+    """
+    if torch.isfinite(scores).all():
+        return
+    for what, rows in (("key", keys), ("query", queries)):
+        wrong = (~torch.isfinite(rows).all(dim=1)).nonzero().flatten()
+        if len(wrong):
+            raise UserError(
+                f"{what} {int(wrong[0]):,} of {len(rows):,} holds a NaN or an infinity, so that its neighbours mean "
+                "nothing; expected finite numbers. The model or the file that it comes from is damaged: make it again."
+            )
+    raise UserError(
+        "the scores of neighbours are not finite though keys and queries are: their numbers are too large."
+    )
 
 
 def _scores(query: Tensor, keys: Tensor, chunk: int, memory: Tensor) -> Iterator[tuple[int, Tensor]]:

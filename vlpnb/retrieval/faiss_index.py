@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from vlpnb.retrieval.exact import refuse_nan
+
 KINDS = ("flat_ip", "flat_l2", "ivf")
 
 
@@ -79,4 +81,10 @@ def top_k(
     scores, ids = zip(
         *(find(queries[row : row + block]) for row in range(0, len(queries), block)), strict=True
     )
-    return torch.cat(scores), torch.cat(ids)
+    found = torch.cat(scores)
+    if not (
+        torch.isfinite(keys).all() and torch.isfinite(queries).all()
+    ):  # faiss passes over them without a word
+        refuse_nan(torch.full_like(found, torch.nan), queries, keys)
+    refuse_nan(found, queries, keys)
+    return found, torch.cat(ids)

@@ -16,20 +16,23 @@ from typing import Any
 
 import yaml
 
-from vlpnb.config import merge, nest
+from vlpnb.config import NAME, merge, nest
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import written_in
 
 PROFILES = Path(__file__).parents[1] / "course" / "profiles"
 ADDITIONS = PROFILES / "additions"
-ABOUT = ("description", "notebooks", "extends", "when")  # what a file holds beside sections
+OWN = (".yaml", ".yml")
+ABOUT = ("description", "notebooks", "parts", "extends", "when")  # what a file holds beside sections
 
 
 @dataclass(frozen=True)
 class Profile:
     """A named set of differences from the paper's values.
 
-    `stages` holds the sections: fields by stage, and for a system fields by its stages; `notebooks` are the prefixes
-    that `vlpnb run` executes.
+    `stages` holds the sections: fields by stage, and for a system fields by its stages; `notebooks` are the beginnings
+    of the names that `vlpnb run` executes, none for all. A file says them as `notebooks: [10, 11]` or, for all of a
+    part, `parts: [1]`.
     """
 
     name: str
@@ -59,13 +62,20 @@ def load_profile(name: str | Path) -> Profile:
     first, *additions = _parts(str(name))
     path = _file(first, Path())
     content = _combined(_layers([first, *additions], Path()))
+    parts = [str(part) for part in content.pop("parts", None) or []]
     notebooks = content.pop("notebooks", None) or []
-    prefixes = tuple(item if isinstance(item, str) else f"{item:02d}" for item in notebooks)
+    prefixes = (*parts, *(item if isinstance(item, str) else f"{item:02d}" for item in notebooks))
     description = str(content.pop("description", "")).strip()
     ours = path.parent == PROFILES
     label = "+".join([path.stem, *(Path(part).stem for part in additions)])
-    source = "" if ours and not additions else "+".join([first if ours else str(path.absolute()), *additions])
+    ours = ours and not additions
+    source = "" if ours else "+".join(_absolute(part) for part in (first, *additions))
     return Profile(label, description, prefixes, content, source)
+
+
+def _absolute(name: str) -> str:
+    """A part of a combination so that it means the same in every folder."""
+    return str(Path(name).expanduser().absolute()) if name.endswith(OWN) else name
 
 
 def _parts(name: str) -> list[str]:
@@ -75,8 +85,8 @@ def _parts(name: str) -> list[str]:
 
 def _file(name: str, folder: Path, where: str = "") -> Path:
     """The file of a profile or an addition; a YAML file is looked for from `folder` on."""
-    own = name.endswith((".yaml", ".yml"))
-    places = [folder / name] if own else [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"]
+    named = [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"] if NAME.fullmatch(name) else []
+    places = [folder / Path(name).expanduser()] if name.endswith(OWN) else named
     for path in places:
         if path.is_file():
             return path
@@ -92,6 +102,8 @@ def _combined(layers: Sequence[tuple[Path, dict[str, Any]]]) -> dict[str, Any]:
     for path, content in layers:
         present.add(path.stem)
         waiting += content.pop("when", {}).items()
+        if content.keys() & {"notebooks", "parts"}:  # what is run is said once, by the last who says it
+            result = {key: value for key, value in result.items() if key not in ("notebooks", "parts")}
         result = merge({**result, "description": ""}, content)
         for change in [change for other, change in waiting if other in present]:
             result = merge(result, change)
@@ -124,18 +136,17 @@ def _layers(
 def _read(path: Path) -> dict[str, Any]:
     """One file: its sections, and what it says about itself."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {error}") from None
+        content = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML in UTF-8: {error}") from None
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: expected a mapping of stages to fields, found {type(content).__name__}")
-    if not isinstance(content.get("notebooks") or [], list):
-        raise UserError(
-            f"{path}: notebooks: expected a list such as [00, 01], found {content['notebooks']!r}"
-        )
+    for key, example in (("notebooks", "[00, 01]"), ("parts", "[1]")):
+        if not isinstance(content.get(key) or [], list):
+            raise UserError(f"{path}: {key}: expected a list such as {example}, found {content[key]!r}")
     result: dict[str, Any] = {}
     for key, value in content.items():
         if value is not None and not isinstance(value, Mapping) and key not in ABOUT:
             raise UserError(f"{path}: {key}: expected fields of the stage as `name: value`, found {value!r}")
-        result[str(key)] = value if key in ABOUT else nest(value or {})
+        result[str(key)] = written_in(path.parent, value if key in ABOUT else nest(value or {}))
     return result

@@ -5,20 +5,14 @@ main guard, and it ends when the other end of the pipe does, whatever ended it.
 """
 
 import contextlib
-import functools
 import os
-import pickle
-import select
 import subprocess
 import sys
-import threading
-import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
-from vlpnb.errors import UserError
-from vlpnb.folders import cores, say_line
+from vlpnb.machine import cores, end_first, say_line
 
 
 class Pool:
@@ -28,7 +22,6 @@ class Pool:
         self.jobs, self.say = jobs, say
         threads = max(1, cores() // jobs)
         self.workers: dict[Connection, subprocess.Popen] = {}
-        command = "import pickle, sys; from vlpnb.stage.workers import work; work(int(sys.argv[1]))"
         for index in range(jobs):
             ours, theirs = Pipe()
             paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
@@ -38,13 +31,14 @@ class Pool:
                 "PYTHONPATH": paths,
             }
             process = subprocess.Popen(
-                [sys.executable, "-c", command, str(theirs.fileno())],
+                [sys.executable, "-m", "vlpnb.stage.worker", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # lines come through the pipe, so that a notebook shows them
                 start_new_session=True,  # an interrupt reaches the notebook, which then stops its workers
             )
+            end_first(process.pid)
             theirs.close()
             ours.send((arguments, device, index, threads))
             self.workers[ours] = process
@@ -99,53 +93,3 @@ class Pool:
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
             self.close()
-
-
-def work(descriptor: int) -> None:
-    """A worker process: rebuild the run from its arguments, then run the stages that are asked for."""
-    connection = Connection(descriptor)
-    arguments, device, index, threads = connection.recv()
-    threading.Thread(target=_exit_with_parent, args=(descriptor,), daemon=True).start()
-    import torch
-
-    torch.set_num_threads(threads)
-    if device in ("auto", "cuda") and torch.cuda.is_available():
-        device = f"cuda:{index % torch.cuda.device_count()}"
-    sending = threading.Lock()
-
-    def send(*message: Any) -> None:
-        with sending:
-            connection.send(message)
-
-    from vlpnb.stage import Run  # not above: the engine imports this module
-
-    run = Run(*arguments, device=device, say=functools.partial(send, "line"))
-    while True:
-        name, config = connection.recv()
-        try:
-            run._execute(run._plan(name, config))
-            send("done", None)
-        except Exception as error:
-            send("done", _sendable(error))
-        if device.startswith("cuda"):
-            torch.cuda.empty_cache()
-
-
-def _exit_with_parent(descriptor: int) -> None:
-    poll = select.poll()
-    poll.register(descriptor, 0)  # hang-up is always reported
-    poll.poll()
-    os._exit(1)
-
-
-def _sendable(error: Exception) -> Exception:
-    """The exception itself, with its traceback as a note, or a plain one that says the same."""
-    error.add_note(
-        "".join(traceback.format_exception(error)).rstrip() if not isinstance(error, UserError) else ""
-    )
-    error.__cause__ = error.__context__ = None
-    try:
-        pickle.loads(pickle.dumps(error))
-        return error
-    except Exception:
-        return RuntimeError("\n".join([repr(error), *getattr(error, "__notes__", [])]))

@@ -5,7 +5,6 @@ Differs from the original: layers are named by negative indices (VOK-01), a froz
 not need.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from vlpnb.errors import UserError
-from vlpnb.nn.checkpoints import load_encoder
-from vlpnb.nn.folders import model_folder
+from vlpnb.nn.checkpoints import load_encoder, read_settings, refuse_nan
+from vlpnb.nn.folders import BRINGS_CODE, brings_code, model_folder
 from vlpnb.nn.renaming import RULES
 from vlpnb.text.backbone_names import NAMES, special_ends
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
@@ -77,7 +76,21 @@ class LanguageBackbone(nn.Module):
         device = next(self.net.parameters()).device
         return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a row that it can read, special tokens included; None where the model does not say."""
+        config = self.net.config
+        if hasattr(config, "position_offset"):  # of vlpnb.nn
+            return config.max_positions - config.position_offset
+        limit = getattr(config, "max_position_embeddings", None)
+        return limit if limit and limit > 0 else None  # −1: XLNet reads rows of any length
+
     def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
+        if self.longest is not None and ids.shape[1] > self.longest:
+            raise UserError(
+                f"a sentence of {ids.shape[1]} word pieces (special tokens included) is more than the language model "
+                f"reads ({self.longest}); cut it in pieces"
+            )
         attention = None if mask.all() else mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if type(self.net).__module__.startswith("transformers"):
@@ -120,25 +133,12 @@ def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> L
     folder = model_folder(known.get(str(name), name))
     if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
         folder = folder / "model"
-    try:
-        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(
-            f"{folder / 'config.json'}: expected the settings of a language model ({error})"
-        ) from error
+    settings = read_settings(folder / "config.json")
     if settings.get("model_type") in RULES:
         net: nn.Module = load_encoder(folder)
         width, depth = net.config.hidden, net.config.layers
     else:
-        from transformers import AutoModel
-
-        try:
-            net = AutoModel.from_pretrained(folder).float().eval()
-        except (ValueError, KeyError, ImportError, OSError) as error:
-            raise UserError(
-                f"{folder}: transformers cannot open a model of type {settings.get('model_type')!r} "
-                f"({str(error).splitlines()[0]}); choose another language backbone"
-            ) from error
+        net = _open_other(folder, settings)
         if net.config.is_encoder_decoder:
             raise UserError(
                 f"{folder}: {settings['model_type']} has an encoder and a decoder; choose a model of one"
@@ -151,3 +151,23 @@ def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> L
             f"to −{depth + 1} (the embeddings) for {name}"
         )
     return LanguageBackbone(net, load_tokenizer(folder), layers, width, window=window).eval()
+
+
+def _open_other(folder: Path, settings: dict) -> nn.Module:
+    """A kind of model that `vlpnb.nn` does not know, through transformers; program code in the folder is never run."""
+    from transformers import AutoModel
+
+    try:
+        net, about = AutoModel.from_pretrained(folder, trust_remote_code=False, output_loading_info=True)
+    except Exception as error:  # settings, weights and pickles each fail in their own way
+        said = str(error).strip() or type(error).__name__
+        reason = BRINGS_CODE if brings_code(folder) else said.splitlines()[0]
+        raise UserError(
+            f"{folder}: transformers cannot open a model of type {settings.get('model_type')!r} "
+            f"({reason}); choose another language backbone"
+        ) from error
+    missing = sorted(name for name in about["missing_keys"] if "pooler" not in name)
+    if missing:
+        raise UserError(f"{folder}: tensor {missing[0]!r} is missing in its weights; expected a whole model")
+    refuse_nan(dict(net.named_parameters()), folder)
+    return net.float().eval()

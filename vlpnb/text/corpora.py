@@ -22,9 +22,10 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.store import attributes, open_checked, write_store
-from vlpnb.data.text_files import require, write_text_atomic
+from vlpnb.data.store import DamagedStore, attributes, open_checked, write_store
+from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.text.lines import Rules, keeps, lines_from, read_lines
 from vlpnb.text.original import add_sentences, export_original
 from vlpnb.text.sentences import sentence_ends, sentence_lengths, split_long
@@ -105,7 +106,7 @@ def write_corpus(
         if folder.exists() and _read_identity(folder) != identity:
             shutil.rmtree(folder)  # shards of another tokenizer, text or setting
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(folder / "identity.json", identity)
+        write_text(folder / "identity.json", identity)
     wait()
 
     shards: list[Path] = []
@@ -160,7 +161,7 @@ def _finished(target: Path, identity: str) -> CorpusSummary | None:
             if file.attrs["identity"] != hashlib.sha256(identity.encode()).hexdigest():
                 return None
         return _summary(target)
-    except UserError:  # damaged: write it again
+    except DamagedStore:
         return None
 
 
@@ -192,7 +193,7 @@ def _end_of_shard(path: Path) -> tuple[int, int] | None:
         return None
     try:
         source, offset = attributes(path)["end"]
-    except (UserError, KeyError):
+    except (DamagedStore, KeyError):
         path.unlink()
         return None
     return source, offset

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
+from vlpnb.data.forms import open_text, refuse_markup
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 
+TEXT = "raw text, one paragraph a line"
 Rules = Literal["wiki103", "wiki", "none"]
 
 
@@ -37,9 +39,11 @@ def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
     """Kept lines from a byte offset on, each with the offset after it."""
     if rules not in get_args(Rules):
         raise UserError(f"corpus rules '{rules}' are unknown; expected one of {', '.join(get_args(Rules))}.")
-    require(path, "raw text, one paragraph a line")
-    with path.open("rb") as file:
-        file.seek(offset)
+    require(path, TEXT)
+    if not offset:
+        refuse_markup(path, TEXT)
+    with open_text(path, TEXT, compressed=False) as file:
+        offset = file.seek(offset) if offset else file.tell()  # a mark at the beginning is no text
         for raw in file:
             offset += len(raw)
             try:

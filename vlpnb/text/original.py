@@ -16,7 +16,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.data.store import write_store
-from vlpnb.data.text_files import write_text_atomic
+from vlpnb.files import write_text
 from vlpnb.text.sentences import sentence_ends
 from vlpnb.text.token_corpus import TokenCorpus
 
@@ -33,7 +33,7 @@ def add_sentences(path: Path, tokenizer: PreTrainedTokenizerFast) -> Path:
         tokens = np.asarray(corpus.tokens[offsets[0] : offsets[-1]])
         ends.append(sentence_ends(tokens, (offsets[1:] - offsets[0])[kept], tokenizer) + offsets[0])
     target = corpus.path.with_suffix(".sent")
-    write_text_atomic(target, "\n".join(map(str, np.concatenate(ends).tolist())) + "\n")
+    write_text(target, "\n".join(map(str, np.concatenate(ends).tolist())) + "\n")
     return target
 
 
@@ -49,5 +49,5 @@ def export_original(corpus: TokenCorpus, base: Path) -> Path:
         for i in range(len(corpus.lines) - 1):
             file.write(" ".join(map(str, corpus.line(i).tolist())) + "\n")
     for suffix, offsets in ((".line", corpus.lines), (".sent", corpus.sentences)):
-        write_text_atomic(base.with_name(base.name + suffix), "\n".join(map(str, offsets.tolist())) + "\n")
+        write_text(base.with_name(base.name + suffix), "\n".join(map(str, offsets.tolist())) + "\n")
     return target

@@ -7,16 +7,34 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from pydantic import model_validator
 from transformers import PreTrainedTokenizerFast
 
+from vlpnb.config import Config
 from vlpnb.data.store import open_checked, write_store
 from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError
+from vlpnb.outside import OutsidePath
 from vlpnb.text.corpora import CorpusSummary
 from vlpnb.text.sentences import sentence_ends
 from vlpnb.text.token_corpus import checked_offsets
 
 CHUNK = 1 << 22  # tokens in memory at a time
+
+
+class OriginalFiles(Config):
+    """Files that the original project has made, in place of what the stage would make; both or none."""
+
+    train: OutsidePath = ""
+    """Of the training corpus: `<file>.<tok>` of a tokenised corpus, `….hdf5` of vokens."""
+    valid: OutsidePath = ""
+    """Of the validation corpus, likewise."""
+
+    @model_validator(mode="after")
+    def _both(self) -> "OriginalFiles":
+        if bool(self.train) != bool(self.valid):
+            raise ValueError("give both train and valid, or neither")
+        return self
 
 
 def corpus_files(base: Path) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -29,6 +30,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
+from vlpnb.nn.checkpoints import read_settings
+from vlpnb.nn.folders import BRINGS_CODE, brings_code, hub_advice
+from vlpnb.outside import Outside
 
 BERT_SPECIALS = {
     "pad_token": "[PAD]",
@@ -39,16 +43,66 @@ BERT_SPECIALS = {
 }
 BYTE_MASK = AddedToken("<mask>", lstrip=True, special=True)  # RoBERTa's takes the space before it
 HF_FILES = ("tokenizer.json", "tokenizer_config.json")
+ROLES = {
+    "mask": "masking ([MASK])",
+    "cls": "the beginning ([CLS])",
+    "sep": "the end ([SEP])",
+    "pad": "padding ([PAD])",
+}
+MASKED = ("mask", "cls", "sep", "pad")  # what a masked language model needs
+PAIRED = ("cls", "sep", "pad")  # what a classifier of sentences needs
+LONGEST = 1000  # characters of a word that a trainer sees in one piece: its time grows with their square
+_LONG_WORD, _LONG_GAP = re.compile(rf"\S{{{LONGEST}}}(?=\S)"), re.compile(rf"\s{{{LONGEST},}}")
 
 
-def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
+def load_tokenizer(name_or_folder: str | Path, needs: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """Load a fast tokenizer: a folder, a bare vocabulary (folder or file), or a name of the hub or its cache.
 
     A bare `vocab.txt` is taken as lower-case BERT if no ordinary piece in it has an upper-case letter.
-    Tokenizers without a padding token (GPT-2) pad with their end-of-text token. Raises UserError if nothing
-    loadable is there, or only a slow tokenizer.
+    Tokenizers without a padding token (GPT-2) pad with their end-of-text token. Program code in a folder is never run.
+
+    Args:
+        needs: special tokens that the caller's model cannot do without, of `ROLES`.
+    Raises:
+        UserError: nothing loadable is there, or only a slow tokenizer; one that lacks what is needed; one with more
+            pieces than the model beside it has embeddings.
     """
+    name_or_folder = Outside(named=True).resolve(name_or_folder)
+    tokenizer = _padded(_open_tokenizer(name_or_folder))
+    check_specials(tokenizer, needs, name_or_folder)
+    settings = Path(name_or_folder) / "config.json"
+    if settings.is_file():
+        rows = read_settings(settings).get("vocab_size")
+        largest = max(tokenizer.get_vocab().values(), default=-1)
+        if isinstance(rows, int) and largest >= rows:
+            raise UserError(
+                f"{name_or_folder}: its tokenizer has the id {largest:,}, its model {rows:,} embeddings "
+                f"({settings.name}: vocab_size); expected a tokenizer whose ids the model knows. Were tokens added to "
+                "the one and not to the other?"
+            )
+    return tokenizer
+
+
+def check_specials(tokenizer: PreTrainedTokenizerFast, needs: Sequence[str], where: str | Path) -> None:
+    """UserError where a special token is missing, or where ids leave holes so that their number is not their range."""
+    missing = [ROLES[role] for role in needs if getattr(tokenizer, f"{role}_token_id") is None]
+    if missing:
+        raise UserError(
+            f"{where}: the tokenizer has no token for {', '.join(missing)}; this model is built on them. Name the "
+            "tokenizer of a BERT or RoBERTa, or give them their roles in tokenizer_config.json."
+        )
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if needs and largest >= len(tokenizer):
+        raise UserError(
+            f"{where}: the tokenizer has {len(tokenizer):,} pieces with ids up to {largest:,}; expected ids without "
+            "holes."
+        )
+
+
+def _open_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
     path = Path(name_or_folder)
+    if path.is_absolute() and not path.exists():
+        raise UserError(f"tokenizer folder '{path}' does not exist")
     if path.is_file() and path.name.endswith("vocab.txt"):
         return _bare_wordpiece(path)
     if path.is_dir() and not any((path / name).is_file() for name in HF_FILES):
@@ -61,16 +115,20 @@ def load_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
             f"found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}."
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True)
+        tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds here: hub, JSON, value and OS errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if path.is_dir() and brings_code(path):
+            reason = BRINGS_CODE
+        elsewhere = "" if path.is_dir() else f" {hub_advice(str(name_or_folder), 'tokenizer.json')}"
         raise UserError(
             f"tokenizer '{name_or_folder}' cannot be loaded ({reason}). "
             "Give a folder with tokenizer.json or vocab.txt, or a model name on the hub or in the local cache."
+            f"{elsewhere}"
         ) from error
     if not tokenizer.is_fast:
         raise UserError(f"tokenizer '{name_or_folder}' has no fast version; character offsets need one.")
-    return _padded(tokenizer)
+    return tokenizer
 
 
 def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
@@ -80,7 +138,7 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
     continuation. The lines are held in memory: this is for the generated world, real corpora come with published
     vocabularies. The folder is complete once it holds tokenizer.json. UserError if there is no text.
     """
-    lines = list(lines)
+    lines = _with_bounded_words(lines)
     tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase=True)
     characters = {c for line in lines for c in tokenizer.normalizer.normalize_str(line) if not c.isspace()}
     if not characters:
@@ -101,7 +159,7 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
     Ids as published: 0–3 are <s> <pad> </s> <unk>, then the bytes and the merged pieces, and <mask> is the last.
     The vocabulary has at least the 256 bytes, so that any text can be written. UserError if there is no text.
     """
-    lines = list(lines)
+    lines = _with_bounded_words(lines)
     if not any(line.strip() for line in lines):
         raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
     tokenizer = _byte_bpe(models.BPE())
@@ -117,6 +175,11 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
     wrapped = _roberta(_byte_bpe(models.BPE(vocab, [tuple(merge) for merge in model["merges"]])))
     save_tokenizer(wrapped, folder)
     return wrapped
+
+
+def _with_bounded_words(lines: Iterable[str]) -> list[str]:
+    """The lines with words, and gaps, of more than `LONGEST` characters cut: base64 would train for minutes."""
+    return [_LONG_WORD.sub(r"\g<0> ", _LONG_GAP.sub(" ", line)) for line in lines]
 
 
 def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -242,6 +305,11 @@ def _bare_wordpiece(path: Path) -> PreTrainedTokenizerFast:
         raise UserError(
             f"{path}: {', '.join(missing)} missing; expected a BERT vocabulary, one piece a line."
         )
+    if len(set(pieces)) < len(pieces):
+        first = next(number for number, piece in enumerate(pieces, start=1) if piece in pieces[: number - 1])
+        raise UserError(
+            f"{path}:{first}: the piece {pieces[first - 1]!r} is in the file already; expected it once."
+        )
     lowercase = not any(p != p.lower() for p in pieces if not (p.startswith("[") and p.endswith("]")))
     vocab = {piece: i for i, piece in enumerate(pieces)}
     return _bert(_wordpiece(models.WordPiece(vocab, unk_token="[UNK]"), lowercase))
@@ -251,6 +319,8 @@ def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
     vocab = read_json(folder / "vocab.json", "a byte-level vocabulary {piece: id}")
     lines = (text for _, text in lines_of(folder / "merges.txt", "one merge 'a b' a line"))
     merges = [tuple(text.split(" ")) for text in lines if text and not text.startswith("#version")]
+    if not isinstance(vocab, dict) or not all(isinstance(i, int) for i in vocab.values()):
+        raise UserError(f"{folder / 'vocab.json'}: expected an object {{piece: id}}.")
     roberta = {"<s>", "</s>", "<pad>", "<mask>"} <= vocab.keys()
     try:
         tokenizer = _byte_bpe(models.BPE(vocab, merges))
@@ -265,7 +335,7 @@ def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
             f"{folder / 'vocab.json'}: neither '<s>' … '<mask>' nor '{end}' is in the vocabulary."
         )
     roles = dict.fromkeys(("bos_token", "eos_token", "unk_token"), end)
-    return _padded(PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **roles))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=1024, **roles)
 
 
 def _padded(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:

@@ -41,7 +41,7 @@ def autocast(device: torch.device, precision: Precision) -> torch.autocast:
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """How to train; the defaults are BERT's."""
 
     updates: int  # optimiser steps in all
@@ -64,7 +64,7 @@ class Plan:
 def fit(
     model: nn.Module,
     batches: Callable[[int], Update],
-    plan: Plan,
+    plan: TrainingPlan,
     folder: Path,
     *,
     device: str | torch.device = "cpu",

@@ -8,8 +8,10 @@ torchvision family works.
 """
 
 import json
+import re
 from collections import Counter
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlparse
 
 import torch
 import torchvision
@@ -22,8 +24,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.ops import FrozenBatchNorm2d
 
-from vlpnb.data.text_files import field, read_json
+from vlpnb.data.download import download
+from vlpnb.data.fields import field
+from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.nn.checkpoints import refuse_nan
 from vlpnb.vision import efficientnet, transforms
 from vlpnb.vision.small import SmallResNet
 
@@ -203,6 +208,8 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
     extra = {"init_weights": False} if name in ("googlenet", "inception_v3") and published is None else {}
     if extra:
         extra["aux_logits"] = False
+    if published is not None:
+        _have_weights(name, published)
     net = get_model(name, weights=published, **extra)
     if hasattr(net, "aux_logits"):
         net.aux_logits, net.transform_input = False, False
@@ -212,6 +219,25 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
         _load_file(net, file)
     width = remove_classifier(net)
     return Backbone(net, width, 299 if name == "inception_v3" else 224).eval()
+
+
+def _have_weights(name: str, published: str) -> Path:
+    """torchvision's file of published weights in its cache, downloaded if it is not there, and opened safely once."""
+    weights = get_model_weights(name)[published]
+    file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(weights.url).path).name
+    digits = re.search(r"-([0-9a-f]{8,})\.", file.name)
+    if not file.is_file():
+        try:
+            download(weights.url, file, digits and digits[1])
+        except UserError as error:
+            raise UserError(
+                f"vision weights '{published}' of {name}: the file {file.name} is not here and could not be had: "
+                f"{error}\n"
+                f"Without a network, fetch {weights.url} on another machine and put it into {file.parent} (TORCH_HOME "
+                "names another place), or name a file of weights in features.vision_weights."
+            ) from error
+    read_state(file)
+    return file
 
 
 def save_backbone(
@@ -276,14 +302,16 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
             f"vision weights {path}: no such file; expected a state dict (.pth, .pt, .safetensors)"
         )
     try:
-        state = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        state = state.get("state_dict", state)
+        if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+            raise TypeError("expected a name and a tensor each")
     except Exception as error:
         raise UserError(f"vision weights {path}: cannot be read as a state dict ({error})") from error
-    return state.get("state_dict", state)
+    return refuse_nan(state, f"vision weights {path}")
 
 
 def _load_file(net: nn.Module, path: Path) -> None:

@@ -22,7 +22,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,12 +33,14 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_pictures
 from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.store import open_checked, write_store
-from vlpnb.data.text_files import lines_of, write_text_atomic
+from vlpnb.data.store import check_finite, open_checked, write_store
+from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
@@ -50,7 +52,8 @@ NAME = "universe"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
-class Encoder(Protocol):
+@runtime_checkable
+class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
     def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
@@ -136,7 +139,8 @@ def load_keys(
                 raise UserError(
                     f"{path}: keys are {rows.dtype} {list(rows.shape)}; expected floats {expected}"
                 )
-            vectors.append(torch.from_numpy(rows[()]).float())
+            unit = file.attrs.get("source") == "matcher"  # other projects' files promise nothing
+            vectors.append(torch.from_numpy(check_finite(rows[()], path, unit)).float())
         names = [text for _, text in lines_of(path.with_suffix(".ids"), "one picture id a line")]
         places = [Path(text) for _, text in lines_of(path.with_suffix(".path"), "one picture path a line")]
         if not len(vectors[-1]) == len(names) == len(places):
@@ -176,7 +180,7 @@ def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float
 
 
 def extract_keys(
-    matcher: Encoder,
+    matcher: PictureEncoder,
     images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
@@ -227,7 +231,7 @@ def extract_keys(
 
 
 def _write_shard(
-    path: Path, matcher: Encoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
+    path: Path, matcher: PictureEncoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
 ) -> None:
     vectors, rows, broken, waiting = [], [], [], []
     for name, image in images:
@@ -249,11 +253,13 @@ def _write_shard(
 
 
 def _encode(
-    encoder: Encoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
+    encoder: PictureEncoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
 ) -> Float[Tensor, "N d"]:
     """The vectors of the pictures of the last rows, on the host."""
     try:
-        return encoder.keys(pictures).cpu()
+        found = encoder.keys(pictures).cpu()
+        check_finite(found.float().numpy(), "the vectors of these pictures")
+        return found
     except UserError as error:
         names = [row[2] for row in rows[-len(pictures) :]]
         raise UserError(f"{' … '.join(dict.fromkeys((names[0], names[-1])))}: {error}") from error
@@ -272,19 +278,19 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]],
             about += rows
             with open_checked(path, ["keys"]) as file:
                 vectors.append(file["keys"][()])
-    keys = np.concatenate(vectors)
+    keys = check_finite(np.concatenate(vectors), f"the keys for {folder}", unit=source == "matcher")
     owners = np.array([name for name, _, _ in about])
     for name in dict.fromkeys(owners.tolist()):
         mine = np.flatnonzero(owners == name)
         for suffix, column in ((".ids", 1), (".path", 2)):
             text = "".join(f"{about[i][column]}\n" for i in mine)
-            write_text_atomic(folder / f"{name}{suffix}", text)
+            write_text(folder / f"{name}{suffix}", text)
         unread = [row[1:] for row in broken if row[0] == name]
         kind = {"broken": unread[:SHOWN], "source": source}
         with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
             file["keys"] = keys[mine]
     if broken:
-        write_text_atomic(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
+        write_text(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
     for path in shards:
         path.unlink()
 
@@ -293,8 +299,10 @@ class KeysConfig(Config):
     """Which pictures become vokens."""
 
     source: Source = "matcher"  # the matcher's unit vectors, or the bare vision backbone's features
-    max_images: int | None = 50_000  # the first readable pictures; none: all (the paper's V is 50,000)
-    ids: str = (
+    max_images: int | None = Field(
+        50_000, ge=1
+    )  # the first readable pictures; none: all (the paper's V is 50,000)
+    ids: OutsidePath = (
         ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
     )
     batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
@@ -304,8 +312,8 @@ class KeysConfig(Config):
 def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
-    sets = load_dataset(context.inputs["dataset"]).universe_sets()
-    encoder: Encoder
+    sets = load_pictures(context.inputs["pictures"]).sets()
+    encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
         encoder = load_matcher(context.inputs["matching"], context.device)
@@ -343,7 +351,7 @@ def inputs(config: KeysConfig) -> dict[str, Request]:
         encoder = {"matching": Request("vokenization.matching")}
     else:
         encoder = {"features": Request("features", {"cache": False})}
-    return encoder | {"dataset": Request("dataset")}
+    return encoder | {"pictures": Request("pictures")}
 
 
 KEYS = Stage(

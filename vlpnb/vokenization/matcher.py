@@ -26,12 +26,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vlpnb.config import Config
-from vlpnb.data.text_files import field, read_json, write_text_atomic
+from vlpnb.config import Config, Seed
+from vlpnb.data.fields import field
+from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
+from vlpnb.outside import OutsidePath
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.optim import Optimiser
 from vlpnb.vision.backbones import Backbone
@@ -135,6 +138,13 @@ class MatchingLoss(nn.Module):
         return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
 
 
+class OriginalMatching(Config):
+    """What the original does otherwise."""
+
+    recall: bool = False
+    """Report also `valid_legacy_r*`, which count rank ≤ k + 1 (VOK-06)."""
+
+
 class MatchingConfig(Config):
     """Training of the matcher; the defaults are those of the published launch script.
 
@@ -143,7 +153,7 @@ class MatchingConfig(Config):
     """
 
     loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
-    margin: float = 0.5  # of the hinge losses
+    margin: float = Field(0.5, ge=0)  # of the hinge losses
     temperature: float = Field(0.05, gt=0)  # of InfoNCE
     joint: int = Field(64, ge=1)  # d, width of the joint space
     hidden: int = Field(256, ge=1)  # width of the heads' middle layer
@@ -156,19 +166,20 @@ class MatchingConfig(Config):
     optimiser: Optimiser = "adamw"  # without weight decay this is Adam
     lr: float = Field(1e-3, gt=0)
     schedule: Literal["constant", "linear"] = "constant"
-    warmup: int = 0  # updates
+    warmup: int = Field(0, ge=0)  # updates
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
-    weight_decay: float = 0.0
-    clip: float = 5.0
+    weight_decay: float = Field(0.0, ge=0)
+    clip: float = Field(5.0, gt=0)
     special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    legacy_recall: bool = False  # also `valid_legacy_r*`: rank ≤ k + 1, as the original counts (VOK-06)
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    load: OutsidePath = ""  # weights to start from, see `matching_weights.py`; they are validated first
     test_only: bool = False  # stop after that: the weights of `load` are the result
-    seed: int = 9595
-    checkpoint_seconds: float = Field(30.0, json_schema_extra={"hash": False})
+    seed: Seed = 9595
+    checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    original: OriginalMatching = OriginalMatching()
+    """What the original does otherwise."""
 
     @model_validator(mode="after")
     def _something_to_test(self) -> "MatchingConfig":
@@ -232,12 +243,11 @@ def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, feature
     """Write the trained weights and a description; the description is written last and makes the matcher
     complete.
     """
-    temporary = folder / f"{WEIGHTS}.tmp"
-    save_file(trainable_state(matcher), temporary)
-    os.replace(temporary, folder / WEIGHTS)
+    with atomic(folder / WEIGHTS) as temporary:
+        save_file(trainable_state(matcher), temporary)
     relative = os.path.relpath(features, folder)  # the run's folder may move
     about = {"config": config.model_dump(mode="json"), "features": relative}
-    write_text_atomic(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
+    write_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
 
 
 def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> Matcher:

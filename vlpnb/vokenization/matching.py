@@ -13,7 +13,6 @@ own share, and do depend on it.
 """
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,15 +23,16 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
-from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.text_files import fingerprint_files, write_text_atomic
+from vlpnb.data.description import load_captions
+from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import Plan, fit
+from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
 from vlpnb.vokenization.matcher import (
     Matcher,
@@ -48,7 +48,7 @@ from vlpnb.vokenization.matcher import (
 from vlpnb.vokenization.original.weights import load_weights, weights_file
 
 
-class Captions:
+class CaptionBatches:
     """Where batches come from: the cache, or, when a backbone trains, the pictures and sentences
     themselves.
     """
@@ -140,7 +140,7 @@ class Captions:
         return blocks, torch.cat(pictures), owner
 
 
-def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[str, float]:
+def validate(captions: CaptionBatches, config: MatchingConfig, device: str) -> dict[str, float]:
     """Loss and token recall within random batches, and sentence recall over the whole split.
 
     The batches are the same every time (shuffled once by the seed). `r*`: tokens, among the pictures of
@@ -161,11 +161,11 @@ def validate(captions: Captions, config: MatchingConfig, device: str) -> dict[st
     scores = torch.cat([mean_token_scores(t, content, pictures) for t, _, content in blocks])
     sentences = recall(ranks(scores, owner), prefix="sentence_r")
     tokens = torch.cat(found)
-    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.legacy_recall else {}
+    legacy = recall(tokens, prefix="legacy_r", legacy=True) if config.original.recall else {}
     return {"loss": torch.stack(losses).mean().item(), **recall(tokens), **sentences, **legacy}
 
 
-def pool_recall(captions: Captions, device: str) -> dict[str, float]:
+def pool_recall(captions: CaptionBatches, device: str) -> dict[str, float]:
     """Retrieval among all pictures of a split: `r*` of sentences (mean token score), `token_r*` of single
     tokens.
     """
@@ -180,7 +180,7 @@ def pool_recall(captions: Captions, device: str) -> dict[str, float]:
 
 
 def train_matcher(
-    captions: Mapping[str, Captions],
+    captions: Mapping[str, CaptionBatches],
     matcher: Matcher,
     config: MatchingConfig,
     folder: Path,
@@ -218,15 +218,15 @@ def train_matcher(
         )
         better = found is None or (score, update) < (found["score"], found["update"])
         if rank == 0 and better and (update or config.test_only):
-            save_file(trainable_state(matcher), best.with_suffix(".tmp"))
-            os.replace(best.with_suffix(".tmp"), best)
+            with atomic(best) as temporary:
+                save_file(trainable_state(matcher), temporary)
             about = {"score": score, "update": update, "valid": values}
-            write_text_atomic(best.with_suffix(".json"), json.dumps(about))
+            write_text(best.with_suffix(".json"), json.dumps(about))
         return {f"valid_{name}": value for name, value in values.items()}
 
     updates = 0 if config.test_only else config.epochs * sampler.per_epoch
     epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
-    plan = Plan(
+    plan = TrainingPlan(
         updates=updates,
         optimiser=config.optimiser,
         lr=config.lr,
@@ -264,6 +264,8 @@ def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> l
             kept.append(image)
         except BrokenImage as error:
             log(f"left out: {error}")
+    if not kept:
+        raise none_readable("a split", [image.path for image in images])
     return kept
 
 
@@ -283,8 +285,8 @@ def run_matching(context: StageContext) -> dict[str, float]:
         language = language or source.open_language()
         vision = source.open_vision().freeze(False)
         matcher = new_matcher(config, features, language, vision)
-        dataset = load_dataset(context.inputs["dataset"])
-        images = {split: _readable(dataset.captioned(split), context.log) for split in SPLITS}
+        data = load_captions(context.inputs["captions"])
+        images = {split: _readable(data.captioned(split), context.log) for split in SPLITS}
         images["train"] = images["train"][: source.config.max_images]
         stores = dict.fromkeys(SPLITS)
     else:
@@ -295,7 +297,7 @@ def run_matching(context: StageContext) -> dict[str, float]:
         for line in load_weights(matcher, config.load, source):
             context.log(line)
     captions = {
-        split: Captions(stores[split], images[split], matcher, config, source.config.crop_scale)
+        split: CaptionBatches(stores[split], images[split], matcher, config, source.config.crop_scale)
         for split in SPLITS
     }
     metrics = train_matcher(
@@ -310,15 +312,15 @@ def run_matching(context: StageContext) -> dict[str, float]:
 
 def _inputs(config: MatchingConfig) -> dict[str, Request]:
     features = Request("features", {"cache": False} if config.train_vision else {})
-    return {"features": features, "dataset": Request("dataset")}
+    return {"features": features, **({"captions": splits_only} if config.train_vision else {})}
 
 
-def _fingerprint(config: MatchingConfig) -> str:
-    """Loaded weights enter the stage's identity: another file, another folder."""
-    return fingerprint_files([weights_file(config.load)]) if config.load else ""
+def _outside(config: MatchingConfig) -> dict[str, Path]:
+    """Loaded weights: of a folder the one file that is read."""
+    return {"load": weights_file(config.load)} if config.load else {}
 
 
 MATCHING = Stage(
-    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only"), distributed=True,
-    fingerprint=_fingerprint, doc="Train the contextual token–picture matcher.",
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"),
+    distributed=True, outside=_outside, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

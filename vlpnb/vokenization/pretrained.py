@@ -6,11 +6,14 @@ Shared by the stages `glue`, `squad`, `swag` and `probes` of this part; what the
 from collections.abc import Mapping
 from pathlib import Path
 
-from vlpnb.config import Config
+from pydantic import Field
+
+from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
-from vlpnb.vokenization.pretraining import snapshot_folders
+from vlpnb.vokenization.pretraining import snapshots_made
 from vlpnb.vokenization.supervision import Supervision
 
 
@@ -18,14 +21,14 @@ class Pretrained(Config):
     """Which model is asked."""
 
     supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: int = 95  # of the pre-trained model
-    snapshot: int = -1  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name instead
+    seed: Seed = 95  # of the pre-trained model
+    snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
+    model: ModelName = ""  # a HuggingFace folder or name instead
 
 
-def inputs(config: Pretrained) -> Mapping[str, Request]:
-    """The dataset and, unless the configuration names a model, the stage that pre-trains one."""
-    needed = {"dataset": Request("dataset")}
+def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:
+    """The stage of the questions and, unless the configuration names a model, the one that pre-trains it."""
+    needed = {data: Request(data)}
     if not config.model:
         chosen = {"supervision": config.supervision, "seed": config.seed}
         needed["pretraining"] = Request("vokenization.pretraining", chosen)
@@ -41,10 +44,16 @@ def pretrained_folder(context: StageContext) -> Path:
     config: Pretrained = context.config
     if config.model:
         return model_folder(config.model)
-    found = snapshot_folders(context.inputs["pretraining"])
+    found = snapshots_made(context.inputs["pretraining"])
     if not -len(found) <= config.snapshot < len(found):
         raise UserError(
             f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
             f"{-len(found)} to {len(found) - 1}: {context.inputs['pretraining']} holds {len(found)} snapshots"
         )
-    return found[config.snapshot]
+    chosen = found[config.snapshot]
+    if not (chosen / "config.json").is_file():
+        raise UserError(
+            f"{context.name or 'fine-tuning'}.snapshot: {chosen} has been removed; choose another snapshot, or remove "
+            f"{chosen.parent.name} to train it again"
+        )
+    return chosen

@@ -4,13 +4,13 @@ Paper: Vokenization (Tan & Bansal 2020), sections 2 and 4.2. One stage run is on
 table in `supervision.py`) and one seed.
 
 Differs from the original: all kinds of supervision share model initialisation, order of blocks, masks and
-schedule (the original gave the baseline 10 % more updates and another order; `faithful` does so too); evaluation
-masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of (seed,
-update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
+schedule (the original gave the baseline 10 % more updates and another order, and so does `original.baseline`);
+evaluation masks are fixed (VOK-22) and voken accuracy is computed; a killed run continues; masks are a function of
+(seed, update) and drawn for the whole update, so the number of processes and micro-batches does not change them.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +20,17 @@ from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Indices, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Request, Stage, StageContext, files_made
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
-from vlpnb.train.loop import Plan, Precision, autocast, fit
+from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.supervision import (
@@ -48,38 +48,45 @@ from vlpnb.vokenization.vokeniser import Granularity
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
 
 
+class OriginalPretraining(Config):
+    """What the original does otherwise."""
+
+    baseline: bool = False
+    """The baseline as published: 10 % more updates, and shuffled if `epochs` count. Says nothing about other runs."""
+    blocks: bool = False
+    """Leave out up to two full blocks and the tail (VOK-14)."""
+    exclude: Indices | None = None
+    """Tokens of the training corpus to leave out; the published ones are a list of Wikipedia's counties."""
+    mean_over_all: bool = False
+    """The objective "reg" divides by all positions, labelled or not."""
+
+
 class PretrainingConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
     supervision: Supervision = "vokens"  # see the table in `supervision.py`
-    seed: int = 95  # of initial weights, order, masks and dropout
+    seed: Seed = 95  # of initial weights, order, masks and dropout
     size: str = "small"  # a key of `nn.language_model.SIZES`
     objective: str = (
         "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
     )
     image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's
-    mean_over_all: bool = False  # "reg" divides by all positions, labelled or not, as the original does (9.4)
     shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
     voken_labels: VokenLabels = "all"  # which positions carry a voken label
     mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
     mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
     examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
     block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    legacy_blocks: bool = False  # leave out up to two full blocks, as the original does (VOK-14)
-    exclude: tuple[int, int] | None = (
-        None  # tokens to leave out (the original: a list of Wikipedia's counties)
-    )
     batch: int = Field(256, ge=1)  # examples per update, over all processes
     micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
     epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
-    updates: int | None = None  # optimiser steps
-    faithful: bool = False  # baseline as published: 10 % more updates, shuffled if `epochs` count
+    updates: int | None = Field(None, ge=1)  # optimiser steps
     warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
     warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
     optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
     lr: float = Field(2e-4, gt=0)  # peak learning rate
-    weight_decay: float = 0.01
-    clip: float = 1.0  # largest gradient norm
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)  # largest gradient norm
     precision: Precision = "bfloat16"  # of matrix products on a GPU; the paper's runs are "float32"
     dropout: float = Field(0.1, ge=0, lt=1)
     init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
@@ -89,6 +96,8 @@ class PretrainingConfig(Config):
     eval_blocks: int = Field(1024, ge=1)  # at most so many examples of the validation corpus
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+    original: OriginalPretraining = OriginalPretraining()
+    """What the original does otherwise."""
 
     @field_validator("objective")
     @classmethod
@@ -108,24 +117,26 @@ class PretrainingConfig(Config):
             raise ValueError("supervision 'token' has no image features; its objective must be 'cls'")
         if self.supervision == "visual-only" and self.voken_labels == "mask":
             raise ValueError("'visual-only' has no masked words to label; voken_labels must not be 'mask'")
-        if self.examples == "lines" and self.legacy_blocks:
-            raise ValueError("legacy_blocks counts blocks; set it to false where examples are 'lines'")
+        if self.examples == "lines" and self.original.blocks:
+            raise ValueError("original.blocks counts blocks; set it to false where examples are 'lines'")
         return self
 
     @property
     def longer_baseline(self) -> bool:
         """Whether this is the baseline as published, with 10 % more updates than the other runs."""
-        return self.faithful and self.supervision == "mlm"
+        return self.original.baseline and self.supervision == "mlm"
 
     @property
     def shuffled(self) -> bool:
         """Whether epochs have an order of their own; the published script with epochs shuffles its baseline."""
         return self.shuffle or (self.longer_baseline and self.updates is None)
 
-    def hashed(self) -> dict[str, Any]:
-        """`faithful` says nothing about runs with vokens: they are not trained again for a longer baseline."""
-        plain = super().hashed()
-        return plain if self.supervision == "mlm" else {k: v for k, v in plain.items() if k != "faithful"}
+    def identity(self) -> dict[str, Any]:
+        """Runs with vokens are not trained again for a longer baseline: `original.baseline` says nothing about them."""
+        if self.supervision != "mlm" and self.original.baseline:
+            original = self.original.model_copy(update={"baseline": False})
+            return self.model_copy(update={"original": original}).identity()
+        return super().identity()
 
     @property
     def needs_vokens(self) -> bool:
@@ -208,7 +219,7 @@ class Batches:
         if "voken" in counts:
             names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
             counts |= dict.fromkeys(names.values(), labelled)
-            if config.mean_over_all and "reg" in names:
+            if config.original.mean_over_all and "reg" in names:
                 counts[names["reg"]] = tokens
         shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
         micro = [trimmed({name: value[part] for name, value in made.items()}) for part in shares]
@@ -267,13 +278,25 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
-def training_plan(config: PretrainingConfig, per_epoch: int) -> Plan:
+def snapshots_made(folder: Path) -> list[Path]:
+    """The snapshots that a pre-training saved, oldest first, those too that somebody has removed since."""
+    made = sorted({name.split("/")[0] for name in files_made(folder) if name.startswith("snapshot-")})
+    return [folder / name for name in made] or snapshot_folders(folder)
+
+
+def older_snapshots(names: Collection[str]) -> list[str]:
+    """The files of all snapshots but the last, which is the model."""
+    snapshots = sorted({name.split("/")[0] for name in names if name.startswith("snapshot-")})
+    return [name for name in names if name.split("/")[0] in snapshots[:-1]]
+
+
+def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
     if config.longer_baseline:
         updates = round(1.1 * updates)
     warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
-    return Plan(
+    return TrainingPlan(
         updates=updates,
         optimiser=config.optimiser,
         lr=config.lr,
@@ -295,7 +318,7 @@ def run(context: StageContext) -> dict[str, float]:
     With several voken objectives also the loss of each, such as voken_cls_loss.
     """
     config: PretrainingConfig = context.config
-    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
+    tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer", MASKED)
     vokens = {"mlm": 0, "token": len(tokenizer)}.get(config.supervision, 0)
     features = None
     if config.needs_vokens:
@@ -364,6 +387,7 @@ PRETRAINING = Stage(
     run=run,
     inputs=inputs,
     variant=("supervision", "seed"),
+    spare=older_snapshots,
     doc="Pre-train a language model with masked words and vokens.",
     distributed=True,
 )

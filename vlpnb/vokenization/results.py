@@ -9,14 +9,16 @@ computed.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
 
-from vlpnb.config import Config
-from vlpnb.data.text_files import write_text_atomic
+from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
+from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
@@ -41,12 +43,99 @@ class ResultsConfig(Config):
     """What is compared with what."""
 
     supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
-    seeds: tuple[int, ...] = (1, 2, 3)  # of pre-training; differences are paired by seed
+    seeds: tuple[Seed, ...] = Field(
+        (1, 2, 3), min_length=1
+    )  # of pre-training; differences are paired by seed
     # pre-trained for notebook 15 with the first seed, and not fine-tuned
     controls: tuple[Supervision, ...] = Field(("shuffle", "token"), json_schema_extra={"hash": False})
     squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
     swag: bool = False
     probes: bool = True  # also the visual-knowledge probes, which only the visual world has
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and sample standard deviation over pre-training seeds, in points; one seed has no deviation (NaN)."""
+
+    mean: float
+    std: float = math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one kind of supervision reached."""
+
+    glue: Mapping[str, Score]  # task → score
+    mean: Score  # of the tasks
+    median: float
+    mean_converged: float  # without the diverged runs
+    diverged: int
+    probes: Mapping[str, Score]
+    chance: Mapping[str, float]  # of those probes that have one
+    seeds: Mapping[int, Mapping[str, float]]  # pre-training seed → task → points
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference in points, with its 95 % interval (NaN for one seed)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished stage `vokenization.results`."""
+
+    rows: Mapping[Supervision, Row]
+    differences: Mapping[tuple[str, str], Difference]  # of the mean of GLUE
+    verdict: tuple[str, ...]
+    diverged: tuple[str, ...]
+    page: str  # Markdown
+
+    @property
+    def tasks(self) -> list[str]:
+        """The columns of the table that are present."""
+        return list(next(iter(self.rows.values())).glue)
+
+
+def read_results(folder: Path) -> Results:
+    """The results in the folder of the finished stage."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    metrics = content["metrics"]
+    seeds: dict[str, dict[int, dict[str, float]]] = {}
+    for key, tasks in content["rows"].items():
+        supervision, _, seed = key.rpartition(".")
+        points = {task: 100 * value for task, value in tasks.items()}
+        seeds.setdefault(supervision, {})[int(seed)] = points
+    pairs = comparisons(list(seeds))
+    return Results(
+        {s: _row(metrics, s, found) for s, found in seeds.items()},
+        {
+            (a, b): Difference(*(metrics[f"difference.{a}_minus_{b}.{n}"] for n in ("mean", "low", "high")))
+            for a, b in pairs
+        },
+        tuple(content["verdict"]),
+        tuple(content["diverged"]),
+        (folder / "results.md").read_text(encoding="utf-8"),
+    )
+
+
+def _row(metrics: Mapping[str, float], supervision: str, seeds: Mapping[int, Mapping[str, float]]) -> Row:
+    glue, probes = f"glue.{supervision}", f"probes.{supervision}."
+    keys = {task: f"{glue}.{task.lower().replace('-', '_')}" for task in COLUMNS}
+    asked = {name.removeprefix(probes): value for name, value in metrics.items() if name.startswith(probes)}
+    return Row(
+        glue={task: Score(metrics[k], metrics[f"{k}_std"]) for task, k in keys.items() if k in metrics},
+        mean=Score(metrics[f"{glue}.mean"], metrics[f"{glue}.std"]),
+        median=metrics[f"{glue}.median"],
+        mean_converged=metrics[f"{glue}.mean_converged"],
+        diverged=int(metrics[f"{glue}.diverged"]),
+        probes={n: Score(v, asked[f"{n}_std"]) for n, v in asked.items() if f"{n}_std" in asked},
+        chance={n.removesuffix("_chance"): v for n, v in asked.items() if n.endswith("_chance")},
+        seeds=seeds,
+    )
 
 
 def inputs(config: ResultsConfig) -> Mapping[str, Request]:
@@ -137,10 +226,10 @@ def run(context: StageContext) -> dict[str, float]:
         if run["diverged"]
     ]
     text = report(config, glue, probes, metrics, sentences, diverged)
-    write_text_atomic(context.folder / "results.md", text)
+    write_text(context.folder / "results.md", text)
     content = {"metrics": metrics, "verdict": sentences, "diverged": diverged}
     rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
-    write_text_atomic(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
+    write_text(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
     for sentence in sentences:
         context.log(sentence)
     return metrics

@@ -136,8 +136,8 @@ def training_data(context: StageContext, split: str, tokenizer) -> BlockDataset:
         cls_id=tokenizer.cls_token_id,
         sep_id=tokenizer.sep_token_id,
         block=config.block,
-        legacy=config.legacy_blocks,
-        exclude=config.exclude if split == "train" else None,
+        legacy=config.original.blocks,
+        exclude=config.original.exclude if split == "train" else None,
         lines=corpus.lines if config.examples == "lines" else None,
         pad_id=tokenizer.pad_token_id,
     )

@@ -24,14 +24,16 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
-from vlpnb.data.text_files import content_hash, fingerprint_files, write_text_atomic
 from vlpnb.errors import UserError
+from vlpnb.files import content_hash, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
+from vlpnb.text.original_import import OriginalFiles
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision
@@ -128,7 +130,7 @@ def vokenise_corpus(
             file.flush()
             os.fsync(file.fileno())
             done = Progress(identity, done.pages + 1, done.tokens + count)
-            write_text_atomic(manifest, json.dumps(asdict(done)))
+            write_text(manifest, json.dumps(asdict(done)))
             progress(done.tokens, total)
     barrier(world_size)
     if rank == 0:
@@ -142,7 +144,7 @@ def vokenise_corpus(
                 f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
             )
         # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-        write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
+        write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         about = {
             "identity": identity,
             "granularity": vokenise.granularity,
@@ -182,6 +184,13 @@ def _pages_elsewhere(
     return found
 
 
+class OriginalVokens(OriginalFiles):
+    """How the original does it: vokens that it has made, and its way to cut sentences."""
+
+    pieces: bool = False
+    """Cut sentences beyond `limit` with a short last piece (VOK-09)."""
+
+
 class VokensConfig(Config):
     """How a corpus is vokenised, or where its vokens are."""
 
@@ -189,27 +198,20 @@ class VokensConfig(Config):
         "token"  # contextual tokens (the paper's), whole sentences, or types without context
     )
     limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
-    legacy_pieces: bool = False  # cut longer sentences with a short last piece, as the original does (VOK-09)
     token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
     # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
     precision: Precision = "float32"
     page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
-    original_train: str = ""  # ….hdf5 with vokens of the original project, in place of a matcher's
-    original_valid: str = ""  # likewise; give both or none
-
-    @model_validator(mode="after")
-    def _both(self) -> "VokensConfig":
-        if bool(self.original_train) != bool(self.original_valid):
-            raise ValueError("give both original_train and original_valid, or neither")
-        return self
+    original: OriginalVokens = OriginalVokens()
+    """Vokens that the original project has made, in place of a matcher's, and its way to cut sentences."""
 
 
 def inputs(config: VokensConfig) -> dict[str, Request]:
     """Vokens that are there already need the corpus only."""
     needed = {"corpus": Request("corpus")}
-    if not config.original_train:
+    if not config.original.train:
         needed |= {"matching": Request("vokenization.matching"), "keys": Request("vokenization.keys")}
-        needed["dataset"] = Request("dataset")
+        needed["captions"] = splits_only
     return needed
 
 
@@ -218,17 +220,17 @@ def _import(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for split in ("train", "valid") if context.rank == 0 else ():
         corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
-        source, target = Path(getattr(config, f"original_{split}")), context.folder / f"{split}.hdf5"
+        source, target = Path(getattr(config.original, split)), context.folder / f"{split}.hdf5"
         metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
         metrics[f"{split}_tokens"] = float(len(corpus))
     barrier(context.world_size)
     return metrics
 
 
-def _fingerprint(config: VokensConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    paths = [Path(path) for path in (config.original_train, config.original_valid) if path]
-    return fingerprint_files([*paths, *(path.with_suffix(".ids") for path in paths)]) if paths else ""
+def _outside(config: VokensConfig) -> dict[str, Path]:
+    """The original project's files, with the ids of the pictures beside them."""
+    files = config.outside()
+    return files | {f"{name}.ids": path.with_suffix(".ids") for name, path in files.items()}
 
 
 def run_vokens(context: StageContext) -> dict[str, float]:
@@ -238,7 +240,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     import time
 
     config: VokensConfig = context.config
-    if config.original_train:
+    if config.original.train:
         return _import(context)
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
@@ -267,7 +269,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         started = time.monotonic()
         earlier = vokenise_corpus(
             corpus, vokenise, context.folder / f"{split}.hdf5", identity, ids=names, limit=config.limit,
-            legacy_pieces=config.legacy_pieces, page_tokens=config.page_tokens, rank=context.rank,
+            legacy_pieces=config.original.pieces, page_tokens=config.page_tokens, rank=context.rank,
             world_size=context.world_size, progress=context.progress,
         )  # fmt: skip
         seconds += time.monotonic() - started
@@ -281,7 +283,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     if context.rank == 0:
         valid = np.asarray(mapped(context.folder / "valid.hdf5", "vokens"))
         metrics |= grounding_rates(
-            context.inputs["dataset"],
+            context.inputs["captions"],
             corpora["valid"],
             tokenizer,
             keys.ids,
@@ -293,5 +295,5 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
 VOKENS = Stage(
     "vokenization.vokens", VokensConfig, run_vokens, inputs, variant=("granularity",), distributed=True,
-    fingerprint=_fingerprint, doc="Give every token of the corpus its voken.",
+    outside=_outside, doc="Give every token of the corpus its voken.",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from vlpnb.errors import UserError
 from vlpnb.world.languages import chinese, english, french, german, indonesian
-from vlpnb.world.languages.plan import Phrase, Plan
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan
 from vlpnb.world.scene import KINDS, Scene, Thing
 
 LANGUAGES: dict[str, ModuleType] = {
@@ -43,7 +43,7 @@ def caption(scene: Scene, language: str, variant: int) -> str:
     return LANGUAGES[language].realise(plan_caption(scene, variant))
 
 
-def plan_caption(scene: Scene, variant: int) -> Plan:
+def plan_caption(scene: Scene, variant: int) -> SentencePlan:
     """What caption number `variant` of a scene says; neighbouring variants take different forms."""
     if variant < 0:
         raise UserError(f"Caption variant {variant} is negative; variants are numbered from 0.")
@@ -73,7 +73,7 @@ def plan_caption(scene: Scene, variant: int) -> Plan:
         if len(groups) > 2 and rng.random() > SAY_ALL:
             groups = groups[: rng.randint(1, len(groups) - 1)]
         phrases = tuple(_phrase(group, rng) for group in groups)
-    return Plan(form, phrases, setting, relation, colours, rng.randrange(60))
+    return SentencePlan(form, phrases, setting, relation, colours, rng.randrange(60))
 
 
 def _possible_forms(scene: Scene) -> Iterator[str]:

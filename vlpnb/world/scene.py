@@ -223,7 +223,7 @@ class Scene:
             fields = json.loads(text)
             things = tuple(Thing(**thing) for thing in fields.pop("things"))
             return cls(things=things, **fields)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise UserError(
                 f"A scene was expected (one line of scenes.jsonl), found {text[:60]!r}: {error}. "
                 "Write the world again with `vlpnb world`."

@@ -65,10 +65,10 @@ def test_files_of_a_run_go_out_and_come_back(tmp_path, monkeypatch, capsys):
     assert copied.names == keys.names == voken_ids(files / f"{vokens[0]}.ids")
     assert np.array_equal(copied.vectors, keys.vectors)
     originals = {
-        "corpus": {f"original_{s}": str(files / f"{s}.raw.tok") for s in SPLITS}
+        "corpus": {f"original.{s}": str(files / f"{s}.raw.tok") for s in SPLITS}
         | {"tokenizer": str(folder["corpus"] / "tokenizer")},
         "vokenization.vokens": {
-            f"original_{s}": f"{files / name}.hdf5" for s, name in zip(SPLITS, vokens, strict=True)
+            f"original.{s}": f"{files / name}.hdf5" for s, name in zip(SPLITS, vokens, strict=True)
         },
         "vokenization.pretraining": SETTINGS["vokenization.pretraining"],
     }

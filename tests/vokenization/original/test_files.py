@@ -295,8 +295,8 @@ def test_checkpoints_that_are_none(tokenizer, tmp_path):
 def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_path):
     """corpus → files → corpus; vokens → files → vokens; then a model, and its checkpoint."""
     run, own = small.run, tmp_path / "own"
-    run(CORPUS, CorpusStageConfig(), own / "corpus", features=small.features, dataset=small.dataset)
-    inputs = {"matching": small.matching, "keys": small.keys, "dataset": small.dataset}
+    run(CORPUS, CorpusStageConfig(), own / "corpus", features=small.features, **small.data)
+    inputs = {"matching": small.matching, "keys": small.keys, **small.data}
     run(VOKENS, VokensConfig(granularity="sentence"), own / "vokens", corpus=own / "corpus", **inputs)
 
     files = tmp_path / "files"
@@ -310,15 +310,14 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
         "valid.raw.tok.universe.9.hdf5",
     ]
     config = CorpusStageConfig(
-        original_train=str(files / "train.raw.tok"),
-        original_valid=str(made[1]),
+        original={"train": str(files / "train.raw.tok"), "valid": str(made[1])},
         tokenizer=str(own / "corpus" / "tokenizer"),
     )
     assert CORPUS.inputs(config) == {}
-    assert set(CORPUS.inputs(CorpusStageConfig())) == {"features", "dataset"}
+    assert set(CORPUS.inputs(CorpusStageConfig())) == {"features", "text"}
     metrics = run(CORPUS, config, tmp_path / "corpus")
     assert metrics["train_tokens"] == len(TokenCorpus(own / "corpus" / "train.hdf5"))
-    config = VokensConfig(original_train=str(made[2]), original_valid=str(made[3]), granularity="sentence")
+    config = VokensConfig(original={"train": str(made[2]), "valid": str(made[3])}, granularity="sentence")
     assert set(VOKENS.inputs(config)) == {"corpus"}
     assert run(VOKENS, config, tmp_path / "vokens", corpus=tmp_path / "corpus")["size"] == 9
     for split in ("train", "valid"):
@@ -345,21 +344,21 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
 
 def test_other_files_give_another_folder(original):
     _, base = original
-    config = CorpusStageConfig(original_train=str(base), original_valid=str(base))
-    before = CORPUS.fingerprint(config)
-    assert CORPUS.fingerprint(CorpusStageConfig()) == VOKENS.fingerprint(VokensConfig()) == ""
+    config = CorpusStageConfig(original={"train": str(base), "valid": str(base)})
+    before = CORPUS.content(config)
+    assert CORPUS.content(CorpusStageConfig()) == VOKENS.content(VokensConfig()) == {}
     base.with_name(base.name + ".sent").write_text("0\n")
-    assert CORPUS.fingerprint(config) != before
+    assert CORPUS.content(config) != before
 
 
 @pytest.mark.parametrize("kind", [CorpusStageConfig, VokensConfig])
 def test_one_split_alone_is_refused(kind):
-    with pytest.raises(UserError, match="give both original_train and original_valid"):
-        parse_config(kind, {"original_train": "x"}, "corpus")
+    with pytest.raises(UserError, match=r"original: .*give both train and valid"):
+        parse_config(kind, {"original.train": "x"}, "corpus")
 
 
 def test_a_new_tokenizer_does_not_fit_old_ids():
-    given = {"original_train": "a", "original_valid": "b", "tokenizer": "byte-bpe"}
+    given = {"original": {"train": "a", "valid": "b"}, "tokenizer": "byte-bpe"}
     with pytest.raises(UserError, match="name the one that made them"):
         parse_config(CorpusStageConfig, given, "corpus")
 

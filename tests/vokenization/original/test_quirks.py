@@ -14,8 +14,8 @@ import torch
 from torch.nn import functional as F
 
 import vlpnb.vokenization
-from vlpnb.config import parse_config
-from vlpnb.data.description import load_dataset
+from vlpnb.config import flatten, parse_config
+from vlpnb.data.description import load_captions, load_pictures
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import recall
@@ -77,14 +77,14 @@ def functions(path: Path) -> frozenset[str]:
 
 
 def test_switches_that_the_page_names_exist():
-    fields = {f"{stage.name}.{name}" for stage in STAGES for name in stage.config.model_fields}
+    fields = {f"{stage.name}.{name}" for stage in STAGES for name in flatten(stage.config().model_dump())}
     stages = "|".join(stage.name for stage in STAGES)
-    named = set(re.findall(rf"`((?:{stages})\.\w+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
+    named = set(re.findall(rf"`((?:{stages})\.[\w.]+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
     assert {
-        "vokenization.matching.legacy_recall",
-        "vokenization.vokens.legacy_pieces",
-        "vokenization.pretraining.legacy_blocks",
-        "vokenization.pretraining.faithful",
+        "vokenization.matching.original.recall",
+        "vokenization.vokens.original.pieces",
+        "vokenization.pretraining.original.blocks",
+        "vokenization.pretraining.original.baseline",
     } <= named
     assert named <= fields
 
@@ -101,8 +101,8 @@ def test_legacy_recall_is_an_extra_metric(small, tmp_path):
     matcher = load_matcher(small.matching, backbones=False)
     found = {}
     for flag in (False, True):
-        config = MatchingConfig(batch=16, legacy_recall=flag)
-        captions = matching.Captions(store, (), matcher, config, (0.5, 1.0))
+        config = MatchingConfig(batch=16, original={"recall": flag})
+        captions = matching.CaptionBatches(store, (), matcher, config, (0.5, 1.0))
         found[flag] = matching.validate(captions, config, "cpu")
     legacy = {name: value for name, value in found[True].items() if name.startswith("legacy_")}
     assert set(legacy) == {"legacy_r1", "legacy_r5", "legacy_r10"}
@@ -123,7 +123,7 @@ def test_a_matcher_is_weights_and_a_description(small):
 @pytest.fixture(scope="module")
 def corpus(small):
     folder = small.root / "corpus-of-quirks"
-    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, dataset=small.dataset)
+    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, **small.data)
     return TokenCorpus(folder / "train.hdf5")
 
 
@@ -145,13 +145,13 @@ def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
         vokenise_corpus(corpus, vokenise, tmp_path / f"{legacy}.hdf5", "x", limit=limit, legacy_pieces=legacy)
         assert seen == [piece for n in lengths for piece in split_long(n, limit, legacy)]
     assert split_long(longest, limit, True) != split_long(longest, limit)
-    assert VokensConfig().legacy_pieces is False
+    assert VokensConfig().original.pieces is False
 
 
 def test_lines_may_be_sentences(small, tmp_path, corpus):
     """A caller may say that every line is one sentence; the lines here hold two."""
     config = CorpusStageConfig(lines_are_sentences=True)
-    metrics = small.run(CORPUS, config, tmp_path, features=small.features, dataset=small.dataset)
+    metrics = small.run(CORPUS, config, tmp_path, features=small.features, **small.data)
     assert metrics["train_sentences"] == metrics["train_lines"] == len(corpus.lines) - 1
     assert len(corpus.sentences) - 1 == 2 * metrics["train_lines"]
 
@@ -202,11 +202,15 @@ def test_precision_is_a_switch(monkeypatch, device, kind, used):
 
 def test_names_of_image_sets_are_validated(small):
     """VOK-21."""
-    data = load_dataset(small.dataset)
-    with pytest.raises(UserError, match=r"vg_nococo does not exist"):
-        replace(data, universe=("vg_nococo",)).universe_sets()
-    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; it has train, valid, test"):
-        data.captioned("vg_nococo")
+    pictures = load_pictures(small.dataset)
+    for entry, message in (
+        ("./vg_nococo", "does not exist"),
+        ("vg_nococo", "is no split or set with captions"),
+    ):
+        with pytest.raises(UserError, match=f"vg_nococo'? {message}"):
+            replace(pictures, entries=(entry,)).sets()
+    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; there are train, valid, test"):
+        load_captions(small.dataset).captioned("vg_nococo")
 
 
 def test_no_option_is_accepted_and_unused():

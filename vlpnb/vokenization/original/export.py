@@ -5,8 +5,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from vlpnb.data.text_files import read_json_lines, write_text_atomic
+from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.text.corpora import TokenCorpus, export_original
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import key_files, load_keys
@@ -44,7 +45,7 @@ def _pretraining(source: Path, target: Path) -> list[Path]:
         made.append(save_original(folder, load_snapshot(path), load_tokenizer(path)))
         found = evaluated[int(path.name.removeprefix("snapshot-"))]
         shown = {name: found[name] for name in ("perplexity", "voken_loss") if name in found}
-        write_text_atomic(folder / "eval_results.json", json.dumps(shown) + "\n")
+        write_text(folder / "eval_results.json", json.dumps(shown) + "\n")
     return made
 
 

@@ -12,7 +12,6 @@ layouts by `export.py`.
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
+from vlpnb.config import NAME
 from vlpnb.data.store import attributes, open_checked, write_store
-from vlpnb.data.text_files import lines_of, read_json, write_text_atomic
+from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
+from vlpnb.files import atomic, write_text
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.text.original_import import refuse_other_numbers
 from vlpnb.text.tokenizers import save_tokenizer
@@ -38,7 +39,7 @@ def voken_ids(path: Path) -> list[str]:
     names = []
     for number, text in lines_of(path, "<image set>/<image id> of each voken"):
         group, slash, name = text.partition("/")
-        if not (group and slash and name):
+        if not (NAME.fullmatch(group) and slash and name):
             raise UserError(f"{path}:{number}: expected <image set>/<image id>, found {text[:60]!r}")
         names.append(text)
     return names
@@ -85,7 +86,7 @@ def import_vokens(source: Path, target: Path, tokens: int, granularity: str) -> 
                 raise UserError(
                     f"{source}: no mark of a sentence; set vokenization.vokens.granularity to what the file holds"
                 )
-    write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in names))
+    write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in names))
     return len(names)
 
 
@@ -108,7 +109,7 @@ def export_vokens(path: Path, folder: Path, corpus: str) -> Path:
             stored = out.create_dataset("vokens", vokens.shape, "int32")
             for at in range(0, len(vokens), CHUNK):
                 stored[at : at + CHUNK] = vokens[at : at + CHUNK]
-    write_text_atomic(target.with_suffix(".ids"), "".join(f"{name}\n" for name in names))
+    write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in names))
     return target
 
 
@@ -131,9 +132,8 @@ def save_original(folder: Path, model: VisuallySupervisedLM, tokenizer: PreTrain
             settings["voken_size"] = len(head.table()[0])
         else:
             settings["voken_size"], settings["voken_dim"] = state["features"].shape
-    partial = folder / "pytorch_model.bin.partial"
-    torch.save(tensors, partial)
-    os.replace(partial, folder / "pytorch_model.bin")
-    write_text_atomic(folder / "config.json", json.dumps(settings, indent=2) + "\n")
+    with atomic(folder / "pytorch_model.bin") as temporary:
+        torch.save(tensors, temporary)
+    write_text(folder / "config.json", json.dumps(settings, indent=2) + "\n")
     (folder / "model.safetensors").unlink()
     return folder

@@ -48,11 +48,12 @@ def weights_file(load: str) -> Path:
     return next((file for file in both if file.is_file()), both[0])
 
 
-def load_weights(matcher: Matcher, load: str, source: Backbones) -> list[str]:
+def load_weights(matcher: Matcher, load: str, source: Backbones | None) -> list[str]:
     """Copy the weights that `vokenization.matching.load` names into a matcher, in place; returns lines for the log.
 
     Args:
-        source: opens the backbones that the matcher came without, to compare them with the file's.
+        source: opens the backbones that the matcher came without, to compare them with the file's; None promises
+            that the file holds none of those.
     Raises:
         UserError: no such file, not a file of tensors, no heads of the matcher's shapes in it, or a backbone that
             does not fit or, frozen here, differs. It names the tensor.

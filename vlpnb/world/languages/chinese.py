@@ -1,6 +1,6 @@
 """Chinese captions: a measure word for every noun, attributes before the noun, no spaces."""
 
-from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan, enumerated, pick
 
 # Of every kind and category its words as (noun, measure word).
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -108,7 +108,7 @@ def noun_phrase(phrase: Phrase) -> str:
     return f"{NUMBERS[phrase.count]}{measure(phrase)}{colour}{pattern}{of}{sized_noun(phrase)}"
 
 
-def realise(plan: Plan) -> str:
+def realise(plan: SentencePlan) -> str:
     """The Chinese sentence of a plan."""
     first, wording = plan.phrases[0], plan.wording
     place = PLACES[plan.setting] if plan.setting else ""

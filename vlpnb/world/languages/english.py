@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick, sentence
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan, enumerated, pick, sentence
 
 # Of every kind and category: (singular, plural) of its words, the usual word first.
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -121,7 +121,7 @@ def noun_phrase(phrase: Phrase) -> str:
     return " ".join([article(words[0]) if phrase.count == 1 else NUMBERS[phrase.count], *words])
 
 
-def realise(plan: Plan) -> str:
+def realise(plan: SentencePlan) -> str:
     """The English sentence of a plan."""
     first, wording = plan.phrases[0], plan.wording
     setting = pick(SETTINGS[plan.setting], wording) if plan.setting else ""

@@ -1,6 +1,6 @@
 """French captions: gender and number, size before and colour after the noun, elision and contraction."""
 
-from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick, sentence
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan, enumerated, pick, sentence
 
 # Of every kind and category its words as (singular, gender, plural); none begins with an aspirated h.
 NOUNS: dict[str, tuple[tuple[str, str, str], ...]] = {
@@ -148,7 +148,7 @@ def after(preposition: str, complement: str) -> str:
     return f"{preposition} {complement}"
 
 
-def realise(plan: Plan) -> str:
+def realise(plan: SentencePlan) -> str:
     """The French sentence of a plan."""
     first, wording = plan.phrases[0], plan.wording
     setting = pick(SETTINGS[plan.setting], wording) if plan.setting else ""

@@ -1,6 +1,6 @@
 """German captions: gender, case, adjective endings (mixed after ein, strong after numerals), weak nouns."""
 
-from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick, sentence
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan, enumerated, pick, sentence
 
 # Of every kind and category its words as (singular, gender, plural); a weak masculine noun has a fourth part,
 # its accusative and dative singular.
@@ -143,7 +143,7 @@ def noun_phrase(phrase: Phrase, case: str = "nominative") -> str:
     return " ".join([opening, *(word + ending for word in adjectives(phrase)), noun(phrase, case)])
 
 
-def realise(plan: Plan) -> str:
+def realise(plan: SentencePlan) -> str:
     """The German sentence of a plan."""
     first, wording = plan.phrases[0], plan.wording
     setting = pick(SETTINGS[plan.setting], wording) if plan.setting else ""

@@ -1,6 +1,6 @@
 """Indonesian captions: classifiers (sebuah, seekor, setangkai), adjectives after the noun, no plurals."""
 
-from vlpnb.world.languages.plan import Phrase, Plan, enumerated, pick, sentence
+from vlpnb.world.languages.sentence_plan import Phrase, SentencePlan, enumerated, pick, sentence
 
 # Of every kind and category its words as (noun, classifier).
 NOUNS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -126,7 +126,7 @@ def predicates(phrase: Phrase) -> list[str]:
     return words
 
 
-def realise(plan: Plan) -> str:
+def realise(plan: SentencePlan) -> str:
     """The Indonesian sentence of a plan."""
     first, wording = plan.phrases[0], plan.wording
     setting = pick(SETTINGS[plan.setting], wording) if plan.setting else ""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from vlpnb.world.phrases import RELATION_PHRASES, RELATIONS, SETTING_PHRASES, a, count_noun
 from vlpnb.world.questions.balance import Claim, Question, Step, asked, yes
-from vlpnb.world.questions.view import View
+from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.scene import CATEGORIES, COLOURS, KINDS, PATTERNS, SETTINGS, Scene
 
 
@@ -49,7 +49,7 @@ class _Asker:
 
 def gqa_candidates(scene: Scene, rng: random.Random) -> list[Question]:
     """Every compositional question worth asking, with program, types and claims; unbalanced."""
-    view, ask = View(scene), _Asker(scene)
+    view, ask = CountedScene(scene), _Asker(scene)
     for i in range(len(view.things)):
         _ask_neighbours(ask, view, i, rng)
     for i, _ in view.unique_kinds():
@@ -67,7 +67,7 @@ def _colour_claims(i: int, colour: str, truth: bool) -> set[Claim]:
     return {("colour", str(i), colour)} | {("not colour", str(i), c) for c in COLOURS if c != colour}
 
 
-def _ask_neighbours(ask: _Asker, view: View, i: int, rng: random.Random) -> None:
+def _ask_neighbours(ask: _Asker, view: CountedScene, i: int, rng: random.Random) -> None:
     """What lies in each direction of thing `i`, and of which colour."""
     for relation in RELATIONS:
         others, where = view.related[i, relation], RELATION_PHRASES[relation]
@@ -130,7 +130,7 @@ def _ask_neighbours(ask: _Asker, view: View, i: int, rng: random.Random) -> None
                     )
 
 
-def _ask_attributes(ask: _Asker, view: View, i: int, rng: random.Random) -> None:
+def _ask_attributes(ask: _Asker, view: CountedScene, i: int, rng: random.Random) -> None:
     """Choices and checks of the attributes of thing `i`, which is alone of its kind."""
     thing = view.things[i]
     kind, select = KINDS[thing.kind], ("select", (), f"{thing.kind} ({i})")
@@ -170,7 +170,7 @@ def _ask_attributes(ask: _Asker, view: View, i: int, rng: random.Random) -> None
                 )
 
 
-def _ask_pairs(ask: _Asker, view: View, i: int) -> None:
+def _ask_pairs(ask: _Asker, view: CountedScene, i: int) -> None:
     """Thing `i` beside each other thing that is alone of its kind: their places and colours."""
     thing, select = view.things[i], ("select", (), f"{view.things[i].kind} ({i})")
     for j, other in view.unique_kinds():
@@ -206,7 +206,7 @@ def _ask_pairs(ask: _Asker, view: View, i: int) -> None:
                 )
 
 
-def _ask_logical(ask: _Asker, view: View, rng: random.Random) -> None:
+def _ask_logical(ask: _Asker, view: CountedScene, rng: random.Random) -> None:
     """Whether both, or either, of two kinds or categories are there."""
     nouns = [*map(count_noun, CATEGORIES), *sorted({t.kind for t in view.things})]
     nouns += rng.sample(sorted(set(KINDS) - set(nouns)), 2)

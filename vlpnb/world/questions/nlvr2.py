@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from vlpnb.world.phrases import NOUN_PLURALS, SETTING_PHRASES, a, plural
-from vlpnb.world.questions.view import View
+from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.scene import SETTINGS, Scene
 
 
@@ -23,13 +23,15 @@ class Statement:
     subject: str  # the phrase it is about; NLVR2's "synset"
 
 
-def statement_forms(p: str, q: str, n: int, setting: str) -> list[tuple[str, Callable[[View, View], bool]]]:
+def statement_forms(
+    p: str, q: str, n: int, setting: str
+) -> list[tuple[str, Callable[[CountedScene, CountedScene], bool]]]:
     """The sentences that can be said with phrases p and q, a number and a setting, each with its meaning."""
 
-    def has(view: View, phrase: str = p) -> bool:
+    def has(view: CountedScene, phrase: str = p) -> bool:
         return view.counts[phrase] > 0
 
-    def total(left: View, right: View) -> int:
+    def total(left: CountedScene, right: CountedScene) -> int:
         return left.counts[p] + right.counts[p]
 
     where = SETTING_PHRASES[setting]
@@ -77,8 +79,8 @@ def statement_forms(p: str, q: str, n: int, setting: str) -> list[tuple[str, Cal
 def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) -> list[Statement]:
     """About `wanted` statements: each sentence with `pairs` true and `pairs` false pairs of pictures."""
     rng = random.Random(f"nlvr2-{seed}-{scenes[0].split if scenes else ''}")
-    views = [View(scene) for scene in scenes]
-    showing: dict[str, list[View]] = defaultdict(list)
+    views = [CountedScene(scene) for scene in scenes]
+    showing: dict[str, list[CountedScene]] = defaultdict(list)
     for view in views:
         for phrase in sorted(view.counts):
             showing[phrase].append(view)
@@ -95,7 +97,7 @@ def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) 
         if text in said or p == q:
             continue
         said.add(text)
-        by_truth: dict[bool, list[tuple[View, View]]] = {True: [], False: []}
+        by_truth: dict[bool, list[tuple[CountedScene, CountedScene]]] = {True: [], False: []}
         used: set[tuple[str, str]] = set()
         for _ in range(80):
             pools = [rng.choice((showing[p], showing[p], showing[q], views)) for _ in "lr"]

@@ -14,13 +14,13 @@ from vlpnb.world.phrases import (
     plural,
 )
 from vlpnb.world.questions.balance import Question, asked, yes
-from vlpnb.world.questions.view import View
+from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.scene import CATEGORIES, COLOURS, KINDS, SETTINGS, Scene
 
 
 def vqa_candidates(scene: Scene, rng: random.Random) -> list[Question]:
     """Every simple question worth asking about the scene, unbalanced; wording never depends on the answer."""
-    view, found = View(scene), []
+    view, found = CountedScene(scene), []
 
     def ask(family: str, text: str, answer: str, answer_type: str, min_answers: int = 2) -> None:
         found.append(Question(scene.image_id, text, answer, answer_type, family, min_answers=min_answers))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from functools import cache, lru_cache
 
 from vlpnb.world.grammar import caption, plan_caption
-from vlpnb.world.languages.plan import Plan
+from vlpnb.world.languages.sentence_plan import SentencePlan
 from vlpnb.world.questions import Question, Statement, statements, vqa_questions
 from vlpnb.world.scene import Scene, Split, make_scene
 from vlpnb.world.writers.layout import WorldConfig
@@ -28,7 +28,7 @@ class World:
         variants = range(self.config.captions)
         return [[caption(scene, "en", v) for v in variants] for scene in self.scenes(split)]
 
-    def _plans(self, split: Split, variant: int) -> list[Plan]:
+    def _plans(self, split: Split, variant: int) -> list[SentencePlan]:
         return [plan_caption(scene, variant) for scene in self.scenes(split)]
 
     def _vqa(self, split: Split) -> list[tuple[int, Question]]:

@@ -4,28 +4,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from vlpnb.errors import writing
+from vlpnb.files import atomic
 
 
 def write(path: Path, content: bytes | Iterable[str]) -> None:
     """Write bytes, or text piece by piece, under a temporary name and rename it when complete."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
-                if isinstance(content, bytes):
-                    file.write(content)
-                else:
-                    file.writelines(piece.encode() for piece in content)
-            os.replace(temporary, path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
+    with atomic(path, flush=False) as temporary, temporary.open("wb") as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            file.writelines(piece.encode() for piece in content)
 
 
 def link(source: Path, target: Path) -> None:

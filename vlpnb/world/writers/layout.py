@@ -4,7 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Seed
+from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.world.grammar import LANGUAGES
 from vlpnb.world.scene import SPLITS, Scene, Split
@@ -19,7 +20,7 @@ class WorldConfig(Config):
     """How large the generated world is."""
 
     # everything in the world follows from this number and the sizes below
-    seed: int = 0
+    seed: Seed = 0
     # captioned pictures to train on
     train: int = Field(3000, ge=1)
     # captioned pictures to validate on
@@ -88,6 +89,11 @@ def load_scenes(folder: Path) -> dict[str, Scene]:
         raise UserError(
             f"{path} does not exist; it should hold the scenes of a world. Write one with `vlpnb world`."
         )
-    with open(path, encoding="utf-8") as file:
-        scenes = (Scene.from_json(line) for line in file)
-        return {scene.image_id: scene for scene in scenes}
+    found = {}
+    for number, text in lines_of(path, "the scenes of a world"):
+        try:
+            scene = Scene.from_json(text)
+        except UserError as error:
+            raise UserError(f"{path}:{number}: {error}") from error
+        found[scene.image_id] = scene
+    return found

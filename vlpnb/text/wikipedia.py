@@ -7,11 +7,9 @@ unless it is for a byte-level vocabulary, accents are stripped, case is kept. Of
 validation and 5,000 for the test. Lines are read as a stream: memory does not grow with the text.
 """
 
-import bz2
 import contextlib
-import gzip
 import itertools
-import os
+import json
 import re
 import unicodedata
 from collections import deque
@@ -20,8 +18,11 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from vlpnb.data.text_files import require
+from vlpnb.data.fields import text_field
+from vlpnb.data.listing import list_folder
+from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError, writing
+from vlpnb.files import atomic
 from vlpnb.text.moses import moses
 
 HELD_OUT = 5000  # lines of the validation file, and of the test file
@@ -37,26 +38,35 @@ def strip_accents(text: str) -> str:
 
 
 def extracted_lines(source: Path) -> Iterator[str]:
-    """The lines of text in WikiExtractor's output: a file, also `.gz` or `.bz2`, or a folder of files, by path.
+    """The lines of text in WikiExtractor's output: a file, also compressed, or a folder of files, by path.
 
-    UserError names a file that is not text in UTF-8, and a folder without files.
+    Pages come as `<doc …> … </doc>`, or as JSON lines with a title and a text (`--json`); both give the same lines.
+    UserError names a file that is neither, or not text in UTF-8, and a folder without files.
     """
     source = require(Path(source), "the output of WikiExtractor: a file, or a folder of wiki_00 …")
-    files = sorted(path for path in source.rglob("*") if path.is_file()) if source.is_dir() else [source]
+    files = list_folder(source).files if source.is_dir() else [source]
     if not files:
         raise UserError(f"{source} is empty; expected the output of WikiExtractor.")
+    holds = "the output of WikiExtractor"
     for path in files:
-        opener = {".gz": gzip.open, ".bz2": bz2.open}.get(path.suffix, open)
-        with opener(path, "rt", encoding="utf-8", newline="\n") as file:
-            try:
-                for line in file:
-                    line = line.rstrip()
-                    if line and not _MARKUP.match(line):
-                        yield line
-            except (UnicodeDecodeError, EOFError, OSError) as error:
-                raise UserError(
-                    f"{path}: cannot be read as text ({error}); expected the output of WikiExtractor in UTF-8."
-                ) from error
+        for number, text in lines_of(path, holds):
+            if number == 1 and text.lstrip().startswith(("<mediawiki", "<?xml")):
+                raise UserError(f"{path} is a dump of Wikipedia itself; expected {holds}, which reads it.")
+            for line in _texts_of_page(text, f"{path}:{number}") if text.startswith("{") else (text,):
+                line = line.rstrip()
+                if line and not _MARKUP.match(line):
+                    yield line
+
+
+def _texts_of_page(line: str, where: str) -> list[str]:
+    """Title and lines of a page that is one line of JSON; the line itself if it is ordinary text."""
+    try:
+        page = json.loads(line)
+    except (ValueError, RecursionError):
+        return [line]
+    if not isinstance(page, dict):
+        return [line]
+    return [text_field(page, "title", where, ""), *text_field(page, "text", where).split("\n")]
 
 
 def prepared(lines: list[str], tokenised: bool) -> list[str]:
@@ -90,28 +100,26 @@ def prepare_wikipedia(
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     targets = {split: folder / f"en.{split}.raw" for split in ("train", "valid", "test")}
-    partial_files = {split: path.with_name(path.name + ".partial") for split, path in targets.items()}
     counts = dict.fromkeys(targets, 0)
     last: deque[str] = deque()
-    with writing(partial_files["train"]), partial_files["train"].open("w", encoding="utf-8") as file:
+    with contextlib.ExitStack() as stack:  # all three appear when all are written
+        files = {
+            split: stack.enter_context(stack.enter_context(atomic(path)).open("w", encoding="utf-8"))
+            for split, path in targets.items()
+        }
         for line in _each_prepared(extracted_lines(source), tokenised, workers, progress):
             last.append(line)
             if len(last) > 2 * held_out:
-                file.write(last.popleft() + "\n")
+                files["train"].write(last.popleft() + "\n")
                 counts["train"] += 1
-    if not counts["train"]:
-        partial_files["train"].unlink()
-        raise UserError(
-            f"{source}: {len(last):,} lines of text, expected more than {2 * held_out:,}: so many are cut off for "
-            "validation and test."
-        )
-    for split in ("valid", "test"):
-        part = [last.popleft() for _ in range(held_out)]
-        counts[split] = len(part)
-        with writing(partial_files[split]):
-            partial_files[split].write_text("".join(f"{line}\n" for line in part), encoding="utf-8")
-    for split, path in partial_files.items():
-        os.replace(path, targets[split])
+        if not counts["train"]:
+            raise UserError(
+                f"{source}: {len(last):,} lines of text, expected more than {2 * held_out:,}: so many are cut off for "
+                "validation and test."
+            )
+        for split in ("valid", "test"):
+            counts[split] = held_out
+            files[split].writelines(f"{last.popleft()}\n" for _ in range(held_out))
     return counts
 
 

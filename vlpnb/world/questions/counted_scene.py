@@ -7,7 +7,7 @@ from vlpnb.world.phrases import descriptions
 from vlpnb.world.scene import Scene, Thing
 
 
-class View:
+class CountedScene:
     """A scene with what its questions need counted once: phrases, unique references and relations."""
 
     def __init__(self, scene: Scene) -> None:

@@ -5,9 +5,9 @@ import gzip
 
 import pytest
 
-from vlpnb.data import wikipedia
-from vlpnb.data.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
 from vlpnb.errors import UserError
+from vlpnb.text import wikipedia
+from vlpnb.text.wikipedia import extracted_lines, prepare_wikipedia, strip_accents
 
 PAGE = (
     '<doc id="{0}" url="x" title="T">\nTitle {0}\n\n  \nThe café’s {0}st line, here.\nMore of {0}.\n</doc>\n'
@@ -75,7 +75,7 @@ def test_too_little_or_no_text(source, tmp_path):
     with pytest.raises(UserError, match="none is empty"):
         prepare_wikipedia(tmp_path / "none", tmp_path / "out")
     (tmp_path / "latin").write_bytes("caf\xe9\n".encode("latin-1"))
-    with pytest.raises(UserError, match="latin: cannot be read as text"):
+    with pytest.raises(UserError, match="latin:1: not UTF-8"):
         prepare_wikipedia(tmp_path / "latin", tmp_path / "out")
     with pytest.raises(UserError, match="does not exist"):
         prepare_wikipedia(tmp_path / "gone", tmp_path / "out")

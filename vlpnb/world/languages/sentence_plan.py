@@ -27,7 +27,7 @@ class Phrase:
 
 
 @dataclass(frozen=True)
-class Plan:
+class SentencePlan:
     """A sentence: its form, its phrases in order, the setting if it is said, and which wording to take."""
 
     form: str  # one of FORMS

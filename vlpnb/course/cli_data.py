@@ -1,0 +1,69 @@
+"""`vlpnb data`: the public datasets, listed, fetched, checked, and made of raw text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=True)
+
+
+@data.command("list")
+def data_list() -> None:
+    """Name the public datasets, what they are for, and whether they can be fetched."""
+    from vlpnb.data.catalog import DATASETS
+
+    width = max(map(len, DATASETS))
+    for name, entry in DATASETS.items():
+        print(f"{name:<{width}}  {'fetch' if entry.remotes else '-----'}  {entry.what} [{entry.licence}]")
+
+
+@data.command("fetch")
+def data_fetch(
+    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+) -> None:
+    """Download a dataset, checking hashes and continuing what broke off."""
+    from vlpnb.course import data_root
+    from vlpnb.data.fetching import fetch
+
+    for path in fetch(name, folder or data_root() / name):
+        print(path)
+
+
+@data.command("check")
+def data_check(
+    name: str, folder: Annotated[Path | None, typer.Option(help="Default: NAME in the data folder.")] = None
+) -> None:
+    """Say what is missing or wrong in a folder that should hold a dataset."""
+    from vlpnb.course import data_root
+    from vlpnb.data.fetching import check_folder
+
+    target = folder or data_root() / name
+    problems = check_folder(target, name)
+    for problem in problems:
+        print(problem)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{target}: complete")
+
+
+@data.command("wikipedia")
+def data_wikipedia(
+    source: Annotated[
+        Path, typer.Argument(help="The output of WikiExtractor: a file, or a folder of files.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where en.train.raw, en.valid.raw and en.test.raw go.")],
+    tokenised: Annotated[
+        bool,
+        typer.Option(
+            "--tokenised/--untokenised",
+            help="Words separated as Moses does; untokenised for RoBERTa's vocabulary.",
+        ),
+    ] = True,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 1,
+) -> None:
+    """Turn extracted Wikipedia articles into the three text files of the paper's large corpus."""
+    from vlpnb.text.wikipedia import prepare_wikipedia
+
+    counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
+    print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
