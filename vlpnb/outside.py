@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic.fields import FieldInfo
 
-WORDS = ("stage", "minilm", "efficientnet_lite0", "wordpiece", "byte-bpe", "DEFAULT")  # that mean no folder so named
+WORDS = ("stage", "minilm", "efficientnet_lite0", "byte-bpe", "DEFAULT")  # that mean no folder of such a name
 
 
 class Written(str):

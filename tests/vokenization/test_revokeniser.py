@@ -215,16 +215,6 @@ def bpe_corpus(small):
     return TokenCorpus(folder / "train.hdf5")
 
 
-def test_a_corpus_may_train_word_pieces_of_its_own(small, tmp_path):
-    config = CorpusStageConfig(tokenizer="wordpiece", vocab_size=300)
-    small.run(CORPUS, config, tmp_path, dataset=small.dataset)
-    tokenizer = load_tokenizer(tmp_path / "tokenizer")
-    assert tokenizer.cls_token == "[CLS]"
-    assert not same_tokenizer(tokenizer, load_tokenizer(small.language))
-    first = TokenCorpus(tmp_path / "train.hdf5").sentence(0).tolist()
-    assert tokenizer.decode(first) == "the red thing and the red thing are here."
-
-
 def inherited(vokens, forward, backward) -> list[int]:
     return [vokens[i] for i in sweep(forward, backward)]
 

@@ -19,19 +19,18 @@ from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
 from vlpnb.text.original_import import OriginalFiles, corpus_files, import_corpus
-from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe, train_wordpiece
+from vlpnb.text.tokenizers import load_tokenizer, save_tokenizer, train_byte_bpe
 from vlpnb.train.distributed import barrier
-
-TRAINED = {"wordpiece": train_wordpiece, "byte-bpe": train_byte_bpe}  # BERT's kind, and RoBERTa's
 
 
 class CorpusStageConfig(Config):
     """How much text is tokenised, and by which tokenizer."""
 
-    tokenizer: ModelName = ""
-    """Empty: the matcher's; "wordpiece" or "byte-bpe": trained on the text; else a folder or a hub name."""
-    vocab_size: int = Field(2000, ge=300)  # of a trained one
-    vocab_lines: int = Field(20_000, ge=1)  # lines of the text that it is trained on
+    tokenizer: ModelName = (
+        ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    )
+    vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
+    vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = Field(None, ge=1)
@@ -41,7 +40,7 @@ class CorpusStageConfig(Config):
 
     @model_validator(mode="after")
     def _ids_keep_their_tokenizer(self) -> "CorpusStageConfig":
-        if self.original.train and self.tokenizer in TRAINED:
+        if self.original.train and self.tokenizer == "byte-bpe":
             raise ValueError("a new tokenizer does not fit ids that are there; name the one that made them")
         return self
 
@@ -82,13 +81,12 @@ def _tokenizer(context: StageContext, text: TextData | None) -> PreTrainedTokeni
     config: CorpusStageConfig = context.config
     if not config.tokenizer:
         return read_backbones(context.inputs["features"]).open_language().tokenizer
-    if config.tokenizer not in TRAINED:
+    if config.tokenizer != "byte-bpe":
         return load_tokenizer(config.tokenizer)
     folder = context.folder / "tokenizer"
     if context.rank == 0 and not (folder / "tokenizer.json").is_file():
         lines = (line for path in text.train for line in read_lines(path, text.rules))
-        lines = (f"{line}\n" for line in islice(lines, config.vocab_lines))
-        TRAINED[config.tokenizer](lines, config.vocab_size, folder)
+        train_byte_bpe((f"{line}\n" for line in islice(lines, config.vocab_lines)), config.vocab_size, folder)
     barrier(context.world_size)
     return load_tokenizer(folder)
 

@@ -62,9 +62,8 @@ class FeaturesConfig(Config):
         -2,
         -1,
     )  # hidden states that are concatenated
-    window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
-    # so many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are
     splice: int = Field(0, ge=0)
+    """So many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are."""
     max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
     train_views: int = Field(5, ge=1)  # random crops per training picture
     eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
@@ -130,7 +129,7 @@ def read_backbones(folder: Path) -> Backbones:
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
     """The language backbone that a configuration names; random weights are a function of the seed."""
     language = load_language(
-        inputs["language"] if config.language == "stage" else config.language, config.layers, config.window
+        inputs["language"] if config.language == "stage" else config.language, config.layers
     )
     if not config.language_weights:
         with torch.random.fork_rng(devices=[]):
