@@ -148,7 +148,7 @@ def test_explore_says_how_to_get_what_it_lacks_and_runs_the_command(tmp_path, mo
     assert "pip install -e '.[explore]'" in capsys.readouterr().err
     monkeypatch.setattr(explorer, "need_voila", lambda: None)
     opened = types.SimpleNamespace(name="x", root=tmp_path / "data" / "runs")
-    monkeypatch.setattr("vlpnb.course.report.reopen", lambda name: opened)
+    monkeypatch.setattr("vlpnb.course.report.reopen", lambda name, data: opened)
     monkeypatch.setattr(explorer, "prepare", lambda run, notebooks, folder: folder / "91_explorer.ipynb")
     called = []
     monkeypatch.setattr("vlpnb.course.serving.serve", lambda *arguments: called.append(arguments))

@@ -3,7 +3,7 @@
 import pytest
 
 from vlpnb.course import PROFILE_NAMES
-from vlpnb.course.cli import ProfileOption
+from vlpnb.course.cli_options import ProfileOption
 from vlpnb.course.doctor import examine, profiles
 from vlpnb.errors import UserError
 from vlpnb.nn.language_model import SIZES

@@ -234,7 +234,7 @@ def test_names_and_texts_from_outside_are_text_on_every_page(run_folder):
     written = run_folder / "results-1"
     written.mkdir()
     (written / "results.md").write_text(f"# Results\n\n| {HOSTILE} |\n|---|\n| [x](javascript:alert()) |\n")
-    result = StageResult("results", written, manifest, {HOSTILE: 1.0}, None, 1.0, True, HOSTILE)
+    result = StageResult("vokenization.results", written, manifest, {HOSTILE: 1.0}, None, 1.0, True, HOSTILE)
     path = run_folder / "notebooks" / "10_matching.ipynb"
     book = nbformat.read(path, as_version=4)
     book.cells[0].source = f"# 10 {HOSTILE}\n\n{HOSTILE}"

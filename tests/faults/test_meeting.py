@@ -16,7 +16,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([TOYS, os.environ.get
 UNKNOWN = ["unshare", "--uts", "sh", "-c", 'hostname node-not-in-dns-17 && exec "$@"', "sh"]
 TOGETHER = """
 import sys
-from vlpnb.config import Profile
+from vlpnb.stage.profiles import Profile
 from vlpnb.stage import Run
 run = Run(sys.argv[1], "r", Profile("toy"), "toy_stages:STAGES", device="cpu")
 print(run.stage("together").metrics)

@@ -9,11 +9,11 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from vlpnb.config import Profile
 from vlpnb.course import watch
 from vlpnb.course.runner import read_status
 from vlpnb.machine import end_first
 from vlpnb.stage import Run
+from vlpnb.stage.profiles import Profile
 from vlpnb.stage.workers import Pool
 
 MEMORY = Path("/sys/fs/cgroup/memory")  # a group of the first version may be made below, where the tests may

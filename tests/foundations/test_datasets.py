@@ -9,6 +9,7 @@ from PIL import Image
 
 from vlpnb.config import parse_config
 from vlpnb.course import open_run
+from vlpnb.course.report import reopen
 from vlpnb.data.description import load_captions, load_folder, load_pictures, load_text
 from vlpnb.errors import UserError
 from vlpnb.foundations.captions import CaptionsConfig
@@ -333,3 +334,12 @@ def test_what_is_no_running_text_is_refused_before_it_is_tokenised(world, tmp_pa
         UserError, match=r"wiki\.valid\.raw: expected raw text of the valid corpus.*JSON lines"
     ):
         run(tmp_path, world).stage("text")
+
+
+def test_a_run_is_opened_again_with_its_data_elsewhere(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLPNB_DATA", str(tmp_path))
+    made = open_run("photos", "mine", {"data": {"root": str(world)}})
+    made.note()
+    assert reopen("mine").config("captions").root == str(world)
+    again = reopen("mine", tmp_path / "another disk")
+    assert {again.config(name).root for name in DATASETS} == {str(tmp_path / "another disk")}

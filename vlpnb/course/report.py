@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlpnb.config import merge
 from vlpnb.course import data_root, open_run
 from vlpnb.course.pages import paper_figures
 from vlpnb.course.runner import read_status
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.files import read_back, write_json, write_text
+from vlpnb.foundations.datasets import DATASETS
 from vlpnb.stage import Run, StageResult
 
 # The papers' figures with their setting and how sure we are of them; the data is in `papers/*.yaml`.
@@ -57,8 +59,10 @@ def as_json(run: str, profile: str, metrics: Mapping[str, float], results: Itera
     }
 
 
-def reopen(name: str | None) -> Run:
+def reopen(name: str | None, data: Path | None = None) -> Run:
     """Open a run as it was made: its profile and settings come from its folder. None: the run used last.
+
+    `data` is the folder of the datasets where they lie elsewhere than when it was made.
 
     Raises:
         UserError: there is no run, or none of that name.
@@ -72,7 +76,8 @@ def reopen(name: str | None) -> Run:
     if name not in runs:
         raise UserError(f"run {name!r} not found in {folder}{did_you_mean(name, runs)}")
     note = read_back(runs[name] / "run.json")
-    return open_run(note["profile"], name, note["settings"])
+    places = {} if data is None else {stage: {"root": str(data.absolute())} for stage in DATASETS}
+    return open_run(note["profile"], name, merge(note["settings"], places))
 
 
 def all_metrics(run: Run) -> dict[str, float]:

@@ -91,7 +91,7 @@ def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
 
 @dataclass(frozen=True)
 class Backbones:
-    """The two backbones behind a folder of features: what `backbones.json` in it says."""
+    """The two backbones behind a folder: what `backbones.json` in it says. `inputs` are those that lie in folders."""
 
     config: FeaturesConfig
     inputs: Mapping[str, Path]
@@ -119,7 +119,7 @@ def write_backbones(folder: Path, backbones: Backbones) -> None:
 
 
 def read_backbones(folder: Path) -> Backbones:
-    """Read `backbones.json` of a features folder; UserError if it is not there."""
+    """Read `backbones.json` of the folder of features or of a matcher; UserError if it is not there."""
     about = read_json(Path(folder) / BACKBONES, "the names of two backbones (stage `features`)")
     inputs = {role: Path(folder) / path for role, path in about["inputs"].items()}
     config = FeaturesConfig.model_validate(about["config"])
@@ -128,9 +128,7 @@ def read_backbones(folder: Path) -> Backbones:
 
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
     """The language backbone that a configuration names; random weights are a function of the seed."""
-    language = load_language(
-        inputs["language"] if config.language == "stage" else config.language, config.layers
-    )
+    language = load_language(inputs.get("language", config.language), config.layers)
     if not config.language_weights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -150,7 +148,7 @@ def open_vision(config: FeaturesConfig, inputs: Mapping[str, Path]) -> Backbone:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         return load_backbone(
-            inputs["vision"] if config.vision == "stage" else config.vision, config.vision_weights
+            inputs.get("vision", config.vision), inputs.get("vision_weights", config.vision_weights)
         )
 
 

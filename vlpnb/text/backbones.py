@@ -75,7 +75,7 @@ class LanguageBackbone(nn.Module):
     @property
     def longest(self) -> int | None:
         """Tokens of a row that it can read, special tokens included; None where the model does not say."""
-        config = self.net.config
+        config = getattr(self.net, "config", None)
         if hasattr(config, "position_offset"):  # of vlpnb.nn
             return config.max_positions - config.position_offset
         limit = getattr(config, "max_position_embeddings", None)
@@ -97,6 +97,15 @@ class LanguageBackbone(nn.Module):
             return torch.cat([states[layer] for layer in self.layers], dim=-1)
 
 
+def local_language(name: str | Path) -> Path | None:
+    """The folder of a language backbone that is a folder, such as that of the stage `language`; else None."""
+    folder = Path(name).expanduser()
+    if str(name) == "minilm" or not folder.is_dir():
+        return None
+    inside = folder / "model"
+    return inside if not (folder / "config.json").is_file() and (inside / "config.json").is_file() else folder
+
+
 def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
     """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
     original's names (`language_names.NAMES`).
@@ -108,9 +117,7 @@ def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
             have.
     """
     known = {"minilm": MINILM, **({} if Path(name).is_dir() else NAMES)}
-    folder = model_folder(known.get(str(name), name))
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
+    folder = local_language(name) or model_folder(known.get(str(name), name))
     settings = read_settings(folder / "config.json")
     if settings.get("model_type") in RULES:
         net: nn.Module = load_encoder(folder)

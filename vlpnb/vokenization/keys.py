@@ -1,9 +1,10 @@
 """Keys: the vectors of all pictures that may become vokens.
 
 One set of files per image set, in the original project's layout: row i of `<set>.hdf5` (`keys`, float32,
-contiguous) is the picture of line i of `<set>.ids` and `<set>.path`. The dictionary of vokens is the sets one
-after the other in alphabetical order of their names, up to `max_images` readable pictures. A picture that
-cannot be decoded gets no row, and is listed.
+contiguous) is the picture of line i of `<set>.ids` and `<set>.path`. A path is relative to the root of the stage
+`pictures`, which `keys.json` names, so that run and data may be moved; without that file it is as it is. The
+dictionary of vokens is the sets one after the other in alphabetical order of their names, up to `max_images`
+readable pictures. A picture that cannot be decoded gets no row, and is listed.
 
 | `source` | row |
 |---|---|
@@ -19,8 +20,10 @@ really compared and the first difference is named (VOK-08).
 """
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -33,10 +36,11 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_pictures
+from vlpnb.data.description import load_pictures, place_of, within
+from vlpnb.data.fields import text_field
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import check_finite, open_checked, write_store
-from vlpnb.data.text_files import lines_of
+from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
@@ -49,6 +53,7 @@ from vlpnb.vokenization.matcher import load_matcher
 
 Source = Literal["matcher", "backbone"]
 NAME = "universe"
+ORIGIN = "keys.json"
 SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` lists all
 
 
@@ -126,6 +131,7 @@ def load_keys(
             fit each other.
     """
     vectors, ids, paths, owners = [], [], [], []
+    root = _root(Path(folder))
     for path in key_files(folder, sets):
         with open_checked(path, ["keys"]) as file:
             rows, found = file["keys"], file.attrs.get("source", source)
@@ -142,7 +148,7 @@ def load_keys(
             unit = file.attrs.get("source") == "matcher"  # other projects' files promise nothing
             vectors.append(torch.from_numpy(check_finite(rows[()], path, unit)).float())
         names = [text for _, text in lines_of(path.with_suffix(".ids"), "one picture id a line")]
-        places = [Path(text) for _, text in lines_of(path.with_suffix(".path"), "one picture path a line")]
+        places = [root / text for _, text in lines_of(path.with_suffix(".path"), "one picture path a line")]
         if not len(vectors[-1]) == len(names) == len(places):
             raise UserError(
                 f"{path}: {len(vectors[-1])} keys, {len(names)} ids and {len(places)} paths; expected as many "
@@ -152,6 +158,15 @@ def load_keys(
         paths += places
         owners += [path.stem] * len(names)
     return Keys(torch.cat(vectors)[:limit], tuple(ids[:limit]), tuple(paths[:limit]), tuple(owners[:limit]))
+
+
+def _root(folder: Path) -> Path:
+    """Where the paths of a keys folder begin; nowhere for those of other projects."""
+    origin = folder / ORIGIN
+    if not origin.is_file():
+        return Path()
+    about = read_json(origin, "where the pictures of the keys are described")
+    return place_of(folder / text_field(about, "pictures", str(origin)), "pictures")
 
 
 def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") -> None:
@@ -191,6 +206,7 @@ def extract_keys(
     rank: int = 0,
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    place: Callable[[Path], str] = str,
 ) -> int:
     """Write the keys of some pictures to `folder`, if they are not there; returns the number of pictures that
     could not be read.
@@ -202,6 +218,7 @@ def extract_keys(
         images: by image set; a plain sequence is the one set `universe`.
         limit: stop after so many readable pictures, counted over the sets in alphabetical order.
         source: what `matcher` is, for the files' attribute.
+        place: how the path of a picture is written down.
     """
     sets = images if isinstance(images, Mapping) else {NAME: images}
     flat = [(name, image) for name in sorted(sets) for image in sets[name]]
@@ -225,7 +242,7 @@ def extract_keys(
         raise UserError(f"keys: none of the {len(flat)} pictures can be read; the first is {flat[0][1].path}")
     barrier(world_size)  # all have read the shards
     if rank == 0:
-        _join(shards, folder, broken, source)
+        _join(shards, folder, broken, source, place)
     barrier(world_size)
     return len(broken)
 
@@ -270,12 +287,19 @@ def _read_shard(path: Path) -> dict[str, list]:
         return json.loads(file["about"].asstr()[()])
 
 
-def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]], source: Source) -> None:
+def _join(
+    shards: Sequence[Path],
+    folder: Path,
+    broken: Sequence[Sequence[str]],
+    source: Source,
+    place: Callable[[Path], str],
+) -> None:
+    broken = [(name, place(Path(path)), why) for name, path, why in broken]
     about, vectors = [], []
     for path in shards:
         rows = _read_shard(path)["rows"]
         if rows:
-            about += rows
+            about += [(name, image_id, place(Path(path))) for name, image_id, path in rows]
             with open_checked(path, ["keys"]) as file:
                 vectors.append(file["keys"][()])
     keys = check_finite(np.concatenate(vectors), f"the keys for {folder}", unit=source == "matcher")
@@ -285,7 +309,7 @@ def _join(shards: Sequence[Path], folder: Path, broken: Sequence[Sequence[str]],
         for suffix, column in ((".ids", 1), (".path", 2)):
             text = "".join(f"{about[i][column]}\n" for i in mine)
             write_text(folder / f"{name}{suffix}", text)
-        unread = [row[1:] for row in broken if row[0] == name]
+        unread = [[*row[1:]] for row in broken if row[0] == name]
         kind = {"broken": unread[:SHOWN], "source": source}
         with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
             file["keys"] = keys[mine]
@@ -312,7 +336,10 @@ class KeysConfig(Config):
 def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
-    sets = load_pictures(context.inputs["pictures"]).sets()
+    pictures = load_pictures(context.inputs["pictures"])
+    about = {"pictures": os.path.relpath(context.inputs["pictures"], context.folder)}
+    if context.rank == 0:
+        write_text(context.folder / ORIGIN, json.dumps(about) + "\n")
     encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
@@ -321,8 +348,9 @@ def run_keys(context: StageContext) -> dict[str, float]:
         vision = read_backbones(context.inputs["features"]).open_vision()
         encoder, batch = BackboneFeatures(vision.fuse().to(context.device)), 1  # each has a shape of its own
     broken = extract_keys(
-        encoder, sets, context.folder, limit=config.max_images, batch=batch, shard=config.shard,
+        encoder, pictures.sets(), context.folder, limit=config.max_images, batch=batch, shard=config.shard,
         source=config.source, rank=context.rank, world_size=context.world_size, progress=context.progress,
+        place=partial(within, root=pictures.root),
     )  # fmt: skip
     keys = load_keys(context.folder, source=config.source)
     if config.ids:

@@ -13,7 +13,6 @@ is followed by sentence → picture retrieval over the whole test set.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -30,6 +29,7 @@ from vlpnb.config import Config, Seed
 from vlpnb.data.fields import field
 from vlpnb.data.text_files import read_json
 from vlpnb.files import atomic, write_text
+from vlpnb.foundations.backbones import keep_backbones
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
@@ -197,7 +197,7 @@ def new_matcher(
     language: LanguageBackbone | None = None,
     vision: Backbone | None = None,
 ) -> Matcher:
-    """A matcher with new heads for the backbones of a `features` stage's folder."""
+    """A matcher with new heads for the backbones that a folder describes, that of a `features` stage or a matcher's."""
     source = read_backbones(features)
     torch.manual_seed(config.seed)
     f, g = (
@@ -209,13 +209,13 @@ def new_matcher(
 
 
 def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:
-    """Write the trained weights and a description; the description is written last and makes the matcher
-    complete.
+    """Write the trained weights, the backbones behind the features and a description, so that the folder needs no
+    other. The description is written last and makes the matcher complete.
     """
     with atomic(folder / WEIGHTS) as temporary:
         save_file(trainable_state(matcher), temporary)
-    relative = os.path.relpath(features, folder)  # the run's folder may move
-    about = {"config": config.model_dump(mode="json"), "features": relative}
+    keep_backbones(folder, read_backbones(features))
+    about = {"config": config.model_dump(mode="json")}
     write_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
 
 
@@ -223,19 +223,17 @@ def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> M
     """Open a trained matcher in eval mode, with its backbones unless only cached features will be used.
 
     Raises:
-        UserError: no matcher in the folder, its weights are broken or of another shape, or its features folder
-            is gone.
+        UserError: no matcher in the folder, or its weights or its backbones are broken or of another shape.
     """
     folder = Path(folder)
     path = folder / DESCRIPTION
     about = read_json(path, "the description of a trained matcher (stage `matching`)")
     config = MatchingConfig.model_validate(field(about, "config", str(path)))
-    features = folder / field(about, "features", str(path))
     language = vision = None
     if backbones:
-        source = read_backbones(features)
+        source = read_backbones(folder)
         language, vision = source.open_language(), source.open_vision()
-    matcher = new_matcher(config, features, language, vision)
+    matcher = new_matcher(config, folder, language, vision)
     state = read_weights(folder / WEIGHTS)
     if backbones and any(name.startswith("vision.") for name in state):
         vision.freeze(False)  # a fine-tuned network was saved with frozen batch norm

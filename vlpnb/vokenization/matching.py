@@ -321,6 +321,6 @@ def _outside(config: MatchingConfig) -> dict[str, Path]:
 
 
 MATCHING = Stage(
-    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"),
+    "vokenization.matching", MatchingConfig, run_matching, _inputs, variant=("loss", "test_only", "seed"), version=2,
     distributed=True, outside=_outside, doc="Train the contextual token–picture matcher.",
 )  # fmt: skip

@@ -26,9 +26,15 @@ def _corpus(source: Path, target: Path) -> list[Path]:
 
 
 def _keys(source: Path, target: Path) -> list[Path]:
-    load_keys(source, source=None)  # complains if the files do not fit each other
-    files = [path.with_suffix(end) for path in key_files(source) for end in (".hdf5", ".ids", ".path")]
-    return [Path(shutil.copyfile(path, target / path.name)) for path in files]
+    made = []
+    for path in key_files(source):
+        keys = load_keys(source, [path.stem], source=None)  # complains if the files do not fit each other
+        files = [target / f"{path.stem}{end}" for end in (".hdf5", ".ids", ".path")]
+        for file in files[:2]:
+            shutil.copyfile(path.with_suffix(file.suffix), file)
+        write_text(files[2], "".join(f"{place}\n" for place in keys.paths))  # ours are relative to the data
+        made += files
+    return made
 
 
 def _vokens(source: Path, target: Path) -> list[Path]:
