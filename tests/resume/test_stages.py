@@ -13,6 +13,7 @@ from tests.resume.attempts import content
 from vlpnb.course.pipeline import STAGES
 from vlpnb.stage.folder import MANIFEST
 
+pytestmark = pytest.mark.slow  # all its tests together
 NAMES = [stage.name for stage in STAGES]
 TIMES, EVENTS = 3, 12  # kills of each kind per stage, at most
 
