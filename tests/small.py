@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.description import CaptionData, CaptionFiles, PictureData, TextData
 from vlpnb.foundations.features import FEATURES, FeaturesConfig
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.nn.transformer import Encoder, TransformerConfig
@@ -31,9 +31,14 @@ def run_stage(stage: Stage, config, folder: Path, **inputs: Path) -> dict[str, f
     )
 
 
+def data_in(folder: Path) -> dict[str, Path]:
+    """A folder that holds all descriptions, as the inputs of any stage."""
+    return dict.fromkeys(("captions", "pictures", "text"), folder)
+
+
 @dataclass
 class Small:
-    """Folders of the small dataset and of the stages made from it."""
+    """Folders of the small dataset (all its descriptions are in one) and of the stages made from it."""
 
     root: Path
     dataset: Path
@@ -45,10 +50,16 @@ class Small:
     features_config: FeaturesConfig
     colours = COLOURS
     run = staticmethod(run_stage)
+    data_in = staticmethod(data_in)
+
+    @property
+    def data(self) -> dict[str, Path]:
+        """The small dataset as the inputs of any stage."""
+        return data_in(self.dataset)
 
 
 def write_pictures(root: Path) -> Path:
-    """COCO captions for three splits, a universe folder with one broken picture, text, and `dataset.json`."""
+    """COCO captions for three splits, a universe folder with one broken picture, text, and their descriptions."""
     random = np.random.default_rng(0)
     for split, count in {"train": 16, "valid": 8, "test": 8, "universe": 10}.items():
         folder = root / "images" / split
@@ -67,14 +78,10 @@ def write_pictures(root: Path) -> Path:
     lines = [f"the {a} thing and the {b} thing are here . it is {a} !" for a in COLOURS for b in COLOURS]
     (root / "text.raw").write_text("\n".join(lines) + "\n")
     (root / "dataset").mkdir()
-    Dataset(
-        root=root,
-        captions=Captions(
-            "coco", {s: root / f"{s}.json" for s in ("train", "valid", "test")}, str(root / "images/{split}")
-        ),
-        universe=("images/universe",),
-        corpus=Corpus("none", (root / "text.raw",), (root / "text.raw",)),
-    ).save(root / "dataset")
+    annotations = {split: (root / f"{split}.json",) for split in ("train", "valid", "test")}
+    CaptionData(root, CaptionFiles("coco", annotations, str(root / "images/{split}"))).save(root / "dataset")
+    PictureData(root, ("images/universe",)).save(root / "dataset")
+    TextData(root, "none", (root / "text.raw",), (root / "text.raw",)).save(root / "dataset")
     return root / "dataset"
 
 
@@ -95,10 +102,10 @@ def make(root: Path) -> Small:
         language=str(language), vision=str(vision), layers=(-2, -1), max_length=8, train_views=2, shard=5
     )
     folders = {name: root / name for name in ("features", "matching", "keys")}
-    run_stage(FEATURES, features, folders["features"], dataset=dataset)
+    run_stage(FEATURES, features, folders["features"], **data_in(dataset))
     run_stage(
         MATCHING, MatchingConfig(epochs=40, batch=16, joint=8, dropout=0.0), folders["matching"],
-        features=folders["features"], dataset=dataset,
+        features=folders["features"],
     )  # fmt: skip
-    run_stage(KEYS, KeysConfig(shard=4), folders["keys"], matching=folders["matching"], dataset=dataset)
+    run_stage(KEYS, KeysConfig(shard=4), folders["keys"], matching=folders["matching"], **data_in(dataset))
     return Small(root, dataset, language, vision, **folders, features_config=features)

@@ -1,4 +1,4 @@
-"""A corpus of a few words with vokens, a dataset description and stage contexts, for the tests of this folder."""
+"""A corpus of a few words with vokens, a descriptions of data and stage contexts, for the tests of this folder."""
 
 import csv
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.description import CaptionData, CaptionFiles, FolderData, TextData
 from vlpnb.data.store import write_store
 from vlpnb.stage import StageContext
 from vlpnb.text.corpora import TokenCorpus, write_corpus
@@ -29,7 +29,7 @@ def lines(count: int, seed: int = 0) -> list[str]:
 
 
 def make(root: Path, count: int = 400) -> dict[str, Path]:
-    """Folders of the stages that come before `pretraining`: dataset, corpus, vokens; and the dataset's files."""
+    """Folders of the stages that come before `pretraining`: data, corpus, vokens; and the data's files."""
     text = root / "text"
     text.mkdir()
     for split, n, seed in (("train", count, 0), ("valid", 40, 1)):
@@ -77,16 +77,12 @@ def make(root: Path, count: int = 400) -> dict[str, Path]:
     (knowledge / "colour.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
     dataset = root / "dataset"
     dataset.mkdir()
-    Dataset(
-        root,
-        Captions("coco", {}, ""),
-        (),
-        Corpus("wiki103", (text / "train.raw",), (text / "valid.raw",)),
-        glue=glue,
-        glue_tasks=("CoLA", "RTE"),
-        knowledge=knowledge,
-    ).save(dataset)
-    return {"corpus": corpus, "vokens": vokens, "dataset": dataset}
+    CaptionData(root, CaptionFiles("coco", {}, str(root))).save(dataset)
+    TextData(root, "wiki103", (text / "train.raw",), (text / "valid.raw",)).save(dataset)
+    FolderData(root, glue, ("CoLA", "RTE")).save(dataset, "glue_data")
+    FolderData(root, knowledge).save(dataset, "knowledge")
+    data = dict.fromkeys(("captions", "text", "glue_data", "knowledge"), dataset)
+    return {"corpus": corpus, "vokens": vokens, **data}
 
 
 def squad_content(count: int, seed: int, impossible: bool) -> dict:
@@ -107,18 +103,19 @@ def squad_content(count: int, seed: int, impossible: bool) -> dict:
     return {"version": "v2.0" if impossible else "1.1", "data": [{"title": "t", "paragraphs": paragraphs}]}
 
 
-def add_squad(root: Path, dataset: Path) -> None:
-    """Write SQuAD v1.1 and v2.0 into `root` and name them in the dataset's description."""
+def add_squad(root: Path, made: dict[str, Path]) -> None:
+    """Write SQuAD v1.1 and v2.0 into `root`, and describe them among the inputs."""
     (root / "squad").mkdir()
     for version, impossible in (("1.1", False), ("2.0", True)):
         for split, count, seed in (("train", 96, 0), ("dev", 20, 1)):
             text = json.dumps(squad_content(count, seed, impossible))
             (root / "squad" / f"{split}-v{version}.json").write_text(text)
-    _describe(dataset, squad=str(root / "squad"))
+    FolderData(root, root / "squad").save(made["text"], "squad_data")
+    made["squad_data"] = made["text"]
 
 
-def add_swag(root: Path, dataset: Path) -> None:
-    """Write SWAG into `root`, where the ending in the right order is right, and name it in the description."""
+def add_swag(root: Path, made: dict[str, Path]) -> None:
+    """Write SWAG into `root`, where the ending in the right order is right, and describe it among the inputs."""
     rng = random.Random(0)
     (root / "swag").mkdir()
     for name, count in (("train", 160), ("val", 48)):
@@ -130,12 +127,8 @@ def add_swag(root: Path, dataset: Path) -> None:
                 endings = [f"{colour} the {thing} .", f". {colour} .", f"the the {thing}", f"{colour} ."]
                 endings.insert(i % 4, endings.pop())
                 writer.writerow([f"the {thing} .", "it is", *endings, i % 4])
-    _describe(dataset, swag=str(root / "swag"))
-
-
-def _describe(dataset: Path, **fields: str) -> None:
-    about = json.loads((dataset / "dataset.json").read_text())
-    (dataset / "dataset.json").write_text(json.dumps({**about, **fields}))
+    FolderData(root, root / "swag").save(made["text"], "swag_data")
+    made["swag_data"] = made["text"]
 
 
 def context(config, folder: Path, inputs: dict[str, Path], said: list[str] | None = None) -> StageContext:

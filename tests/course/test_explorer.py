@@ -108,7 +108,7 @@ def test_an_unfinished_run_is_refused(tmp_path):
     run = open_run("smoke", "x", root=tmp_path)
     with pytest.raises(
         UserError,
-        match=r"run x: dataset, vokenization\.matching, vokenization\.keys, .*\.pretraining not",
+        match=r"run x: captions, pictures, vokenization\.matching, vokenization\.keys, .*\.pretraining not",
     ):
         explorer.prepare(run, notebooks_folder())
 

@@ -8,6 +8,7 @@ import pytest
 from vlpnb.course import glance, notebooks_folder
 from vlpnb.course.cli import main
 from vlpnb.errors import UserError
+from vlpnb.foundations.datasets import DATASETS
 
 START = datetime.datetime(2026, 1, 2, 10, 0, tzinfo=datetime.UTC)
 
@@ -38,7 +39,10 @@ def stage(run, name, finished, megabytes, device="cpu", **more):
 def run(tmp_path):
     """Notebook 10 made two stages, 11 none, 12 failed and 13 is under way."""
     folder = tmp_path / "runs" / "demo"
-    write(folder / "run.json", {"profile": "laptop", "settings": {"dataset": {"root": "photos"}}})
+    write(
+        folder / "run.json",
+        {"profile": "laptop", "settings": {name: {"root": "photos"} for name in DATASETS}},
+    )
     outcomes = [("10_a", 130.2, ""), ("11_b", 20.4, ""), ("12_c", 5.0, "12_c: failed")]
     status = [{"notebook": f"{stem}.ipynb", "seconds": s, "problem": p} for stem, s, p in outcomes]
     write(folder / "notebooks" / "status.json", status)

@@ -28,8 +28,8 @@ def test_both_ways_to_say_it_are_understood(run):
         {"vokenization.matching", "vokenization.keys"},
         {"vokenization.vokens"},
     )
-    line = read("**Reads:** the stage `world`. **Writes:** the stages `dataset` and `vision`.")
-    assert (line.reads, line.writes) == ({"world"}, {"dataset", "vision"})
+    line = read("**Reads:** the stage `world`. **Writes:** the stages `captions` and `vision`.")
+    assert (line.reads, line.writes) == ({"world"}, {"captions", "vision"})
     assert read("**Reads:** nothing. **Writes:** nothing.").said
     assert not read("# A title").said
 

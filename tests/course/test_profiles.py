@@ -59,7 +59,7 @@ def test_a_combination_can_be_extended_as_a_list_or_in_one_word(tmp_path):
 def test_corpus_tokenizer_and_model(opened):
     name, run = opened
     folder, rules, tokenizer, layers, width = MODELS[name]
-    text, stream = run.config("dataset").corpus, run.config("corpus")
+    text, stream = run.config("text"), run.config("corpus")
     assert text.rules == rules
     files = ("wiki.train.raw", "wiki.valid.raw", "wiki.test.raw")
     if rules == "wiki":
@@ -126,12 +126,12 @@ def test_a_longer_baseline_does_not_train_the_voken_model_again(opened):
 
 def test_matching_keys_vokens_and_fine_tuning(opened):
     _, run = opened
-    data, matching = run.config("dataset"), run.config("vokenization.matching")
-    assert data.captions.annotations["train"] == ("lxmert/mscoco_train.json", "lxmert/mscoco_nominival.json")
-    assert data.captions.annotations["valid"] == "lxmert/mscoco_minival.json"
-    assert (data.captions.format, data.captions.source) == ("lxmert", "mscoco")
-    assert data.universe == ("vg_nococo=lxmert/vgnococo.json",)
-    (further,) = data.caption_sets.items()
+    data, matching = run.config("captions"), run.config("vokenization.matching")
+    assert data.annotations["train"] == ("lxmert/mscoco_train.json", "lxmert/mscoco_nominival.json")
+    assert data.annotations["valid"] == "lxmert/mscoco_minival.json"
+    assert (data.format, data.source) == ("lxmert", "mscoco")
+    assert run.config("pictures").sets == ("vg_nococo=lxmert/vgnococo.json",)
+    (further,) = data.sets.items()
     assert (further[0], further[1].annotations, further[1].optional) == (
         "cc_valid",
         "cc/validation.tsv",

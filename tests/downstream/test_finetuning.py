@@ -32,8 +32,8 @@ from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("finetuning")
     made = tiny_lm.make(root, count=40)
-    tiny_lm.add_squad(root, made["dataset"])
-    tiny_lm.add_swag(root, made["dataset"])
+    tiny_lm.add_squad(root, made)
+    tiny_lm.add_swag(root, made)
     return {**made, "root": root}
 
 

@@ -75,7 +75,7 @@ def test_a_kill_loses_one_task(inputs, finished, tmp_path, monkeypatch):
 
 def test_padding_does_not_change_predictions(inputs):
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
-    examples = glue.read_glue(inputs["dataset"].parent / "glue", "RTE", "valid")
+    examples = glue.read_glue(inputs["glue_data"].parent / "glue", "RTE", "valid")
     data = glue.Encoded(examples, tokenizer, 64, None)
     encoder, head = glue.load_classifier(inputs["pretraining"] / "snapshot-0000001", labels=2)
     model = glue.SentenceClassifier(encoder, head, False).eval()

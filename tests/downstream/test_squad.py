@@ -8,7 +8,7 @@ import torch
 
 from tests import tiny_lm
 from vlpnb.config import parse_config
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.squad import read_squad
 from vlpnb.downstream import squad
 from vlpnb.downstream.squad import Answer, decode
@@ -28,7 +28,7 @@ NAMES = tiny_lm.FREE
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("squad")
     made = tiny_lm.make(root, count=40)
-    tiny_lm.add_squad(root, made["dataset"])
+    tiny_lm.add_squad(root, made)
     tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
@@ -59,7 +59,7 @@ def test_it_learns_to_read(finished):
 
 def test_prediction_files_give_the_metrics(finished, inputs):
     folder, metrics, _ = finished
-    questions = read_squad(load_dataset(inputs["dataset"]).squad, "2.0", "valid")
+    questions = read_squad(load_folder(inputs["squad_data"], "squad_data").folder, "2.0", "valid")
     given = json.loads((folder / "seed-1/v2.0/predictions.json").read_text())
     odds = json.loads((folder / "seed-1/v2.0/null_odds.json").read_text())
     assert set(given) == set(odds) == {question.id for question in questions}
@@ -133,10 +133,6 @@ def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkey
 def test_what_is_missing_is_said(inputs, tmp_path):
     with pytest.raises(UserError, match=r"snapshot: found 7, expected a number from -1 to 0"):
         SQUAD.run(tiny_lm.context(VokenizationSquadConfig(snapshot=7), tmp_path / "a", inputs))
-    about = json.loads((inputs["dataset"] / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps({**about, "squad": None}))
-    with pytest.raises(UserError, match=r"set `dataset.squad`"):
-        SQUAD.run(tiny_lm.context(VokenizationSquadConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
     with pytest.raises(UserError, match="versions"):
         parse_config(VokenizationSquadConfig, {"versions": "1.1,3"}, "squad")
 

@@ -10,7 +10,6 @@ from tests import tiny_lm
 from vlpnb.data.swag import SwagExample
 from vlpnb.downstream import swag
 from vlpnb.downstream.swag import EndingChooser, Endings
-from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import init_weights
 from vlpnb.text.tokenizers import load_tokenizer
@@ -22,7 +21,7 @@ from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
 def inputs(tmp_path_factory):
     root = tmp_path_factory.mktemp("swag")
     made = tiny_lm.make(root, count=40)
-    tiny_lm.add_swag(root, made["dataset"])
+    tiny_lm.add_swag(root, made)
     tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
     torch.manual_seed(0)
     model = VisuallySupervisedLM(language_model_config("micro", tokenizer, 0.0))
@@ -98,10 +97,6 @@ def test_a_run_that_becomes_nan_is_a_result_not_a_crash(inputs, tmp_path, monkey
     assert any("DIVERGED" in line for line in said)
 
 
-def test_absent_data_is_said_and_defaults_are_the_published(inputs, tmp_path):
-    about = json.loads((inputs["dataset"] / "dataset.json").read_text())
-    (tmp_path / "dataset.json").write_text(json.dumps({**about, "swag": None}))
-    with pytest.raises(UserError, match=r"set `dataset.swag`"):
-        SWAG.run(tiny_lm.context(VokenizationSwagConfig(), tmp_path / "b", {**inputs, "dataset": tmp_path}))
+def test_the_published_settings_are_the_defaults():
     config = VokenizationSwagConfig()
     assert (config.lr, config.epochs, config.batch, config.max_length) == (2e-5, 3, 16, 128)

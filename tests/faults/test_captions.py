@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from vlpnb.config import parse_config
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_captions
 from vlpnb.errors import UserError
-from vlpnb.foundations.dataset import DATASET, DatasetConfig
+from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
 from vlpnb.stage import StageContext
 
 
@@ -16,7 +16,6 @@ from vlpnb.stage import StageContext
 def root(tmp_path):
     """A small dataset in COCO format: a good picture, one missing, one that nobody describes, one half described."""
     (tmp_path / "images").mkdir()
-    (tmp_path / "text").mkdir()
     images = ["good.png", "missing.png", "silent.png", "half.png"]
     for name in images:
         if name != "missing.png":
@@ -26,25 +25,16 @@ def root(tmp_path):
     captions = {"images": [{"id": i, "file_name": n} for i, n in enumerate(images)], "annotations": rows}
     for split in ("train", "valid", "test"):
         (tmp_path / f"{split}.json").write_text(json.dumps(captions))
-        (tmp_path / "text" / f"{split}.raw").write_text("one line of five words here .\n")
     return tmp_path
 
 
 def describe(root, folder, sets=None, **captions):
     annotations = {split: f"{split}.json" for split in ("train", "valid", "test")}
-    config = DatasetConfig.model_validate(
-        {
-            "root": str(root),
-            "captions": {"annotations": annotations, "images": "images", **captions},
-            "caption_sets": sets or {},
-            "universe": ("images",),
-            "corpus": {split: (f"text/{split}.raw",) for split in annotations},
-            "glue": "", "scenes": "", "knowledge": "",
-        }
-    )  # fmt: skip
+    fields = {"annotations": annotations, "images": "images", "sets": sets, "scenes": "", **captions}
+    config = CaptionsConfig.model_validate({"root": str(root), **fields})
     folder.mkdir(exist_ok=True)
     lines = []
-    return DATASET.run(StageContext(config, folder, {}, "cpu", say=lines.append)), lines
+    return CAPTIONS.run(StageContext(config, folder, {}, "cpu", say=lines.append)), lines
 
 
 def test_what_cannot_be_used_is_counted_and_listed(root, tmp_path):
@@ -58,7 +48,7 @@ def test_what_cannot_be_used_is_counted_and_listed(root, tmp_path):
     assert listed.count("silent.png: a picture without a caption") == 3
     assert listed.count("half.png: 2 of its 3 captions are empty") == 3
     assert any("uncaptioned.txt" in line for line in lines)
-    found = load_dataset(folder).captioned("train")
+    found = load_captions(folder).captioned("train")
     assert [(image.image_id, image.sentences) for image in found] == [
         ("good", ("a dot", "a black dot")),
         ("half", ("black",)),
@@ -75,7 +65,7 @@ def test_no_caption_at_all_is_an_error(root, tmp_path):
 
 
 def test_no_picture_at_all_says_where_they_should_be(root, tmp_path):
-    with pytest.raises(UserError, match=r"none of the 3 pictures.*good\.png.*dataset\.captions\.images"):
+    with pytest.raises(UserError, match=r"none of the 3 pictures.*good\.png.*correct `captions\.images"):
         describe(root, tmp_path / "stage", images="elsewhere")
 
 
@@ -91,28 +81,26 @@ def test_a_conceptual_set_lacks_pictures(root, tmp_path):
     metrics, lines = describe(root, folder, sets={"cc_valid": cc})
     assert (metrics["cc_valid_images"], metrics["cc_valid_captions"]) == (2, 2)
     assert metrics["missing_images"] == 3 + 1
-    assert (
-        str(root / "cc/images/validation/validation_5") in (folder / "missing.txt").read_text().splitlines()
-    )
-    assert [i.image_id for i in load_dataset(folder).captioned("cc_valid")] == [
+    assert "cc/images/validation/validation_5" in (folder / "missing.txt").read_text().splitlines()
+    assert [i.image_id for i in load_captions(folder).captioned("cc_valid")] == [
         "validation_7",
         "validation_4",
     ]
-    with pytest.raises(UserError, match="no captions for split 'cc'; it has train, valid, test, cc_valid"):
-        load_dataset(folder).captioned("cc")
+    with pytest.raises(UserError, match="no captions for split 'cc'; there are train, valid, test, cc_valid"):
+        load_captions(folder).captioned("cc")
     table.unlink()
     with pytest.raises(UserError, match=r"cc/validation\.tsv does not exist.*split 'cc_valid' in conceptual"):
         describe(root, folder, sets={"cc_valid": cc})
     metrics, lines = describe(root, folder, sets={"cc_valid": {**cc, "optional": True}})
     assert any("caption set 'cc_valid' is left out" in line and str(table) in line for line in lines)
-    assert load_dataset(folder).captioned_names == ("train", "valid", "test")
+    assert load_captions(folder).names == ("train", "valid", "test")
     table.write_text("nothing\tvalidation_5\n")
-    with pytest.raises(UserError, match=r"none of the 1 pictures.*dataset\.caption_sets\.cc_valid\.images"):
+    with pytest.raises(UserError, match=r"none of the 1 pictures.*captions\.sets\.cc_valid\.images"):
         describe(root, folder, sets={"cc_valid": cc})
 
 
 @pytest.mark.parametrize("name", ["train", "CC valid"])
 def test_a_caption_set_has_a_name_of_its_own(name):
     cc = {"format": "conceptual", "annotations": "cc/validation.tsv", "images": "cc/images"}
-    with pytest.raises(UserError, match=f"caption_sets: '{name}' must be small letters"):
-        parse_config(DatasetConfig, {"caption_sets": {name: cc}}, "dataset")
+    with pytest.raises(UserError, match=f"sets: '{name}' must be small letters"):
+        parse_config(CaptionsConfig, {"sets": {name: cc}}, "captions")

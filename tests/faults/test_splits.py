@@ -8,7 +8,7 @@ from PIL import Image
 from torch import nn
 
 from vlpnb.data.captions import CaptionedImage, read_captions
-from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.description import PictureData
 from vlpnb.errors import UserError
 from vlpnb.foundations.features import FeaturesConfig, cache_split
 from vlpnb.text.backbones import LanguageBackbone
@@ -65,11 +65,6 @@ def test_a_matcher_that_trains_its_vision_needs_a_readable_picture(tmp_path):
         _readable(broken(tmp_path / "pictures"), lambda line: None)
 
 
-def universe(root, *entries, images="images"):
-    annotations = {"train": root / "train.json"}
-    return Dataset(root, Captions("coco", annotations, str(root / images)), entries, Corpus("none"))
-
-
 @pytest.fixture
 def root(tmp_path):
     for name in ("a/1.png", "a/deep/1.png", "b/1.png"):
@@ -81,7 +76,7 @@ def root(tmp_path):
 
 def test_pictures_of_one_name_in_two_folders_are_two_vokens(root):
     said = []
-    (found,) = universe(root, "pictures").universe_sets(said.append).values()
+    (found,) = PictureData(root, ("./pictures",)).sets(said.append).values()
     assert [image.image_id for image in found] == ["a/1", "a/deep/1", "b/1"]
     assert said == [f"{root / 'pictures'}: 3 taken; left out: nothing"]
 
@@ -89,15 +84,15 @@ def test_pictures_of_one_name_in_two_folders_are_two_vokens(root):
 @pytest.mark.parametrize("name", ["../../out", "a/b", "<script>", ".hidden", "a\nb"])
 def test_the_name_of_an_image_set_stays_in_its_folder(root, name):
     """It names the files of the keys, and stands on pages."""
-    with pytest.raises(UserError, match=r"dataset\.universe: .*the image set is called .*expected letters"):
-        universe(root, f"{name}=pictures").universe_sets()
+    with pytest.raises(UserError, match=r"pictures\.sets: .*the image set is called .*expected letters"):
+        PictureData(root, (f"{name}=./pictures",)).sets()
 
 
 @pytest.mark.parametrize("line", ["../../../etc/passwd", "/etc/passwd", "a\u2028b"])
 def test_a_list_of_pictures_does_not_lead_out_of_the_data(root, line):
     (root / "vg.ids").write_text(f"1\n{line}\n")
     with pytest.raises(UserError, match=r"vg\.ids.*(outside the folder|on one line)"):
-        universe(root, "vg.ids").universe_sets()
+        PictureData(root, ("vg.ids",)).sets()
 
 
 @pytest.mark.parametrize(

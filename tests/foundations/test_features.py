@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_captions
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations import features
@@ -15,7 +15,7 @@ from vlpnb.text.backbones import load_language, with_neighbours
 def test_cached_states_are_the_backbones_own(small):
     store = FeatureStore(small.features, "test")
     language = open_language(small.features_config, {})
-    sentences = [s for image in load_dataset(small.dataset).captioned("test") for s in image.sentences]
+    sentences = [s for image in load_captions(small.dataset).captioned("test") for s in image.sentences]
     states, mask, content = store.captions(np.array([0, 3, 5]))
     ids, expected_mask = language.pad(language.encode([sentences[i] for i in (0, 3, 5)], 8))
     with torch.no_grad():
@@ -38,7 +38,7 @@ def test_neighbours_stand_beside_a_token_and_padding_never_does():
 
 def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
     config = small.features_config.model_copy(update={"window": 1})
-    small.run(FEATURES, config, tmp_path, dataset=small.dataset)
+    small.run(FEATURES, config, tmp_path, **small.data)
     plain, wide = FeatureStore(small.features, "test"), FeatureStore(tmp_path, "test")
     states, mask, _ = plain.captions(np.array([0, 3, 5]))
     assert (wide.captions(np.array([0, 3, 5]))[0][mask] == with_neighbours(states, mask, 1)[mask]).all()
@@ -49,7 +49,7 @@ def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
 def test_cached_views_are_the_backbones_own(small):
     store = FeatureStore(small.features, "test")
     vision = open_vision(small.features_config, {})
-    image = load_dataset(small.dataset).captioned("test")[2]
+    image = load_captions(small.dataset).captioned("test")[2]
     with torch.no_grad():
         expected = vision(vision.eval_pixels(open_rgb(image.path))[None])
     torch.testing.assert_close(store.pictures(np.array([2]))[0], expected, atol=2e-3, rtol=1e-3)
@@ -77,9 +77,9 @@ def test_a_killed_run_continues_and_gives_the_same_cache(small, tmp_path, monkey
 
     monkeypatch.setattr(features, "_write_shard", killed)
     with pytest.raises(KeyboardInterrupt):
-        small.run(FEATURES, small.features_config, tmp_path, dataset=small.dataset)
+        small.run(FEATURES, small.features_config, tmp_path, **small.data)
     before = list(calls)
-    small.run(FEATURES, small.features_config, tmp_path, dataset=small.dataset)
+    small.run(FEATURES, small.features_config, tmp_path, **small.data)
     assert before[2] == calls[3]  # the third shard was begun again, the first two were not
     for split in ("train", "valid", "test"):
         again, once = FeatureStore(tmp_path, split), FeatureStore(small.features, split)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from tests import tiny_lm
-from vlpnb.data.description import Captions, load_dataset
+from vlpnb.data.description import CaptionFiles, load_captions
 from vlpnb.foundations import language
 from vlpnb.foundations.language import LanguageConfig, SentenceBatches, sentences
 from vlpnb.text.tokenizers import load_tokenizer
@@ -22,10 +22,8 @@ def inputs(tmp_path_factory):
         "annotations": [{"id": 1, "image_id": 1, "caption": "a green kite ."}],
     }
     (root / "captions.json").write_text(json.dumps(annotations))
-    dataset = load_dataset(made["dataset"])
-    replace(dataset, captions=Captions("coco", {"train": root / "captions.json"}, str(root))).save(
-        made["dataset"]
-    )
+    train = CaptionFiles("coco", {"train": (root / "captions.json",)}, str(root))
+    replace(load_captions(made["captions"]), splits=train).save(made["captions"])
     return made
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlpnb.data.description import Captions, Corpus, Dataset
+from vlpnb.data.description import CaptionData, CaptionFiles
 from vlpnb.errors import UserError
 from vlpnb.foundations import vision
 from vlpnb.foundations.vision import VISION, VisionConfig, label_names, labels_of
@@ -21,7 +21,7 @@ from vlpnb.world.scene import HELD_OUT, KINDS, make_scene
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Dataset folder and scenes of 12 train, 8 valid and 30 universe pictures."""
+    """The folder of the captions and scenes of 12 train, 8 valid and 30 universe pictures."""
     import json
 
     root = tmp_path_factory.mktemp("scenes")
@@ -36,13 +36,9 @@ def scenes(tmp_path_factory):
         captions = [{"image_id": i, "caption": "a picture"} for i in range(len(images))]
         (root / f"{split}.json").write_text(json.dumps({"images": images, "annotations": captions}))
     (root / "scenes.jsonl").write_text("".join(s.to_json() + "\n" for split in made.values() for s in split))
-    Dataset(
-        root=root,
-        captions=Captions("coco", {s: root / f"{s}.json" for s in ("train", "valid")}, str(root / "{split}")),
-        universe=(),
-        corpus=Corpus("none"),
-        scenes=root / "scenes.jsonl",
-    ).save(root)
+    annotations = {split: (root / f"{split}.json",) for split in ("train", "valid")}
+    files = CaptionFiles("coco", annotations, str(root / "{split}"))
+    CaptionData(root, files, scenes=root / "scenes.jsonl").save(root)
     return root, made
 
 
@@ -57,14 +53,14 @@ def test_labels_name_what_a_scene_shows_and_never_a_held_out_pair(scenes):
 
 def test_the_stage_trains_resumes_and_leaves_a_backbone(small, scenes, tmp_path, monkeypatch):
     config = VisionConfig(image_size=32, widths=(8, 8, 16), epochs=2, batch=4, shift=2, checkpoint_seconds=0)
-    whole = small.run(VISION, config, tmp_path / "whole", dataset=scenes[0])
+    whole = small.run(VISION, config, tmp_path / "whole", captions=scenes[0])
     assert {"kind_accuracy", "colour_accuracy", "kind_map", "pair_map"} <= whole.keys()
     save = vision.save_backbone
     monkeypatch.setattr(vision, "save_backbone", lambda *arguments: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        small.run(VISION, config, tmp_path / "killed", dataset=scenes[0])
+        small.run(VISION, config, tmp_path / "killed", captions=scenes[0])
     monkeypatch.setattr(vision, "save_backbone", save)
-    assert small.run(VISION, config, tmp_path / "killed", dataset=scenes[0]) == whole
+    assert small.run(VISION, config, tmp_path / "killed", captions=scenes[0]) == whole
     backbone = load_backbone(tmp_path / "whole")
     assert (backbone.width, backbone.image_size) == (32, 32)
     with torch.no_grad():
@@ -73,7 +69,7 @@ def test_the_stage_trains_resumes_and_leaves_a_backbone(small, scenes, tmp_path,
 
 def test_data_without_scenes_is_refused(small, tmp_path):
     with pytest.raises(UserError, match=r"features\.vision"):
-        small.run(VISION, VisionConfig(), tmp_path, dataset=small.dataset)
+        small.run(VISION, VisionConfig(), tmp_path, captions=small.dataset)
 
 
 def test_grounding_rates_of_known_vokens(scenes, tmp_path):
@@ -111,9 +107,9 @@ def test_grounding_rates_of_known_vokens(scenes, tmp_path):
 
 def test_drawn_pictures_go_on_where_the_written_ones_end(tmp_path):
     (tmp_path / "world.json").write_text('{"seed": 3, "train": 7, "image_size": 48}', encoding="utf-8")
-    dataset = SimpleNamespace(scenes=tmp_path / "scenes.jsonl")
-    drawn = list(vision.draw_pictures(dataset, 2, 32))
+    captions = SimpleNamespace(scenes=tmp_path / "scenes.jsonl")
+    drawn = list(vision.draw_pictures(captions, 2, 32))
     assert [scene.index for scene, _ in drawn] == [7, 8]
     assert {scene.split for scene, _ in drawn} == {"train"}
     assert all(picture.shape == (32, 32, 3) for _, picture in drawn)
-    assert list(vision.draw_pictures(dataset, 0, 32)) == []
+    assert list(vision.draw_pictures(captions, 0, 32)) == []

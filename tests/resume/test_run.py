@@ -91,7 +91,7 @@ def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
     # None at all where the killed runner's kernel, which notices within a second, got to the end of the stage.
     assert sum("[vision] started" in text for text in texts) <= 1
 
-    names = ("world", "dataset", "vision")
+    names = ("world", "captions", "vision")
     found = {name: content(run._plan(name, {}).folder) for name in names}
     run.folder.rename(tmp_path / "runs" / "killed")
     for name in names:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from vlpnb.data.description import Captions, load_dataset
+from vlpnb.data.description import CaptionFiles, load_captions
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
@@ -36,7 +36,7 @@ DIVERSITY = ["images", "max_count", "mean_count", "std_count", "cover", "types"]
 @pytest.fixture(scope="module")
 def corpus(small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
-    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, dataset=small.dataset)
+    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, **small.data)
     return folder
 
 
@@ -50,21 +50,21 @@ def two_sets(small, tmp_path_factory):
         Image.new("RGB", (24, 30), colour).save(root / f"cc/images/validation/validation_{n}", "png")
         rows.append(f"the {name} thing is here .\tvalidation_{n}\n")
     (root / "cc/validation.tsv").write_text("".join(rows))
-    cc = Captions("conceptual", {"cc_valid": root / "cc/validation.tsv"}, str(root / "cc/images"))
-    replace(load_dataset(small.dataset), caption_sets={"cc_valid": cc}).save(root)
+    cc = CaptionFiles("conceptual", {"cc_valid": (root / "cc/validation.tsv",)}, str(root / "cc/images"))
+    replace(load_captions(small.dataset), sets={"cc_valid": cc}).save(root)
     return root
 
 
-def benchmark(small, corpus, folder, dataset=None, **fields):
+def benchmark(small, corpus, folder, captions=None, **fields):
     return small.run(
         BENCHMARK, BenchmarkConfig(**fields), folder,
-        matching=small.matching, keys=small.keys, corpus=corpus, dataset=dataset or small.dataset,
+        matching=small.matching, keys=small.keys, corpus=corpus, captions=captions or small.dataset,
     )  # fmt: skip
 
 
 def test_token_recall_is_counted_over_tokens_without_specials(small):
     matcher = load_matcher(small.matching)
-    images = load_dataset(small.dataset).captioned("test")
+    images = load_captions(small.dataset).captioned("test")
     pictures = torch.cat([matcher.keys([open_rgb(image.path)]) for image in images])
     hits = []
     for own, image in enumerate(images):
@@ -82,7 +82,7 @@ def test_token_recall_is_counted_over_tokens_without_specials(small):
 def test_long_captions_are_read_to_a_length_of_ones_own(small, corpus, tmp_path):
     """The original cuts captions in training only; here the small matcher was trained on eight pieces."""
     matcher = load_matcher(small.matching)
-    (image, *_) = load_dataset(small.dataset).captioned("test")
+    (image, *_) = load_captions(small.dataset).captioned("test")
     long = replace(image, sentences=("the red thing and the red thing are here .",))
     assert retrieval(matcher, [long])["tokens"] == matcher.max_length - 2 == 6
     assert retrieval(matcher, [long], max_length=130)["tokens"] == 10
@@ -94,7 +94,7 @@ def test_long_captions_are_read_to_a_length_of_ones_own(small, corpus, tmp_path)
 def test_other_granularities_are_counted_by_hand(small, granularity):
     """A sentence's only voken is scored at its first token; a type's vector has no context."""
     matcher = load_matcher(small.matching)
-    images = load_dataset(small.dataset).captioned("test")
+    images = load_captions(small.dataset).captioned("test")
     pictures = torch.cat([matcher.keys([open_rgb(image.path)]) for image in images])
     hits = []
     for own, image in enumerate(images):
@@ -197,7 +197,7 @@ def test_names_of_sets(small, corpus, two_sets, tmp_path):
         with pytest.raises(UserError, match=rf"benchmark\.sets: '{sets[-1]}' is there already"):
             benchmark(small, corpus, tmp_path, two_sets, sets=sets)
     with pytest.raises(
-        UserError, match="no captions for split 'cc_train'; it has train, valid, test, cc_valid"
+        UserError, match="no captions for split 'cc_train'; there are train, valid, test, cc_valid"
     ):
         benchmark(small, corpus, tmp_path, two_sets, sets=("cc_train",))
 

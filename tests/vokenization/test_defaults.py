@@ -7,8 +7,8 @@ import torch
 
 from vlpnb.downstream.glue import GlueConfig
 from vlpnb.foundations.corpus import CorpusStageConfig
-from vlpnb.foundations.dataset import DatasetConfig
 from vlpnb.foundations.features import FeaturesConfig
+from vlpnb.foundations.text import TextConfig
 from vlpnb.nn.language_model import SIZES, language_model_config
 from vlpnb.stage.profiles import load_profile
 from vlpnb.text.lines import keeps
@@ -49,7 +49,7 @@ def test_the_index_is_the_default(stage, config, values):
 def test_tokenisation():
     """C: at least five fields a line; the matcher's tokenizer; all of the text."""
     assert [keeps(" ".join("w" * n), "wiki103") for n in (4, 5)] == [False, True]
-    assert DatasetConfig().corpus.rules == "wiki103"
+    assert TextConfig().rules == "wiki103"
     config = CorpusStageConfig()
     assert (config.tokenizer, config.max_train_tokens, config.max_valid_tokens) == ("", None, None)
 

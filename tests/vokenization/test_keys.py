@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from vlpnb.data.captions import original_image_path
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_pictures
 from vlpnb.data.images import open_rgb
 from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
@@ -60,7 +60,7 @@ def test_rows_are_the_pictures_in_order(small):
 
 
 def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
-    inputs = {"matching": small.matching, "dataset": small.dataset}
+    inputs = {"matching": small.matching, **small.data}
     calls = kill_at_the_second_shard(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
@@ -82,14 +82,14 @@ def test_id_lists_are_compared(tmp_path):
 
 
 def test_the_first_pictures_only(small, tmp_path):
-    inputs = {"matching": small.matching, "dataset": small.dataset}
+    inputs = {"matching": small.matching, **small.data}
     assert small.run(KEYS, KeysConfig(max_images=3), tmp_path, **inputs)["vokens"] == 3
     assert json.loads((small.matching / "matcher.json").read_text())["features"] == "../features"
 
 
 def two_sets(small, folder, **changes):
     """The small dataset with its universe and its test pictures as image sets."""
-    data = replace(load_dataset(small.dataset), universe=("images/universe", "Bs=images/test"), **changes)
+    data = replace(load_pictures(small.dataset), entries=("images/universe", "Bs=images/test"), **changes)
     folder.mkdir()
     data.save(folder)
     return folder
@@ -97,8 +97,8 @@ def two_sets(small, folder, **changes):
 
 def test_two_image_sets_in_alphabetical_order_up_to_a_number(small, tmp_path):
     dataset = two_sets(small, tmp_path / "dataset")
-    assert list(load_dataset(dataset).universe_sets()) == ["Bs", "universe"]
-    inputs = {"matching": small.matching, "dataset": dataset}
+    assert list(load_pictures(dataset).sets()) == ["Bs", "universe"]
+    inputs = {"matching": small.matching, "pictures": dataset}
     metrics = small.run(KEYS, KeysConfig(shard=4), tmp_path / "all", **inputs)
     assert metrics == {"vokens": 17.0, "broken": 1.0, "vokens_Bs": 8.0, "vokens_universe": 9.0}
     keys = load_keys(tmp_path / "all")
@@ -127,10 +127,10 @@ def test_two_image_sets_in_alphabetical_order_up_to_a_number(small, tmp_path):
 
 def test_vokens_name_their_image_set(small, tmp_path):
     dataset = two_sets(small, tmp_path / "dataset")
-    inputs = {"matching": small.matching, "dataset": dataset}
+    inputs = {"matching": small.matching, "pictures": dataset}
     small.run(KEYS, KeysConfig(), tmp_path / "keys", **inputs)
-    small.run(CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=dataset)
-    inputs |= {"keys": tmp_path / "keys", "corpus": tmp_path / "corpus"}
+    small.run(CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, text=small.dataset)
+    inputs |= {"keys": tmp_path / "keys", "corpus": tmp_path / "corpus", "captions": small.dataset}
     assert small.run(VOKENS, VokensConfig(), tmp_path / "vokens", **inputs)["size"] == 17
     lines = (tmp_path / "vokens" / "train.ids").read_text().splitlines()
     assert lines[0] == "Bs/test0"
@@ -146,13 +146,13 @@ def test_an_id_list_is_an_image_set_with_the_originals_paths(small, tmp_path):
         json.dumps([{"img_id": "4", "sentf": {}}, {"img_id": "3", "sentf": {}}])
     )
     of_captions = replace(
-        load_dataset(small.dataset), root=tmp_path, universe=("vg=vokenization/vgnococo.json",)
+        load_pictures(small.dataset), root=tmp_path, entries=("vg=vokenization/vgnococo.json",)
     )
-    assert [image.path for image in of_captions.universe_sets()["vg"]] == [
+    assert [image.path for image in of_captions.sets()["vg"]] == [
         tmp_path / f"vg/images/{i}.jpg" for i in (4, 3)
     ]
     entries = ("vokenization/vg_nococo.ids", "vokenization/cc_valid.ids")
-    sets = replace(load_dataset(small.dataset), root=tmp_path, universe=entries).universe_sets()
+    sets = replace(load_pictures(small.dataset), root=tmp_path, entries=entries).sets()
     assert {name: [i.image_id for i in images] for name, images in sets.items()} == {
         "cc_valid": ["validation_7"],
         "vg_nococo": ["2", "1"],
@@ -162,7 +162,7 @@ def test_an_id_list_is_an_image_set_with_the_originals_paths(small, tmp_path):
     coco = "COCO_val2014_000000000042"
     assert original_image_path(coco, tmp_path) == tmp_path / f"mscoco/images/val2014/{coco}.jpg"
     with pytest.raises(UserError, match="two image sets are called 'universe'"):
-        replace(load_dataset(small.dataset), universe=("images/universe", "universe=test")).universe_sets()
+        replace(load_pictures(small.dataset), entries=("images/universe", "universe=images/test")).sets()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def shorter_rows(folder):
 def bare(small, tmp_path_factory):
     """Keys of the bare vision backbone, in one go."""
     folder = tmp_path_factory.mktemp("bare") / "keys"
-    inputs = {"features": small.features, "dataset": small.dataset}
+    inputs = {"features": small.features, **small.data}
     metrics = small.run(KEYS, KeysConfig(source="backbone"), folder, **inputs)
     assert metrics == {"vokens": 9.0, "broken": 1.0}
     return folder
@@ -216,7 +216,7 @@ def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
 
 def test_a_killed_extraction_of_features_gives_the_same_bits(small, bare, tmp_path, monkeypatch):
     """With other shards, and with the second of two processes killed before the first one joins their shards."""
-    inputs = {"features": small.features, "dataset": small.dataset}
+    inputs = {"features": small.features, **small.data}
     calls = kill_at_the_second_shard(monkeypatch)
     config = KeysConfig(source="backbone", shard=3, batch=2)
     with pytest.raises(KeyboardInterrupt):
@@ -234,7 +234,7 @@ def test_a_killed_extraction_of_features_gives_the_same_bits(small, bare, tmp_pa
         raise AtTheBarrier
 
     encoder = BackboneFeatures(read_backbones(small.features).open_vision().fuse())
-    sets, shared = load_dataset(small.dataset).universe_sets(), tmp_path / "shared"
+    sets, shared = load_pictures(small.dataset).sets(), tmp_path / "shared"
     monkeypatch.setattr(keys_module, "barrier", ends)
     with pytest.raises(AtTheBarrier):
         extract_keys(encoder, sets, shared, shard=3, source="backbone", rank=1, world_size=2)
@@ -264,9 +264,9 @@ def test_the_two_kinds_of_keys_are_not_taken_for_each_other(small, bare, tmp_pat
 
 
 def test_what_keys_ask_for():
-    assert set(KEYS.inputs(KeysConfig())) == {"matching", "dataset"}
+    assert set(KEYS.inputs(KeysConfig())) == {"matching", "pictures"}
     requests = KEYS.inputs(KeysConfig(source="backbone"))
-    assert set(requests) == {"features", "dataset"}
+    assert set(requests) == {"features", "pictures"}
     assert requests["features"].overrides == {"cache": False}  # nobody reads the cache
     for source in ("matcher", "backbone"):
         config = PretrainingConfig(objective="ctr", image_features=source)
@@ -282,7 +282,7 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
         def forward(self, pixels):
             return self.out(pixels.flatten(1))
 
-    sets = load_dataset(small.dataset).universe_sets()
+    sets = load_pictures(small.dataset).sets()
     encoder = BackboneFeatures(Backbone(Square(), 5, 16))
     with pytest.raises(UserError, match=r"universe0\.png: .* 24 × 30 pixels .*change features\.vision"):
         extract_keys(encoder, sets, tmp_path, batch=1, source="backbone")
@@ -293,10 +293,8 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
 @pytest.mark.parametrize("objective", ["reg", "ctr"])
 def test_vokens_are_learnt_from_backbone_features(small, bare, tmp_path, monkeypatch, objective):
     """The features are looked up by voken, so that both lists must name the same pictures."""
-    small.run(
-        CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, dataset=small.dataset
-    )
-    inputs = {"corpus": tmp_path / "corpus", "dataset": small.dataset}
+    small.run(CORPUS, CorpusStageConfig(), tmp_path / "corpus", features=small.features, **small.data)
+    inputs = {"corpus": tmp_path / "corpus", **small.data}
     matched = {"matching": small.matching, "keys": small.keys}
     small.run(VOKENS, VokensConfig(), tmp_path / "vokens", **matched, **inputs)
     inputs = {"corpus": tmp_path / "corpus", "vokens": tmp_path / "vokens", "keys": bare}

@@ -74,7 +74,7 @@ def test_it_learns_what_can_be_learned(small):
 @pytest.mark.parametrize("loss", ["infonce", "all_pairs"])
 def test_other_losses_train(small, tmp_path, loss):
     config = MatchingConfig(loss=loss, epochs=2, batch=16, joint=8)
-    metrics = small.run(MATCHING, config, tmp_path, features=small.features, dataset=small.dataset)
+    metrics = small.run(MATCHING, config, tmp_path, features=small.features, **small.data)
     assert {f"test_{kind}r{k}" for kind in ("", "token_") for k in (1, 5, 10)} <= metrics.keys()
     assert metrics["test_r10"] == 1.0  # only eight pictures
     assert metrics["valid_loss"] > 0
@@ -95,7 +95,7 @@ def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
         batch=8,
         joint=8,
     )
-    small.run(MATCHING, config, tmp_path, features=small.features, dataset=small.dataset)
+    small.run(MATCHING, config, tmp_path, features=small.features, **small.data)
     (plan,) = plans
     assert (plan.lr, plan.schedule, plan.weight_decay, plan.eps) == (1e-4, "linear", 0.01, 1e-8)
     assert plan.warmup == round(0.05 * plan.updates) == 2
@@ -104,7 +104,7 @@ def test_the_original_programs_own_defaults(small, tmp_path, monkeypatch):
 
 def test_a_killed_training_continues_bit_for_bit(small, tmp_path, monkeypatch):
     config = MatchingConfig(epochs=6, batch=8, joint=8, checkpoint_seconds=0)
-    inputs = {"features": small.features, "dataset": small.dataset}
+    inputs = {"features": small.features, **small.data}
     whole = small.run(MATCHING, config, tmp_path / "whole", **inputs)
     save, calls = loop.save_checkpoint, []
 
@@ -133,7 +133,7 @@ def test_processes_share_loss_and_gradient(small, tmp_path, monkeypatch, cached,
     if not cached:
         features = tmp_path / "features"
         uncached = small.features_config.model_copy(update={"cache": False})
-        small.run(FEATURES, uncached, features, dataset=small.dataset)
+        small.run(FEATURES, uncached, features, **small.data)
     taken = {}
 
     def fit(model, batches, plan, folder, *, rank, world_size, **rest):
@@ -143,7 +143,7 @@ def test_processes_share_loss_and_gradient(small, tmp_path, monkeypatch, cached,
     monkeypatch.setattr(matching, "fit", fit)
     for rank, world_size in [(0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3)]:
         (tmp_path / f"{rank}-{world_size}").mkdir()
-        inputs = {"features": features, "dataset": small.dataset}
+        inputs = {"features": features, **small.data}
         context = StageContext(
             config, tmp_path / f"{rank}-{world_size}", inputs, "cpu", rank, world_size, say=lambda line: None
         )
@@ -174,7 +174,7 @@ class Interrupted(Exception):
 
 
 def test_more_processes_than_pairs_are_refused(small, tmp_path):
-    inputs = {"features": small.features, "dataset": small.dataset}
+    inputs = {"features": small.features, **small.data}
     context = StageContext(MatchingConfig(batch=4), tmp_path, inputs, "cpu", 2, 3, say=lambda line: None)
     with pytest.raises(UserError, match="do not fill a batch of 3 pairs"):
         MATCHING.run(context)
@@ -182,9 +182,9 @@ def test_more_processes_than_pairs_are_refused(small, tmp_path):
 
 def test_fine_tuning_moves_both_backbones_and_reloads(small, tmp_path):
     uncached = small.features_config.model_copy(update={"cache": False})
-    small.run(FEATURES, uncached, tmp_path / "features", dataset=small.dataset)
+    small.run(FEATURES, uncached, tmp_path / "features", **small.data)
     config = MatchingConfig(epochs=1, batch=16, joint=8, train_language=True, train_vision=True)
-    inputs = {"features": tmp_path / "features", "dataset": small.dataset}
+    inputs = {"features": tmp_path / "features", **small.data}
     metrics = small.run(MATCHING, config, tmp_path / "matching", **inputs)
     assert metrics["test_r10"] == 1.0
     matcher = load_matcher(tmp_path / "matching")
@@ -218,7 +218,7 @@ def test_neighbours_are_exchanged_at_their_place_and_tokens_never():
 
 def test_context_noise_is_for_training_alone(small, tmp_path):
     wide = small.features_config.model_copy(update={"window": 1})
-    small.run(FEATURES, wide, tmp_path / "features", dataset=small.dataset)
+    small.run(FEATURES, wide, tmp_path / "features", **small.data)
     config = MatchingConfig(batch=16, joint=8, dropout=0.0, context_noise=1.0)
     matcher = new_matcher(config, tmp_path / "features")
     store = FeatureStore(tmp_path / "features", "train")
@@ -230,7 +230,7 @@ def test_context_noise_is_for_training_alone(small, tmp_path):
         losses[noise] = [model.train(mode)(text, mask, picture)["matching"].item() for mode in (True, False)]
     assert losses[0.0][0] == losses[0.0][1] == losses[1.0][1] != losses[1.0][0]
 
-    inputs = {"features": tmp_path / "features", "dataset": small.dataset}
+    inputs = {"features": tmp_path / "features", **small.data}
     metrics = small.run(MATCHING, config.model_copy(update={"epochs": 2}), tmp_path / "matching", **inputs)
     assert metrics["test_r10"] == 1.0  # only eight pictures
     assert load_matcher(tmp_path / "matching").window == 1

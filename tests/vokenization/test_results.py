@@ -166,8 +166,8 @@ def test_one_reading_column(reading_inputs, tmp_path):
 def test_the_table_of_granularities_from_real_stages(tmp_path):
     """A row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
     made = tiny_lm.make(tmp_path, count=40)
-    tiny_lm.add_squad(tmp_path, made["dataset"])
-    tiny_lm.add_swag(tmp_path, made["dataset"])
+    tiny_lm.add_squad(tmp_path, made)
+    tiny_lm.add_swag(tmp_path, made)
     tokenizer = load_tokenizer(made["corpus"] / "tokenizer")
     granularities = ("vokens", "sentence", "propagated", "term")
     short = {"epochs": 1, "max_train": 16, "max_valid": 24, "lr": 3e-3, "batch": 8}

@@ -210,7 +210,7 @@ def test_byte_bpe_training_is_repeatable_and_complete(tokenizers, tmp_path):
 def bpe_corpus(small):
     folder = small.root / "corpus-bpe"
     config = CorpusStageConfig(tokenizer="byte-bpe", vocab_size=300)
-    metrics = small.run(CORPUS, config, folder, features=small.features, dataset=small.dataset)
+    metrics = small.run(CORPUS, config, folder, features=small.features, **small.data)
     assert metrics["train_tokens"] > 0
     return TokenCorpus(folder / "train.hdf5")
 
@@ -266,7 +266,7 @@ def test_long_rows_nothing_to_read_and_sentence_marks(small, bpe_corpus):
 
 
 def test_the_stages_revokenise_when_tokenizers_differ(small, bpe_corpus, tmp_path):
-    inputs = {"matching": small.matching, "keys": small.keys, "dataset": small.dataset}
+    inputs = {"matching": small.matching, "keys": small.keys, **small.data}
     inputs["corpus"] = bpe_corpus.path.parent
     metrics = small.run(VOKENS, VokensConfig(page_tokens=40), tmp_path / "vokens", **inputs)
     assert metrics["train_tokens"] == len(bpe_corpus)

@@ -9,7 +9,7 @@ import torch
 
 from tests import tiny_lm
 from tests.tiny_lm import squad_content
-from vlpnb.data.description import Captions, load_dataset
+from vlpnb.data.description import CaptionFiles, FolderData, load_captions, load_text
 from vlpnb.data.store import write_store
 from vlpnb.downstream import probes
 from vlpnb.foundations import language
@@ -47,11 +47,12 @@ def pipeline(tmp_path_factory):
         "annotations": [{"id": 1, "image_id": 1, "caption": "A green kite – Zürich."}],
     }
     (root / "captions.json").write_text(json.dumps(annotations))
-    captions = Captions("coco", {"train": root / "captions.json"}, str(root))
-    dataset = replace(
-        load_dataset(made["dataset"]), captions=captions, squad=root / "squad", swag=root / "swag"
-    )
-    dataset.save(made["dataset"])
+    captions = CaptionFiles("coco", {"train": (root / "captions.json",)}, str(root))
+    replace(load_captions(made["captions"]), splits=captions).save(made["captions"])
+    for name in ("squad", "swag"):
+        FolderData(root, root / name).save(made["text"], f"{name}_data")
+        made[f"{name}_data"] = made["text"]
+    text = load_text(made["text"])
 
     metrics = {}
     config = LanguageConfig(tokenizer="byte-bpe", size="micro", vocab_size=320, updates=6, batch=16, warmup=2)
@@ -61,7 +62,7 @@ def pipeline(tmp_path_factory):
     corpus.mkdir()
     vokens.mkdir()
     for split in ("train", "valid"):
-        write_corpus(getattr(dataset.corpus, split), corpus / f"{split}.hdf5", tokenizer, "wiki103")
+        write_corpus(getattr(text, split), corpus / f"{split}.hdf5", tokenizer, "wiki103")
         tokens = np.asarray(TokenCorpus(corpus / f"{split}.hdf5").tokens)
         with write_store(vokens / f"{split}.hdf5", "vokens") as file:
             file["vokens"] = (tokens % tiny_lm.VOKENS).astype(np.int32)

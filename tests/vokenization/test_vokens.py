@@ -21,9 +21,7 @@ from vlpnb.vokenization.vokens import VOKENS, VokensConfig, pieces_of, vokenise_
 
 @pytest.fixture(scope="module")
 def corpus(small):
-    small.run(
-        CORPUS, CorpusStageConfig(), small.root / "corpus", features=small.features, dataset=small.dataset
-    )
+    small.run(CORPUS, CorpusStageConfig(), small.root / "corpus", features=small.features, **small.data)
     return TokenCorpus(small.root / "corpus" / "train.hdf5")
 
 
@@ -237,7 +235,7 @@ def test_half_precision_is_for_the_language_backbone_alone(small, corpus, tmp_pa
         "matching": small.matching,
         "keys": small.keys,
         "corpus": corpus.path.parent,
-        "dataset": small.dataset,
+        **small.data,
     }
     for precision in ("float32", "bfloat16"):
         seen.clear()
@@ -251,7 +249,7 @@ def test_the_stage_reports_speed_and_no_rates_without_scenes(small, corpus, tmp_
         "matching": small.matching,
         "keys": small.keys,
         "corpus": corpus.path.parent,
-        "dataset": small.dataset,
+        **small.data,
     }
     metrics = small.run(VOKENS, VokensConfig(), tmp_path, **inputs)
     assert metrics["train_tokens"] == len(corpus)

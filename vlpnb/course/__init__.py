@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,8 @@ def open_run(
     Args:
         profile: one of `PROFILE_NAMES` (smoke, laptop, photos, paper), a combination (paper+wikipedia), or a YAML file.
         run: name of the folder under `data/runs`.
-        settings: overrides, as `"vokenization.matching.epochs=3,vokenization.pretraining.seed=2"`, JSON or a mapping.
+        settings: overrides, as `"vokenization.matching.epochs=3,vokenization.pretraining.seed=2"`, JSON or a mapping;
+            `data.root` is the folder of real datasets, for all stages that describe one.
         root: the data folder; by default `VLPNB_DATA` or the checkout's `data/`.
         devices: processes for stages that can be distributed.
         device: auto, cpu, cuda or cuda:N.
@@ -50,11 +52,13 @@ def open_run(
         UserError: unknown profile, stage or field, or an ill-typed value.
     """
     from vlpnb.config import parse_settings
+    from vlpnb.foundations.datasets import with_root
     from vlpnb.stage import Run
     from vlpnb.stage.profiles import load_profile
 
     loaded = load_profile(profile)
+    loaded = replace(loaded, stages=with_root(loaded.stages))
     runs = (Path(root) if root is not None else data_root()) / "runs"
     stages = "vlpnb.course.pipeline:STAGES"
-    values = parse_settings(settings)
+    values = with_root(parse_settings(settings))
     return Run(runs, run or loaded.name, loaded, stages, values, device=device, devices=devices)

@@ -62,7 +62,7 @@ RunOption = Annotated[
 ]
 OldRunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the last used).")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set dataset.root=FOLDER.")
+    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set data.root=FOLDER.")
 ]
 DevicesOption = Annotated[int, typer.Option(min=1, help="Processes for the stages that can be distributed.")]
 
@@ -77,7 +77,7 @@ def _open(
     if folder is not None:
         if not folder.is_dir():
             raise UserError(f"--data {folder}: no such folder")
-        values = merge(values, {"dataset": {"root": str(folder.absolute())}})
+        values = merge(values, {"data": {"root": str(folder.absolute())}})
     return open_run(profile, run, values, devices=devices)
 
 

@@ -24,7 +24,7 @@ from vlpnb.errors import UserError
 from vlpnb.stage import Run
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
-NEEDED = ("dataset", "vokenization.matching", "vokenization.keys", "vokenization.pretraining")
+NEEDED = ("captions", "pictures", "vokenization.matching", "vokenization.keys", "vokenization.pretraining")
 NOTEBOOK = "91_explorer.ipynb"
 JUPYTER = (
     Path(__file__).parent / "templates" / "jupyter"

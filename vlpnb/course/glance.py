@@ -18,6 +18,7 @@ from vlpnb.config import flatten
 from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
+from vlpnb.foundations.datasets import DATASETS
 from vlpnb.stage.folder import MANIFEST
 from vlpnb.stage.profiles import load_profile
 
@@ -45,7 +46,7 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
         if not needed.is_file():
             raise UserError(f"{needed}: missing; give the folder of a run made by `vlpnb run`")
     note = read_back(run / "run.json")
-    own = flatten(note.get("settings", {})).keys() - {"dataset.root"}
+    own = flatten(note.get("settings", {})).keys() - {f"{name}.root" for name in DATASETS}
     if own:
         raise UserError(
             f"{run}: made with settings of its own ({', '.join(sorted(own))}), not those of its profile"

@@ -20,8 +20,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from vlpnb.config import Config, Seed
-from vlpnb.data.description import Dataset
-from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
@@ -43,16 +41,6 @@ class FineTuningConfig(Config):
     max_valid: int | None = Field(None, ge=1)
     keep_models: bool = False  # save the fine-tuned models, for transformers too
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-
-
-def examples_folder(dataset: Dataset, title: str) -> Path:
-    """The dataset's folder of "GLUE", "SQuAD" or "SWAG"; UserError when it has none."""
-    folder = getattr(dataset, title.lower())
-    if folder is None:
-        raise UserError(
-            f"the dataset at {dataset.root} has no {title} folder; set `dataset.{title.lower()}` to one"
-        )
-    return folder
 
 
 class Examples(Protocol):

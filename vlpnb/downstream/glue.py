@@ -20,7 +20,7 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.glue import GLUE_TASKS, GlueExamples, GlueTask, glue_task, read_glue
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
@@ -201,14 +201,11 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     without the diverged runs, and the number of `diverged` runs. All are fractions of one.
     """
     config: GlueConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    root = finetuning.examples_folder(dataset, "GLUE")
-    tasks = [
-        GLUE_TASKS[name] for name in config.tasks if not dataset.glue_tasks or name in dataset.glue_tasks
-    ]
+    data = load_folder(context.inputs["glue_data"], "glue_data")
+    root, tasks = data.folder, [GLUE_TASKS[name] for name in config.tasks if name in data.tasks]
     if not tasks:
         raise UserError(
-            f"vokenization.glue.tasks: none of {list(config.tasks)} is in the dataset: {list(dataset.glue_tasks)}"
+            f"vokenization.glue.tasks: none of {list(config.tasks)} is in glue_data.tasks: {list(data.tasks)}"
         )
     context.log(f"fine-tuning {source.parent.name}/{source.name} on {', '.join(task.name for task in tasks)}")
 

@@ -21,7 +21,7 @@ import torch
 from pydantic import Field
 
 from vlpnb.config import Config
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.fields import as_text, list_field, text_field
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
@@ -154,16 +154,12 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     `<attribute>_linear`, `…_linear_chance`; and the means `cloze`, `calibrated`, `linear` over the attributes.
     """
     config: ProbesConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    if dataset.knowledge is None:
-        raise UserError(
-            f"the dataset at {dataset.root} has no commonsense lists; `probes` needs the visual world"
-        )
+    data = load_folder(context.inputs["knowledge"], "knowledge")
     model, tokenizer = load_masked_lm(source).to(context.device), load_tokenizer(source, MASKED)
     metrics: dict[str, float] = {}
     details = {}
     means: dict[str, list[float]] = {"cloze": [], "calibrated": [], "linear": []}
-    for attribute, items in read_probes(dataset.knowledge).items():
+    for attribute, items in read_probes(data.folder).items():
         scores = candidate_scores(model, tokenizer, items, context.device)
         calibrated = scores - np.nanmean(scores, axis=0)
         answers = Counter(item["answer"] for item in items)

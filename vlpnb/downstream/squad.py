@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.squad import SquadQuestion, Version, read_squad
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
@@ -190,7 +190,7 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     each), `v2_f1_zero` … as `vlpnb.metrics.squad.squad_scores` names them, and the number of `diverged` runs.
     """
     config: SquadConfig = context.config
-    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SQuAD")
+    root = load_folder(context.inputs["squad_data"], "squad_data").folder
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SQuAD {' and '.join(config.versions)}")
 
     def job(version: Version, seed: int) -> Job:

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_folder
 from vlpnb.data.swag import SwagExample, read_swag
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job
@@ -139,7 +139,7 @@ def run(context: StageContext, source: Path) -> dict[str, float]:
     runs.
     """
     config: SwagConfig = context.config
-    root = finetuning.examples_folder(load_dataset(context.inputs["dataset"]), "SWAG")
+    root = load_folder(context.inputs["swag_data"], "swag_data").folder
     context.log(f"fine-tuning {source.parent.name}/{source.name} on SWAG")
 
     def job(seed: int) -> Job:

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
-from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.data.description import TextData, load_text
 from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
 from vlpnb.stage import Request, Stage, StageContext
@@ -45,21 +45,21 @@ class CorpusStageConfig(Config):
 
 def inputs(config: CorpusStageConfig) -> dict[str, Request]:
     """The text unless there are ids already, and the matcher's backbones where their tokenizer is used."""
-    needed = {"features": not config.tokenizer, "dataset": not config.original.train}
+    needed = {"features": not config.tokenizer, "text": not config.original.train}
     return {name: Request(name) for name, wanted in needed.items() if wanted}
 
 
 def run_corpus(context: StageContext) -> dict[str, float]:
     """Write `train.hdf5`, `valid.hdf5` and the tokenizer. Metrics: tokens, lines and sentences of each."""
     config: CorpusStageConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"]) if "dataset" in inputs(config) else None
-    tokenizer = _tokenizer(context, dataset)
+    text = load_text(context.inputs["text"]) if "text" in inputs(config) else None
+    tokenizer = _tokenizer(context, text)
     metrics: dict[str, float] = {}
     for split, limit in (("train", config.max_train_tokens), ("valid", config.max_valid_tokens)):
         target, original = context.folder / f"{split}.hdf5", getattr(config.original, split)
         if not original:
             summary = write_corpus(
-                getattr(dataset.corpus, split), target, tokenizer, dataset.corpus.rules,
+                getattr(text, split), target, tokenizer, text.rules,
                 lines_are_sentences=config.lines_are_sentences, max_tokens=limit,
                 shard_lines=config.shard_lines, progress=context.progress,
                 rank=context.rank, world_size=context.world_size, wait=partial(barrier, context.world_size),
@@ -75,7 +75,7 @@ def run_corpus(context: StageContext) -> dict[str, float]:
     return metrics
 
 
-def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedTokenizerFast:
+def _tokenizer(context: StageContext, text: TextData | None) -> PreTrainedTokenizerFast:
     config: CorpusStageConfig = context.config
     if not config.tokenizer:
         return read_backbones(context.inputs["features"]).open_language().tokenizer
@@ -83,7 +83,7 @@ def _tokenizer(context: StageContext, dataset: Dataset | None) -> PreTrainedToke
         return load_tokenizer(config.tokenizer)
     folder = context.folder / "tokenizer"
     if context.rank == 0 and not (folder / "tokenizer.json").is_file():
-        lines = (line for path in dataset.corpus.train for line in read_lines(path, dataset.corpus.rules))
+        lines = (line for path in text.train for line in read_lines(path, text.rules))
         train_byte_bpe((f"{line}\n" for line in islice(lines, config.vocab_lines)), config.vocab_size, folder)
     barrier(context.world_size)
     return load_tokenizer(folder)

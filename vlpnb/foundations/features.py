@@ -26,11 +26,12 @@ from torch import Tensor
 
 from vlpnb.config import Config, Seed, Shares
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import SPLITS, load_captions
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.data.store import attributes, check_finite, mapped, open_checked, write_store
 from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
@@ -38,7 +39,6 @@ from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
 
-SPLITS = ("train", "valid", "test")
 PRODUCER, BACKBONES = "features", "backbones.json"
 
 
@@ -70,8 +70,8 @@ class FeaturesConfig(Config):
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
-    """The dataset, and the stages behind backbones called "stage"."""
-    inputs = {"dataset": Request("dataset")}
+    """The captions, and the stages behind backbones called "stage"."""
+    inputs = {"captions": splits_only}
     if config.language == "stage":
         inputs["language"] = Request("language")
     if config.vision == "stage":
@@ -366,13 +366,13 @@ class FeatureStore:
 def cache_features(context: StageContext) -> dict[str, float]:
     """Run both backbones over the captioned splits. Metrics per split: pictures, captions, broken ones."""
     config: FeaturesConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    images = {split: dataset.captioned(split) for split in SPLITS}
+    captions = load_captions(context.inputs["captions"])
+    images = {split: captions.captioned(split) for split in SPLITS}
     images["train"] = images["train"][: config.max_images]
     language = open_language(config, context.inputs).to(context.device)
     vision = open_vision(config, context.inputs).fuse().to(context.device)
     if context.rank == 0:
-        inputs = {role: path for role, path in context.inputs.items() if role != "dataset"}
+        inputs = {role: path for role, path in context.inputs.items() if role != "captions"}
         write_backbones(context.folder, Backbones(config, inputs, language.width, vision.width))
     total, before = sum(map(len, images.values())), 0
     metrics = {"language_width": float(language.width), "vision_width": float(vision.width)}

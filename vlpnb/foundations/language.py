@@ -18,7 +18,8 @@ import torch
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
-from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.data.description import CaptionData, TextData, load_captions, load_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.nn.language_model import language_model_config, new_masked_lm
 from vlpnb.nn.losses import IGNORE
@@ -50,11 +51,11 @@ class LanguageConfig(Config):
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
 
 
-def text_lines(dataset: Dataset, corpus_lines: int) -> Iterator[str]:
+def text_lines(captions: CaptionData, text: TextData, corpus_lines: int) -> Iterator[str]:
     """The training captions, then lines of the training corpus."""
-    for image in dataset.captioned("train"):
+    for image in captions.captioned("train"):
         yield from image.sentences
-    lines = (line for path in dataset.corpus.train for line in read_lines(path, dataset.corpus.rules))
+    lines = (line for path in text.train for line in read_lines(path, text.rules))
     yield from islice(lines, corpus_lines)
 
 
@@ -96,8 +97,8 @@ class SentenceBatches:
 def run(context: StageContext) -> dict[str, float]:
     """Train the vocabulary and the model; the folder `model` opens with transformers. Metrics: loss, vocab_size …"""
     config: LanguageConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    lines = list(text_lines(dataset, config.corpus_lines))
+    captions, text = load_captions(context.inputs["captions"]), load_text(context.inputs["text"])
+    lines = list(text_lines(captions, text, config.corpus_lines))
     words = context.folder / "tokenizer"
     if not (words / "tokenizer.json").is_file():
         train = train_byte_bpe if config.tokenizer == "byte-bpe" else train_wordpiece
@@ -132,7 +133,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 def inputs(config: LanguageConfig) -> Mapping[str, Request]:
-    return {"dataset": Request("dataset")}
+    return {"captions": splits_only, "text": Request("text")}
 
 
 LANGUAGE = Stage(

@@ -1,11 +1,19 @@
 """The stages of the foundations, in the order of the pipeline; each is defined beside its code."""
 
+from vlpnb.foundations.captions import CAPTIONS
 from vlpnb.foundations.corpus import CORPUS
-from vlpnb.foundations.dataset import DATASET
 from vlpnb.foundations.features import FEATURES
+from vlpnb.foundations.glue_data import GLUE_DATA
+from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
+from vlpnb.foundations.pictures import PICTURES
+from vlpnb.foundations.squad_data import SQUAD_DATA
+from vlpnb.foundations.swag_data import SWAG_DATA
+from vlpnb.foundations.text import TEXT
 from vlpnb.foundations.vision import VISION
 from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
-STAGES: tuple[Stage, ...] = (WORLD, DATASET, VISION, LANGUAGE, FEATURES, CORPUS)
+STAGES: tuple[Stage, ...] = (
+    WORLD, CAPTIONS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION, LANGUAGE, FEATURES, CORPUS,
+)  # fmt: skip

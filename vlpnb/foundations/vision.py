@@ -22,10 +22,11 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from vlpnb.config import Config, Count, Seed
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.data.description import CaptionData, load_captions
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.foundations.captions import splits_only
+from vlpnb.stage import Stage, StageContext
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update
 from vlpnb.vision.backbones import save_backbone
@@ -90,21 +91,21 @@ def read_pictures(
     """
     for image in images:
         if image.image_id not in scenes:
-            raise UserError(f"{image.path}: `dataset.scenes` has no scene of this picture to learn from")
+            raise UserError(f"{image.path}: `captions.scenes` has no scene of this picture to learn from")
         try:
             yield scenes[image.image_id], np.asarray(eval_view(open_rgb(image.path), size, "whole"))
         except BrokenImage as error:
             log(f"left out: {error}")
 
 
-def draw_pictures(dataset: Dataset, count: int, size: int) -> Iterator[tuple[Scene, np.ndarray]]:
+def draw_pictures(captions: CaptionData, count: int, size: int) -> Iterator[tuple[Scene, np.ndarray]]:
     """`count` more train scenes, numbered on from the written ones, and their pictures.
 
     Drawing is faster than reading, and a network that never sees a picture often cannot learn it by heart.
     """
     if not count:
         return
-    world = json.loads((dataset.scenes.parent / "world.json").read_text(encoding="utf-8"))
+    world = json.loads((captions.scenes.parent / "world.json").read_text(encoding="utf-8"))
     for index in range(world["train"], world["train"] + count):
         scene = make_scene(world["seed"], "train", index)
         picture = render(scene, world["image_size"], world["seed"])
@@ -121,9 +122,7 @@ class Pictures:
             pixels.append(picture)
             self.scenes.append(scene)
         if not pixels:
-            raise UserError(
-                "vision: none of the pictures of a split can be read; see `dataset.captions.images`"
-            )
+            raise UserError("vision: none of the pictures of a split can be read; see `captions.images`")
         self.pixels = torch.from_numpy(np.stack(pixels))  # (N, S, S, 3)
         self.labels = torch.zeros(len(pixels), len(names))
         for row, scene in enumerate(self.scenes):
@@ -194,19 +193,19 @@ def evaluate(net: SmallResNet, pictures: Pictures, names: list[str], device: str
 def run_vision(context: StageContext) -> dict[str, float]:
     """Train on the world's train pictures, measure on its valid pictures, and save the backbone."""
     config: VisionConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    if dataset.scenes is None:
+    captions = load_captions(context.inputs["captions"])
+    if captions.scenes is None:
         raise UserError(
-            "vision: this dataset has no scenes to learn from; name a pre-trained backbone in features.vision "
+            "vision: these captions have no scenes to learn from; name a pre-trained backbone in features.vision "
             "(a torchvision model, or efficientnet_lite0) instead of 'stage'"
         )
-    scenes, names = load_scenes(dataset.scenes), label_names()
+    scenes, names = load_scenes(captions.scenes), label_names()
     written = read_pictures(
-        dataset.captioned("train")[: config.max_images], scenes, config.image_size, context.log
+        captions.captioned("train")[: config.max_images], scenes, config.image_size, context.log
     )
-    drawn = draw_pictures(dataset, config.drawn, config.image_size)
+    drawn = draw_pictures(captions, config.drawn, config.image_size)
     train = Pictures(itertools.chain(written, drawn), names)
-    valid = dataset.captioned("valid")[: config.max_images]
+    valid = captions.captioned("valid")[: config.max_images]
     valid = Pictures(read_pictures(valid, scenes, config.image_size, context.log), names)
     sampler = EpochSampler(
         len(train.scenes), min(config.batch, len(train.scenes)), config.seed, drop_last=True
@@ -238,6 +237,6 @@ def run_vision(context: StageContext) -> dict[str, float]:
 
 
 VISION = Stage(
-    "vision", VisionConfig, run_vision, lambda config: {"dataset": Request("dataset")},
+    "vision", VisionConfig, run_vision, lambda config: {"captions": splits_only},
     doc="Train the visual world's picture backbone from scratch.",
 )  # fmt: skip

@@ -29,6 +29,10 @@ def no_inputs(config: Config) -> Mapping[str, Request]:
     return {}
 
 
+def as_it_is(config: Config, folder: Path) -> None:
+    """A finished folder that needs nothing when it is used again."""
+
+
 def no_fingerprint(config: Config) -> str:
     """The fingerprint of a stage that reads no files from outside its run."""
     return ""
@@ -41,7 +45,8 @@ class Stage:
     `run` returns flat metrics under local names (nan allowed). `variant` names the fields that label variants
     in reports: those that differ from the class's defaults, whatever the profile says, and every `seed`. Raise
     `version` when the behaviour changes. `distributed`: all `torchrun` processes call `run`. `fingerprint`: a
-    hash of the files from outside that the stage reads; it enters the stage's identity.
+    hash of the files from outside that the stage reads; it enters the stage's identity. `reused` is told of every
+    use of a finished folder: where those files lie may have changed, though they did not.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Stage:
     doc: str = ""
     distributed: bool = False
     fingerprint: Callable[[Any], str] = no_fingerprint
+    reused: Callable[[Any, Path], None] = as_it_is
 
 
 def load_stages(source: Sequence[Stage] | str) -> tuple[Stage, ...]:

@@ -205,7 +205,7 @@ class Run:
             "config": config.hashed(),
             "inputs": {role: plan.digest for role, plan in sorted(inputs.items())},
         }
-        key = json.dumps([name, identity["config"]], sort_keys=True)
+        key = json.dumps([name, config.model_dump(mode="json")], sort_keys=True)
         if key not in self._fingerprints:  # files are read once in the life of a run
             self._fingerprints[key] = stage.fingerprint(config)
         if self._fingerprints[key]:
@@ -258,6 +258,7 @@ class Run:
             path.unlink()  # last: a kill before leaves a folder that is still known to be damaged
             return None
         remove_scratch(plan.folder)  # of a process killed right after it published
+        plan.stage.reused(plan.config, plan.folder)
         with contextlib.suppress(OSError):
             os.utime(path)  # "newest" in reports means last used
         return self._result(plan, reused=True)

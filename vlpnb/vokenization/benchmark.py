@@ -21,7 +21,7 @@ from torch.nn.functional import normalize
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import Dataset, load_dataset
+from vlpnb.data.description import CaptionData, load_captions
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import RECALL_AT, diversity, mean_token_scores, ranks, recall
@@ -38,7 +38,7 @@ class BenchmarkConfig(Config):
     """What is benchmarked."""
 
     split: str = "test"  # captions and pictures of the first set; its metrics have no prefix
-    # further sets, `<set>_*` in the metrics: splits or caption sets of the dataset; none: all its caption sets
+    # further sets, `<set>_*` in the metrics: splits or `captions.sets`; none: all of the latter
     sets: tuple[str, ...] | None = None
     max_images: int | None = Field(None, ge=1)  # only the first pictures of each set
     # word pieces of a caption that retrieval reads, special tokens included; none: as many as in training; the
@@ -85,7 +85,7 @@ def retrieval(
         except BrokenImage:
             continue
     if not kept:
-        raise UserError(f"benchmark: none of the {len(images)} pictures can be read; see `dataset.captions`")
+        raise UserError(f"benchmark: none of the {len(images)} pictures can be read; see `captions`")
     pictures = torch.cat(vectors)
     vokenise = Vokeniser(matcher, pictures, granularity, budget)
     tokens, sentences = [], []
@@ -132,16 +132,16 @@ def corpus_sentences(corpus: TokenCorpus, lines: int | None, sentences: int | No
     return [corpus.sentence(s).tolist()[:128] for s in range(count)]
 
 
-def _sets(config: BenchmarkConfig, dataset: Dataset) -> dict[str, str]:
+def _sets(config: BenchmarkConfig, data: CaptionData) -> dict[str, str]:
     """Set → prefix of its metrics. UserError when two groups of metrics would have one name."""
     further = config.sets
     if further is None:
-        further = tuple(name for name in dataset.caption_sets if name != config.split)
+        further = tuple(name for name in data.sets if name != config.split)
     taken = [config.split, "captions", "corpus", "corpus_train"]
     for name in further:
         if name in taken:
             raise UserError(
-                f"vokenization.benchmark.sets: '{name}' is there already; name other splits or caption sets than "
+                f"vokenization.benchmark.sets: '{name}' is there already; name other splits or captions.sets than "
                 f"{', '.join(taken)}"
             )
         taken.append(name)
@@ -153,9 +153,9 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
     the split, and under `<set>_*` of each further set; `diversity_{corpus,captions,<set>}_*`.
     """
     config: BenchmarkConfig = context.config
-    dataset = load_dataset(context.inputs["dataset"])
-    prefixes = _sets(config, dataset)
-    sets = {name: dataset.captioned(name)[: config.max_images] for name in prefixes}
+    data = load_captions(context.inputs["captions"])
+    prefixes = _sets(config, data)
+    sets = {name: data.captioned(name)[: config.max_images] for name in prefixes}
     matcher = load_matcher(context.inputs["matching"], context.device)
     steps = 2 * len(sets) + len(config.corpora)
     metrics: dict[str, float] = {}
@@ -201,7 +201,7 @@ BENCHMARK = Stage(
         "matching": Request("vokenization.matching"),
         "keys": Request("vokenization.keys"),
         "corpus": Request("corpus"),
-        "dataset": Request("dataset"),
+        "captions": Request("captions"),
     },
     variant=("granularity",), doc="Retrieval and diversity of the matcher.",
 )  # fmt: skip

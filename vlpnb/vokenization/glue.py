@@ -3,14 +3,21 @@
 The work is in `vlpnb.downstream.glue`.
 """
 
+from collections.abc import Mapping
+
 from vlpnb.downstream import glue
 from vlpnb.downstream.glue import GlueConfig
-from vlpnb.stage import Stage, StageContext
-from vlpnb.vokenization.pretrained import Pretrained, inputs, pretrained_folder
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vokenization.pretrained import Pretrained, model_and, pretrained_folder
 
 
 class VokenizationGlueConfig(Pretrained, GlueConfig):
     """Which model is fine-tuned, and how."""
+
+
+def inputs(config: VokenizationGlueConfig) -> Mapping[str, Request]:
+    """The model and the stage `glue_data`."""
+    return model_and("glue_data", config)
 
 
 def run(context: StageContext) -> dict[str, float]:

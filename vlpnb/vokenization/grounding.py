@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_captions
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.text.tokenizers import piece_texts
 from vlpnb.world.knowledge import bound_attributes, shows, shows_bound, visible_terms
@@ -49,20 +49,21 @@ def words_of(ids: Sequence[int], tokenizer, texts: Sequence[str]) -> tuple[list[
 
 
 def grounding_rates(
-    dataset: Path,
+    captions: Path,
     corpus: TokenCorpus,
     tokenizer,
     image_ids: Sequence[str],
     vokens: np.ndarray,
     context_free: Callable[[Sequence[Sequence[int]]], np.ndarray],
 ) -> dict[str, float]:
-    """The rates of this module's header over a corpus; empty when its dataset has no ground truth.
+    """The rates of this module's header over a corpus; empty when there is no ground truth.
 
     Args:
+        captions: the folder of the stage that knows the scenes.
         vokens: [N] of the corpus, possibly with sentence marks.
         context_free: sentences of ids → vokens that ignore the context.
     """
-    scenes_path = load_dataset(dataset).scenes
+    scenes_path = load_captions(captions).scenes
     if scenes_path is None:
         return {}
     scenes = load_scenes(scenes_path)

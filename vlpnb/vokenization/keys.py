@@ -33,7 +33,7 @@ from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_pictures
 from vlpnb.data.images import BrokenImage, open_rgb
 from vlpnb.data.store import check_finite, open_checked, write_store
 from vlpnb.data.text_files import lines_of
@@ -310,7 +310,7 @@ class KeysConfig(Config):
 def run_keys(context: StageContext) -> dict[str, float]:
     """Encode the image universe. Metrics: `vokens` (V) and `broken`."""
     config: KeysConfig = context.config
-    sets = load_dataset(context.inputs["dataset"]).universe_sets()
+    sets = load_pictures(context.inputs["pictures"]).sets()
     encoder: PictureEncoder
     batch = config.batch
     if config.source == "matcher":
@@ -349,7 +349,7 @@ def inputs(config: KeysConfig) -> dict[str, Request]:
         encoder = {"matching": Request("vokenization.matching")}
     else:
         encoder = {"features": Request("features", {"cache": False})}
-    return encoder | {"dataset": Request("dataset")}
+    return encoder | {"pictures": Request("pictures")}
 
 
 KEYS = Stage(

@@ -23,10 +23,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_captions
 from vlpnb.data.images import BrokenImage, none_readable, open_rgb
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, fingerprint_files, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
@@ -278,8 +279,8 @@ def run_matching(context: StageContext) -> dict[str, float]:
         language = language or source.open_language()
         vision = source.open_vision().freeze(False)
         matcher = new_matcher(config, features, language, vision)
-        dataset = load_dataset(context.inputs["dataset"])
-        images = {split: _readable(dataset.captioned(split), context.log) for split in SPLITS}
+        data = load_captions(context.inputs["captions"])
+        images = {split: _readable(data.captioned(split), context.log) for split in SPLITS}
         images["train"] = images["train"][: source.config.max_images]
         stores = dict.fromkeys(SPLITS)
     else:
@@ -305,7 +306,7 @@ def run_matching(context: StageContext) -> dict[str, float]:
 
 def _inputs(config: MatchingConfig) -> dict[str, Request]:
     features = Request("features", {"cache": False} if config.train_vision else {})
-    return {"features": features, "dataset": Request("dataset")}
+    return {"features": features, **({"captions": splits_only} if config.train_vision else {})}
 
 
 def _fingerprint(config: MatchingConfig) -> str:

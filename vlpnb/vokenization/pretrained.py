@@ -25,9 +25,9 @@ class Pretrained(Config):
     model: str = ""  # a HuggingFace folder or name instead
 
 
-def inputs(config: Pretrained) -> Mapping[str, Request]:
-    """The dataset and, unless the configuration names a model, the stage that pre-trains one."""
-    needed = {"dataset": Request("dataset")}
+def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:
+    """The stage of the questions and, unless the configuration names a model, the one that pre-trains it."""
+    needed = {data: Request(data)}
     if not config.model:
         chosen = {"supervision": config.supervision, "seed": config.seed}
         needed["pretraining"] = Request("vokenization.pretraining", chosen)

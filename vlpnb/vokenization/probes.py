@@ -2,14 +2,21 @@
 `vlpnb.downstream.probes`.
 """
 
+from collections.abc import Mapping
+
 from vlpnb.downstream import probes
 from vlpnb.downstream.probes import ProbesConfig
-from vlpnb.stage import Stage, StageContext
-from vlpnb.vokenization.pretrained import Pretrained, inputs, pretrained_folder
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vokenization.pretrained import Pretrained, model_and, pretrained_folder
 
 
 class VokenizationProbesConfig(Pretrained, ProbesConfig):
     """Which model is asked, and how."""
+
+
+def inputs(config: VokenizationProbesConfig) -> Mapping[str, Request]:
+    """The model and the stage `knowledge`."""
+    return model_and("knowledge", config)
 
 
 def run(context: StageContext) -> dict[str, float]:

@@ -3,14 +3,21 @@
 The work is in `vlpnb.downstream.squad`.
 """
 
+from collections.abc import Mapping
+
 from vlpnb.downstream import squad
 from vlpnb.downstream.squad import SquadConfig
-from vlpnb.stage import Stage, StageContext
-from vlpnb.vokenization.pretrained import Pretrained, inputs, pretrained_folder
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vokenization.pretrained import Pretrained, model_and, pretrained_folder
 
 
 class VokenizationSquadConfig(Pretrained, SquadConfig):
     """Which model is fine-tuned, and how."""
+
+
+def inputs(config: VokenizationSquadConfig) -> Mapping[str, Request]:
+    """The model and the stage `squad_data`."""
+    return model_and("squad_data", config)
 
 
 def run(context: StageContext) -> dict[str, float]:

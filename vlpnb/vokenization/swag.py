@@ -3,14 +3,21 @@
 The work is in `vlpnb.downstream.swag`.
 """
 
+from collections.abc import Mapping
+
 from vlpnb.downstream import swag
 from vlpnb.downstream.swag import SwagConfig
-from vlpnb.stage import Stage, StageContext
-from vlpnb.vokenization.pretrained import Pretrained, inputs, pretrained_folder
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vokenization.pretrained import Pretrained, model_and, pretrained_folder
 
 
 class VokenizationSwagConfig(Pretrained, SwagConfig):
     """Which model is fine-tuned, and how."""
+
+
+def inputs(config: VokenizationSwagConfig) -> Mapping[str, Request]:
+    """The model and the stage `swag_data`."""
+    return model_and("swag_data", config)
 
 
 def run(context: StageContext) -> dict[str, float]:

@@ -30,6 +30,7 @@ from vlpnb.config import Config
 from vlpnb.data.store import mapped, write_store
 from vlpnb.errors import UserError
 from vlpnb.files import content_hash, fingerprint_files, write_text
+from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
 from vlpnb.text.original_import import OriginalFiles
@@ -210,7 +211,7 @@ def inputs(config: VokensConfig) -> dict[str, Request]:
     needed = {"corpus": Request("corpus")}
     if not config.original.train:
         needed |= {"matching": Request("vokenization.matching"), "keys": Request("vokenization.keys")}
-        needed["dataset"] = Request("dataset")
+        needed["captions"] = splits_only
     return needed
 
 
@@ -282,7 +283,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
     if context.rank == 0:
         valid = np.asarray(mapped(context.folder / "valid.hdf5", "vokens"))
         metrics |= grounding_rates(
-            context.inputs["dataset"],
+            context.inputs["captions"],
             corpora["valid"],
             tokenizer,
             keys.ids,

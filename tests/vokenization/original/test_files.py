@@ -295,8 +295,8 @@ def test_checkpoints_that_are_none(tokenizer, tmp_path):
 def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_path):
     """corpus → files → corpus; vokens → files → vokens; then a model, and its checkpoint."""
     run, own = small.run, tmp_path / "own"
-    run(CORPUS, CorpusStageConfig(), own / "corpus", features=small.features, dataset=small.dataset)
-    inputs = {"matching": small.matching, "keys": small.keys, "dataset": small.dataset}
+    run(CORPUS, CorpusStageConfig(), own / "corpus", features=small.features, **small.data)
+    inputs = {"matching": small.matching, "keys": small.keys, **small.data}
     run(VOKENS, VokensConfig(granularity="sentence"), own / "vokens", corpus=own / "corpus", **inputs)
 
     files = tmp_path / "files"
@@ -314,7 +314,7 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
         tokenizer=str(own / "corpus" / "tokenizer"),
     )
     assert CORPUS.inputs(config) == {}
-    assert set(CORPUS.inputs(CorpusStageConfig())) == {"features", "dataset"}
+    assert set(CORPUS.inputs(CorpusStageConfig())) == {"features", "text"}
     metrics = run(CORPUS, config, tmp_path / "corpus")
     assert metrics["train_tokens"] == len(TokenCorpus(own / "corpus" / "train.hdf5"))
     config = VokensConfig(original={"train": str(made[2]), "valid": str(made[3])}, granularity="sentence")

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import vlpnb.vokenization
 from vlpnb.config import flatten, parse_config
-from vlpnb.data.description import load_dataset
+from vlpnb.data.description import load_captions, load_pictures
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.metrics.retrieval import recall
@@ -123,7 +123,7 @@ def test_a_matcher_is_weights_and_a_description(small):
 @pytest.fixture(scope="module")
 def corpus(small):
     folder = small.root / "corpus-of-quirks"
-    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, dataset=small.dataset)
+    small.run(CORPUS, CorpusStageConfig(), folder, features=small.features, **small.data)
     return TokenCorpus(folder / "train.hdf5")
 
 
@@ -151,7 +151,7 @@ def test_legacy_pieces_reach_the_vokeniser(small, corpus, tmp_path):
 def test_lines_may_be_sentences(small, tmp_path, corpus):
     """A caller may say that every line is one sentence; the lines here hold two."""
     config = CorpusStageConfig(lines_are_sentences=True)
-    metrics = small.run(CORPUS, config, tmp_path, features=small.features, dataset=small.dataset)
+    metrics = small.run(CORPUS, config, tmp_path, features=small.features, **small.data)
     assert metrics["train_sentences"] == metrics["train_lines"] == len(corpus.lines) - 1
     assert len(corpus.sentences) - 1 == 2 * metrics["train_lines"]
 
@@ -202,11 +202,15 @@ def test_precision_is_a_switch(monkeypatch, device, kind, used):
 
 def test_names_of_image_sets_are_validated(small):
     """VOK-21."""
-    data = load_dataset(small.dataset)
-    with pytest.raises(UserError, match=r"vg_nococo does not exist"):
-        replace(data, universe=("vg_nococo",)).universe_sets()
-    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; it has train, valid, test"):
-        data.captioned("vg_nococo")
+    pictures = load_pictures(small.dataset)
+    for entry, message in (
+        ("./vg_nococo", "does not exist"),
+        ("vg_nococo", "is no split or set with captions"),
+    ):
+        with pytest.raises(UserError, match=f"vg_nococo'? {message}"):
+            replace(pictures, entries=(entry,)).sets()
+    with pytest.raises(UserError, match="no captions for split 'vg_nococo'; there are train, valid, test"):
+        load_captions(small.dataset).captioned("vg_nococo")
 
 
 def test_no_option_is_accepted_and_unused():

@@ -44,7 +44,7 @@ def original(
 
 def match(small, folder, features=None, **changes):
     """A run of the stage; its metrics and its log."""
-    inputs = {"features": features or small.features, "dataset": small.dataset}
+    inputs = {"features": features or small.features, **small.data}
     metrics = small.run(MATCHING, CONFIG.model_copy(update=changes), folder, **inputs)
     return metrics, (folder / "log.txt").read_text()
 
@@ -132,7 +132,7 @@ def test_a_backbone_is_compared_where_it_is_frozen_and_read_where_it_trains(smal
         match(small, tmp_path / "frozen", load=str(tmp_path), test_only=True)
 
     uncached = small.features_config.model_copy(update={"cache": False})
-    small.run(FEATURES, uncached, tmp_path / "features", dataset=small.dataset)
+    small.run(FEATURES, uncached, tmp_path / "features", **small.data)
     trained = {"train_vision": True, "train_language": True, "test_only": True}
     match(small, tmp_path / "tuned", tmp_path / "features", load=str(tmp_path), **trained)
     read = load_file(tmp_path / "tuned" / WEIGHTS)

@@ -1,0 +1,167 @@
+"""Stage `captions`: captioned pictures, checked and described for the stages that follow.
+
+The splits are what the matcher learns from and is asked about; `sets` are captioned pictures beside them, for the
+benchmark or as vokens. Stages that read the splits alone ask for `splits_only`, so that another set makes nothing of
+theirs again. In the world, the scenes behind the pictures belong to them.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from vlpnb.config import Config
+from vlpnb.data.captions import CaptionFormat, split_missing
+from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
+from vlpnb.data.text_files import require
+from vlpnb.files import write_text
+from vlpnb.foundations.datasets import (
+    DatasetConfig,
+    data_root,
+    fingerprint_of,
+    point_to_root,
+    world_unless_rooted,
+)
+from vlpnb.stage import Request, Stage, StageContext
+
+splits_only = Request("captions", {"sets": None})
+"""The captions of the splits, without the sets beside them."""
+
+
+class CaptionSetConfig(Config):
+    """Captioned pictures beside the splits; relative to the root."""
+
+    format: CaptionFormat
+    annotations: str | tuple[str, ...]
+    """Annotation file (flickr: folder), or several files one after the other."""
+    images: str
+    """Folder of the pictures."""
+    source: str = ""
+    """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
+    optional: bool = False
+    """Without its annotation files the set is left out, and said so."""
+
+
+class CaptionsConfig(DatasetConfig):
+    """Captioned pictures, relative to the root."""
+
+    format: CaptionFormat = "coco"
+    annotations: dict[str, str | tuple[str, ...]] = Field(
+        default_factory=lambda: {split: f"annotations/captions_{split}.json" for split in SPLITS}
+    )
+    """Annotation file (flickr: folder) per split, or several files one after the other."""
+    images: str = "images/{split}"
+    """Folder of the pictures; {split} is replaced by the split's name."""
+    source: str = ""
+    """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first pictures of each split: for a dry run on real data."""
+    max_sentences: int | None = Field(None, ge=1)
+    """Only the first sentences of each picture."""
+    sets: dict[str, CaptionSetConfig] | None = None
+    """Further captioned pictures by name, such as Conceptual Captions beside COCO; the name becomes part of
+    metrics.
+    """
+    scenes: str = "scenes.jsonl"
+    """World only: the scenes behind the pictures; empty: none."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> "CaptionsConfig":
+        for name in self.sets or {}:
+            good = name.isascii() and name.isidentifier() and name.islower()
+            if name in self.annotations or not good or name.startswith("_"):
+                raise ValueError(
+                    f"sets: '{name}' must be small letters, digits and _, and no split of the captions"
+                )
+        return self
+
+
+def describe(config: CaptionsConfig, root: Path) -> CaptionData:
+    """The description of configured captions under a root; nothing is checked."""
+    sets = {name: _files(c, {name: c.annotations}, root) for name, c in (config.sets or {}).items()}
+    scenes = root / config.scenes if config.scenes else None
+    return CaptionData(root, _files(config, config.annotations, root), sets, scenes)
+
+
+def _files(
+    config: CaptionsConfig | CaptionSetConfig, annotations: Mapping[str, str | tuple[str, ...]], root: Path
+) -> CaptionFiles:
+    files = {
+        split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
+        for split, paths in annotations.items()
+    }
+    limits = (getattr(config, name, None) for name in ("max_images", "max_sentences"))
+    return CaptionFiles(config.format, files, str(root / config.images), config.source or None, *limits)
+
+
+def _read_files(config: CaptionsConfig, root: Path) -> Iterator[Path]:
+    data = describe(config, root)
+    for path in (path for name in data.names for path in data.files(name).annotations[name]):
+        flickr = (*path.glob("*.t*"), *path.glob("*.csv"))  # .txt, .token and .csv
+        yield from sorted(flickr) if path.is_dir() else [path]
+    if data.scenes is not None:
+        yield data.scenes
+
+
+def _with_sets_that_are_there(data: CaptionData, context: StageContext) -> CaptionData:
+    """The description without the optional sets whose files are absent; each is said."""
+    kept = {}
+    for name, files in data.sets.items():
+        absent = [path for path in files.annotations[name] if not path.exists()]
+        if absent and context.config.sets[name].optional:
+            context.log(f"caption set '{name}' is left out: {absent[0]} does not exist")
+        else:
+            kept[name] = files
+    return replace(data, sets=kept)
+
+
+def inputs(config: CaptionsConfig) -> Mapping[str, Request]:
+    """The world, unless the captions lie in a folder of their own."""
+    return world_unless_rooted(config)
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Read all captions and look for all pictures. Metrics per split and set: `<name>_images`, `<name>_captions`;
+    `missing_images` and `left_out_captions` are counted, listed and left out.
+    """
+    root = data_root(context)
+    data = _with_sets_that_are_there(describe(context.config, root), context)
+    metrics: dict[str, Any] = {}
+    absent: list[str] = []
+    uncaptioned: list[str] = []
+    for name in data.names:
+        files = data.files(name)
+        for path in files.annotations[name]:
+            require(path, f"the captions of split '{name}' in {files.format} format")
+        present, missing = split_missing(data.annotated(name, uncaptioned))
+        data.captioned(name)  # raises when there is no picture at all
+        absent += [within(image.path, root) for image in missing]
+        metrics[f"{name}_images"] = len(present)
+        metrics[f"{name}_captions"] = sum(len(image.sentences) for image in present)
+    metrics["missing_images"] = len(absent)
+    metrics["left_out_captions"] = len(uncaptioned)
+    if uncaptioned:
+        write_text(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
+        context.log(
+            f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
+            f"uncaptioned.txt): {uncaptioned[0]} …"
+        )
+    if absent:
+        write_text(context.folder / "missing.txt", "\n".join(absent) + "\n")
+        context.log(
+            f"{len(absent):,} pictures are missing in {root} and left out (listed in missing.txt): {absent[0]} …"
+        )
+    if data.scenes is not None:
+        require(data.scenes, "the scenes behind the pictures (real data has none: set captions.scenes to '')")
+    data.save(context.folder)
+    shown = ", ".join(f"{name} {metrics[f'{name}_images']:,}" for name in data.names)
+    context.log(f"captioned pictures: {shown}")
+    return metrics
+
+
+CAPTIONS = Stage(
+    "captions", CaptionsConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    doc="Check captioned pictures, and describe them for the stages that follow.",
+)  # fmt: skip

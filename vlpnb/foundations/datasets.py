@@ -1,0 +1,106 @@
+"""What the dataset stages share: the data's root, its place in a stage's identity, and opening their results.
+
+There is one stage per kind of file (`captions`, `pictures`, `text`, `glue_data`, `squad_data`, `swag_data`,
+`knowledge`), and other stages ask for what they read, so that a further GLUE task makes nothing again but what reads
+GLUE. All of them take the generated world unless `root` names a folder; `data.root` in a profile or in settings, and
+`--data` on the command line, stand for the root of every one of them.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.data.description import (
+    CaptionData,
+    FolderData,
+    PictureData,
+    TextData,
+    load_captions,
+    load_folder,
+    load_pictures,
+    load_text,
+    point,
+)
+from vlpnb.data.text_files import require
+from vlpnb.errors import UserError
+from vlpnb.files import fingerprint_files
+from vlpnb.stage import Request, Run, StageContext
+
+DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_data", "knowledge")
+
+
+class DatasetConfig(Config):
+    """Where a dataset's files lie; the other fields are relative to the root, and their defaults the world's layout."""
+
+    root: str = Field("", json_schema_extra={"hash": False})
+    """Folder of the data; empty: the world stage's. It names no result: the files' content does, wherever they
+    lie.
+    """
+
+
+def with_root(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Profile or settings with `data: {root: FOLDER}` as the root of every dataset stage that does not name its own.
+
+    Raises:
+        UserError: `data` holds anything else.
+    """
+    result = dict(sections)
+    if "data" not in result:
+        return result
+    about = result.pop("data")
+    if not isinstance(about, Mapping) or set(about) - {"root"}:
+        raise UserError(f"data: expected `root`, the folder of the datasets, found {about!r}")
+    root = str(about.get("root") or "")
+    root = str(Path(root).expanduser().absolute()) if root else ""
+    return {**result, **{name: {"root": root, **(result.get(name) or {})} for name in DATASETS}}
+
+
+def world_unless_rooted(config: DatasetConfig) -> Mapping[str, Request]:
+    """The stage that writes the world, unless a root is given."""
+    return {} if config.root else {"world": Request("world")}
+
+
+def data_root(context: StageContext) -> Path:
+    """The checked root of a dataset stage that runs."""
+    if not context.config.root:
+        return context.inputs["world"]
+    root = Path(context.config.root).absolute()
+    return require(root, f"the data of the stage `{context.name}`; its place is given with --data FOLDER")
+
+
+def fingerprint_of(files: Callable[[Any, Path], Iterable[Path]]) -> Callable[[Any], str]:
+    """The fingerprint of a stage that reads these files below a root; "" for the world, whose stage is hashed."""
+
+    def fingerprint(config: DatasetConfig) -> str:
+        return fingerprint_files(files(config, Path(config.root).absolute())) if config.root else ""
+
+    return fingerprint
+
+
+def point_to_root(config: DatasetConfig, folder: Path) -> None:
+    """The same files may lie elsewhere than when they were described."""
+    if config.root:
+        point(folder, Path(config.root).absolute())
+
+
+def open_captions(run: Run) -> CaptionData:
+    """The captioned pictures of a run, checked if they are not yet."""
+    return load_captions(run.stage("captions").folder)
+
+
+def open_pictures(run: Run) -> PictureData:
+    """The pictures of a run that can become vokens."""
+    return load_pictures(run.stage("pictures").folder)
+
+
+def open_text(run: Run) -> TextData:
+    """The raw text of a run."""
+    return load_text(run.stage("text").folder)
+
+
+def open_folder(run: Run, name: str) -> FolderData:
+    """The folder behind `glue_data`, `squad_data`, `swag_data` or `knowledge` of a run."""
+    return load_folder(run.stage(name).folder, name)
