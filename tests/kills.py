@@ -81,8 +81,11 @@ def _child(work: Callable[[Path], object], folder: Path, fatal: int | None, limi
     return end, events.seen
 
 
-def killed_everywhere(work: Callable[[Path], object], root: Path) -> Iterator[tuple[str, Path]]:
-    """Folders in which an attempt at the work was killed, one for each operation on files; `root/whole` has all of it.
+def killed_everywhere(
+    work: Callable[[Path], object], root: Path, since: int = 0
+) -> Iterator[tuple[str, Path]]:
+    """Folders in which an attempt at the work was killed, one for each operation on files from number `since`
+    on (negative: from the end); `root/whole` has all of it.
 
     Every second one was killed half-way before, so that the last attempt met what a first one left. Half-written files
     are gone, as the engine removes them.
@@ -90,7 +93,8 @@ def killed_everywhere(work: Callable[[Path], object], root: Path) -> Iterator[tu
     whole = attempt(work, root / "whole")
     assert whole.end == "finished", whole
     assert len(whole.events) > 5, whole
-    for number, (kind, name) in enumerate(whole.events):
+    for number in range(len(whole.events))[since:]:
+        kind, name = whole.events[number]
         folder = root / str(number)
         ends = [
             attempt(work, folder, fatal).end for fatal in ([number // 2, number] if number % 2 else [number])
