@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.resume.driver import Events
-from vlpnb.stage.folder import remove_leftovers
 
 
 @dataclass(frozen=True)
@@ -87,8 +86,7 @@ def killed_everywhere(
     """Folders in which an attempt at the work was killed, one for each operation on files from number `since`
     on (negative: from the end); `root/whole` has all of it.
 
-    Every second one was killed half-way before, so that the last attempt met what a first one left. Half-written files
-    are gone, as the engine removes them.
+    Every second one was killed half-way before, so that the last attempt met what a first one left.
     """
     whole = attempt(work, root / "whole")
     assert whole.end == "finished", whole
@@ -101,7 +99,6 @@ def killed_everywhere(
         ]
         assert ends[0] == "killed", ends
         assert set(ends) <= {"killed", "finished"}, ends
-        remove_leftovers(folder)
         yield f"{number}: {kind} {name}", folder
 
 

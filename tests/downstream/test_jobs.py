@@ -7,6 +7,7 @@ from tests.kills import attempt, files, killed_everywhere
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import Job
 from vlpnb.files import write_text
+from vlpnb.stage.folder import remove_leftovers
 
 
 def jobs_of(names, done):
@@ -73,6 +74,7 @@ def test_killed_before_every_operation_on_files(tmp_path):
             path.parents[1].name: int(path.read_text()) for path in folder.glob("runs/*/work/checkpoint")
         }
         done: list[str] = []
+        remove_leftovers(folder)  # as the engine does
         run(tiny_lm.context(None, folder, {}), "ac", done)
         expected = [f"{name}{step}" for name in "ac" for step in (1, 2) if name not in finished]
         assert done == [each for each in expected if int(each[1]) > steps.get(each[0], 0)], event

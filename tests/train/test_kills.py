@@ -8,6 +8,7 @@ import torch
 from tests.kills import attempt, files, killed_everywhere
 from tests.train.test_loop import Regression, batches, untimed, weights
 from vlpnb.files import write_text
+from vlpnb.stage.folder import remove_leftovers
 from vlpnb.train.checkpoint import NAME
 from vlpnb.train.loop import TrainingPlan, fit
 
@@ -50,6 +51,7 @@ def test_killed_before_every_operation_on_files(alone, tmp_path, keep, since):
     model, records = train(alone, keep)
     count = 0
     for event, folder in killed_everywhere(lambda folder: train(folder, keep), tmp_path / "kills", since):
+        remove_leftovers(folder)  # as the engine does
         again, found = train(folder, keep)
         assert torch.equal(weights(again), weights(model)), event
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
-from vlpnb.files import write_text
+from vlpnb.files import atomic, write_text
 from vlpnb.text.corpora import TokenCorpus, export_original
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import key_files, load_keys
@@ -28,7 +28,10 @@ def _corpus(source: Path, target: Path) -> list[Path]:
 def _keys(source: Path, target: Path) -> list[Path]:
     load_keys(source, source=None)  # complains if the files do not fit each other
     files = [path.with_suffix(end) for path in key_files(source) for end in (".hdf5", ".ids", ".path")]
-    return [Path(shutil.copyfile(path, target / path.name)) for path in files]
+    for path in files:
+        with atomic(target / path.name) as temporary:
+            shutil.copyfile(path, temporary)
+    return [target / path.name for path in files]
 
 
 def _vokens(source: Path, target: Path) -> list[Path]:
