@@ -6,31 +6,33 @@ BIN := $(VENV)/bin
 RUN ?= laptop
 PROFILE ?= laptop
 PHOTOS ?= ../shared/data
+CONSTRAINTS ?= constraints.txt
+INSTALL = $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help course photos lab site figures test lint format bench clean
+.PHONY: help course photos lab site figures check test lint format lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
-# One stamp per set of extras: the package itself is installed in place, so only pyproject.toml matters.
+# One stamp per set of extras: the package itself is installed in place, so only what it needs matters.
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "vlpnb needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 course"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-$(VENV)/.installed: pyproject.toml | $(BIN)/python
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(BIN)/python
 	@echo "Installing vlpnb into $(VENV) (a few GB the first time, mostly PyTorch) ..."
-	$(BIN)/python -m pip install --quiet --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-photos: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[photos]'
+	$(INSTALL) --editable '.[photos]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable '.[dev,photos,explore]'
+	$(INSTALL) --editable '.[dev,photos,explore]'
 	@touch $@
 
 course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=1 for one part), write HTML pages, figures, results
@@ -48,6 +50,9 @@ site: $(VENV)/.installed ## write the HTML pages of a finished run again (RUN=la
 figures: $(VENV)/.installed ## draw the committed figures again from a finished run (RUN=laptop)
 	$(BIN)/vlpnb figures --run $(RUN)
 
+check: lint ## lint, and the tests that take seconds: before each commit
+	$(BIN)/python -m pytest -n 2 -m 'not slow and not notebook and not browser and not gpu'
+
 test: $(VENV)/.installed-dev ## run all tests
 	$(BIN)/python -m pytest -n 2
 
@@ -60,6 +65,10 @@ format: $(VENV)/.installed-dev ## put code and notebooks into house style, outpu
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/nbstripout notebooks/*.ipynb
+
+lock: $(VENV)/.installed-dev ## write the versions in .venv down as the tested ones (newer ones: make clean, make CONSTRAINTS= test)
+	$(BIN)/python .ci/lock.py > .constraints.tmp
+	mv .constraints.tmp constraints.txt
 
 bench: $(VENV)/.installed-dev ## time the hot paths beside their peers
 	$(BIN)/python -m benchmarks

@@ -11,6 +11,10 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 
+from tests import shapes
+
+shapes.install("vlpnb")
+
 SAMPLE_DATA = Path(os.environ.get("VLPNB_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
 

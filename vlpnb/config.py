@@ -11,11 +11,13 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
 
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import outside, typed_here
 
 NAME = re.compile(r"\w(?:[\w .-]{0,118}\w)?")
 
@@ -31,6 +33,13 @@ def check_name(name: str, what: str = "the name") -> str:
     return name
 
 
+def _named(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise ValueError("expected letters, digits, '_', '-', '.' or a space")
+    return name
+
+
+Name = Annotated[str, pydantic.AfterValidator(_named)]  # becomes the name of a file or folder
 Seed = Annotated[int, pydantic.Field(ge=0, lt=2**32)]  # what every generator of random numbers takes
 Count = Annotated[int, pydantic.Field(ge=1)]
 Index = Annotated[int, pydantic.Field(ge=0)]
@@ -51,7 +60,7 @@ class Config(pydantic.BaseModel):
     """Base of all configurations: frozen, unknown fields refused, numbers and switches may be text.
 
     A field declared with `Field(json_schema_extra={"hash": False})` (workers, log intervals) does not change
-    the identity of a result.
+    the identity of a result. What a field from outside (`vlpnb.outside`) names enters it with its content.
     """
 
     model_config = pydantic.ConfigDict(
@@ -68,21 +77,62 @@ class Config(pydantic.BaseModel):
     def _read_text(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        return {
+        values = {
             name: _from_text(value, cls.model_fields[name].annotation) if name in cls.model_fields else value
             for name, value in values.items()
         }
+        return typed_here(cls, values)
 
-    def hashed(self) -> dict[str, Any]:
-        """The fields that identify a result, as plain JSON values."""
-        plain = self.model_dump(mode="json")
+    @classmethod
+    def hashed_fields(cls) -> dict[str, Any]:
+        """The fields that change the identity of a result, by name."""
+        return {
+            name: info
+            for name, info in cls.model_fields.items()
+            if not (
+                isinstance(info.json_schema_extra, Mapping) and info.json_schema_extra.get("hash") is False
+            )
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What identifies a result, as plain JSON values: the fields that differ from the class's defaults.
+
+        A field that is new and has a default changes nothing; so a default that changes needs a new version of
+        the stage. In place of the name of a file or folder stands a mark (see `outside`).
+        """
+        found, named = {}, self.outside()
+        for name, info in type(self).hashed_fields().items():
+            value = _identity(getattr(self, name))
+            if name in named:
+                found[name] = OUTSIDE
+            elif info.is_required() or value != _identity(info.get_default(call_default_factory=True)):
+                found[name] = value
+        return found
+
+    def outside(self) -> dict[str, Path]:
+        """The files and folders from outside that this configuration names, by field (dotted in nested ones)."""
+        found: dict[str, Path] = {}
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
-            if isinstance(info.json_schema_extra, Mapping) and info.json_schema_extra.get("hash") is False:
-                del plain[name]
-            elif isinstance(value, Config):
-                plain[name] = value.hashed()
-        return plain
+            if isinstance(value, Config):
+                found |= {f"{name}.{inner}": path for inner, path in value.outside().items()}
+            elif (mark := outside(info)) and (path := mark.path(value)):
+                found[name] = path
+        return found
+
+
+OUTSIDE = "<outside>"
+
+
+def _identity(value: Any) -> Any:
+    """A value of a field as plain JSON, configurations in it as their identity."""
+    if isinstance(value, Config):
+        return value.identity()
+    if isinstance(value, Mapping):
+        return {str(key): _identity(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_identity(item) for item in value]
+    return pydantic.TypeAdapter(Any).dump_python(value, mode="json")
 
 
 C = TypeVar("C", bound=Config)

@@ -6,6 +6,7 @@ machine and keeps its traceback.
 """
 
 import difflib
+import errno
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the system refuses a place: no permission, may only be read, a file where a folder should be."""
+    refusals = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST)
+    return isinstance(error, OSError) and error.errno in refusals and error.filename is not None
 
 
 def is_full_disk(error: BaseException) -> bool:

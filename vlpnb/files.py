@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,6 @@ try:
     import fcntl
 except ImportError:  # Windows has no advisory locks; two processes at once are then the user's care
     fcntl = None
-
-HASHED_WHOLE = 64 * 2**20  # files up to this size are fingerprinted by content, larger ones by size and time
 
 
 @contextlib.contextmanager
@@ -122,20 +120,6 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fingerprint_files(paths: Iterable[Path]) -> str:
-    """One hash for a set of files, absent ones too: content up to 64 MiB each, beyond it size and time."""
-    digest = hashlib.sha256()
-    for path in sorted({Path(p) for p in paths}):
-        if not path.is_file():
-            state = "absent"
-        elif path.stat().st_size <= HASHED_WHOLE:
-            state = content_hash(path)
-        else:
-            state = f"{path.stat().st_size}:{path.stat().st_mtime_ns}"
-        digest.update(f"{path.name}\0{state}\n".encode())
-    return digest.hexdigest()
-
-
 class PatientFile:
     """A binary file that keeps its first failure for `check` and takes all further writes for done.
 
@@ -197,8 +181,13 @@ def make_writable(folder: Path) -> None:
         raise UserError(
             f"{folder}: cannot be made ({error.strerror}); choose another place with VLPNB_DATA"
         ) from None
-    if not os.access(folder, os.W_OK | os.X_OK):
+    if not may_write(folder):
         raise UserError(f"{folder}: not writable; choose another place with VLPNB_DATA")
+
+
+def may_write(folder: Path) -> bool:
+    """Whether files may be made in a folder."""
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 @contextlib.contextmanager

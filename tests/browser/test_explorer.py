@@ -39,12 +39,13 @@ CELLS = (
 SERVE = """
 import sys
 from pathlib import Path
-from vlpnb.course import explorer, open_run
+from vlpnb.course import explorer, open_run, serving
 explorer.NEEDED = ()
-run = open_run("smoke", "x", root=Path(sys.argv[1]) / "data")
-notebook = explorer.prepare(run, Path(sys.argv[1]))
-arguments = explorer.command(notebook, port=int(sys.argv[2]), browser=False)
-sys.exit(explorer.serve(arguments, explorer.environment(run)))
+folder = Path(sys.argv[1])
+run = open_run("smoke", "x", root=folder / "data")
+(folder / "served").mkdir()
+notebook = explorer.prepare(run, folder, folder / "served")
+serving.serve(notebook, "127.0.0.1", int(sys.argv[2]), False, explorer.environment(run))
 """
 pytestmark = [
     pytest.mark.browser,

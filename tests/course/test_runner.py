@@ -78,6 +78,11 @@ def test_stops_at_the_first_failure_and_says_where(course, run):
     assert any("again to continue" in line for line in lines)
 
 
+def test_a_check_without_words_is_told_by_itself(course, run):
+    (outcome,) = run_notebooks(run, course(n10_bad=["x = 1\nassert x == 2"]), say=lambda line: None)
+    assert "AssertionError: this check of the notebook fails: assert x == 2\n" in outcome.problem
+
+
 def test_a_killed_kernel_is_a_failure(course, run):
     paths = course(n10_killed=["x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"])
     (outcome,) = run_notebooks(run, paths, say=lambda line: None)

@@ -1,14 +1,20 @@
 """The site of a run: pages that load nothing from outside, figures with their alt text, an index that finds them."""
 
 import base64
+import errno
+import os
 import re
+import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
 
+from vlpnb.course import open_run
 from vlpnb.course.audit import broken_links, outline, outside_requests, shut_out
 from vlpnb.course.site import WIDGET_VIEW, describe, duration, write_site
 from vlpnb.errors import UserError
+from vlpnb.stage import StageResult
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()
 
@@ -218,3 +224,67 @@ def test_text_has_contrast_in_both_themes(site):
 
 def test_headings_are_read_in_order():
     assert outline("<h1>a</h1><h2>b</h2>").headings == [1, 2]
+
+
+HOSTILE = "<script>alert('$x$')</script>"
+
+
+def test_names_and_texts_from_outside_are_text_on_every_page(run_folder):
+    manifest = {"metrics": {HOSTILE: 1.0}, "seconds": 1.0, "peak_rss_bytes": 0}
+    written = run_folder / "results-1"
+    written.mkdir()
+    (written / "results.md").write_text(f"# Results\n\n| {HOSTILE} |\n|---|\n| [x](javascript:alert()) |\n")
+    result = StageResult("vokenization.results", written, manifest, {HOSTILE: 1.0}, None, 1.0, True, HOSTILE)
+    path = run_folder / "notebooks" / "10_matching.ipynb"
+    book = nbformat.read(path, as_version=4)
+    book.cells[0].source = f"# 10 {HOSTILE}\n\n{HOSTILE}"
+    nbformat.write(book, path)
+    index = write_site(
+        run_folder, [result], HOSTILE, "smoke", HOSTILE, open_run("smoke", "r", root=run_folder)
+    )
+    for page in index.parent.glob("*.html"):
+        text = page.read_text(encoding="utf-8")
+        assert HOSTILE not in text.partition("<main")[0], page.name
+        assert page.name == "10_matching.html" or HOSTILE not in text, page.name
+        assert 'href="javascript:' not in text, page.name
+    assert "&lt;script&gt;" in (index.parent / "results.html").read_text()
+
+
+def test_a_site_that_cannot_be_finished_leaves_the_old_one_whole(run_folder, monkeypatch):
+    """A full disk while the files of the equation fonts are copied, and once more when it has room again."""
+    index = write_site(run_folder, [], "r", "smoke", "cpu")
+    before = {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()}
+    copied = []
+
+    def copy(source, target, **_):
+        copied.append(target)
+        if len(copied) > 40:
+            Path(target).write_bytes(b"")
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        return shutil.copyfile(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil.copytree, "__defaults__", (False, None, copy, False, False))
+        with pytest.raises(UserError, match=r"site: cannot be written .*make room"):
+            write_site(run_folder, [], "r2", "smoke", "cpu")
+    assert len(copied) > 40
+    assert {path: path.read_bytes() for path in index.parent.rglob("*") if path.is_file()} == before
+    assert sorted(path.name for path in run_folder.iterdir()) == ["notebooks", "site"]
+    assert "<b>r2</b>" in write_site(run_folder, [], "r2", "smoke", "cpu").read_text()
+
+
+def test_a_page_of_a_notebook_that_is_gone_goes_too_and_another_folder_is_never_replaced(
+    run_folder, tmp_path
+):
+    index = write_site(run_folder, [], "r", "smoke", "cpu")
+    (run_folder / "notebooks" / "11_keys.ipynb").unlink()
+    write_site(run_folder, [], "r", "smoke", "cpu")
+    assert not index.with_name("11_keys.html").exists()
+    elsewhere = write_site(run_folder, [], "r", "smoke", "cpu", target=tmp_path / "public")
+    assert broken_links(elsewhere.parent) == []
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("x")
+    with pytest.raises(UserError, match=r"mine: holds other files than a site"):
+        write_site(run_folder, [], "r", "smoke", "cpu", target=mine)
+    assert (mine / "thesis.tex").is_file()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from vlpnb.config import parse_config
 from vlpnb.course import open_run
+from vlpnb.course.report import reopen
 from vlpnb.data.description import load_captions, load_folder, load_pictures, load_text
 from vlpnb.errors import UserError
 from vlpnb.foundations.captions import CaptionsConfig
@@ -87,7 +88,7 @@ def test_the_worlds_layout_is_the_default(world, tmp_path):
 
 
 def identities(opened):
-    return {name: opened._plan(name, {}).digest for name in opened.stages}
+    return {name: opened.plan(name).digest for name in opened.stages}
 
 
 def changed(one, other):
@@ -123,7 +124,7 @@ def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
 def test_one_word_says_where_all_real_data_lies(world, tmp_path):
     opened = open_run("photos", settings={"data": {"root": str(world)}}, root=tmp_path)
     assert {name: opened.config(name).root for name in DATASETS} == dict.fromkeys(DATASETS, str(world))
-    assert all("world" not in opened._plan(name, {}).inputs for name in DATASETS)
+    assert all("world" not in opened.plan(name).inputs for name in DATASETS)
     own = open_run(
         "photos", settings={"data": {"root": str(world)}, "text": {"root": "/elsewhere"}}, root=tmp_path
     )
@@ -201,17 +202,35 @@ def test_missing_root_and_empty_picture_sets(world, tmp_path):
     assert run(tmp_path, world, pictures={"sets": ["./images"]}).stage("pictures").metrics["images"] == 12
 
 
+def test_pictures_are_known_by_what_they_show(world, tmp_path):
+    before = run(tmp_path, world)
+    old = identities(before)
+    picture = next((world / "images/train").iterdir())
+    whole, status = picture.read_bytes(), picture.stat()
+    for content in (
+        whole[: len(whole) // 2],
+        whole[:-1] + bytes([whole[-1] ^ 1]),
+    ):  # cut; replaced by another
+        picture.write_bytes(content)
+        os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
+        new = identities(run(tmp_path, world))
+        assert new["captions"] != old["captions"]
+        assert new["text"] == old["text"]
+    picture.write_bytes(whole)
+    assert identities(run(tmp_path, world)) == old
+
+
 def test_changed_files_change_the_identity(world, tmp_path):
     first = run(tmp_path, world).stage("text")
     os.utime(world / "text/wiki.train.raw")  # the same content is the same data
     assert run(tmp_path, world).stage("text").reused
-    captions = run(tmp_path, world)._plan("captions", {}).digest
+    captions = run(tmp_path, world).plan("captions").digest
     with (world / "text/wiki.train.raw").open("a") as file:
         file.write("another line of text is here .\n")
     second = run(tmp_path, world).stage("text")
     assert not second.reused
     assert second.folder != first.folder
-    assert run(tmp_path, world)._plan("captions", {}).digest == captions
+    assert run(tmp_path, world).plan("captions").digest == captions
 
 
 def test_bad_fields_are_refused():
@@ -319,7 +338,7 @@ def test_conceptual_captions_train_the_matcher_and_become_vokens(tmp_path):
 def test_the_captions_of_a_flickr_folder_enter_the_identity(tmp_path, name):
     def identity():
         opened = run(tmp_path, tmp_path, captions={"format": "flickr", "annotations": {"train": "."}})
-        return opened._plan("captions", {}).digest
+        return opened.plan("captions").digest
 
     (tmp_path / name).write_text("one")
     before = identity()
@@ -333,3 +352,12 @@ def test_what_is_no_running_text_is_refused_before_it_is_tokenised(world, tmp_pa
         UserError, match=r"wiki\.valid\.raw: expected raw text of the valid corpus.*JSON lines"
     ):
         run(tmp_path, world).stage("text")
+
+
+def test_a_run_is_opened_again_with_its_data_elsewhere(world, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLPNB_DATA", str(tmp_path))
+    made = open_run("photos", "mine", {"data": {"root": str(world)}})
+    made.note()
+    assert reopen("mine").config("captions").root == str(world)
+    again = reopen("mine", tmp_path / "another disk")
+    assert {again.config(name).root for name in DATASETS} == {str(tmp_path / "another disk")}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import papermill
 import pytest
 
 from vlpnb.course.explorer import NOTEBOOK
@@ -173,6 +174,15 @@ class TestForm:
         statements = ast.parse(cell).body
         assert 1 <= len(statements) <= 6
         assert all(isinstance(s, ast.AnnAssign) for s in statements), "every parameter is annotated"
+
+    def test_papermill_called_directly_understands_the_parameters(self, path):
+        (cell,) = tagged(load(path), "parameters")
+        declared = {s.target.id: (s.annotation.id, ast.literal_eval(s.value)) for s in ast.parse(cell).body}
+        understood = papermill.inspect_notebook(str(path))
+        assert {
+            name: (found["inferred_type_name"], ast.literal_eval(found["default"]))
+            for name, found in understood.items()
+        } == declared
 
     def test_opens_with_a_title_and_at_a_glance(self, path):
         cells = load(path)["cells"]

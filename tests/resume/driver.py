@@ -13,6 +13,7 @@ One JSON request a line on standard input, one answer a line on standard output:
 import importlib
 import json
 import os
+import re
 import select
 import signal
 import sys
@@ -56,16 +57,21 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def says(line: str, stage: str, what: str) -> bool:
+    """Whether a line of the log is a stage's, whose name has its variant and its seed there."""
+    return re.match(rf"\[{re.escape(stage)}(\.[^\]]*)?\] {what}", line) is not None
+
+
 def child(run, request: dict, pipe: int) -> None:
     """One attempt; every line and at last a verdict go through the pipe."""
     name = request["stage"]
-    plan = run._plan(name, {})
+    plan = run.plan(name)
     events = Events(plan.folder, set(map(tuple, request.get("events", ()))), pipe)
     sys.addaudithook(events.hook)
 
     def say(line: str) -> None:
         os.write(pipe, (json.dumps({"line": line}) + "\n").encode())
-        if line.startswith(f"[{name}] started in"):
+        if says(line, name, "started in"):
             events.active = True
             if request.get("limit"):
                 import resource
@@ -115,9 +121,9 @@ def attempt(run, request: dict) -> dict:
                 answer |= line
                 continue
             answer["lines"].append(line["line"])
-            if line["line"].startswith(f"[{request['stage']}] started in"):
+            if says(line["line"], request["stage"], "started in"):
                 started = time.monotonic()
-            if line["line"].startswith(f"[{request['stage']}] finished in"):
+            if says(line["line"], request["stage"], "finished in"):
                 ended = time.monotonic()
     os.close(reading)
     os.waitpid(process, 0)
@@ -140,7 +146,7 @@ def main() -> None:
 
     environment()  # asks git, once for all attempts
     run = open_run("smoke", "r", json.loads(sys.argv[2]), root=sys.argv[1], device="cpu")
-    print(json.dumps({"stages": {name: str(run._plan(name, {}).folder) for name in run.stages}}), flush=True)
+    print(json.dumps({"stages": {name: str(run.plan(name).folder) for name in run.stages}}), flush=True)
     for line in sys.stdin:
         print(json.dumps(attempt(run, json.loads(line))), flush=True)
 

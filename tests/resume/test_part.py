@@ -111,9 +111,9 @@ def moments(run, seconds) -> list[tuple[Path, float]]:
         "vokenization.benchmark",
     )
     thirds = [
-        [run._plan(name, {}).folder for name in plain],
-        [run._plan("vokenization.pretraining", pair).folder for pair in pairs],
-        [run._plan("vokenization.glue", pair).folder for pair in pairs],
+        [run.plan(name).folder for name in plain],
+        [run.plan("vokenization.pretraining", **pair).folder for pair in pairs],
+        [run.plan("vokenization.glue", **pair).folder for pair in pairs],
     ]
     dice = random.Random(16)
     chosen = [dice.choice([folder for folder in third if seconds(folder) > 0.2]) for third in thirds]

@@ -67,7 +67,7 @@ def start(tmp_path):
 
 def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
     run = open_run("smoke", "k", CHOSEN, root=tmp_path, device="cpu")
-    folder = run._plan("vision", {}).folder
+    folder = run.plan("vision").folder
     killed = start()
     while not (folder / "checkpoint.pt").is_file():
         assert killed.poll() is None, killed.communicate()[0]
@@ -92,7 +92,7 @@ def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
     assert sum("[vision] started" in text for text in texts) <= 1
 
     names = ("world", "captions", "vision")
-    found = {name: content(run._plan(name, {}).folder) for name in names}
+    found = {name: content(run.plan(name).folder) for name in names}
     run.folder.rename(tmp_path / "runs" / "killed")
     for name in names:
         assert found[name] == content(run.stage(name).folder)

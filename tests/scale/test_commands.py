@@ -96,7 +96,7 @@ def test_devices_of_a_run_start_the_same_entry(tmp_path, monkeypatch):
         "vokenization.glue": {"tasks": ["RTE", "MNLI"]},
     }
     run = open_run("smoke", "mine", settings, root=tmp_path, device="cpu", devices=2)
-    plan = run._plan("corpus", {"max_train_tokens": 50})
+    plan = run.plan("corpus", max_train_tokens=50)
     with pytest.raises(InterruptedError):
         launch(run, plan)
     words = commands[0]
@@ -104,7 +104,5 @@ def test_devices_of_a_run_start_the_same_entry(tmp_path, monkeypatch):
     assert launched.nproc_per_node == "2"
     assert (parsed["name"], parsed["run"], parsed["profile"]) == ("corpus", "mine", "smoke")
     there = open_run(parsed["profile"], parsed["run"], parsed["settings"], root=tmp_path, device="cpu")
-    assert there._plan("corpus", json.loads(parsed["overrides"])).folder == plan.folder
-    assert (
-        there._plan("vokenization.pretraining", {}).folder == run._plan("vokenization.pretraining", {}).folder
-    )
+    assert there.plan("corpus", **json.loads(parsed["overrides"])).folder == plan.folder
+    assert there.plan("vokenization.pretraining").folder == run.plan("vokenization.pretraining").folder

@@ -112,3 +112,13 @@ def test_slow_tokenizers_are_refused(tmp_path, kind, files):
     (tmp_path / "tokenizer_config.json").write_text(f'{{"tokenizer_class": "{kind.upper()}Tokenizer"}}')
     with pytest.raises(UserError, match=r"tokenizer '.*' (cannot be loaded|has no fast version)"):
         load_language(tmp_path, (-1,))
+
+
+def test_a_sentence_that_is_too_long_is_refused_in_words(tmp_path):
+    language = load_language(save("bert", tmp_path), (-1,))
+    fits = [language.wrap([4] * (language.longest - 2))]
+    assert language(*language.pad(fits)).shape[1] == language.longest
+    with pytest.raises(
+        UserError, match=rf"of {language.longest + 1} word pieces .*reads \({language.longest}\)"
+    ):
+        language(*language.pad([[*fits[0], 4]]))

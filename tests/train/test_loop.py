@@ -164,11 +164,33 @@ def test_nan_stops_with_a_clear_message_and_keeps_the_last_good_checkpoint(tmp_p
     assert torch.isfinite(torch.load(tmp_path / NAME, weights_only=True)["model"]["net.0.weight"]).all()
 
 
-def test_a_broken_or_foreign_checkpoint_is_explained(tmp_path):
+def test_a_foreign_checkpoint_is_explained(tmp_path):
     model = Regression()
     save_checkpoint(tmp_path, model, adamw(model, 0.1), step=3, seed=1)
     with pytest.raises(UserError, match="seed 1, this run has seed 4"):
         fit(model, batches, PLAN, tmp_path)
-    (tmp_path / NAME).write_bytes((tmp_path / NAME).read_bytes()[:100])
-    with pytest.raises(UserError, match="Delete the file"):
+
+
+def one_byte_flipped(content):
+    at = content.index(torch.ones(4).numpy().tobytes())
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "damage", [one_byte_flipped, lambda content: content[:100], lambda content: b"x" * 200]
+)
+def test_a_damaged_checkpoint_is_named_moved_aside_and_not_continued(tmp_path, damage):
+    untouched = Regression()
+    (tmp_path / "untouched").mkdir()
+    fit(untouched, batches, PLAN, tmp_path / "untouched")
+    model = Regression()
+    save_checkpoint(tmp_path, model, adamw(model, 0.1), step=3, seed=PLAN.seed, log={"x": torch.ones(4)})
+    content = damage((tmp_path / NAME).read_bytes())
+    (tmp_path / NAME).write_bytes(content)
+    with pytest.warns(
+        UserWarning, match=f"{NAME} is damaged .*moved to {NAME}.damaged, training starts anew"
+    ):
         fit(model, batches, PLAN, tmp_path)
+    assert (tmp_path / f"{NAME}.damaged").read_bytes() == content
+    for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):
+        assert torch.equal(ours, theirs)

@@ -1,14 +1,18 @@
 """The matcher: the paper's sizes and losses, learning, resuming bit for bit, fine-tuning."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
+from torchvision.models import resnet18
 
 from vlpnb.errors import UserError
-from vlpnb.foundations.features import FEATURES, FeatureStore
+from vlpnb.foundations.backbones import keep_backbones
+from vlpnb.foundations.features import FEATURES, Backbones, FeaturesConfig, FeatureStore, read_backbones
 from vlpnb.stage import StageContext
 from vlpnb.train import loop
 from vlpnb.vision.backbones import WEIGHTS as VISION_WEIGHTS
@@ -236,6 +240,30 @@ def test_context_noise_is_for_training_alone(small, tmp_path):
     assert load_matcher(tmp_path / "matching").window == 1
     with pytest.raises(UserError, match=r"matching\.context_noise.*features\.window"):
         new_matcher(config, small.features)
+
+
+def test_a_matchers_folder_needs_no_other(small, tmp_path):
+    """Its backbones lay in two folders of their own; a network with a published name stays a name."""
+    shutil.copytree(small.matching, tmp_path / "alone")
+    moved, here = load_matcher(tmp_path / "alone"), load_matcher(small.matching)
+    rows = here.language.encode(["a red picture ."], 8)
+    assert moved.queries(rows)[0].equal(here.queries(rows)[0])
+    picture = Image.new("RGB", (20, 20), "red")
+    assert moved.keys([picture]).equal(here.keys([picture]))
+    about = (tmp_path / "alone" / "backbones.json").read_text()
+    assert str(small.language) in about  # what was configured is remembered, and not read
+    assert json.loads(about)["inputs"] == {"language": "backbones/language", "vision": "backbones/vision"}
+
+    config = FeaturesConfig(language="bert-base-uncased", vision="resnet18", vision_weights=None)
+    keep_backbones(tmp_path, Backbones(config, {}, 4, 4))
+    assert [path.name for path in tmp_path.iterdir()] == ["alone", "backbones.json"]
+    assert read_backbones(tmp_path).inputs == {}
+    weights = tmp_path / "resnet18.pth"
+    torch.save(resnet18().state_dict(), weights)
+    config = config.model_copy(update={"vision_weights": str(weights)})
+    keep_backbones(tmp_path, Backbones(config, {}, 4, 512))
+    weights.unlink()
+    assert read_backbones(tmp_path).open_vision().width == 512
 
 
 def test_a_folder_without_a_matcher_is_an_error(tmp_path):

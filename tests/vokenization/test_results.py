@@ -221,3 +221,33 @@ def test_a_mean_without_any_converged_run_is_called_none(inputs, tmp_path):
     results.run(tiny_lm.context(config, tmp_path / "out", inputs))
     page = (tmp_path / "out" / "results.md").read_text()
     assert "GLUE without the diverged runs: MLM only none (median of all 40.1); MLM + vokens none" in page
+
+
+def test_results_are_read_by_field(inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1, 2, 3))
+    metrics = results.run(tiny_lm.context(config, tmp_path / "out", inputs))
+    found = results.read_results(tmp_path / "out")
+    assert list(found.rows) == ["mlm", "vokens"]
+    assert found.tasks == ["RTE", "CoLA"]
+    vokens = found.rows["vokens"]
+    assert vokens.glue["RTE"].mean == pytest.approx(55.2)
+    assert vokens.glue["RTE"].std == pytest.approx(metrics["glue.vokens.rte_std"])
+    assert (vokens.mean.mean, vokens.median) == (metrics["glue.vokens.mean"], metrics["glue.vokens.median"])
+    assert (found.rows["mlm"].diverged, vokens.diverged) == (1, 0)
+    assert vokens.seeds[2] == pytest.approx({"RTE": 55.2, "CoLA": 35})
+    assert vokens.probes["calibrated"].mean == pytest.approx(25)
+    assert vokens.chance == {"colour": 12.5}
+    difference = found.differences["vokens", "mlm"]
+    assert difference.mean == pytest.approx(5)
+    assert difference.low <= difference.mean <= difference.high
+    assert any("MLM + vokens is better" in sentence for sentence in found.verdict)
+    assert len(found.diverged) == 1
+    assert found.page.startswith("# Results")
+
+
+def test_results_of_one_seed_have_no_spread_and_maybe_no_probes(inputs, tmp_path):
+    config = ResultsConfig(supervisions=("mlm", "vokens"), seeds=(1,), probes=False)
+    results.run(tiny_lm.context(config, tmp_path / "out", inputs))
+    found = results.read_results(tmp_path / "out")
+    assert math.isnan(found.rows["mlm"].mean.std)
+    assert found.rows["mlm"].probes == found.rows["mlm"].chance == {}

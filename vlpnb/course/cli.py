@@ -1,11 +1,13 @@
 """The command line. Everything heavy is imported inside the commands, so that `--help` answers at once.
 
 Exit codes, for schedulers: 0 done; 1 a check found something (doctor, data check, verify) or vlpnb itself broke;
-2 wrong usage, nothing was started; 3 a notebook failed; 4 a kernel was killed or memory ran out; 5 stopped for the
-budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where it was.
+2 wrong usage, nothing was started; 3 a notebook failed, or the disk is full; 4 a kernel was killed or memory ran out;
+5 stopped for the budget; 130 interrupted, 143 terminated. After 3, 4, 5, 130 and 143 the same command continues where
+it was.
 """
 
 import contextlib
+import os
 import sys
 from enum import IntEnum
 from pathlib import Path
@@ -13,9 +15,17 @@ from typing import Annotated
 
 import typer
 
-from vlpnb.course import ADDITION_NAMES, PROFILE_NAMES
 from vlpnb.course.cli_data import data
-from vlpnb.errors import UserError
+from vlpnb.course.cli_finished import explore, figures, glance, report, site, student, write_site_of
+from vlpnb.course.cli_options import (
+    DataOption,
+    DevicesOption,
+    ProfileOption,
+    RunOption,
+    SetOption,
+    open_asked,
+)
+from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
 class Exit(IntEnum):
@@ -31,8 +41,8 @@ class Exit(IntEnum):
 
 
 EXIT_CODES = (
-    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed · 4 a kernel was killed or memory "
-    "ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
+    "Exit codes: 0 done · 2 wrong usage, nothing started · 3 a notebook failed, or the disk is full · 4 a kernel "
+    "was killed or memory ran out · 5 stopped for the budget · 130 interrupted · 143 terminated. "
     "After 3, 4, 5, 130 and 143 the same command continues where it was."
 )
 
@@ -45,40 +55,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data, name="data")
-
-ProfileOption = Annotated[
-    str,
-    typer.Option(
-        help=f"{', '.join(PROFILE_NAMES)} (paper also +{', +'.join(ADDITION_NAMES)}), or a YAML file."
-    ),
-]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="STAGE.FIELD=VALUE", help="Override a field; repeatable.")
-]
-# torchrun takes `--run`, even behind the program's name, for an abbreviation of two options of its own
-RunOption = Annotated[
-    str | None,
-    typer.Option("--run", "--run-name", help="Name of the run (default: the profile's)."),
-]
-OldRunOption = Annotated[str | None, typer.Option("--run", help="Name of the run (default: the last used).")]
-DataOption = Annotated[
-    Path | None, typer.Option("--data", help="Folder of the datasets; the same as --set data.root=FOLDER.")
-]
-DevicesOption = Annotated[int, typer.Option(min=1, help="Processes for the stages that can be distributed.")]
-
-
-def _open(
-    profile: str, run: str | None, settings: list[str] | None, folder: Path | None = None, devices: int = 1
-):
-    from vlpnb.config import merge, parse_settings
-    from vlpnb.course import open_run
-
-    values = parse_settings(settings or [])
-    if folder is not None:
-        if not folder.is_dir():
-            raise UserError(f"--data {folder}: no such folder")
-        values = merge(values, {"data": {"root": str(folder.absolute())}})
-    return open_run(profile, run, values, devices=devices)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -115,7 +91,7 @@ def run(
         from vlpnb.course.runner import find_notebooks, parse_duration, run_notebooks, starting_from
 
         seconds = parse_duration(budget) if budget is not None else None
-        opened = _open(profile, run, settings, data, devices)
+        opened = open_asked(profile, run, settings, data, devices)
         wanted = [*(notebooks or []), *(name for name in (only or "").split(",") if name)]
         wanted += [str(number) for number in part or []]
         paths = find_notebooks(notebooks_folder(), wanted or opened.profile.notebooks)
@@ -178,7 +154,7 @@ def _stoppable():
 def _write_site_after(opened, code: Exit) -> None:
     """Write the pages; when notebooks failed, their code must not be lost to a page that cannot be written."""
     try:
-        _write_site(opened)
+        write_site_of(opened)
     except UserError as error:
         if code == Exit.DONE:
             raise
@@ -199,12 +175,11 @@ def stage(
 ) -> None:
     """Run one stage. `torchrun … -m vlpnb stage NAME --run-name RUN` is the same entry for several processes."""
     import json
-    import os
 
     if about or not name:
         print(context.get_help() if not name else _about(name))
         return
-    result = _open(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
+    result = open_asked(profile, run, settings, data, devices).stage(name, **json.loads(overrides))
     if os.environ.get("RANK", "0") == "0":
         print(f"{result.folder}{' (reused)' if result.reused else ''}")
         for key, value in result.metrics.items():
@@ -229,47 +204,23 @@ def export(
         typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
-    profile: ProfileOption = "laptop",
+    profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
     settings: SetOption = None,
     run: RunOption = None,
     data: DataOption = None,
 ) -> None:
     """Write a stage's result as the files of the original Vokenization project."""
+    from vlpnb.course.report import reopen
     from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
     if name not in EXPORTS:
         raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
-    for path in export_stage(name, _open(profile, run, settings, data).stage(name).folder, target):
-        print(path)
-
-
-@app.command()
-def report(
-    run: OldRunOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with flat `metrics`.")] = False,
-    glue: Annotated[
-        Path | None,
-        typer.Option(
-            help="Instead: the original's table of all GLUE results below a folder, its own or ours."
-        ),
-    ] = None,
-) -> None:
-    """Print every metric of a run, beside the paper's figure where there is one."""
-    import json
-
-    if glue is not None:
-        from vlpnb.vokenization.original.glue_folders import table
-
-        print(table(glue))
-        return
-    from vlpnb.course import report as module
-
-    opened = module.reopen(run)
-    name, profile, metrics = opened.name, opened.profile.name, module.all_metrics(opened)
-    if as_json:
-        print(json.dumps(module.as_json(name, profile, metrics, opened.results()), indent=1, allow_nan=False))
+    if run is not None and not (profile or settings or data):
+        opened = reopen(run)  # as it was made: what is finished is found, and may only need to be read
     else:
-        print(module.as_text(name, profile, metrics))
+        opened = open_asked(profile or "laptop", run, settings, data)
+    for path in export_stage(name, opened.stage(name).folder, target):
+        print(path)
 
 
 @app.command()
@@ -282,7 +233,7 @@ def world(
     from vlpnb.stage import StageContext
     from vlpnb.world.writers import write_world
 
-    config = _open(profile, None, settings).config("world")
+    config = open_asked(profile, None, settings).config("world")
     folder.mkdir(parents=True, exist_ok=True)
     context = StageContext(config, folder, {}, "cpu", name="world")
     metrics = write_world(config, folder, context.log, context.progress)
@@ -324,98 +275,28 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@app.command()
-def site(run: OldRunOption = None) -> None:
-    """Write the HTML pages and the results of a finished run again."""
-    from vlpnb.course.report import reopen
-
-    _write_site(reopen(run))
-
-
-@app.command()
-def glance(
-    runs: Annotated[list[str] | None, typer.Argument(help="Finished runs: names, or their folders.")] = None,
-    machine: Annotated[str, typer.Option(help="What they ran on, such as '2 cores'.")] = "",
-) -> None:
-    """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
-    from vlpnb.course import data_root, glance, notebooks_folder
-    from vlpnb.files import read_back
-
-    for run in runs or []:
-        folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
-        print(f"{folder}: measured profile {glance.remember(folder, machine)}")
-    for path in glance.rewrite(notebooks_folder(), read_back(glance.MEASURED)):
-        print(f"{path}: table renewed")
-
-
-@app.command()
-def student(folder: Annotated[Path, typer.Argument(help="Where to write; made when absent.")]) -> None:
-    """Copy the notebooks without the solutions of the exercises. Files that differ are never overwritten."""
-    from vlpnb.course import notebooks_folder
-    from vlpnb.course.student import write_student_edition
-
-    written = write_student_edition(notebooks_folder(), folder)
-    print(f"{folder}: {len(written)} notebooks without solutions")
-
-
-@app.command()
-def figures(
-    run: OldRunOption = None,
-    target: Annotated[Path | None, typer.Option(help="Default: figures/ of the checkout.")] = None,
-) -> None:
-    """Take the README's figures out of a finished run again."""
-    from vlpnb.course import CHECKOUT
-    from vlpnb.course.figures import copy_figures
-    from vlpnb.course.report import reopen
-
-    for path in copy_figures(reopen(run).folder, target or CHECKOUT / "figures"):
-        print(path)
-
-
-@app.command()
-def explore(
-    run: OldRunOption = None,
-    address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
-    browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
-) -> None:
-    """Serve the explorer of a finished run as a web app (needs the extra `explore`)."""
-    from vlpnb.course import explorer, notebooks_folder
-    from vlpnb.course.report import reopen
-
-    explorer.need_voila()
-    opened = reopen(run)
-    notebook = explorer.prepare(opened, notebooks_folder())
-    print(f"Run {opened.name}: http://{address}:{port}/ (Ctrl-C ends it)", flush=True)
-    if address not in ("127.0.0.1", "localhost", "::1"):
-        print("Anybody who reaches this address can use the explorer: it asks for no password.", flush=True)
-    arguments = explorer.command(notebook, address, port, browser)
-    raise typer.Exit(explorer.serve(arguments, explorer.environment(opened)))
-
-
-def _write_site(opened) -> None:
-    from vlpnb.course.report import all_metrics, write_report
-    from vlpnb.course.site import write_site
-
-    markdown = write_report(opened)
-    about = (opened.name, opened.profile.name, opened.device)
-    index = write_site(opened.folder, opened.results(), *about, opened, all_metrics(opened))
-    print(f"Executed notebooks  {opened.folder / 'notebooks'}")
-    print(f"HTML pages          {index}")
-    print(f"Figures             {index.parent / 'figures'}")
-    print(f"Results             {markdown} (and results.json)")
-    print(
-        "Next: open the first of the HTML pages, or `make lab`, change a sentence in notebook 13, and run it."
-    )
+for _command in (report, site, glance, student, figures, explore):
+    app.command()(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a `UserError` is printed without a traceback and exits with code 2."""
+    """Run the command line; a `UserError` is printed without a traceback and exits with code 2, a full disk with 3."""
     if sys.stdout is not None and hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a terminal without UTF-8 still gets its lines
     try:
         app(arguments)
-    except UserError as error:
-        for text in [str(error), *getattr(error, "__notes__", [])]:
+    except (UserError, OSError) as error:
+        full = is_full_disk(error)
+        if isinstance(error, UserError):
+            words = str(error)
+        elif full:
+            words = f"{error}: make room, and run the same command again"
+            # a log on that disk takes nothing more, not even what is left at the end
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        elif is_refused(error):
+            words = f"{error.filename}: {error.strerror}; give another place, or the right to use this one"
+        else:
+            raise
+        for text in [words, *getattr(error, "__notes__", [])]:
             print(f"vlpnb: {text}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(int(Exit.FAILED if full else Exit.USAGE))

@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,11 @@ def examine(folder: str | Path = ".") -> list[Finding]:
 def profiles(findings: Iterable[Finding]) -> list[Finding]:
     """Which profiles this machine can run, from the findings of `examine`."""
     bad = {finding.subject: finding for finding in findings if not finding.good}
-    base = [finding.subject for finding in bad.values() if finding.subject in ("python", "disk", *REQUIRED)]
+    base = [
+        finding.subject
+        for finding in bad.values()
+        if finding.subject in ("python", "disk", "folder", *REQUIRED)
+    ]
     lacking = f"not before this is mended: {', '.join(base)}"
     verdicts = [
         Finding(f"profile {name}", "can run" if not base else lacking, not base)
@@ -95,12 +100,25 @@ def _machine(folder: Path) -> Iterable[Finding]:
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
         yield Finding("memory", f"{memory:.1f} GiB", memory >= 7, "" if memory >= 7 else "8 GB are advised")
+    wanted = folder
     while not folder.exists():
         folder = folder.parent
+    yield _written(folder, wanted)
     free = shutil.disk_usage(folder).free / GIB
     yield Finding(
         "disk", f"{free:.0f} GiB free", free >= 2, "" if free >= 2 else "a laptop run needs about 1 GiB"
     )
+
+
+def _written(folder: Path, wanted: Path) -> Finding:
+    """Whether runs can be written, found out by writing; `folder` is the part of `wanted` that is there."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(b"x")
+    except OSError as error:
+        advice = "finished runs can be opened, reported and exported; for new ones set VLPNB_DATA to another folder"
+        return Finding("folder", f"{wanted}: {error.strerror}", False, advice)
+    return Finding("folder", f"{wanted}, can be written")
 
 
 def _accelerator() -> Iterable[Finding]:

@@ -15,11 +15,14 @@ import nbformat
 
 from vlpnb.course.display import Display, Lines, Progress
 from vlpnb.course.watch import Watch
+from vlpnb.errors import UserError, cannot_write, is_full_disk
+from vlpnb.files import write_text
 from vlpnb.stage import Run
 from vlpnb.stage.folder import MANIFEST
 
 END = "vlpnb: end of the notebook"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+ASSERT = re.compile(r"^-+> *\d+ +(assert .*)$", re.M)  # where a traceback of IPython points
 NO_MEMORY = re.compile(r"out of memory|(?:can't|cannot|unable to) allocate|not enough memory", re.I)
 MEMORY_ADVICE = (
     "Close other programs, take a smaller profile, or make batches smaller "
@@ -65,8 +68,14 @@ def execute(
         watch: knows the kernel; its `stop` says that the runner itself ended it.
     """
     began, start = time.time(), time.monotonic()
-    problem, kind = _run(notebook, source, target, parameters, progress, display, watch)
-    problem, kind = _verdict(target, source, problem, kind, watch)
+    try:
+        problem, kind = _run(notebook, source, target, parameters, progress, display, watch)
+        problem, kind = _verdict(target, source, problem, kind, watch)
+    except (OSError, UserError) as error:  # it is this process that writes the executed copy
+        if not is_full_disk(error):
+            raise
+        full = error if isinstance(error, UserError) else cannot_write(target, error)
+        problem, kind = f"{source.name}: {full}", "failed"
     left = unfinished(run, began)
     if left and not problem:
         problem, kind = f"{source.name}: it ended, but not all stages that it began did", "failed"
@@ -167,13 +176,20 @@ def _run(
 
 def _failure(source: Path, error: Any) -> tuple[str, Kind]:
     """An exception of a cell in words: users' errors without their traceback, others with its end."""
-    lines = [f"{source.name}, cell {error.exec_count or '?'}: {error.ename}: {error.evalue}"]
+    said = error.evalue
+    if error.ename == "AssertionError" and not said and (found := ASSERT.search(_plain(error))):
+        said = f"this check of the notebook fails: {found[1]}"
+    lines = [f"{source.name}, cell {error.exec_count or '?'}: {error.ename}: {said}"]
     if error.ename != "UserError":
-        trace = ANSI.sub("", "\n".join(error.traceback)).splitlines()[-12:]
+        trace = _plain(error).splitlines()[-12:]
         lines += [f"  | {line}" for line in trace]
     if error.ename.endswith(("MemoryError", "OutOfMemoryError")) or NO_MEMORY.search(error.evalue):
         return "\n".join([*lines, f"Memory ran out. {MEMORY_ADVICE}"]), "memory"
     return "\n".join(lines), "failed"
+
+
+def _plain(error: Any) -> str:
+    return ANSI.sub("", "\n".join(error.traceback))
 
 
 def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch) -> tuple[str, Kind]:
@@ -215,7 +231,7 @@ def _verdict(target: Path, source: Path, problem: str, kind: Kind, watch: Watch)
     if "papermill" in executed.metadata:
         # papermill writes the whole source and paths of this machine here
         executed.metadata.papermill.update(input_path=source.name, output_path=target.name)
-    nbformat.write(executed, target)
+    write_text(target, nbformat.writes(executed) + "\n")
     return problem, kind
 
 

@@ -1,4 +1,4 @@
-"""What the explorer (notebook 91, and its stand-alone form) is made of, and the command that serves it.
+"""What the explorer (notebook 91, and its stand-alone form) is made of; `serving.py` is the server of the latter.
 
 A `LiveResult` is a box of controls above what they control, with a static fallback of the latter, so that the executed
 notebook reads well without a kernel. Views only look into a finished run; nothing is trained here.
@@ -8,9 +8,6 @@ import html
 import importlib.util
 import json
 import os
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +18,7 @@ import torch
 
 from vlpnb.course.pages import number
 from vlpnb.errors import UserError
+from vlpnb.lettering import without_formulas
 from vlpnb.stage import Run
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
@@ -56,10 +54,10 @@ class LiveResult(ipywidgets.VBox):
         except UserError as error:
             made = f'<p role="alert" style="{ALERT}">{html.escape(str(error))}</p>'
         if isinstance(made, str):
-            self.fallback = made
-            made = ipywidgets.HTML(made)
+            self.fallback = without_formulas(made)
+            made = ipywidgets.HTML(self.fallback)
         else:
-            self.fallback = made.to_html()
+            self.fallback = without_formulas(made.to_html())
         self.children = (*self.controls, made)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
@@ -151,8 +149,8 @@ def figure_list(figures: Sequence[tuple[str, str]]) -> str:
     )
 
 
-def prepare(run: Run, notebooks: Path) -> Path:
-    """Write the explorer of this run, its parameters filled in, into the run's folder.
+def prepare(run: Run, notebooks: Path, target: Path) -> Path:
+    """Write the explorer of this run, its parameters filled in, into a folder (not the run's: it may only be read).
 
     Cells tagged `workbook` (what one derives by hand, and what frames a lesson) stay out of the web app.
 
@@ -175,22 +173,11 @@ def prepare(run: Run, notebooks: Path) -> Path:
     }
     notebook = load_notebook_node(str(notebooks / NOTEBOOK))
     notebook.cells = [cell for cell in notebook.cells if "workbook" not in cell.metadata.get("tags", [])]
-    target = run.folder / "explorer"
-    target.mkdir(parents=True, exist_ok=True)
     written = parameterize_notebook(notebook, given, kernel_name="vlpnb", language="python")
     written.metadata.kernelspec = {"name": "vlpnb", "display_name": "vlpnb", "language": "python"}
     written.metadata.title = f"Explorer of run {run.name}"
     nbformat.write(written, target / NOTEBOOK)
     return target / NOTEBOOK
-
-
-def command(notebook: Path, address: str = "127.0.0.1", port: int = 8866, browser: bool = True) -> list[str]:
-    """The command line that serves a notebook as a web app: results without code, a kernel per visitor."""
-    return [
-        *(sys.executable, "-m", "voila", str(notebook)),
-        *(f"--Voila.ip={address}", f"--port={port}", "--strip_sources=True", "--template=explorer"),
-        *([] if browser else ["--no-browser"]),
-    ]
 
 
 def need_voila() -> None:
@@ -207,21 +194,9 @@ def need_voila() -> None:
 
 
 def environment(run: Run) -> dict[str, str]:
-    """What the server and its kernels inherit.
+    """What the server and its kernels need beside what they inherit.
 
     The kernel `vlpnb` of our own Jupyter folder is the interpreter that runs the server, whatever `python3` is here.
     """
     paths = [str(JUPYTER), *filter(None, [os.environ.get("JUPYTER_PATH")])]
-    return {**os.environ, "VLPNB_DATA": str(run.root.parent), "JUPYTER_PATH": os.pathsep.join(paths)}
-
-
-def serve(arguments: Sequence[str], inherited: Mapping[str, str]) -> int:
-    """Run the server until it ends; its exit status. Whoever ends this process ends the server and its kernels, too."""
-    server = subprocess.Popen(arguments, env=dict(inherited))
-    before = signal.signal(signal.SIGTERM, lambda *_: server.terminate())
-    try:
-        return server.wait()
-    except KeyboardInterrupt:  # the terminal has told the server as well
-        return server.wait()
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return {"VLPNB_DATA": str(run.root.parent), "JUPYTER_PATH": os.pathsep.join(paths)}

@@ -17,9 +17,9 @@ from typing import Any
 from vlpnb.config import flatten
 from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
-from vlpnb.files import read_back, write_json
+from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.datasets import DATASETS
-from vlpnb.stage.folder import MANIFEST
+from vlpnb.stage.folder import MANIFEST, finished_folders
 from vlpnb.stage.profiles import load_profile
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -61,14 +61,14 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
             )
     stages: dict[str, list[dict]] = {stem: [] for stem in spans}
     outside = []
-    for path in sorted(run.glob(f"*/{MANIFEST}")):
-        manifest = read_back(path)
+    for folder in finished_folders(run):
+        manifest = read_back(folder / MANIFEST)
         at = datetime.datetime.fromisoformat(manifest["finished"]).timestamp()
         inside = [stem for stem, (start, end) in spans.items() if start - 1 <= at <= end + 1]
         if inside:
             stages[inside[0]].append(manifest)
         else:
-            outside.append(path.parent.name)
+            outside.append(folder.name)
     if outside:
         raise UserError(
             f"{run}: {', '.join(outside[:3])}{' …' if len(outside) > 3 else ''}: made by no notebook of its last "
@@ -215,6 +215,6 @@ def rewrite(notebooks: Path, measured: Measured) -> list[Path]:
     for path in sorted(notebooks.glob("[0-9]*.ipynb")):
         content, before, after = glance_texts(path, measured)
         if before != after:
-            path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
             changed.append(path)
     return changed

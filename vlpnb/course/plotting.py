@@ -6,7 +6,6 @@ GitHub and the exported pages all describe it to a reader who cannot see it.
 
 import base64
 import html
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,8 @@ import numpy as np
 from cycler import cycler
 from IPython.display import display
 from matplotlib.figure import Figure
+
+from vlpnb.lettering import png
 
 # Okabe & Ito (2008): eight colours told apart by people with any common colour vision deficiency.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#E69F00", "#009E73", "#CC79A7"
@@ -42,7 +43,7 @@ def use_style() -> None:
 
 
 def show(fig: Figure, alt: str, save: str | Path | None = None) -> None:
-    """Display a figure with alt text, and close it.
+    """Display a figure with alt text, and close it. Its text is drawn as it stands: `$` begins no formula.
 
     Args:
         fig: the figure.
@@ -54,14 +55,12 @@ def show(fig: Figure, alt: str, save: str | Path | None = None) -> None:
     """
     if not alt.strip():
         raise ValueError("a figure needs alt text: say in a sentence what it shows")
-    buffer = io.BytesIO()
-    fig.savefig(buffer, format="png")
+    made = png(fig)
     plt.close(fig)
-    png = buffer.getvalue()
     if save is not None:
         Path(save).parent.mkdir(parents=True, exist_ok=True)
-        Path(save).write_bytes(png)
-    data = base64.b64encode(png).decode()
+        Path(save).write_bytes(made)
+    data = base64.b64encode(made).decode()
     image = f'<img alt="{html.escape(alt, quote=True)}" src="data:image/png;base64,{data}" style="max-width:100%">'
     display({"text/html": image, "image/png": data, "text/plain": alt}, raw=True)
 

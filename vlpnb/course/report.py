@@ -4,15 +4,17 @@ The JSON form is an object whose `metrics` is a flat map from dotted names to nu
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vlpnb.config import merge
 from vlpnb.course import data_root, open_run
 from vlpnb.course.pages import paper_figures
 from vlpnb.course.runner import read_status
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.files import read_back, write_json
+from vlpnb.files import read_back, write_json, write_text
+from vlpnb.foundations.datasets import DATASETS
 from vlpnb.stage import Run, StageResult
 
 # The papers' figures with their setting and how sure we are of them; the data is in `papers/*.yaml`.
@@ -57,8 +59,10 @@ def as_json(run: str, profile: str, metrics: Mapping[str, float], results: Itera
     }
 
 
-def reopen(name: str | None) -> Run:
+def reopen(name: str | None, data: Path | None = None) -> Run:
     """Open a run as it was made: its profile and settings come from its folder. None: the run used last.
+
+    `data` is the folder of the datasets where they lie elsewhere than when it was made.
 
     Raises:
         UserError: there is no run, or none of that name.
@@ -72,7 +76,8 @@ def reopen(name: str | None) -> Run:
     if name not in runs:
         raise UserError(f"run {name!r} not found in {folder}{did_you_mean(name, runs)}")
     note = read_back(runs[name] / "run.json")
-    return open_run(note["profile"], name, note["settings"])
+    places = {} if data is None else {stage: {"root": str(data.absolute())} for stage in DATASETS}
+    return open_run(note["profile"], name, merge(note["settings"], places))
 
 
 def all_metrics(run: Run) -> dict[str, float]:
@@ -83,22 +88,26 @@ def all_metrics(run: Run) -> dict[str, float]:
     return run.metrics() | times | total
 
 
-def as_text(run: str, profile: str, metrics: Mapping[str, float]) -> str:
-    """The report as a Markdown table, readable in a terminal as it is."""
+def as_text(run: str, profile: str, metrics: Mapping[str, float], others: Sequence[str] = ()) -> str:
+    """The report as a Markdown table, readable in a terminal as it is; `others` are results that it does not hold."""
     head = ("metric", "value", "paper")
     cells = [(row.name, _number(row.value), _paper(row)) for row in rows(metrics)]
     name, value, paper = (max(len(row[i]) for row in [head, *cells]) for i in range(3))
     lines = [f"| {row[0]:<{name}} | {row[1]:>{value}} | {row[2]:<{paper}} |" for row in [head, *cells]]
     lines.insert(1, f"|{'-' * (name + 2)}|{'-' * (value + 1)}:|{'-' * (paper + 2)}|")
+    if others:
+        shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
+        why = "of another configuration, version or data, or damaged"
+        lines += ["", f"Not in the table, because {why}: {len(others)} finished results ({shown})"]
     return "\n".join([f"Run {run}, profile {profile}: {len(cells)} metrics", "", *lines])
 
 
-def write_report(run: Run) -> Path:
-    """Write `results.md` and `results.json` into the run's folder; returns the path of the first."""
+def write_report(run: Run, folder: Path) -> Path:
+    """Write `results.md` and `results.json` into a folder; returns the path of the first."""
     metrics = all_metrics(run)
-    path = run.folder / "results.md"
-    path.write_text(as_text(run.name, run.profile.name, metrics) + "\n", encoding="utf-8")
-    write_json(run.folder / "results.json", as_json(run.name, run.profile.name, metrics, run.results()))
+    path = folder / "results.md"
+    write_text(path, as_text(run.name, run.profile.name, metrics, run.others()) + "\n")
+    write_json(folder / "results.json", as_json(run.name, run.profile.name, metrics, run.results()))
     return path
 
 

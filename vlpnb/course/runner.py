@@ -14,7 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,6 @@ def run_notebooks(
                 )
     target = run.folder / "notebooks"
     make_writable(target)
-    run.note()
     before = prerequisites(run, opened) if jobs > 1 else [frozenset(range(i)) for i in range(len(opened))]
     tasks = [
         _Task(path, notebook, Progress(path.stem, len(notebook.cells) + 2), after)  # and two of the runner
@@ -175,6 +174,7 @@ def run_notebooks(
     show = display or PlainLog(say)
     supervisor = _Supervisor(run, tasks, given, target, show, jobs, budget)
     with lock(target, run.name, say):  # two runners would take each other's executed copies away
+        run.note()
         show.begin([task.progress for task in tasks])
         try:
             with _kernel_environment(run.root.parent, jobs):
@@ -291,10 +291,13 @@ class _Supervisor:
         task.outcome = outcome = future.result()
         progress = task.progress
         progress.seconds = outcome.seconds
+        others = [item for item in read_status(self.run.folder) if item.notebook != outcome.notebook]
+        try:
+            write_json(self.target / STATUS, [asdict(item) for item in [*others, outcome]])
+        except UserError as error:  # a full disk: what is not noted down does not count as done
+            task.outcome = outcome = replace(outcome, problem=outcome.problem or str(error), kind="failed")
         stopped = outcome.kind in ("budget", "interrupted")
         progress.state = "stopped" if stopped else "failed" if outcome.problem else "done"
-        others = [item for item in read_status(self.run.folder) if item.notebook != outcome.notebook]
-        write_json(self.target / STATUS, [asdict(item) for item in [*others, outcome]])
         self.display.finished(progress)
         if outcome.problem:
             self.display.say(outcome.problem)

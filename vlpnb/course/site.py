@@ -10,10 +10,11 @@ import base64
 import html
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
 
@@ -21,6 +22,7 @@ from vlpnb.course import notebooks_folder, open_run, pages
 from vlpnb.course.audit import outline
 from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
+from vlpnb.files import atomic
 from vlpnb.stage import Run, StageResult
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -46,7 +48,7 @@ class Page:
     @property
     def href(self) -> str:
         """Address of the page inside the site."""
-        return f"{self.notebook.stem}.html"
+        return quote(f"{self.notebook.stem}.html")
 
     @property
     def number(self) -> str:
@@ -62,8 +64,11 @@ def write_site(
     device: str,
     opened: Run | None = None,
     metrics: Mapping[str, float] | None = None,
+    target: Path | None = None,
 ) -> Path:
-    """Write `site/` into a run's folder: `index.html`, a page a notebook, the glossary, the papers, `figures/`.
+    """Write the site of a run: `index.html`, a page a notebook, the glossary, the papers, `figures/`.
+
+    It takes the place of an earlier one when it is complete: no page ever stands beside those of another time.
 
     Args:
         run_folder: `data/runs/<run>`; its `notebooks/` holds the executed notebooks.
@@ -71,12 +76,13 @@ def write_site(
         run, profile, device: named on the pages.
         opened: the run as configured, which says what stages need; by default one of that profile.
         metrics: flat `stage.metric` → value, shown beside the papers' figures; by default those of `opened`.
+        target: its folder; by default `site` in the run's.
 
     Returns:
         The path of `index.html`.
 
     Raises:
-        UserError: the run has no executed notebooks, or a figure has no alt text.
+        UserError: the run has no executed notebooks, a figure has no alt text, or the target holds something else.
     """
     paths = sorted((run_folder / "notebooks").glob("[0-9]*.ipynb"))
     if not paths:
@@ -85,21 +91,39 @@ def write_site(
         )
     opened = opened or open_run(profile, run, root=run_folder.parent.parent)
     metrics = opened.metrics() if metrics is None else metrics
-    site = run_folder / "site"
-    (site / "figures").mkdir(parents=True, exist_ok=True)
-    _copy_mathjax(site / "mathjax")
+    target = target or run_folder / "site"
+    if target.is_dir() and any(target.iterdir()) and not (target / "glossary.html").is_file():
+        raise UserError(f"{target}: holds other files than a site of this course; choose a new folder")
     books = [nbformat.read(path, as_version=4) for path in paths]
     described = [describe(path, book) for path, book in zip(paths, books, strict=True)]
     for book, page in zip(books, described, strict=True):
         check_alt_text(book, page.notebook)
+    with atomic(target.resolve(), flush=False) as site:
+        (site / "figures").mkdir(parents=True)
+        _write_pages(site, books, described, results, (run, profile, device), opened, metrics)
+    return target / "index.html"
+
+
+def _write_pages(
+    site: Path,
+    books: Sequence[nbformat.NotebookNode],
+    described: Sequence[Page],
+    results: Sequence[StageResult],
+    names: tuple[str, str, str],
+    opened: Run,
+    metrics: Mapping[str, float],
+) -> None:
+    _copy_mathjax(site / "mathjax")
     near = direct(prerequisites(opened, books))
     nodes = pages.draw_map([page.title for page in described], [page.href for page in described], near)
+    executed = {page.notebook.name for page in described}
     for i, (page, book) in enumerate(zip(described, books, strict=True)):
         page.node = nodes[i]
         page.figures = list(_save_figures(book, page, site))
-        _write_page(book, page, described[i - 1 : i], described[i + 1 : i + 2], site)
+        _write_page(book, page, described[i - 1 : i], described[i + 1 : i + 2], site, executed)
     table, summary = _results_table(results)
     papers = pages.read_papers()
+    run, profile, device = names
     about = {
         "run": run,
         "profile": profile,
@@ -121,7 +145,7 @@ def write_site(
     _render("code.html", site, **about, codes=pages.read_code(sorted(symbols)))
     total = sum(page.seconds for page in described)
     there = {path.name[0] for path in notebooks_folder().glob("[0-9]*.ipynb")}
-    return _render(
+    _render(
         "index.html",
         site,
         **about,
@@ -192,7 +216,14 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def _write_page(notebook, page: Page, before: Sequence[Page], after: Sequence[Page], site: Path) -> None:
+def _write_page(
+    notebook: nbformat.NotebookNode,
+    page: Page,
+    before: Sequence[Page],
+    after: Sequence[Page],
+    site: Path,
+    executed: Collection[str],
+) -> None:
     from nbconvert import HTMLExporter
 
     for cell in notebook.cells:
@@ -214,17 +245,16 @@ def _write_page(notebook, page: Page, before: Sequence[Page], after: Sequence[Pa
             links[key], links[f"{key}_title"] = neighbour.href, neighbour.title
     resources = {"course": links, "metadata": {"name": page.title}}
     body, _ = exporter.from_notebook_node(notebook, resources=resources)
-    body = _with_scopes(_with_pages(body, site))
-    (site / page.href).write_text(body, encoding="utf-8")
+    body = _with_scopes(_with_pages(body, executed))
+    (site / f"{page.notebook.stem}.html").write_text(body, encoding="utf-8")
     for anchor, text in re.findall(
         r'<h[1-6] id="([^"]+)">(.*?)(?:<a class="anchor-link"|</h[1-6]>)', body, re.S
     ):
         page.headings.setdefault(html.unescape(re.sub(r"<[^>]+>", "", text)).strip(), anchor)
 
 
-def _with_pages(body: str, site: Path) -> str:
-    """Links to notebooks of this run as links to their pages; those to others as plain words."""
-    executed = {path.name for path in (site.parent / "notebooks").glob("*.ipynb")}
+def _with_pages(body: str, executed: Collection[str]) -> str:
+    """Links to executed notebooks as links to their pages; those to others as plain words."""
 
     def page_of(match: re.Match[str]) -> str:
         name = match[1] + ".ipynb"
@@ -297,7 +327,7 @@ def _save_figures(notebook, page: Page, site: Path) -> Iterable[dict[str, str]]:
             name = f"figures/{page.notebook.stem}-{number:02d}.png"
             (site / name).write_bytes(base64.b64decode(data["image/png"]))
             alt = data["text/plain"]
-            yield {"src": name, "alt": alt, "caption": alt, "page": page.href}
+            yield {"src": quote(name), "alt": alt, "caption": alt, "page": page.href}
 
 
 def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
@@ -314,10 +344,11 @@ def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
 
 
 def _html(markdown: str) -> str:
-    """Markdown as HTML, without the pilcrow links that the converter puts behind headings."""
-    from nbconvert.filters import markdown2html
+    """Markdown as HTML; HTML in it is text, for it can only come from the data, and links get no pilcrow."""
+    from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-    return _with_scopes(re.sub(r'<a class="anchor-link".*?</a>', "", markdown2html(markdown)))
+    renderer = IPythonRenderer(escape=True, allow_harmful_protocols=False, exclude_anchor_links=True)
+    return _with_scopes(MarkdownWithMath(renderer=renderer).render(markdown))
 
 
 def _stage_row(result: StageResult) -> dict:
@@ -334,15 +365,13 @@ def _stage_row(result: StageResult) -> dict:
 def _copy_mathjax(target: Path) -> None:
     import jupyter_server_mathjax
 
-    if not target.is_dir():
-        source = Path(jupyter_server_mathjax.__file__).parent / "static"
-        shutil.copytree(source, target, symlinks=False)
+    source = Path(jupyter_server_mathjax.__file__).parent / "static"
+    shutil.copytree(source, target, symlinks=False)
 
 
-def _render(name: str, site: Path, written: str = "", **values) -> Path:
+def _render(name: str, site: Path, written: str = "", **values) -> None:
     import jinja2
 
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=False)
-    path = site / (written or name)
-    path.write_text(environment.get_template(f"{name}.j2").render(**values), encoding="utf-8")
-    return path
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True)
+    text = environment.get_template(f"{name}.j2").render(**values)
+    (site / (written or name)).write_text(text, encoding="utf-8")

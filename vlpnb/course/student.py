@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.errors import UserError
-from vlpnb.files import make_writable, read_back
+from vlpnb.files import make_writable, read_back, write_text
 
 
 def student_edition(notebook: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,5 +56,5 @@ def write_student_edition(notebooks: Path, folder: Path) -> list[Path]:
             )
     make_writable(folder)
     for target, text in texts.items():
-        target.write_text(text, encoding="utf-8")
+        write_text(target, text)
     return list(texts)

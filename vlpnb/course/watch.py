@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.course.kernel import ThisPython
+from vlpnb.machine import end_first
 
 VMSTAT = Path("/proc/vmstat")
-CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+CGROUPS = Path("/sys/fs/cgroup")  # each a folder with the limit that a container or a scheduler has set
+CGROUP_LIMITS = ("memory.max", "memory.limit_in_bytes")  # in the second version, and in the first
 NEARLY_ALL = 0.8  # of the memory: a kernel killed while it held more than this ran out of it
 LAST_WORDS = 8  # lines at most of what a kernel wrote past the notebook
 
@@ -52,6 +54,8 @@ class Watch:
 
             async def _async_post_start_kernel(self, **arguments) -> None:
                 watch.process = getattr(self.provisioner, "process", None)
+                if watch.process is not None:
+                    end_first(watch.process.pid)
                 await super()._async_post_start_kernel(**arguments)
 
         return Watched
@@ -136,14 +140,32 @@ def oom_kills() -> int:
 
 
 def total_memory() -> int:
-    """Bytes that this machine, or the container it is, may use (0 where the system does not say)."""
+    """Bytes that this machine, or the container or job that this process is in, may use (0 where nobody says)."""
     limits = []
-    for path in CGROUP_LIMITS:
-        with contextlib.suppress(OSError, ValueError):
+    for path in _cgroup_limits():
+        with contextlib.suppress(OSError, ValueError):  # "max" is no limit
             limits.append(int(path.read_text()))
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(limits, default=0)
+
+
+def _cgroup_limits() -> list[Path]:
+    """The files that limit the memory of this process's control groups, from its own to the outermost."""
+    found = []
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, controllers, place = line.split(":", 2)
+            if controllers in ("", "memory"):
+                top = CGROUPS / controllers
+                inner = top / place.lstrip("/")
+                found += [
+                    f / name
+                    for f in (inner, *inner.parents)
+                    for name in CGROUP_LIMITS
+                    if f.is_relative_to(top)
+                ]
+    return found
 
 
 def resident(pid: int) -> tuple[int, int]:

@@ -72,17 +72,24 @@ def _read(folder: Path, name: str) -> tuple[dict[str, Any], Path, str]:
     """A description, the data's root, and the file's name for messages."""
     path = Path(folder) / f"{name}.json"
     about = read_json(path, f"a description of data, written by the stage `{name}`")
-    place = json_field(about, "root", str(path))
-    if place is not None:
-        return about, Path(os.path.normpath(path.parent.absolute() / place)), str(path)
-    beside = require(path.with_name(ROOT), "the folder of the data; `--data FOLDER` says it again")
-    root = Path(beside.read_text(encoding="utf-8").rstrip("\n"))
-    if not root.is_dir():
+    root = place_of(folder, name)
+    if about["root"] is None and not root.is_dir():
         raise UserError(
             f"{root}: does not exist, and {path} describes files in it. If they lie elsewhere on this machine, "
             "say where with --data FOLDER"
         )
     return about, root, str(path)
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """The root of the data that the stage `name` described in a folder, whether it is there or not."""
+    path = Path(folder).absolute() / f"{name}.json"
+    about = read_json(path, f"a description of data, written by the stage `{name}`")
+    place = json_field(about, "root", str(path))
+    if place is not None:
+        return Path(os.path.normpath(path.parent / place))
+    beside = require(path.with_name(ROOT), "the folder of the data; `--data FOLDER` says it again")
+    return Path(beside.read_text(encoding="utf-8").rstrip("\n"))
 
 
 def within(path: Path, root: Path) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -43,17 +43,22 @@ def write_store(
     nothing is left. A full disk or an unwritable folder raises UserError naming the target.
     """
     with atomic(path) as temporary, closing(PatientFile(temporary)) as target:
-        with h5py.File(target, "w") as file:
-            file.attrs["schema"] = SCHEMA
-            file.attrs["producer"] = producer
-            for name, value in (attributes or {}).items():
-                plain = isinstance(value, str | int | float | bool)
-                file.attrs[name] = value if plain else json.dumps(value)
-            yield file
+        try:
+            with h5py.File(target, "w") as file:
+                file.attrs["schema"] = SCHEMA
+                file.attrs["producer"] = producer
+                for name, value in (attributes or {}).items():
+                    plain = isinstance(value, str | int | float | bool)
+                    file.attrs[name] = value if plain else json.dumps(value)
+                yield file
+        except Exception:  # HDF5 stumbles over what a full disk did not take: the disk's own words say more
+            if target.failure is not None:
+                raise target.failure from None
+            raise
         target.check()
 
 
-def open_checked(path: Path, datasets: Sequence[str] = (), producer: str | None = None) -> h5py.File:
+def open_checked(path: Path, datasets: Collection[str] = (), producer: str | None = None) -> h5py.File:
     """Open a store for reading; UserError if it is missing, cut short, foreign, or lacks one of `datasets`.
 
     `producer` additionally requires that kind of store. Files of other projects (no schema attribute) are

@@ -50,7 +50,7 @@ class Examples(Protocol):
 
     def __len__(self) -> int: ...
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B …] and whatever else the model's forward takes, of some examples."""
 
 

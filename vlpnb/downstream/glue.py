@@ -108,7 +108,7 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """ids, mask, types [B T] and labels [B] of some examples."""
         longest = int(self.lengths[rows].max())
         ids, types = np.full((len(rows), longest), self.pad), np.zeros((len(rows), longest), np.int64)

@@ -74,7 +74,7 @@ class Endings:
     def __len__(self) -> int:
         return len(self.lengths)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """ids, mask, types [B E T] and labels [B] of some examples."""
         lengths = self.lengths[rows]
         shape = (*lengths.shape, int(lengths.max()))

@@ -12,15 +12,15 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from vlpnb.config import Config
+from vlpnb.config import Config, Name
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
 from vlpnb.data.text_files import require
 from vlpnb.files import write_text
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -48,7 +48,7 @@ class CaptionsConfig(DatasetConfig):
     """Captioned pictures, relative to the root."""
 
     format: CaptionFormat = "coco"
-    annotations: dict[str, str | tuple[str, ...]] = Field(
+    annotations: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {split: f"annotations/captions_{split}.json" for split in SPLITS}
     )
     """Annotation file (flickr: folder) per split, or several files one after the other."""
@@ -101,6 +101,8 @@ def _read_files(config: CaptionsConfig, root: Path) -> Iterator[Path]:
     for path in (path for name in data.names for path in data.files(name).annotations[name]):
         flickr = (*path.glob("*.t*"), *path.glob("*.csv"))  # .txt, .token and .csv
         yield from sorted(flickr) if path.is_dir() else [path]
+    for name in data.names:
+        yield Path(data.files(name).images.replace("{split}", name))
     if data.scenes is not None:
         yield data.scenes
 
@@ -162,6 +164,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 CAPTIONS = Stage(
-    "captions", CaptionsConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "captions", CaptionsConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check captioned pictures, and describe them for the stages that follow.",
 )  # fmt: skip

@@ -5,7 +5,6 @@ Instead of raw text the stage takes a corpus that the original project has token
 Several processes share the shards of raw text; process 0 alone trains a tokenizer or imports a corpus.
 """
 
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.description import TextData, load_text
-from vlpnb.files import fingerprint_files
 from vlpnb.foundations.features import read_backbones
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.corpora import read_lines, write_corpus
 from vlpnb.text.original_import import OriginalFiles, corpus_files, import_corpus
@@ -26,13 +25,15 @@ from vlpnb.train.distributed import barrier
 class CorpusStageConfig(Config):
     """How much text is tokenised, and by which tokenizer."""
 
-    tokenizer: str = ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    tokenizer: ModelName = (
+        ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
+    )
     vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
     vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = Field(None, ge=1)
-    shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard
+    shard_bytes: int = Field(1 << 23, ge=16, json_schema_extra={"hash": False})  # of text per shard
     original: OriginalFiles = OriginalFiles()
     """A corpus that the original project has tokenised, in place of raw text."""
 
@@ -61,8 +62,8 @@ def run_corpus(context: StageContext) -> dict[str, float]:
             summary = write_corpus(
                 getattr(text, split), target, tokenizer, text.rules,
                 lines_are_sentences=config.lines_are_sentences, max_tokens=limit,
-                shard_lines=config.shard_lines, progress=context.progress,
-                rank=context.rank, world_size=context.world_size, wait=partial(barrier, context.world_size),
+                shard_bytes=config.shard_bytes, progress=context.progress,
+                rank=context.rank, world_size=context.world_size,
             )  # fmt: skip
         elif context.rank == 0:
             summary = import_corpus(Path(original), target, tokenizer, limit)
@@ -89,15 +90,14 @@ def _tokenizer(context: StageContext, text: TextData | None) -> PreTrainedTokeni
     return load_tokenizer(folder)
 
 
-def _fingerprint(config: CorpusStageConfig) -> str:
-    """The original project's files enter the stage's identity: other files, another folder."""
-    if not config.original.train:
-        return ""
-    originals = (config.original.train, config.original.valid)
-    return fingerprint_files(path for base in originals for path in corpus_files(Path(base)))
+def _outside(config: CorpusStageConfig) -> dict[str, Path]:
+    """A tokenizer of one's own, and each file that an original corpus may consist of."""
+    named = config.outside()
+    files = {name: corpus_files(named.pop(name)) for name in list(named) if name.startswith("original.")}
+    return named | {f"{name}{path.suffix}": path for name, paths in files.items() for path in paths}
 
 
 CORPUS = Stage(
-    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, fingerprint=_fingerprint,
+    "corpus", CorpusStageConfig, run_corpus, inputs, distributed=True, outside=_outside,
     doc="Tokenise the text.",
 )  # fmt: skip

@@ -23,10 +23,11 @@ from vlpnb.data.description import (
     load_pictures,
     load_text,
     point,
+    within,
 )
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
-from vlpnb.files import fingerprint_files
+from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Run, StageContext
 
 DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_data", "knowledge")
@@ -35,7 +36,7 @@ DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_dat
 class DatasetConfig(Config):
     """Where a dataset's files lie; the other fields are relative to the root, and their defaults the world's layout."""
 
-    root: str = Field("", json_schema_extra={"hash": False})
+    root: OutsidePath = Field("", json_schema_extra={"hash": False})
     """Folder of the data; empty: the world stage's. It names no result: the files' content does, wherever they
     lie.
     """
@@ -53,8 +54,7 @@ def with_root(sections: Mapping[str, Any]) -> dict[str, Any]:
     about = result.pop("data")
     if not isinstance(about, Mapping) or set(about) - {"root"}:
         raise UserError(f"data: expected `root`, the folder of the datasets, found {about!r}")
-    root = str(about.get("root") or "")
-    root = str(Path(root).expanduser().absolute()) if root else ""
+    root = about.get("root") or ""
     return {**result, **{name: {"root": root, **(result.get(name) or {})} for name in DATASETS}}
 
 
@@ -71,13 +71,14 @@ def data_root(context: StageContext) -> Path:
     return require(root, f"the data of the stage `{context.name}`; its place is given with --data FOLDER")
 
 
-def fingerprint_of(files: Callable[[Any, Path], Iterable[Path]]) -> Callable[[Any], str]:
-    """The fingerprint of a stage that reads these files below a root; "" for the world, whose stage is hashed."""
+def below_root(files: Callable[[Any, Path], Iterable[Path]]) -> Callable[[Any], dict[str, Path]]:
+    """These files and folders by their places below the root; none for the world, whose stage says what they hold."""
 
-    def fingerprint(config: DatasetConfig) -> str:
-        return fingerprint_files(files(config, Path(config.root).absolute())) if config.root else ""
+    def outside(config: DatasetConfig) -> dict[str, Path]:
+        root = Path(config.root).absolute()
+        return {within(path, root): path for path in files(config, root)} if config.root else {}
 
-    return fingerprint
+    return outside
 
 
 def point_to_root(config: DatasetConfig, folder: Path) -> None:

@@ -7,8 +7,8 @@ from vlpnb.data.description import FolderData
 from vlpnb.data.glue import GLUE_TASKS, glue_task, read_glue
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -61,6 +61,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 GLUE_DATA = Stage(
-    "glue_data", GlueDataConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "glue_data", GlueDataConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check the files of GLUE's tasks.",
 )  # fmt: skip

@@ -7,8 +7,8 @@ from vlpnb.data.description import FolderData
 from vlpnb.data.text_files import require
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -40,6 +40,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 KNOWLEDGE = Stage(
-    "knowledge", KnowledgeConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "knowledge", KnowledgeConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check the commonsense lists.",
 )  # fmt: skip

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vlpnb.data.description import PictureData, names_captions
-from vlpnb.data.images import list_images
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -27,10 +26,15 @@ class PicturesConfig(DatasetConfig):
     """
 
 
+LISTED = {".ids": ("mscoco", "vg", "cc"), ".json": ("mscoco", "vg"), ".tsv": ("cc",)}
+"""Where pictures lie that such a list names (`original_image_path`)."""
+
+
 def _read_files(config: PicturesConfig, root: Path) -> Iterator[Path]:
     places = (root / entry.rpartition("=")[2] for entry in config.sets if not names_captions(entry))
     for path in places:
-        yield from list_images(path).files if path.is_dir() else [path]
+        yield path
+        yield from (root / part / "images" for part in LISTED.get(path.suffix, ()))
 
 
 def inputs(config: PicturesConfig) -> Mapping[str, Request]:
@@ -51,6 +55,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 PICTURES = Stage(
-    "pictures", PicturesConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "pictures", PicturesConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Look up the pictures that can become vokens.",
 )  # fmt: skip

@@ -7,8 +7,8 @@ from vlpnb.data.description import FolderData
 from vlpnb.data.squad import VERSIONS, read_squad, squad_file
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -46,6 +46,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 SQUAD_DATA = Stage(
-    "squad_data", SquadDataConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "squad_data", SquadDataConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check SQuAD's files.",
 )  # fmt: skip

@@ -7,8 +7,8 @@ from vlpnb.data.description import FolderData
 from vlpnb.data.swag import read_swag, swag_file
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -41,6 +41,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 SWAG_DATA = Stage(
-    "swag_data", SwagDataConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "swag_data", SwagDataConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check SWAG's files.",
 )  # fmt: skip

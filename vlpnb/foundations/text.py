@@ -11,8 +11,8 @@ from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.foundations.datasets import (
     DatasetConfig,
+    below_root,
     data_root,
-    fingerprint_of,
     point_to_root,
     world_unless_rooted,
 )
@@ -67,6 +67,6 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 TEXT = Stage(
-    "text", TextConfig, run, inputs, fingerprint=fingerprint_of(_read_files), reused=point_to_root,
+    "text", TextConfig, run, inputs, outside=below_root(_read_files), reused=point_to_root,
     doc="Check the raw text, and describe it for the stages that follow.",
 )  # fmt: skip

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from vlpnb.errors import UserError
+from vlpnb.outside import Outside
 
 FILES = ("config.json", "*.txt", "tokenizer*", "special_tokens_map.json", "*.model", "vocab.json")
 HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -25,14 +26,14 @@ def model_folder(name: str | Path) -> Path:
     Raises:
         UserError: no such folder or package, or the hub does not know the name or cannot be reached.
     """
-    folder = Path(name).expanduser()
+    name = Outside(named=True).resolve(name)
+    folder = Path(name)
     if folder.is_dir():
         return folder
-    name = str(name)
     if name.startswith("package:"):
         return _package_folder(name.removeprefix("package:"))
     if not HUB_NAME.fullmatch(name) or name.startswith("."):
-        raise UserError(f"model folder {name!r} does not exist (looked from {Path.cwd()})")
+        raise UserError(f"model folder {name!r} does not exist")
     return _hub_folder(name)
 
 

@@ -4,13 +4,14 @@ import contextlib
 import importlib
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vlpnb.config import Config
 from vlpnb.errors import UserError
+from vlpnb.hashes import describe
 from vlpnb.machine import duration, interactive, say_line, short
 
 HEARTBEAT_SECONDS = 10.0
@@ -29,13 +30,18 @@ def no_inputs(config: Config) -> Mapping[str, Request]:
     return {}
 
 
+def named_by_fields(config: Config) -> Mapping[str, Path]:
+    """What a stage reads from outside its run: the files and folders that its fields name (`config.Outside`)."""
+    return config.outside()
+
+
 def as_it_is(config: Config, folder: Path) -> None:
     """A finished folder that needs nothing when it is used again."""
 
 
-def no_fingerprint(config: Config) -> str:
-    """The fingerprint of a stage that reads no files from outside its run."""
-    return ""
+def nothing_spare(names: Collection[str]) -> Collection[str]:
+    """Every file of a result is needed."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -44,9 +50,10 @@ class Stage:
 
     `run` returns flat metrics under local names (nan allowed). `variant` names the fields that label variants
     in reports: those that differ from the class's defaults, whatever the profile says, and every `seed`. Raise
-    `version` when the behaviour changes. `distributed`: all `torchrun` processes call `run`. `fingerprint`: a
-    hash of the files from outside that the stage reads; it enters the stage's identity. `reused` is told of every
-    use of a finished folder: where those files lie may have changed, though they did not.
+    `version` when the behaviour changes, or a default. `distributed`: all `torchrun` processes call `run`. `outside`:
+    files and folders from outside the run that the stage reads, by a name that says nothing of where they lie; their
+    content enters the stage's identity. `spare`: which files of a result, of all by name, nobody will miss. `reused` is
+    told of every use of a finished folder: where the files from outside lie may have changed, though they did not.
     """
 
     name: str
@@ -57,8 +64,13 @@ class Stage:
     version: int = 1
     doc: str = ""
     distributed: bool = False
-    fingerprint: Callable[[Any], str] = no_fingerprint
+    outside: Callable[[Any], Mapping[str, Path]] = named_by_fields
+    spare: Callable[[Collection[str]], Collection[str]] = nothing_spare
     reused: Callable[[Any, Path], None] = as_it_is
+
+    def content(self, config: Any) -> dict[str, str]:
+        """What the files and folders from outside hold that the stage reads (`hashes.describe`)."""
+        return {name: describe(path) for name, path in sorted(self.outside(config).items())}
 
 
 def load_stages(source: Sequence[Stage] | str) -> tuple[Stage, ...]:

@@ -1,20 +1,111 @@
-"""One attempt at a stage: its function is called, and what it made is published."""
+"""From a plan to its finished result: found and checked, waited for, or made."""
 
 import contextlib
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from vlpnb.errors import UserError, cannot_write, is_full_disk
-from vlpnb.files import write_json
-from vlpnb.machine import Clock, Memory, duration, environment
-from vlpnb.stage.definition import StageContext
-from vlpnb.stage.folder import MANIFEST, list_files, remove_scratch
+from vlpnb.files import lock, make_writable, may_write
+from vlpnb.hashes import kept_in
+from vlpnb.machine import Clock, Memory, duration, environment, say_line
+from vlpnb.stage.definition import StageContext, StageResult
+from vlpnb.stage.folder import (
+    Damaged,
+    find_damage,
+    move_aside,
+    read_manifest,
+    remove_leftovers,
+    remove_scratch,
+    write_manifest,
+)
+from vlpnb.stage.outside import changed_since, check_unchanged, remember
 from vlpnb.stage.plan import Plan
+from vlpnb.stage.results import result_of
+from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
+
+if TYPE_CHECKING:
+    from vlpnb.stage.run import Run
 
 
-def run_stage(plan: Plan, context: StageContext) -> None:
+def execute(run: "Run", plan: Plan) -> StageResult:
+    """The result of a plan whose inputs are finished: reused, or made by this process or by several."""
+    rank, world_size = process_rank(), process_count()
+    if plan.finished and not may_write(plan.folder):
+        return _read_only(run, plan)
+    if run.devices > 1 and world_size == 1 and plan.stage.distributed and not plan.finished:
+        launch(run, plan)
+    if rank != 0 and not plan.stage.distributed:
+        return _await(plan)
+    if rank == 0:
+        make_writable(plan.folder)
+    with lock(plan.folder, plan.stage.name, run.say) if rank == 0 else contextlib.nullcontext():
+        result = _reuse(run, plan) if rank == 0 else None
+        run_it = result is None
+        if rank == 0 and run_it:
+            run.note()
+            remove_leftovers(plan.folder)
+            if changed := changed_since(plan):
+                say_line(run.say, f"[{plan.stage.name}] made again, because {changed}")
+        if plan.stage.distributed and world_size > 1:
+            run_it = agree(run_it, run.device)
+        if not run_it:
+            return result or _await(plan)
+        if not plan.stage.distributed:
+            world_size = 1
+        folders = {role: item.folder for role, item in plan.inputs.items()}
+        name = ".".join(filter(None, [plan.stage.name, plan.label]))
+        _attempt(
+            plan,
+            StageContext(plan.config, plan.folder, folders, run.device, rank, world_size, name, run.say),
+        )
+    return result_of(plan, reused=False) if rank == 0 else _await(plan)
+
+
+def _reuse(run: "Run", plan: Plan) -> StageResult | None:
+    """The finished result, every file of it as it was written; None when it has to be made."""
+    if not plan.finished:
+        return None
+    if damage := _damage(run, plan):
+        aside = move_aside(plan.folder)
+        say_line(
+            run.say,
+            f"[{plan.stage.name}] {plan.folder.name} is damaged ({damage}): moved to {aside.name}, made again",
+        )
+        return None
+    remove_scratch(plan.folder)  # of a process killed right after it published
+    plan.stage.reused(plan.config, plan.folder)
+    return result_of(plan, reused=True)
+
+
+def _damage(run: "Run", plan: Plan) -> str:
+    with kept_in(run.root / ".hashes", run.say):
+        try:
+            files = read_manifest(plan.folder)["files"]
+        except Damaged as error:
+            return str(error).removeprefix(f"{plan.folder}/")
+        return find_damage(plan.folder, files, plan.stage.spare(list(files)))
+
+
+def _read_only(run: "Run", plan: Plan) -> StageResult:
+    """A finished result that may only be read, such as a course's on a shared machine: no lock, no cleaning."""
+    if damage := _damage(run, plan):
+        raise UserError(
+            f"{plan.folder}: damaged ({damage}), and may only be read; let its owner make it again, or choose "
+            "another place with VLPNB_DATA"
+        )
+    return result_of(plan, reused=True)
+
+
+def _await(plan: Plan) -> StageResult:
+    while not plan.finished:
+        time.sleep(0.05)  # a failure of process 0 makes torchrun end this process
+    return result_of(plan, reused=True)
+
+
+def _attempt(plan: Plan, context: StageContext) -> None:
     """Call the stage's function and, when it returns, publish the folder by writing its manifest."""
     clock = Clock(plan.folder / ".elapsed")
     memory = Memory(context.device)
@@ -24,6 +115,8 @@ def run_stage(plan: Plan, context: StageContext) -> None:
         with clock:
             metrics = plan.stage.run(context)
         metrics = _checked_metrics(plan.stage.name, metrics)
+        if context.rank == 0:
+            check_unchanged(plan)
     except BaseException as error:
         error.add_note(f"in stage {context.name!r}, folder {plan.folder}")
         with contextlib.suppress(OSError), open(plan.folder / "log.txt", "a", encoding="utf-8") as stream:
@@ -41,19 +134,20 @@ def run_stage(plan: Plan, context: StageContext) -> None:
         "stage": plan.stage.name,
         "version": plan.stage.version,
         "hash": plan.digest,
+        "identity": plan.identity,
         "config": config,
         "inputs": {role: {"folder": p.folder.name, "hash": p.digest} for role, p in plan.inputs.items()},
         "seeds": {key: value for key, value in config.items() if key == "seed" or key.endswith("_seed")},
         "metrics": metrics,
         "seconds": round(clock.total(), 3),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "finished": datetime.now().astimezone().isoformat(timespec="milliseconds"),
         "device": memory.device_name(),
         "world_size": context.world_size,
         **memory.peaks(),
         **environment(),
-        "files": list_files(plan.folder),
     }
-    write_json(plan.folder / MANIFEST, manifest)
+    remember(plan)
+    write_manifest(plan.folder, manifest)
     remove_scratch(plan.folder)
 
 

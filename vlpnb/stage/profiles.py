@@ -18,9 +18,11 @@ import yaml
 
 from vlpnb.config import NAME, merge, nest
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.outside import written_in
 
 PROFILES = Path(__file__).parents[1] / "course" / "profiles"
 ADDITIONS = PROFILES / "additions"
+OWN = (".yaml", ".yml")
 ABOUT = ("description", "notebooks", "parts", "extends", "when")  # what a file holds beside sections
 
 
@@ -66,8 +68,14 @@ def load_profile(name: str | Path) -> Profile:
     description = str(content.pop("description", "")).strip()
     ours = path.parent == PROFILES
     label = "+".join([path.stem, *(Path(part).stem for part in additions)])
-    source = "" if ours and not additions else "+".join([first if ours else str(path.absolute()), *additions])
+    ours = ours and not additions
+    source = "" if ours else "+".join(_absolute(part) for part in (first, *additions))
     return Profile(label, description, prefixes, content, source)
+
+
+def _absolute(name: str) -> str:
+    """A part of a combination so that it means the same in every folder."""
+    return str(Path(name).expanduser().absolute()) if name.endswith(OWN) else name
 
 
 def _parts(name: str) -> list[str]:
@@ -77,9 +85,8 @@ def _parts(name: str) -> list[str]:
 
 def _file(name: str, folder: Path, where: str = "") -> Path:
     """The file of a profile or an addition; a YAML file is looked for from `folder` on."""
-    own = name.endswith((".yaml", ".yml"))
     named = [PROFILES / f"{name}.yaml", ADDITIONS / f"{name}.yaml"] if NAME.fullmatch(name) else []
-    places = [folder / name] if own else named
+    places = [folder / Path(name).expanduser()] if name.endswith(OWN) else named
     for path in places:
         if path.is_file():
             return path
@@ -141,5 +148,5 @@ def _read(path: Path) -> dict[str, Any]:
     for key, value in content.items():
         if value is not None and not isinstance(value, Mapping) and key not in ABOUT:
             raise UserError(f"{path}: {key}: expected fields of the stage as `name: value`, found {value!r}")
-        result[str(key)] = value if key in ABOUT else nest(value or {})
+        result[str(key)] = written_in(path.parent, value if key in ABOUT else nest(value or {}))
     return result

@@ -1,17 +1,21 @@
 """Stages on several processes: starting them under `torchrun`, and agreeing inside."""
 
 import atexit
+import contextlib
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from vlpnb.errors import UserError
 from vlpnb.files import plain
-from vlpnb.machine import cores, say_line
+from vlpnb.machine import cores, end_first, say_line
 from vlpnb.stage.plan import Plan
 
 if TYPE_CHECKING:
@@ -22,6 +26,10 @@ if TYPE_CHECKING:
 # PyTorch's own ten minutes end a run whose processes reach the end of a day of vokenising half an hour apart. One that
 # died needs no timeout: torchrun notices and ends or restarts the others.
 PATIENCE = timedelta(days=7)
+MEETING = timedelta(
+    minutes=2
+)  # torchrun starts all processes at once: those that do not meet by then never will
+LOOPBACK = "127.0.0.1"
 
 
 def process_rank() -> int:
@@ -34,11 +42,16 @@ def process_count() -> int:
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
+def torchrun(processes: int) -> list[str]:
+    """The command that starts a program so many times on this machine, under whatever name it goes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--local-addr={LOOPBACK}"]
+    return [*command, f"--nproc-per-node={processes}"]
+
+
 def launch(run: "Run", plan: Plan) -> None:
     """Run one stage under `torchrun` on this machine, streaming its lines."""
     overrides = json.dumps(plan.config.model_dump(mode="json"))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += [f"--nproc-per-node={run.devices}", "-m", "vlpnb", "stage", plan.stage.name]
+    command = [*torchrun(run.devices), "-m", "vlpnb", "stage", plan.stage.name]
     command += ["--run-name", run.name, "--profile", run.profile.source or run.profile.name]
     command += ["--overrides", overrides]
     if run.settings:
@@ -52,6 +65,7 @@ def launch(run: "Run", plan: Plan) -> None:
         stderr=subprocess.STDOUT,
         text=True,
     ) as process:
+        end_first(process.pid)
         assert process.stdout is not None
         tail: list[str] = []
         for line in process.stdout:
@@ -63,24 +77,79 @@ def launch(run: "Run", plan: Plan) -> None:
 
 
 def agree(answer: bool, device: str) -> bool:
-    """Process 0's answer, on all processes."""
+    """Process 0's answer, on all processes.
+
+    Raises:
+        UserError: the processes could not reach each other.
+    """
     import torch
     import torch.distributed as dist
-    from torch.distributed.rendezvous import rendezvous
 
     on_gpu = device.startswith("cuda")
     if on_gpu:
         torch.cuda.set_device(device)
-    if not dist.is_initialized():
-        store, rank, count = next(rendezvous("env://", timeout=PATIENCE))
-        store = dist.PrefixStore(_meet(store, rank, count), store)
-        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
-        # a process that ends with its group's threads running is aborted now and then
-        atexit.register(_leave)
+    first = not dist.is_initialized()
+    if first:
+        _join(on_gpu)
     answers = [answer]
-    dist.broadcast_object_list(answers, src=0, device=torch.device(device) if on_gpu else None)
+    with _meeting():
+        dist.broadcast_object_list(answers, src=0, device=torch.device(device) if on_gpu else None)
+    if first:
+        _be_patient()
     return answers[0]
+
+
+def _join(on_gpu: bool) -> None:
+    """Make the group of all processes.
+
+    Those of one machine meet on its loopback: the machine's own name, which torchrun hands out, need not be known to
+    any resolver. Connecting is bounded by `MEETING`; waiting for a process that is busy, by `PATIENCE`.
+    """
+    import torch.distributed as dist
+    from torch.distributed.rendezvous import rendezvous
+
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        os.environ["MASTER_ADDR"] = LOOPBACK
+        names = {name for _, name in socket.if_nameindex()} if hasattr(socket, "if_nameindex") else set()
+        if loopback := sorted(names & {"lo", "lo0"}):  # Linux and macOS
+            for library in ("GLOO", "NCCL"):
+                os.environ.setdefault(f"{library}_SOCKET_IFNAME", loopback[0])
+    with _meeting():
+        store, rank, count = next(rendezvous("env://", timeout=MEETING))
+    store.set_timeout(PATIENCE)
+    store = dist.PrefixStore(_meet(store, rank, count), store)
+    with _meeting():
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=MEETING)
+    atexit.register(_leave)  # a process that ends with its group's threads running is aborted now and then
+
+
+@contextlib.contextmanager
+def _meeting() -> Iterator[None]:
+    """Turn what the libraries raise when processes do not meet into words."""
+    import torch.distributed as dist
+
+    try:
+        yield
+    except (RuntimeError, OSError) as error:  # torch's DistError is a RuntimeError
+        if not isinstance(error, dist.DistError | OSError) and "timed out" not in str(error).lower():
+            raise
+        address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+        raise UserError(
+            f"process {process_rank()} of {process_count()} did not meet the others at {address} within "
+            f"{MEETING.total_seconds():g} s ({str(error).splitlines()[0]}). Every machine must reach this address: "
+            "give torchrun one that they do with --rdzv-endpoint (or --local-addr), and name the network "
+            "interface in GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME"
+        ) from error
+
+
+def _be_patient() -> None:
+    """From the first meeting on, a process may be busy for days."""
+    from torch.distributed import distributed_c10d
+
+    # torch 2.14 gave it this name; before, it had only one that begins with an underscore
+    change = getattr(distributed_c10d, "set_timeout", None) or distributed_c10d._set_pg_timeout
+    change(PATIENCE)
 
 
 def _meet(store: "Store", rank: int, count: int) -> str:

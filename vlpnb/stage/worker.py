@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from vlpnb.errors import UserError
+from vlpnb.stage.execution import execute
 from vlpnb.stage.run import Run
 
 
@@ -34,7 +35,7 @@ def work(descriptor: int) -> None:
     while True:
         name, config = connection.recv()
         try:
-            run._execute(run._plan(name, config))
+            execute(run, run.plan(name, **config))
             send("done", None)
         except Exception as error:
             send("done", _sendable(error))

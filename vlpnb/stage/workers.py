@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
-from vlpnb.machine import cores, say_line
+from vlpnb.machine import cores, end_first, say_line
 
 
 class Pool:
@@ -38,6 +38,7 @@ class Pool:
                 stdout=subprocess.DEVNULL,  # lines come through the pipe, so that a notebook shows them
                 start_new_session=True,  # an interrupt reaches the notebook, which then stops its workers
             )
+            end_first(process.pid)
             theirs.close()
             ours.send((arguments, device, index, threads))
             self.workers[ours] = process

@@ -76,7 +76,21 @@ class LanguageBackbone(nn.Module):
         device = next(self.net.parameters()).device
         return torch.from_numpy(ids).to(device), torch.from_numpy(mask).to(device)
 
+    @property
+    def longest(self) -> int | None:
+        """Tokens of a row that it can read, special tokens included; None where the model does not say."""
+        config = getattr(self.net, "config", None)
+        if hasattr(config, "position_offset"):  # of vlpnb.nn
+            return config.max_positions - config.position_offset
+        limit = getattr(config, "max_position_embeddings", None)
+        return limit if limit and limit > 0 else None  # −1: XLNet reads rows of any length
+
     def forward(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T F"]:
+        if self.longest is not None and ids.shape[1] > self.longest:
+            raise UserError(
+                f"a sentence of {ids.shape[1]} word pieces (special tokens included) is more than the language model "
+                f"reads ({self.longest}); cut it in pieces"
+            )
         attention = None if mask.all() else mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if type(self.net).__module__.startswith("transformers"):
@@ -105,6 +119,15 @@ def with_neighbours(
     return torch.cat([states, *beside], dim=-1)
 
 
+def local_language(name: str | Path) -> Path | None:
+    """The folder of a language backbone that is a folder, such as that of the stage `language`; else None."""
+    folder = Path(name).expanduser()
+    if str(name) == "minilm" or not folder.is_dir():
+        return None
+    inside = folder / "model"
+    return inside if not (folder / "config.json").is_file() and (inside / "config.json").is_file() else folder
+
+
 def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> LanguageBackbone:
     """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
     original's names (`language_names.NAMES`).
@@ -116,9 +139,7 @@ def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> L
             have.
     """
     known = {"minilm": MINILM, **({} if Path(name).is_dir() else NAMES)}
-    folder = model_folder(known.get(str(name), name))
-    if not (folder / "config.json").is_file() and (folder / "model" / "config.json").is_file():
-        folder = folder / "model"
+    folder = local_language(name) or model_folder(known.get(str(name), name))
     settings = read_settings(folder / "config.json")
     if settings.get("model_type") in RULES:
         net: nn.Module = load_encoder(folder)

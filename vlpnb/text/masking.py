@@ -5,8 +5,6 @@ calls of the generator and no loop. The generator lives on the device of the ids
 repeatable (the reference's evaluation masks are not: quirk VOK-22).
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor

@@ -14,6 +14,7 @@ from vlpnb.config import Config
 from vlpnb.data.store import open_checked, write_store
 from vlpnb.data.text_files import lines_of, require
 from vlpnb.errors import UserError
+from vlpnb.outside import OutsidePath
 from vlpnb.text.corpora import CorpusSummary
 from vlpnb.text.sentences import sentence_ends
 from vlpnb.text.token_corpus import checked_offsets
@@ -24,9 +25,9 @@ CHUNK = 1 << 22  # tokens in memory at a time
 class OriginalFiles(Config):
     """Files that the original project has made, in place of what the stage would make; both or none."""
 
-    train: str = ""
+    train: OutsidePath = ""
     """Of the training corpus: `<file>.<tok>` of a tokenised corpus, `….hdf5` of vokens."""
-    valid: str = ""
+    valid: OutsidePath = ""
     """Of the validation corpus, likewise."""
 
     @model_validator(mode="after")

@@ -6,8 +6,6 @@ mask. Differs from the reference: all full blocks are kept, where the reference 
 cut to the size of a block and padded to it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -118,10 +116,12 @@ class BlockDataset(Dataset):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __getitem__(self, index: int) -> dict[str, Int[Tensor, T]]:
+    def __getitem__(self, index: int) -> dict[str, Int[Tensor, " T"] | Bool[Tensor, " T"]]:
         return {name: rows[0] for name, rows in self.batch([index]).items()}
 
-    def batch(self, indices: Sequence[int]) -> dict[str, Int[Tensor, "B T"] | Bool[Tensor, "B T"]]:
+    def batch(
+        self, indices: Sequence[int] | np.ndarray
+    ) -> dict[str, Int[Tensor, "B T"] | Bool[Tensor, "B T"]]:
         """Several examples, in the order of `indices`: `ids`, and `labels` and `mask` where there are any."""
         at = np.asarray(indices, dtype=np.int64)
         result = {"ids": self._rows(self.tokens, at, self.cls_id, self.sep_id, self.pad_id)}

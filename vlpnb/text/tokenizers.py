@@ -32,6 +32,7 @@ from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import read_settings
 from vlpnb.nn.folders import BRINGS_CODE, brings_code, hub_advice
+from vlpnb.outside import Outside
 
 BERT_SPECIALS = {
     "pad_token": "[PAD]",
@@ -66,6 +67,7 @@ def load_tokenizer(name_or_folder: str | Path, needs: Sequence[str] = ()) -> Pre
         UserError: nothing loadable is there, or only a slow tokenizer; one that lacks what is needed; one with more
             pieces than the model beside it has embeddings.
     """
+    name_or_folder = Outside(named=True).resolve(name_or_folder)
     tokenizer = _padded(_open_tokenizer(name_or_folder))
     check_specials(tokenizer, needs, name_or_folder)
     settings = Path(name_or_folder) / "config.json"
@@ -99,6 +101,8 @@ def check_specials(tokenizer: PreTrainedTokenizerFast, needs: Sequence[str], whe
 
 def _open_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
     path = Path(name_or_folder)
+    if path.is_absolute() and not path.exists():
+        raise UserError(f"tokenizer folder '{path}' does not exist")
     if path.is_file() and path.name.endswith("vocab.txt"):
         return _bare_wordpiece(path)
     if path.is_dir() and not any((path / name).is_file() for name in HF_FILES):

@@ -144,7 +144,7 @@ class QuestionWindows:
                 return
             start += min(stride, room)
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Int[Tensor, "..."] | Bool[Tensor, "B T"]]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Int[Tensor, "..."] | Bool[Tensor, "B T"]]:
         """ids, mask, types [B T] and labels starts, ends [B] of some windows, padded to the longest."""
         longest = int(self.lengths[rows].max())
         ids, types = np.full((len(rows), longest), self.pad), np.zeros((len(rows), longest), np.int64)
@@ -167,7 +167,7 @@ class QuestionWindows:
         }
         return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
-    def owned(self, question: int) -> list[Bool[np.ndarray, " S"]]:
+    def owned(self, question: int) -> list[Bool[np.ndarray, " _"]]:
         """For each window of a question, which of its passage tokens it sees with more context than any other.
 
         The context of a token is the smaller number of tokens beside it; longer windows win ties.

@@ -5,8 +5,10 @@ updates done (`vlpnb.train.sampling`), so model, optimiser and that number are t
 `torch.save`, read with `weights_only=True`: no code is ever unpickled.
 """
 
+import warnings
+import zipfile
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,16 +46,18 @@ def load_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, seed: int
 ) -> tuple[int, dict[str, Any]]:
     """Restores model and optimiser in place. Returns the number of updates done and the saved log; 0 and {}
-    where there is no checkpoint.
+    where there is no checkpoint, or only a damaged one: that is named in a warning and moved aside.
 
     Raises:
-        UserError: the file is unreadable, or belongs to another model or seed.
+        UserError: the file belongs to another model or seed.
     """
     path = folder / NAME
     if not path.exists():
         return 0, {}
+    state = _read_whole(path)
+    if state is None:
+        return 0, {}
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         if state["seed"] != seed:
             raise ValueError(f"it was written with seed {state['seed']}, this run has seed {seed}")
         model.load_state_dict(state["model"])
@@ -64,6 +68,26 @@ def load_checkpoint(
             f"Delete the file to train from the beginning."
         ) from error
     return int(state["step"]), state.get("log", {})
+
+
+def _read_whole(path: Path) -> dict[str, Any] | None:
+    """What a checkpoint holds, or None if any byte of it is not what was written.
+
+    `torch.save` writes a ZIP archive with a sum for each tensor, which `torch.load` does not look at.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is None:
+            return torch.load(path, map_location="cpu", weights_only=True)
+        reason = f"{bad} does not hold what was written"
+    except Exception as error:  # whatever the two libraries make of damage
+        reason = str(error) or type(error).__name__
+    aside = path.with_name(f"{NAME}.damaged")
+    with suppress(FileNotFoundError):  # another process of this training did it
+        path.replace(aside)
+    warnings.warn(f"{path} is damaged ({reason}): moved to {aside.name}, training starts anew", stacklevel=3)
+    return None
 
 
 def clear_checkpoint(folder: Path) -> None:

@@ -14,13 +14,13 @@ from vlpnb.vision.backbones import Backbone
 
 
 def pool_regions(
-    feature_map: Float[Tensor, "B C h w"], boxes: list[Float[Tensor, "R 4"]], cells: int = 2
-) -> list[Float[Tensor, "R C"]]:
+    feature_map: Float[Tensor, "B C h w"], boxes: list[Float[Tensor, "_ 4"]], cells: int = 2
+) -> list[Float[Tensor, "_ C"]]:
     """One vector per box: RoIAlign to `cells × cells` samples, then their mean.
 
     Args:
         feature_map: one map per picture, covering the whole picture.
-        boxes: per picture `(left, top, right, bottom)` relative to the picture, in [0, 1]; R may differ.
+        boxes: per picture `(left, top, right, bottom)` relative to the picture, in [0, 1]; some or none.
 
     Raises:
         ValueError: as many lists of boxes as maps are needed.
@@ -36,8 +36,8 @@ def pool_regions(
 
 
 def region_features(
-    backbone: Backbone, pixels: Float[Tensor, "B 3 S S2"], boxes: list[Float[Tensor, "R 4"]]
-) -> list[Float[Tensor, "R C"]]:
+    backbone: Backbone, pixels: Float[Tensor, "B 3 S S2"], boxes: list[Float[Tensor, "_ 4"]]
+) -> list[Float[Tensor, "_ C"]]:
     """`pool_regions` over the backbone's last feature map; no gradient when it is frozen.
 
     The pixels must show the whole picture (evaluation view "whole"), because boxes are relative to it.

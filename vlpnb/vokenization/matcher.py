@@ -13,7 +13,6 @@ is followed by sentence → picture retrieval over the whole test set.
 """
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -31,9 +31,11 @@ from vlpnb.data.fields import field
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
+from vlpnb.foundations.backbones import keep_backbones
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
+from vlpnb.outside import OutsidePath
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.optim import Optimiser
 from vlpnb.vision.backbones import Backbone
@@ -78,14 +80,22 @@ class Matcher(nn.Module):
         ids, mask = self.language.pad(rows)
         return self.f(self.language(ids, mask).float()), mask
 
-    @torch.no_grad()
-    def keys(self, pictures: Sequence) -> Float[Tensor, "N d"]:
+    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
         """RGB pictures → unit vectors on this module's device: the mean over the evaluation views, back on
         the sphere.
         """
-        pixels = [self.vision.eval_pixels(picture, view) for picture in pictures for view in self.eval_views]
-        features = picture_features(self.vision, pixels).to(self.g[0].weight.device)
-        return picture_vectors(self.g, features.reshape(len(pictures), len(self.eval_views), -1))
+        return self.keys_of([self.pixels(picture) for picture in pictures])
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "E 3 S S2"]:
+        """The evaluation views of one picture."""
+        return torch.stack([self.vision.eval_pixels(picture, view) for view in self.eval_views])
+
+    @torch.no_grad()
+    def keys_of(self, pixels: Sequence[Float[Tensor, "E 3 S S2"]]) -> Float[Tensor, "N d"]:
+        """`keys` of pictures whose views are cut already."""
+        features = picture_features(self.vision, [view for views in pixels for view in views])
+        features = features.to(self.g[0].weight.device)
+        return picture_vectors(self.g, features.reshape(len(pixels), len(self.eval_views), -1))
 
 
 def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tensor, "N d"]:
@@ -173,7 +183,7 @@ class MatchingConfig(Config):
     select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
     train_language: bool = False  # fine-tune the language backbone over the cached pictures
     train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: str = ""  # weights to start from, see `matching_weights.py`; they are validated first
+    load: OutsidePath = ""  # weights to start from, see `matching_weights.py`; they are validated first
     test_only: bool = False  # stop after that: the weights of `load` are the result
     seed: Seed = 9595
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
@@ -218,7 +228,7 @@ def new_matcher(
     language: LanguageBackbone | None = None,
     vision: Backbone | None = None,
 ) -> Matcher:
-    """A matcher with new heads for the backbones of a `features` stage's folder.
+    """A matcher with new heads for the backbones that a folder describes, that of a `features` stage or a matcher's.
 
     Raises:
         UserError: neighbours are to be exchanged, but the features have none.
@@ -239,13 +249,13 @@ def new_matcher(
 
 
 def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:
-    """Write the trained weights and a description; the description is written last and makes the matcher
-    complete.
+    """Write the trained weights, the backbones behind the features and a description, so that the folder needs no
+    other. The description is written last and makes the matcher complete.
     """
     with atomic(folder / WEIGHTS) as temporary:
         save_file(trainable_state(matcher), temporary)
-    relative = os.path.relpath(features, folder)  # the run's folder may move
-    about = {"config": config.model_dump(mode="json"), "features": relative}
+    keep_backbones(folder, read_backbones(features))
+    about = {"config": config.model_dump(mode="json")}
     write_text(folder / DESCRIPTION, json.dumps(about, indent=1) + "\n")
 
 
@@ -253,19 +263,17 @@ def load_matcher(folder: Path, device: str = "cpu", backbones: bool = True) -> M
     """Open a trained matcher in eval mode, with its backbones unless only cached features will be used.
 
     Raises:
-        UserError: no matcher in the folder, its weights are broken or of another shape, or its features folder
-            is gone.
+        UserError: no matcher in the folder, or its weights or its backbones are broken or of another shape.
     """
     folder = Path(folder)
     path = folder / DESCRIPTION
     about = read_json(path, "the description of a trained matcher (stage `matching`)")
     config = MatchingConfig.model_validate(field(about, "config", str(path)))
-    features = folder / field(about, "features", str(path))
     language = vision = None
     if backbones:
-        source = read_backbones(features)
+        source = read_backbones(folder)
         language, vision = source.open_language(), source.open_vision()
-    matcher = new_matcher(config, features, language, vision)
+    matcher = new_matcher(config, folder, language, vision)
     state = read_weights(folder / WEIGHTS)
     if backbones and any(name.startswith("vision.") for name in state):
         vision.freeze(False)  # a fine-tuned network was saved with frozen batch norm

@@ -11,8 +11,9 @@ from pydantic import Field
 from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
-from vlpnb.vokenization.pretraining import snapshot_folders
+from vlpnb.vokenization.pretraining import snapshots_made
 from vlpnb.vokenization.supervision import Supervision
 
 
@@ -22,7 +23,7 @@ class Pretrained(Config):
     supervision: Supervision = "vokens"  # of the pre-trained model
     seed: Seed = 95  # of the pre-trained model
     snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
-    model: str = ""  # a HuggingFace folder or name instead
+    model: ModelName = ""  # a HuggingFace folder or name instead
 
 
 def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:
@@ -43,10 +44,16 @@ def pretrained_folder(context: StageContext) -> Path:
     config: Pretrained = context.config
     if config.model:
         return model_folder(config.model)
-    found = snapshot_folders(context.inputs["pretraining"])
+    found = snapshots_made(context.inputs["pretraining"])
     if not -len(found) <= config.snapshot < len(found):
         raise UserError(
             f"{context.name or 'fine-tuning'}.snapshot: found {config.snapshot}, expected a number from "
             f"{-len(found)} to {len(found) - 1}: {context.inputs['pretraining']} holds {len(found)} snapshots"
         )
-    return found[config.snapshot]
+    chosen = found[config.snapshot]
+    if not (chosen / "config.json").is_file():
+        raise UserError(
+            f"{context.name or 'fine-tuning'}.snapshot: {chosen} has been removed; choose another snapshot, or remove "
+            f"{chosen.parent.name} to train it again"
+        )
+    return chosen

@@ -10,7 +10,7 @@ evaluation masks are fixed (VOK-22) and voken accuracy is computed; a killed run
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
-from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.stage import Request, Stage, StageContext, files_made
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import BlockDataset, trimmed
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
@@ -131,12 +131,12 @@ class PretrainingConfig(Config):
         """Whether epochs have an order of their own; the published script with epochs shuffles its baseline."""
         return self.shuffle or (self.longer_baseline and self.updates is None)
 
-    def hashed(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """Runs with vokens are not trained again for a longer baseline: `original.baseline` says nothing about them."""
-        plain = super().hashed()
-        if self.supervision != "mlm" and isinstance(plain.get("original"), dict):
-            plain["original"].pop("baseline", None)
-        return plain
+        if self.supervision != "mlm" and self.original.baseline:
+            original = self.original.model_copy(update={"baseline": False})
+            return self.model_copy(update={"original": original}).identity()
+        return super().identity()
 
     @property
     def needs_vokens(self) -> bool:
@@ -278,6 +278,18 @@ def snapshot_folders(folder: Path) -> list[Path]:
     return found
 
 
+def snapshots_made(folder: Path) -> list[Path]:
+    """The snapshots that a pre-training saved, oldest first, those too that somebody has removed since."""
+    made = sorted({name.split("/")[0] for name in files_made(folder) if name.startswith("snapshot-")})
+    return [folder / name for name in made] or snapshot_folders(folder)
+
+
+def older_snapshots(names: Collection[str]) -> list[str]:
+    """The files of all snapshots but the last, which is the model."""
+    snapshots = sorted({name.split("/")[0] for name in names if name.startswith("snapshot-")})
+    return [name for name in names if name.split("/")[0] in snapshots[:-1]]
+
+
 def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The published optimisation of a corpus with so many updates per epoch."""
     updates = config.updates or max(1, round(config.epochs * per_epoch))
@@ -375,6 +387,7 @@ PRETRAINING = Stage(
     run=run,
     inputs=inputs,
     variant=("supervision", "seed"),
+    spare=older_snapshots,
     doc="Pre-train a language model with masked words and vokens.",
     distributed=True,
 )

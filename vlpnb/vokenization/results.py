@@ -9,6 +9,8 @@ computed.
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -49,6 +51,91 @@ class ResultsConfig(Config):
     squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
     swag: bool = False
     probes: bool = True  # also the visual-knowledge probes, which only the visual world has
+
+
+@dataclass(frozen=True)
+class Score:
+    """Mean and sample standard deviation over pre-training seeds, in points; one seed has no deviation (NaN)."""
+
+    mean: float
+    std: float = math.nan
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one kind of supervision reached."""
+
+    glue: Mapping[str, Score]  # task → score
+    mean: Score  # of the tasks
+    median: float
+    mean_converged: float  # without the diverged runs
+    diverged: int
+    probes: Mapping[str, Score]
+    chance: Mapping[str, float]  # of those probes that have one
+    seeds: Mapping[int, Mapping[str, float]]  # pre-training seed → task → points
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A paired difference in points, with its 95 % interval (NaN for one seed)."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished stage `vokenization.results`."""
+
+    rows: Mapping[Supervision, Row]
+    differences: Mapping[tuple[str, str], Difference]  # of the mean of GLUE
+    verdict: tuple[str, ...]
+    diverged: tuple[str, ...]
+    page: str  # Markdown
+
+    @property
+    def tasks(self) -> list[str]:
+        """The columns of the table that are present."""
+        return list(next(iter(self.rows.values())).glue)
+
+
+def read_results(folder: Path) -> Results:
+    """The results in the folder of the finished stage."""
+    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    metrics = content["metrics"]
+    seeds: dict[str, dict[int, dict[str, float]]] = {}
+    for key, tasks in content["rows"].items():
+        supervision, _, seed = key.rpartition(".")
+        points = {task: 100 * value for task, value in tasks.items()}
+        seeds.setdefault(supervision, {})[int(seed)] = points
+    pairs = comparisons(list(seeds))
+    return Results(
+        {s: _row(metrics, s, found) for s, found in seeds.items()},
+        {
+            (a, b): Difference(*(metrics[f"difference.{a}_minus_{b}.{n}"] for n in ("mean", "low", "high")))
+            for a, b in pairs
+        },
+        tuple(content["verdict"]),
+        tuple(content["diverged"]),
+        (folder / "results.md").read_text(encoding="utf-8"),
+    )
+
+
+def _row(metrics: Mapping[str, float], supervision: str, seeds: Mapping[int, Mapping[str, float]]) -> Row:
+    glue, probes = f"glue.{supervision}", f"probes.{supervision}."
+    keys = {task: f"{glue}.{task.lower().replace('-', '_')}" for task in COLUMNS}
+    asked = {name.removeprefix(probes): value for name, value in metrics.items() if name.startswith(probes)}
+    return Row(
+        glue={task: Score(metrics[k], metrics[f"{k}_std"]) for task, k in keys.items() if k in metrics},
+        mean=Score(metrics[f"{glue}.mean"], metrics[f"{glue}.std"]),
+        median=metrics[f"{glue}.median"],
+        mean_converged=metrics[f"{glue}.mean_converged"],
+        diverged=int(metrics[f"{glue}.diverged"]),
+        probes={n: Score(v, asked[f"{n}_std"]) for n, v in asked.items() if f"{n}_std" in asked},
+        chance={n.removesuffix("_chance"): v for n, v in asked.items() if n.endswith("_chance")},
+        seeds=seeds,
+    )
 
 
 def inputs(config: ResultsConfig) -> Mapping[str, Request]:

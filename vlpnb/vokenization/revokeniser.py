@@ -14,8 +14,6 @@ same ids, so that no list is ever cut or filled up to the right length; forward 
 limit are cut like any other; equal tokenizers give the identity by definition.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -31,7 +29,7 @@ from vlpnb.text.tokenizers import byte_pieces, piece_texts
 if TYPE_CHECKING:
     from vlpnb.vokenization.vokeniser import Vokeniser
 
-Spans = Int[np.ndarray, "n 2"]
+Spans = Int[np.ndarray, "_ 2"]
 
 
 def same_tokenizer(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast) -> bool:
@@ -42,8 +40,8 @@ def same_tokenizer(one: PreTrainedTokenizerFast, other: PreTrainedTokenizerFast)
 
 
 def align(
-    forward: Spans,
-    backward: Spans,
+    forward: Int[np.ndarray, "F 2"],
+    backward: Int[np.ndarray, "B 2"],
     forward_sizes: Sequence[int] | None = None,
     backward_sizes: Sequence[int] | None = None,
 ) -> Int[np.ndarray, " B"]:
@@ -54,7 +52,7 @@ def align(
     intersection to union wins, the earlier on ties; the pointer never moves back.
 
     Args:
-        forward, backward: [F 2] and [B 2] character intervals [start, end), ends ascending within a sentence.
+        forward, backward: character intervals [start, end), ends ascending within a sentence.
         forward_sizes, backward_sizes: spans per sentence, all positive; None: one sentence.
     """
     f_sizes = np.array([len(forward)] if forward_sizes is None else forward_sizes, dtype=np.int64)
@@ -174,7 +172,7 @@ class Revokeniser:
         limit: longest forward sentence in tokens; longer ones are cut in balanced pieces.
     """
 
-    def __init__(self, vokenise: Vokeniser, tokenizer: PreTrainedTokenizerFast, limit: int = 128):
+    def __init__(self, vokenise: "Vokeniser", tokenizer: PreTrainedTokenizerFast, limit: int = 128):
         self.vokenise, self.limit = vokenise, limit
         self.forward, self.backward = Speller(vokenise.matcher.language.tokenizer), Speller(tokenizer)
 
@@ -233,8 +231,8 @@ class Revokeniser:
 
 
 def for_tokenizer(
-    vokenise: Vokeniser, tokenizer: PreTrainedTokenizerFast, limit: int = 128
-) -> Vokeniser | Revokeniser:
+    vokenise: "Vokeniser", tokenizer: PreTrainedTokenizerFast, limit: int = 128
+) -> "Vokeniser | Revokeniser":
     """The vokeniser itself for ids of the matcher's tokenizer, else a revokeniser around it."""
     if same_tokenizer(vokenise.matcher.language.tokenizer, tokenizer):
         return vokenise

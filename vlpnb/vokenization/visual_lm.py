@@ -122,7 +122,7 @@ class VisuallySupervisedLM(nn.Module):
             losses["mlm"] = self.language.word_loss(hidden, mlm_labels)
         return losses
 
-    def voken_scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    def voken_scores(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """What `voken` gives every voken, from the encoder's last hidden states."""
         return self.voken.scores(self.mlm.transform(hidden) if self.shared else hidden)
 

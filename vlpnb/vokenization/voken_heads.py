@@ -92,7 +92,7 @@ class VokenRegression(nn.Module):
         """The sum over the N positions."""
         return F.smooth_l1_loss(self.out(self.transform(hidden)), self.features[target], reduction="sum")
 
-    def scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    def scores(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Minus the squared distance to each image: the nearest image has the highest score."""
         return -torch.cdist(self.out(self.transform(hidden)), self.features).square()
 
@@ -168,7 +168,7 @@ class VokenScorer(nn.Module):
                 self.query = nn.Sequential(nn.Linear(config.hidden, width), nn.GELU(), norm)
         init_weights(self)
 
-    def trunk(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
+    def trunk(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N E"]:
         """Hidden states in the space of the table; with a shared head the caller has been through its trunk."""
         if self.shared:
             return hidden
@@ -189,7 +189,7 @@ class VokenScorer(nn.Module):
             self.trunk(hidden), weight, bias, target, reduction="sum", ignore_index=None
         )
 
-    def scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+    def scores(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """All scores, for evaluation."""
         return F.linear(self.trunk(hidden), *self.table())
 

@@ -63,7 +63,7 @@ class Vokeniser:
         self._terms: dict[int, int] = {}
 
     @torch.no_grad()
-    def queries(self, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "n d"]]:
+    def queries(self, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "_ d"]]:
         """A unit vector for every token of each sentence (no special tokens); batched by length, order
         kept.
         """

@@ -18,6 +18,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vlpnb.lettering import png, without_formulas
+
 HERE = Path(__file__).parent
 Indexed = Mapping[int, Any] | Sequence[Any] | Callable[[int], Any]
 """Something for every id: a mapping, a sequence, or a function (called when an id is shown for the first time)."""
@@ -47,7 +49,7 @@ class View(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **kwargs) -> tuple[dict, dict]:
         live = super()._repr_mimebundle_(**kwargs)
         data, metadata = live if isinstance(live, tuple) else (live or {}, {})
-        return {**data, "text/html": self.to_html(), "text/plain": self.to_text()}, metadata
+        return {**data, "text/html": without_formulas(self.to_html()), "text/plain": self.to_text()}, metadata
 
 
 def at(source: Indexed, index: int) -> Any:
@@ -66,9 +68,7 @@ def picture_uri(picture: Image.Image, size: int = 128) -> str:
 
 def figure_tag(figure: Figure, alt: str) -> str:
     """An `<img>` of a matplotlib figure, as PNG in the page."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor="white", bbox_inches="tight")
-    data = base64.b64encode(buffer.getvalue()).decode()
+    data = base64.b64encode(png(figure, dpi=110, facecolor="white", bbox_inches="tight")).decode()
     return f'<img src="data:image/png;base64,{data}" alt="{escape(alt)}">'
 
 

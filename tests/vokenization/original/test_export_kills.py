@@ -44,7 +44,7 @@ def sources(tmp_path_factory):
 
 
 def visible(folder):
-    """The files of a folder; what a kill left half-written is hidden. Weights are read: their archive has a process's name."""
+    """The files of a folder; half-written ones are hidden. Weights are read: a process's name is in their archive."""
     found: dict[str, object] = {}
     for name, content in files(folder).items():
         if not re.search(r"(^|/)\.", name):

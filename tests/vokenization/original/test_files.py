@@ -345,10 +345,10 @@ def test_the_pipeline_starts_from_original_files_and_ends_in_them(small, tmp_pat
 def test_other_files_give_another_folder(original):
     _, base = original
     config = CorpusStageConfig(original={"train": str(base), "valid": str(base)})
-    before = CORPUS.fingerprint(config)
-    assert CORPUS.fingerprint(CorpusStageConfig()) == VOKENS.fingerprint(VokensConfig()) == ""
+    before = CORPUS.content(config)
+    assert CORPUS.content(CorpusStageConfig()) == VOKENS.content(VokensConfig()) == {}
     base.with_name(base.name + ".sent").write_text("0\n")
-    assert CORPUS.fingerprint(config) != before
+    assert CORPUS.content(config) != before
 
 
 @pytest.mark.parametrize("kind", [CorpusStageConfig, VokensConfig])

@@ -26,12 +26,16 @@ def _corpus(source: Path, target: Path) -> list[Path]:
 
 
 def _keys(source: Path, target: Path) -> list[Path]:
-    load_keys(source, source=None)  # complains if the files do not fit each other
-    files = [path.with_suffix(end) for path in key_files(source) for end in (".hdf5", ".ids", ".path")]
-    for path in files:
-        with atomic(target / path.name) as temporary:
-            shutil.copyfile(path, temporary)
-    return [target / path.name for path in files]
+    made = []
+    for path in key_files(source):
+        keys = load_keys(source, [path.stem], source=None)  # complains if the files do not fit each other
+        files = [target / f"{path.stem}{end}" for end in (".hdf5", ".ids", ".path")]
+        for file in files[:2]:
+            with atomic(file) as temporary:
+                shutil.copyfile(path.with_suffix(file.suffix), temporary)
+        write_text(files[2], "".join(f"{place}\n" for place in keys.paths))  # ours are relative to the data
+        made += files
+    return made
 
 
 def _vokens(source: Path, target: Path) -> list[Path]:

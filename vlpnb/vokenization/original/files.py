@@ -19,6 +19,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerFast
 
+from vlpnb.config import NAME
 from vlpnb.data.store import attributes, open_checked, write_store
 from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
@@ -38,7 +39,7 @@ def voken_ids(path: Path) -> list[str]:
     names = []
     for number, text in lines_of(path, "<image set>/<image id> of each voken"):
         group, slash, name = text.partition("/")
-        if not (group and slash and name):
+        if not (NAME.fullmatch(group) and slash and name):
             raise UserError(f"{path}:{number}: expected <image set>/<image id>, found {text[:60]!r}")
         names.append(text)
     return names

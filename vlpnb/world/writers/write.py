@@ -34,7 +34,8 @@ def write_world(
     Raises UserError where the folder holds a world of another configuration, or for an unknown language.
     """
     folder = Path(folder)
-    identity = json.dumps({"format": 1, **config.hashed()}, indent=1)
+    fields = config.model_dump(mode="json", include=set(config.hashed_fields()))
+    identity = json.dumps({"format": 1, **fields}, indent=1)
     _claim(folder, identity)
     if unknown := [language for language in config.languages if language not in LANGUAGES]:
         raise UserError(
