@@ -4,7 +4,7 @@ import json
 import math
 
 from vlpnb.course.doctor import Finding, examine, profiles
-from vlpnb.course.report import PAPER, as_json, rows
+from vlpnb.course.report import PAPER, as_json, as_text, rows
 
 
 def test_doctor_looks_at_everything_and_says_what_to_do():
@@ -43,3 +43,9 @@ def test_report_rows_put_the_papers_figure_beside_ours():
     first, second = rows({name: 0.5, "other": 1.0})
     assert (first.value, first.paper) == (0.5, PAPER[name][0])
     assert second.paper is None
+
+
+def test_the_report_says_what_it_does_not_hold():
+    assert "Not in the table" not in as_text("r", "smoke", {"x.y": 1.0})
+    text = as_text("r", "smoke", {"x.y": 1.0}, ["a-1", "b-2", "c-3", "d-4"])
+    assert text.endswith("or damaged: 4 finished results (a-1, b-2, c-3 …)")

@@ -2,12 +2,16 @@
 
 import os
 import pickle
+import threading
+import time
+import warnings
+import weakref
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vlpnb.data.images import BrokenImage, list_images, open_rgb, picture_id
+from vlpnb.data.images import BrokenImage, decoded, decoding_threads, list_images, open_rgb, picture_id
 from vlpnb.errors import UserError
 
 
@@ -147,3 +151,92 @@ def test_a_folder_that_is_none_is_named(tmp_path):
         touch(tmp_path / "shut/a.png")
         (tmp_path / "shut").chmod(0)
         assert "1 folders that cannot be read (shut)" in list_images(tmp_path).said()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Forty pictures, each of one grey value, which is its number; every seventh is broken."""
+    paths = [tmp_path / f"{i:02d}.png" for i in range(40)]
+    for i, path in enumerate(paths):
+        Image.new("L", (20, 10), i).save(path)
+        if i % 7 == 3:
+            path.write_bytes(path.read_bytes()[:40])
+    return paths
+
+
+@pytest.mark.parametrize("threads", [1, 3, 50, None])
+def test_pictures_decoded_ahead_come_in_order_and_broken_ones_as_values(folder, threads):
+    def prepare(position, picture):
+        time.sleep(0.001 * (position % 5))  # the later ones overtake
+        return position, picture.getpixel((0, 0))[0]
+
+    found = list(decoded(folder, prepare, threads))
+    assert [item for item in found if not isinstance(item, BrokenImage)] == [
+        (i, i) for i in range(40) if i % 7 != 3
+    ]
+    broken = {i: item.path for i, item in enumerate(found) if isinstance(item, BrokenImage)}
+    assert broken == {i: folder[i] for i in range(3, 40, 7)}
+    assert list(decoded([], prepare, threads)) == []
+
+
+def test_no_more_whole_pictures_are_held_than_there_are_threads(folder, monkeypatch):
+    """However slow the reader is, and however much it keeps of what it is given."""
+    alive, most = weakref.WeakValueDictionary(), []
+
+    def watched(path):
+        picture = Image.new("RGB", (20, 10))
+        alive[id(picture)] = picture
+        most.append(len(alive))
+        return picture
+
+    monkeypatch.setattr("vlpnb.data.images.open_rgb", watched)
+    kept = []
+    for item in decoded(folder, lambda position, picture: position, threads=3):
+        time.sleep(0.002)
+        assert len(most) <= item + 2 * 3  # threads stop when they are so far ahead
+        kept.append(item)
+    assert kept == list(range(40))
+    assert max(most) <= 3
+
+
+def test_a_mistake_in_a_thread_is_raised_where_its_picture_would_have_come(folder):
+    def prepare(position, picture):
+        if position == 4:
+            raise ZeroDivisionError
+        return position
+
+    found = decoded(folder, prepare, threads=2)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    assert isinstance(next(found), BrokenImage)
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+
+
+def test_a_reader_that_stops_ends_the_threads(folder):
+    before = threading.active_count()
+    found = decoded(folder, lambda position, picture: position, threads=4)
+    assert next(found) == 0
+    found.close()
+    assert threading.active_count() == before
+
+
+def test_threads_leave_the_filters_of_warnings_alone(tmp_path):
+    """Pillow remarks on a palette with transparency; nobody wants to know, and everybody other warnings."""
+    palette = Image.new("P", (4, 4))
+    palette.putpalette([0, 0, 0, 255, 255, 255])
+    palette.save(tmp_path / "x.png", transparency=bytes([10, 200]))
+    before = list(warnings.filters)
+    list(decoded([tmp_path / "x.png"] * 200, lambda position, picture: None, threads=8))
+    assert warnings.filters == before
+    with pytest.warns(UserWarning, match="heard"):
+        warnings.warn("heard", stacklevel=1)
+
+
+def test_processes_of_one_machine_share_its_cores(monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(12)), raising=False)
+    assert decoding_threads() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert decoding_threads() == 3
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    assert decoding_threads() == 1

@@ -63,12 +63,12 @@ def test_shards_that_another_program_holds_are_not_deleted(tmp_path, hold):
     (tmp_path / "a.raw").write_text("a dog runs .\n" * 9)
     target = tmp_path / "c.hdf5"
     with pytest.raises(ZeroDivisionError):
-        write_corpus(tmp_path / "a.raw", target, tokenizer, "none", shard_lines=3, progress=lambda *_: 1 / 0)
-    (shard,) = (tmp_path / "c.hdf5.shards").glob("*.hdf5")
+        write_corpus(tmp_path / "a.raw", target, tokenizer, "none", shard_bytes=40, progress=lambda *_: 1 / 0)
+    (shard,) = (tmp_path / "checkpoint-c").glob("*.hdf5")
     hold(shard)
     before = shard.read_bytes()
     with pytest.raises(UserError, match="another program holds"):
-        write_corpus(tmp_path / "a.raw", target, tokenizer, "none", shard_lines=3)
+        write_corpus(tmp_path / "a.raw", target, tokenizer, "none", shard_bytes=40)
     assert shard.read_bytes() == before
 
 

@@ -22,7 +22,7 @@ def test_odd_lines_are_kept_whole_or_dropped_and_nothing_else_changes(tmp_path, 
     lines = [text for line in odd for text in (GOOD, line)]
     source = tmp_path / "odd.raw"
     source.write_bytes("\n".join(lines).encode() + b"\n")
-    summary = write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_lines=3)
+    summary = write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_bytes=100_000)
     corpus = TokenCorpus(tmp_path / "c.hdf5")
     # LF alone ends a line: none of the other separators of Unicode cuts one in two.
     kept = [
@@ -38,12 +38,12 @@ def test_a_line_in_another_encoding_is_found_and_the_work_before_it_kept(tmp_pat
     source = tmp_path / "a.raw"
     source.write_bytes((f"{GOOD}\n" * 20).encode() + "caf\xe9 au lait ce matin .\n".encode("latin-1"))
     with pytest.raises(UserError, match=r"a\.raw: not UTF-8 in line 21, which ends at byte 824.*convert"):
-        write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_lines=5)
+        write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_bytes=200)
     assert not (tmp_path / "c.hdf5").exists()
-    assert len(list((tmp_path / "c.hdf5.shards").glob("*.hdf5"))) >= 3
+    assert len(list((tmp_path / "checkpoint-c").glob("*.hdf5"))) >= 3
     source.write_bytes((f"{GOOD}\n" * 20).encode())
-    assert write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_lines=5).lines == 20
-    assert not (tmp_path / "c.hdf5.shards").exists()
+    assert write_corpus(source, tmp_path / "c.hdf5", tokenizer, "none", shard_bytes=200).lines == 20
+    assert not (tmp_path / "checkpoint-c").exists()
 
 
 @pytest.mark.parametrize("content", ["", "\n \n\t\n", "\x00\x01\n"])
@@ -59,7 +59,7 @@ def test_a_finished_corpus_is_found_and_another_text_is_not(tmp_path, tokenizer,
     source.write_text(f"{GOOD}\n" * 9)
     first = write_corpus(source, target, tokenizer, "none")
     with monkeypatch.context() as patched:
-        patched.setattr("vlpnb.text.corpora._write_shard", lambda *a: pytest.fail("tokenised again"))
+        patched.setattr("vlpnb.text.corpora._tokenise", lambda *a: pytest.fail("tokenised again"))
         assert write_corpus(source, target, tokenizer, "none") == first
     source.write_text(f"{GOOD}\n" * 5)
     assert write_corpus(source, target, tokenizer, "none").lines == 5

@@ -202,6 +202,24 @@ def test_missing_root_and_empty_picture_sets(world, tmp_path):
     assert run(tmp_path, world, pictures={"sets": ["./images"]}).stage("pictures").metrics["images"] == 12
 
 
+def test_pictures_are_known_by_what_they_show(world, tmp_path):
+    before = run(tmp_path, world)
+    old = identities(before)
+    picture = next((world / "images/train").iterdir())
+    whole, status = picture.read_bytes(), picture.stat()
+    for content in (
+        whole[: len(whole) // 2],
+        whole[:-1] + bytes([whole[-1] ^ 1]),
+    ):  # cut; replaced by another
+        picture.write_bytes(content)
+        os.utime(picture, ns=(status.st_atime_ns, status.st_mtime_ns))
+        new = identities(run(tmp_path, world))
+        assert new["captions"] != old["captions"]
+        assert new["text"] == old["text"]
+    picture.write_bytes(whole)
+    assert identities(run(tmp_path, world)) == old
+
+
 def test_changed_files_change_the_identity(world, tmp_path):
     first = run(tmp_path, world).stage("text")
     os.utime(world / "text/wiki.train.raw")  # the same content is the same data

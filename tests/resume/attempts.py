@@ -16,7 +16,7 @@ SETTINGS = {
     "features": {"shard": 8},
     "vokenization.matching": {"batch": 16, "checkpoint_seconds": 0},
     "vokenization.keys": {"shard": 4},
-    "corpus": {"shard_lines": 4},
+    "corpus": {"shard_bytes": 900},
     "vokenization.vokens": {"page_tokens": 128},
     "vokenization.benchmark": {"diversity_sentences": 20},
     "vokenization.pretraining": {

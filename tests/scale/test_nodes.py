@@ -18,7 +18,7 @@ from vlpnb.course import open_run
 from vlpnb.files import read_back
 
 NODES = 2
-DEATH = (1, r"\.shards/\d+\.hdf5")  # rank 1, at the second shard of the corpus that it would publish
+DEATH = (1, r"corpus-\w+/checkpoint-\w+/")  # rank 1, at the second shard of the corpus that it would publish
 STAGES = ("corpus", "vokenization.vokens")
 PATIENCE = 600  # seconds, on a busy machine
 

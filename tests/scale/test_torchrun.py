@@ -19,10 +19,10 @@ from vlpnb.files import read_back
 
 SHARDED = ("features", "vokenization.keys", "corpus", "vokenization.vokens")
 DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
-    "features": (1, "checkpoint-shards/"),
-    "corpus": (0, r"\.shards/\d+\.hdf5"),
-    "vokenization.keys": (1, r"checkpoint-keys/\d+\.hdf5"),
-    "vokenization.vokens": (1, r"checkpoint-train\..*\.json"),
+    "features": (1, r"features-\w+/checkpoint-\w+/"),
+    "corpus": (0, r"corpus-\w+/checkpoint-\w+/"),
+    "vokenization.keys": (1, r"checkpoint-keys/"),
+    "vokenization.vokens": (1, r"vokens-\w+/checkpoint-train/"),
 }
 CHOSEN = merge(
     SETTINGS,

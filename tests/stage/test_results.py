@@ -13,6 +13,7 @@ def test_the_planned_identity_decides_and_not_the_time(tmp_path):
     ours = run.stage("model", scale=2.0)
     theirs = toy_run(tmp_path, model={"weights": "two"}).stage("model", scale=2.0)
     assert ours.folder != theirs.folder
+    assert run.others() == [theirs.folder.name]
     for folder in (theirs.folder, ours.folder):
         os.utime(folder / "manifest.json")
         assert [result.folder for result in run.results()] == [ours.folder]

@@ -33,20 +33,6 @@ from vlpnb.vokenization.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.vokenization.vokens import VOKENS, VokensConfig
 
 
-def kill_at_the_second_shard(monkeypatch) -> list[str]:
-    """The second store written from now on raises; the names of all that were asked for."""
-    write, calls = keys_module.write_store, []
-
-    def killed(path, *arguments):
-        calls.append(path.name)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return write(path, *arguments)
-
-    monkeypatch.setattr(keys_module, "write_store", killed)
-    return calls
-
-
 def test_rows_are_the_pictures_in_order(small):
     keys = load_keys(small.keys)
     assert keys.ids == tuple(f"universe{i}" for i in range(10) if i != 3)
@@ -61,13 +47,23 @@ def test_rows_are_the_pictures_in_order(small):
 
 def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
     inputs = {"matching": small.matching, **small.data}
-    calls = kill_at_the_second_shard(monkeypatch)
+    make, calls = keys_module._keys_of, []
+
+    def killed(maker, flat, first, *rest):
+        calls.append(first)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return make(maker, flat, first, *rest)
+
+    monkeypatch.setattr(keys_module, "_keys_of", killed)
     with pytest.raises(KeyboardInterrupt):
         small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
     metrics = small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
     assert metrics == {"vokens": 9.0, "broken": 1.0}
-    assert calls.count(calls[0]) == 1
-    assert np.array_equal(load_keys(tmp_path).vectors, load_keys(small.keys).vectors)
+    assert calls == [0, 4, 4, 8]
+    for suffix in ("hdf5", "ids", "path"):
+        again, once = (folder / f"universe.{suffix}" for folder in (tmp_path, small.keys))
+        assert again.read_bytes() == once.read_bytes()
 
 
 def test_id_lists_are_compared(tmp_path):
@@ -213,38 +209,10 @@ def test_backbone_features_are_bare_whole_and_of_the_same_pictures(small, bare):
     assert (keys.vectors.norm(dim=1) - 1).abs().min() > 0.01
 
 
-def test_a_killed_extraction_of_features_gives_the_same_bits(small, bare, tmp_path, monkeypatch):
-    """With other shards, and with the second of two processes killed before the first one joins their shards."""
+def test_features_have_the_same_bits_in_other_shards_and_batches(small, bare, tmp_path):
     inputs = {"features": small.features, **small.data}
-    calls = kill_at_the_second_shard(monkeypatch)
-    config = KeysConfig(source="backbone", shard=3, batch=2)
-    with pytest.raises(KeyboardInterrupt):
-        small.run(KEYS, config, tmp_path / "killed", **inputs)
-    small.run(KEYS, config, tmp_path / "killed", **inputs)
-    assert calls.count(calls[0]) == 1
-    assert torch.equal(
-        load_keys(tmp_path / "killed", source="backbone").vectors, load_keys(bare, source="backbone").vectors
-    )
-
-    class AtTheBarrier(Exception):
-        pass
-
-    def ends(world_size):
-        raise AtTheBarrier
-
-    encoder = BackboneFeatures(read_backbones(small.features).open_vision().fuse())
-    sets, shared = load_pictures(small.dataset).sets(), tmp_path / "shared"
-    monkeypatch.setattr(keys_module, "barrier", ends)
-    with pytest.raises(AtTheBarrier):
-        extract_keys(encoder, sets, shared, shard=3, source="backbone", rank=1, world_size=2)
-    assert len(list((shared / "checkpoint-keys").iterdir())) == 2  # of four
-    monkeypatch.setattr(keys_module, "barrier", lambda world_size: None)
-    assert extract_keys(encoder, sets, shared, shard=3, source="backbone", rank=0, world_size=2) == 1
-    assert (shared / "universe.ids").read_bytes() == (bare / "universe.ids").read_bytes()
-    assert load_keys(shared, source=None).paths == load_keys(bare, source=None).paths
-    assert torch.equal(
-        load_keys(shared, source="backbone").vectors, load_keys(bare, source="backbone").vectors
-    )
+    small.run(KEYS, KeysConfig(source="backbone", shard=3, batch=2), tmp_path, **inputs)
+    assert (tmp_path / "universe.hdf5").read_bytes() == (bare / "universe.hdf5").read_bytes()
 
 
 def test_the_two_kinds_of_keys_are_not_taken_for_each_other(small, bare, tmp_path):

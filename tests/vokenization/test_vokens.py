@@ -1,6 +1,8 @@
 """The vokeniser is the brute-force argmax, sentence by sentence, whatever the batches and wherever it was killed."""
 
-import json
+import threading
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlpnb.data.store import mapped
+from vlpnb.data.store import mapped, write_store
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.vokenization import vokeniser
@@ -16,7 +18,7 @@ from vlpnb.vokenization.grounding import words_of
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.vokeniser import Vokeniser, decode_marks, mark_sentence
-from vlpnb.vokenization.vokens import VOKENS, VokensConfig, pieces_of, vokenise_corpus
+from vlpnb.vokenization.vokens import VOKENS, Pages, VokensConfig, distinct_vokens, pieces_of, vokenise_corpus
 
 
 @pytest.fixture(scope="module")
@@ -92,98 +94,91 @@ def test_ten_thousand_tokens_in_random_sentences_equal_brute_force(small):
     assert (best.indices.numpy() == vokens).mean() > 0.999
 
 
-@pytest.mark.parametrize("before", [1, 3])
-def test_pages_of_another_number_of_processes_are_taken_over(small, corpus, tmp_path, monkeypatch, before):
-    """A run is killed, and goes on with two processes: with one node fewer, or one more."""
-    import vlpnb.vokenization.vokens as module
-
-    monkeypatch.setattr(module, "barrier", lambda world_size: None)
+def test_killed_anywhere_the_array_is_the_same(small, corpus, tmp_path):
+    """And with another number of processes afterwards; the rest is proved of all shards (tests/data/test_shards.py)."""
     vokenise = Vokeniser(load_matcher(small.matching), load_keys(small.keys).vectors)
     whole, target = tmp_path / "whole.hdf5", tmp_path / "t.hdf5"
-    vokenise_corpus(corpus, vokenise, whole, "id", page_tokens=20)
+    assert vokenise_corpus(corpus, vokenise, whole, "id", page_tokens=40) == 0
 
     def kill(done, total):
         if done >= total / 2:
             raise KeyboardInterrupt
 
-    for rank in range(before):
-        with pytest.raises(KeyboardInterrupt):
-            vokenise_corpus(
-                corpus, vokenise, target, "id", page_tokens=20, rank=rank, world_size=before, progress=kill
-            )
-    noted = [json.loads(path.read_text())["tokens"] for path in tmp_path.glob("checkpoint-t.*.json")]
-    asked = []
-    original = Vokeniser.__call__
-    monkeypatch.setattr(
-        Vokeniser, "__call__", lambda self, rows: asked.extend(map(len, rows)) or original(self, rows)
-    )
-    earlier = [
-        vokenise_corpus(corpus, vokenise, target, "id", page_tokens=20, rank=rank, world_size=2)
-        for rank in (1, 0)
-    ]
-    assert len(noted) == before
-    assert sum(earlier) == sum(noted) == len(corpus) - sum(asked) > len(corpus) / 3
-    assert (np.asarray(mapped(target, "vokens")) == np.asarray(mapped(whole, "vokens"))).all()
-    assert not list(tmp_path.glob("checkpoint-*"))
-
-
-@pytest.mark.parametrize(
-    "damage", ["nothing", "half a page", "lost manifest", "short file", "other identity"]
-)
-@pytest.mark.parametrize("pages", [1, 4])
-def test_killed_anywhere_the_array_is_the_same(small, corpus, tmp_path, pages, damage):
-    matcher, keys = load_matcher(small.matching), load_keys(small.keys).vectors
-    vokenise = Vokeniser(matcher, keys)
-    whole, target = tmp_path / "whole.hdf5", tmp_path / "t.hdf5"
-    vokenise_corpus(corpus, vokenise, whole, "id", page_tokens=40)
-    seen = []
-
-    def kill(done, total):
-        seen.append(done)
-        if len(seen) == pages:
-            raise KeyboardInterrupt
-
-    identity = "old" if damage == "other identity" else "id"
     with pytest.raises(KeyboardInterrupt):
-        vokenise_corpus(corpus, vokenise, target, identity, page_tokens=40, progress=kill)
+        vokenise_corpus(corpus, vokenise, target, "id", page_tokens=40, progress=kill)
     assert not target.exists()
-    (shard,) = tmp_path.glob("checkpoint-t.*.bin")
-    if damage == "half a page":
-        shard.write_bytes(shard.read_bytes() + b"\x01\x02\x03\x04\x05")
-    elif damage == "lost manifest":
-        shard.with_suffix(".json").unlink()
-    elif damage == "short file":
-        shard.write_bytes(shard.read_bytes()[:-2])
-    earlier = vokenise_corpus(corpus, vokenise, target, "id", page_tokens=40)
-    assert earlier == (seen[-1] if damage in ("nothing", "half a page") else 0)
-    assert (np.asarray(mapped(target, "vokens")) == np.asarray(mapped(whole, "vokens"))).all()
+    barrier = threading.Barrier(2)
+
+    def process(rank):
+        return vokenise_corpus(
+            corpus, vokenise, target, "id", page_tokens=40, rank=rank, world_size=2,
+            wait=lambda: barrier.wait(60),
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        earlier = sum(pool.map(process, (0, 1)))
+    assert len(corpus) / 2 <= earlier < len(corpus)
+    assert target.read_bytes() == whole.read_bytes()
+    assert vokenise_corpus(corpus, vokenise, target, "id", page_tokens=40) == len(corpus)
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-def test_ranks_give_the_array_of_one_process(small, corpus, tmp_path):
-    matcher, keys = load_matcher(small.matching), load_keys(small.keys).vectors
-    vokenise = Vokeniser(matcher, keys)
-    vokenise_corpus(corpus, vokenise, tmp_path / "one.hdf5", "id", page_tokens=40)
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=40),
+    st.integers(1, 40),
+    st.integers(1, 9),
+    st.booleans(),
+)
+def test_pages_tile_the_pieces_and_are_as_long_as_they_may(lengths, tokens, limit, legacy):
+    """However few sentences are looked at at a time."""
+    sentences = np.concatenate([[0], np.cumsum(lengths)])
+    pieces = pieces_of(sentences, limit, legacy)
+    expected = [0]
+    while expected[-1] < pieces[-1]:
+        fit = pieces[(pieces > expected[-1]) & (pieces <= expected[-1] + tokens)]
+        expected.append(int(fit[-1] if len(fit) else pieces[pieces > expected[-1]][0]))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vlpnb.vokenization.vokens.CHUNK", 3)
+        pages = Pages(sentences, tokens, limit, legacy)
+    assert pages.starts.tolist() == expected
+    found = [0] + [int(end) for page in range(len(pages)) for end in pages.pieces(page)[1:]]
+    assert found == pieces.tolist()
 
-    class Other(Exception):
-        pass
 
-    # Process 1 of 2 runs to its end and would wait; process 0 then joins both files.
-    import vlpnb.vokenization.vokens as module
+def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
+    """Neither does that of its metrics."""
+    count = 400_000
+    sentences = np.arange(0, count + 1, 25)
+    with write_store(tmp_path / "c.hdf5", "corpus") as file:
+        file["tokens"] = np.zeros(count, np.uint16)
+        file["lines"] = file["sentences"] = sentences
+    monkeypatch.setattr("vlpnb.vokenization.vokens.CHUNK", 1 << 12)
+    monkeypatch.setattr("vlpnb.text.token_corpus.CHECKED", 1 << 12)
 
-    def no_barrier(world_size):
-        pass
+    class Constant(Vokeniser):
+        def __init__(self):
+            self.granularity, self.keys = "token", torch.zeros(7, 1)
 
-    original, module.barrier = module.barrier, no_barrier
+        def __call__(self, sentences):
+            return np.full(sum(map(len, sentences)), 6, np.int32)
+
+    tracemalloc.start()
     try:
-        vokenise_corpus(corpus, vokenise, tmp_path / "two.hdf5", "id", page_tokens=40, rank=1, world_size=2)
-        vokenise_corpus(corpus, vokenise, tmp_path / "two.hdf5", "id", page_tokens=40, rank=0, world_size=2)
+        vokenise_corpus(
+            TokenCorpus(tmp_path / "c.hdf5"), Constant(), tmp_path / "t.hdf5", "id", page_tokens=1 << 12
+        )
+        assert distinct_vokens(mapped(tmp_path / "t.hdf5", "vokens"), 7) == 1
+        _, peak = tracemalloc.get_traced_memory()
     finally:
-        module.barrier = original
-    assert (
-        np.asarray(mapped(tmp_path / "two.hdf5", "vokens"))
-        == np.asarray(mapped(tmp_path / "one.hdf5", "vokens"))
-    ).all()
+        tracemalloc.stop()
+    assert peak < count  # less than a byte a token
+
+
+@given(st.lists(st.integers(-9, 8), max_size=30))
+def test_distinct_vokens_count_a_marked_one_as_itself(marked):
+    expected = {v if v >= 0 else -v - 1 for v in marked}
+    assert distinct_vokens(np.array(marked, np.int32), 9) == len(expected)
 
 
 def test_sentence_and_term_granularity(small, corpus):

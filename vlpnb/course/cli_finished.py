@@ -33,7 +33,7 @@ def report(
     if as_json:
         print(json.dumps(module.as_json(name, profile, metrics, opened.results()), indent=1, allow_nan=False))
     else:
-        print(module.as_text(name, profile, metrics))
+        print(module.as_text(name, profile, metrics, opened.others()))
 
 
 def site(

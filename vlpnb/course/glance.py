@@ -19,7 +19,7 @@ from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.datasets import DATASETS
-from vlpnb.stage.folder import MANIFEST
+from vlpnb.stage.folder import MANIFEST, finished_folders
 from vlpnb.stage.profiles import load_profile
 
 MEASURED = Path(__file__).with_name("measured.json")
@@ -61,14 +61,14 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
             )
     stages: dict[str, list[dict]] = {stem: [] for stem in spans}
     outside = []
-    for path in sorted(run.glob(f"*/{MANIFEST}")):
-        manifest = read_back(path)
+    for folder in finished_folders(run):
+        manifest = read_back(folder / MANIFEST)
         at = datetime.datetime.fromisoformat(manifest["finished"]).timestamp()
         inside = [stem for stem, (start, end) in spans.items() if start - 1 <= at <= end + 1]
         if inside:
             stages[inside[0]].append(manifest)
         else:
-            outside.append(path.parent.name)
+            outside.append(folder.name)
     if outside:
         raise UserError(
             f"{run}: {', '.join(outside[:3])}{' …' if len(outside) > 3 else ''}: made by no notebook of its last "

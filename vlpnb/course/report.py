@@ -4,7 +4,7 @@ The JSON form is an object whose `metrics` is a flat map from dotted names to nu
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,13 +88,17 @@ def all_metrics(run: Run) -> dict[str, float]:
     return run.metrics() | times | total
 
 
-def as_text(run: str, profile: str, metrics: Mapping[str, float]) -> str:
-    """The report as a Markdown table, readable in a terminal as it is."""
+def as_text(run: str, profile: str, metrics: Mapping[str, float], others: Sequence[str] = ()) -> str:
+    """The report as a Markdown table, readable in a terminal as it is; `others` are results that it does not hold."""
     head = ("metric", "value", "paper")
     cells = [(row.name, _number(row.value), _paper(row)) for row in rows(metrics)]
     name, value, paper = (max(len(row[i]) for row in [head, *cells]) for i in range(3))
     lines = [f"| {row[0]:<{name}} | {row[1]:>{value}} | {row[2]:<{paper}} |" for row in [head, *cells]]
     lines.insert(1, f"|{'-' * (name + 2)}|{'-' * (value + 1)}:|{'-' * (paper + 2)}|")
+    if others:
+        shown = f"{', '.join(others[:3])}{' …' if len(others) > 3 else ''}"
+        why = "of another configuration, version or data, or damaged"
+        lines += ["", f"Not in the table, because {why}: {len(others)} finished results ({shown})"]
     return "\n".join([f"Run {run}, profile {profile}: {len(cells)} metrics", "", *lines])
 
 
@@ -102,7 +106,7 @@ def write_report(run: Run, folder: Path) -> Path:
     """Write `results.md` and `results.json` into a folder; returns the path of the first."""
     metrics = all_metrics(run)
     path = folder / "results.md"
-    write_text(path, as_text(run.name, run.profile.name, metrics) + "\n")
+    write_text(path, as_text(run.name, run.profile.name, metrics, run.others()) + "\n")
     write_json(folder / "results.json", as_json(run.name, run.profile.name, metrics, run.results()))
     return path
 

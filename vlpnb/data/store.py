@@ -43,13 +43,18 @@ def write_store(
     nothing is left. A full disk or an unwritable folder raises UserError naming the target.
     """
     with atomic(path) as temporary, closing(PatientFile(temporary)) as target:
-        with h5py.File(target, "w") as file:
-            file.attrs["schema"] = SCHEMA
-            file.attrs["producer"] = producer
-            for name, value in (attributes or {}).items():
-                plain = isinstance(value, str | int | float | bool)
-                file.attrs[name] = value if plain else json.dumps(value)
-            yield file
+        try:
+            with h5py.File(target, "w") as file:
+                file.attrs["schema"] = SCHEMA
+                file.attrs["producer"] = producer
+                for name, value in (attributes or {}).items():
+                    plain = isinstance(value, str | int | float | bool)
+                    file.attrs[name] = value if plain else json.dumps(value)
+                yield file
+        except Exception:  # HDF5 stumbles over what a full disk did not take: the disk's own words say more
+            if target.failure is not None:
+                raise target.failure from None
+            raise
         target.check()
 
 

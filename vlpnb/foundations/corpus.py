@@ -5,7 +5,6 @@ Instead of raw text the stage takes a corpus that the original project has token
 Several processes share the shards of raw text; process 0 alone trains a tokenizer or imports a corpus.
 """
 
-from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -34,7 +33,7 @@ class CorpusStageConfig(Config):
     lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
     max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
     max_valid_tokens: int | None = Field(None, ge=1)
-    shard_lines: int = Field(1 << 14, ge=1, json_schema_extra={"hash": False})  # lines per shard
+    shard_bytes: int = Field(1 << 23, ge=16, json_schema_extra={"hash": False})  # of text per shard
     original: OriginalFiles = OriginalFiles()
     """A corpus that the original project has tokenised, in place of raw text."""
 
@@ -63,8 +62,8 @@ def run_corpus(context: StageContext) -> dict[str, float]:
             summary = write_corpus(
                 getattr(text, split), target, tokenizer, text.rules,
                 lines_are_sentences=config.lines_are_sentences, max_tokens=limit,
-                shard_lines=config.shard_lines, progress=context.progress,
-                rank=context.rank, world_size=context.world_size, wait=partial(barrier, context.world_size),
+                shard_bytes=config.shard_bytes, progress=context.progress,
+                rank=context.rank, world_size=context.world_size,
             )  # fmt: skip
         elif context.rank == 0:
             summary = import_corpus(Path(original), target, tokenizer, limit)

@@ -5,11 +5,11 @@ cache turns twenty epochs of matching into minutes, and batches may be as large 
 holds, per split, several random views and the evaluation views of every picture, and the concatenated
 hidden states of every caption, in half precision.
 
-Differs from the original: it ran both backbones again for every epoch. Work is written shard by shard; a
-killed run continues after the last complete shard, and a view is a function of (seed, split, picture,
-number of the view).
+Differs from the original: it ran both backbones again for every epoch. Work is cut in shards (`data/shards.py`), and
+a view is a function of (seed, split, picture, number of the view).
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -21,14 +21,16 @@ from typing import Annotated
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from vlpnb.config import Config, Seed, Shares
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import SPLITS, load_captions
-from vlpnb.data.images import BrokenImage, none_readable, open_rgb
-from vlpnb.data.store import attributes, check_finite, mapped, open_checked, write_store
+from vlpnb.data.images import BrokenImage, decoded, none_readable
+from vlpnb.data.shards import Shards
+from vlpnb.data.store import attributes, check_finite, mapped, open_checked
 from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
 from vlpnb.foundations.captions import splits_only
@@ -36,11 +38,11 @@ from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
-from vlpnb.train.distributed import barrier
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
 
 PRODUCER, BACKBONES = "features", "backbones.json"
+SHOWN = 100  # broken pictures that a store names, as its attributes end at 64 KiB; it counts all
 
 
 class FeaturesConfig(Config):
@@ -162,96 +164,74 @@ def views_of(split: str, config: FeaturesConfig) -> tuple[int, tuple[str, ...]]:
     return (config.train_views, config.eval_views[:1]) if split == "train" else (0, config.eval_views)
 
 
-def _write_shard(
-    path: Path,
-    images: Sequence[CaptionedImage],
-    first: int,
-    split: str,
-    language: LanguageBackbone,
-    vision: Backbone,
-    config: FeaturesConfig,
-) -> None:
-    kept, broken, pixels = [], [], []
-    random_views, fixed_views = views_of(split, config)
-    views: list[Tensor] = []
-    for i, image in enumerate(images, start=first):
-        try:
-            picture = open_rgb(image.path)
-        except BrokenImage as error:
-            broken.append([str(image.path), error.reason])
-            continue
-        kept.append(image)
+class _Part:
+    """Some pictures of a split with their captions, through both backbones."""
+
+    def __init__(
+        self, split: str, language: LanguageBackbone, vision: Backbone, config: FeaturesConfig, first: int
+    ):
+        self.split, self.language, self.vision = split, language, vision
+        self.config, self.first = config, first
+
+    def _pixels(self, position: int, picture: Image.Image) -> list[Float[Tensor, "3 S S2"]]:
+        """The views of one picture, random ones first; called in any thread."""
+        config, (random_views, fixed_views) = self.config, views_of(self.split, self.config)
+        found = []
         for view in range(random_views):
-            seed = seed_of(config.seed, SPLITS.index(split), i, view)
+            seed = seed_of(config.seed, SPLITS.index(self.split), self.first + position, view)
             generator = torch.Generator().manual_seed(seed)
-            pixels.append(vision.train_pixels(picture, generator, config.crop_scale))
-        pixels += [vision.eval_pixels(picture, view) for view in fixed_views]
-        if len(pixels) >= config.batch:
-            views.append(picture_features(vision, pixels, config.batch))
-            pixels = []
-    if pixels:
-        views.append(picture_features(vision, pixels, config.batch))
-    shape = (len(kept), random_views + len(fixed_views), vision.width)
-    features = torch.cat([*views, torch.empty(0, vision.width)]).half().reshape(shape)
+            found.append(self.vision.train_pixels(picture, generator, config.crop_scale))
+        return found + [self.vision.eval_pixels(picture, view) for view in fixed_views]
 
-    sentences = [sentence for image in kept for sentence in image.sentences]
-    owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
-    rows = language.encode(sentences, config.max_length)
-    states: list[np.ndarray] = [np.empty((0, language.width), np.float16)] * len(rows)
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    for at in range(0, len(order), 64):
-        chosen = order[at : at + 64]
-        ids, mask = language.pad([rows[i] for i in chosen])
-        with torch.no_grad():
+    def _views(self, images: Sequence[CaptionedImage]) -> tuple[np.ndarray, list[CaptionedImage], list]:
+        """Half-precision features of the pictures that can be read, those pictures, and the others' reasons."""
+        kept, broken, pixels, views = [], [], [], []
+        for image, found in zip(images, decoded([i.path for i in images], self._pixels), strict=True):
+            if isinstance(found, BrokenImage):
+                broken.append([str(image.path), found.reason])
+                continue
+            kept.append(image)
+            pixels += found
+            if len(pixels) >= self.config.batch:
+                views.append(picture_features(self.vision, pixels, self.config.batch))
+                pixels = []
+        if pixels:
+            views.append(picture_features(self.vision, pixels, self.config.batch))
+        random_views, fixed_views = views_of(self.split, self.config)
+        features = torch.cat([*views, torch.empty(0, self.vision.width)]).half()
+        shape = (len(kept), random_views + len(fixed_views), self.vision.width)
+        return features.reshape(shape).numpy(), kept, broken
+
+    @torch.no_grad()
+    def _states(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """Half-precision hidden states of all tokens of some captions."""
+        language = self.language
+        states: list[np.ndarray] = [np.empty((0, language.width), np.float16)] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+        for at in range(0, len(order), 64):
+            chosen = order[at : at + 64]
+            ids, mask = language.pad([rows[i] for i in chosen])
             hidden = language(ids, mask).half().cpu().numpy()
-        for i, state in zip(chosen, hidden, strict=True):
-            states[i] = state[: len(rows[i])].copy()
-    about = {"broken": broken, "ids": [image.image_id for image in kept]}
-    named = f"{path.name}: the features of the pictures from {images[0].path} on"
-    hidden_states = np.concatenate([*states, np.empty((0, language.width), np.float16)])
-    with write_store(path, "features-shard", about) as file:
-        file["views"] = check_finite(features.numpy(), named)
-        file["states"] = check_finite(hidden_states, named.replace("pictures", "captions of the pictures"))
-        file["tokens"] = np.array([i for row in rows for i in row], dtype=np.int32)
-        file["lengths"] = np.array([len(row) for row in rows], dtype=np.int32)
-        file["owner"] = owner
+            for i, state in zip(chosen, hidden, strict=True):
+                states[i] = state[: len(rows[i])].copy()
+        return np.concatenate([*states, np.empty((0, language.width), np.float16)])
 
-
-def _join(shards: Sequence[Path], target: Path, about: Mapping[str, object]) -> dict[str, int]:
-    """Shards → one store, one shard in memory at a time; returns the counts."""
-    names = ("views", "states", "tokens", "lengths", "owner")
-    shapes: dict[str, tuple[int, ...]] = {}
-    ids, broken = [], []
-    for shard in shards:
-        with open_checked(shard, names, "features-shard") as file:
-            for name in names:
-                rows = shapes.get(name, (0,))[0] + len(file[name])
-                shapes[name] = (rows, *file[name].shape[1:])
-        found = attributes(shard)
-        ids += found["ids"]
-        broken += found["broken"]
-    # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-    write_text(target.with_suffix(".ids"), "".join(f"{i}\n" for i in ids))
-    types = {"views": "float16", "states": "float16", "tokens": "int32", "owner": "int32"}
-    with write_store(target, PRODUCER, {**about, "broken": broken}) as out:
-        for name, kind in types.items():
-            out.create_dataset(name, shapes[name], kind)
-        offsets = np.zeros(shapes["lengths"][0] + 1, dtype=np.int64)
-        done = dict.fromkeys(names, 0)
-        for shard in shards:
-            with open_checked(shard, names) as file:
-                for name in types:
-                    rows = file[name][()]
-                    rows = rows + done["views"] if name == "owner" else rows
-                    part = slice(done[name], done[name] + len(rows))
-                    if len(rows):
-                        out[name][part] = rows
-                ends = offsets[done["lengths"]] + np.cumsum(file["lengths"][()])
-                offsets[done["lengths"] + 1 : done["lengths"] + 1 + len(ends)] = ends
-                for name in names:
-                    done[name] += len(file[name])
-        out["offsets"] = offsets
-    return {"images": shapes["views"][0], "captions": shapes["lengths"][0], "broken": len(broken)}
+    def __call__(self, images: Sequence[CaptionedImage]) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+        """The arrays of `FeatureStore` for these pictures, with lengths in place of offsets."""
+        views, kept, broken = self._views(images)
+        sentences = [sentence for image in kept for sentence in image.sentences]
+        rows = self.language.encode(sentences, self.config.max_length)
+        counts = [len(image.sentences) for image in kept]
+        states = self._states(rows)
+        which = f"pictures from {images[0].path} on"
+        arrays = {
+            "views": check_finite(views, f"the features of the {which}"),
+            "states": check_finite(states, f"the features of the captions of the {which}"),
+            "tokens": np.array([i for row in rows for i in row], dtype=np.int32),
+            "offsets": np.array([len(row) for row in rows], dtype=np.int32),
+            "owner": np.repeat(np.arange(len(kept), dtype=np.int32), counts),
+        }
+        return arrays, {"ids": [image.image_id for image in kept], "broken": broken}
 
 
 def cache_split(
@@ -261,39 +241,50 @@ def cache_split(
     language: LanguageBackbone,
     vision: Backbone,
     config: FeaturesConfig,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     rank: int = 0,
     world_size: int = 1,
 ) -> dict[str, int]:
     """Write `folder/<split>.hdf5` and `.ids`; returns the numbers of pictures, captions and broken pictures.
 
-    The shards in `folder/checkpoint-shards` that exist are kept; process r of several writes every r-th
-    one. Pictures that cannot be decoded are left out with their captions, counted, and listed in the
-    store's attribute `broken`.
+    Pictures that cannot be decoded are left out with their captions, counted (`broken_count` of the
+    store) and listed in `<split>.broken.txt`; the first hundred are named in the store's attribute `broken`, too.
     """
-    target = folder / f"{split}.hdf5"
-    parts = folder / "checkpoint-shards"
-    parts.mkdir(exist_ok=True)
+    about = [config.model_dump(mode="json", exclude={"shard", "batch"})]
+    about += [[image.image_id, *image.sentences] for image in images]
+    identity = hashlib.sha256(json.dumps(about).encode()).hexdigest()
     firsts = range(0, len(images), config.shard)
-    shards = [parts / f"{split}.{first:08d}.hdf5" for first in firsts]
-    for i, (first, path) in enumerate(zip(firsts, shards, strict=True)):
-        if i % world_size == rank and not path.is_file() and not target.is_file():
-            _write_shard(path, images[first : first + config.shard], first, split, language, vision, config)
-        progress(min(first + config.shard, len(images)))
-    barrier(world_size)
-    about = {"prefix": len(language.prefix), "suffix": len(language.suffix)}
-    if rank == 0 and not target.is_file():
-        _join(shards, target, about)
-    barrier(world_size)
-    if rank == 0:
-        for path in shards:
-            path.unlink(missing_ok=True)
+    sizes = [min(config.shard, len(images) - first) for first in firsts]
+    shards = Shards(folder / f"checkpoint-{split}", identity, sizes, rank, world_size, progress)
+
+    def unit(i: int) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+        part = _Part(split, language, vision, config, firsts[i])
+        return part(images[firsts[i] : firsts[i] + config.shard])
+
+    target = folder / f"{split}.hdf5"
+    if not shards.complete(target):
+        shards.make(unit)
+        notes = shards.notes()
+        if not notes.get("ids"):
+            shards.publish(lambda: None)  # so that they are made again once the pictures are there
+            paths = [image.path for image in images]
+            raise none_readable(f"split '{split}'", paths, notes.get("broken", []))
+        shards.publish(lambda: _join(shards, target, notes, language))
     store = FeatureStore(folder, split)
-    if not store.image_ids:
-        barrier(world_size)  # all have read it
-        target.unlink(missing_ok=True)  # so that it is made again once the pictures are there
-        raise none_readable(f"split '{split}'", [image.path for image in images], store.attributes["broken"])
-    return {"images": len(store.image_ids), "captions": len(store), "broken": len(store.attributes["broken"])}
+    broken = store.attributes["broken_count"]
+    return {"images": len(store.image_ids), "captions": len(store), "broken": broken}
+
+
+def _join(shards: Shards, target: Path, notes: Mapping[str, list], language: LanguageBackbone) -> None:
+    # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+    write_text(target.with_suffix(".ids"), "".join(f"{i}\n" for i in notes["ids"]))
+    broken = notes.get("broken", [])
+    if broken:
+        text = "".join(f"{path}\t{why}\n" for path, why in broken)
+        write_text(target.with_suffix(".broken.txt"), text)
+    about = {"prefix": len(language.prefix), "suffix": len(language.suffix)}
+    about |= {"broken": broken[:SHOWN], "broken_count": len(broken)}
+    shards.join(target, PRODUCER, about, offsets=["offsets"], indices={"owner": "views"})
 
 
 class FeatureStore:
@@ -382,7 +373,7 @@ def cache_features(context: StageContext) -> dict[str, float]:
     for split, listed in images.items():
         counts = cache_split(
             context.folder, split, listed, language, vision, config,
-            lambda done, before=before: context.progress(before + done, total),
+            lambda done, _, before=before: context.progress(before + done, total),
             context.rank, context.world_size,
         )  # fmt: skip
         before += len(listed)

@@ -23,7 +23,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from vlpnb.config import Config, Count, Seed
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import CaptionData, load_captions
-from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.data.images import BrokenImage, decoded
 from vlpnb.errors import UserError
 from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Stage, StageContext
@@ -89,13 +89,17 @@ def read_pictures(
 
     UserError for a picture without a scene.
     """
+    images = list(images)
     for image in images:
         if image.image_id not in scenes:
             raise UserError(f"{image.path}: `captions.scenes` has no scene of this picture to learn from")
-        try:
-            yield scenes[image.image_id], np.asarray(eval_view(open_rgb(image.path), size, "whole"))
-        except BrokenImage as error:
-            log(f"left out: {error}")
+    paths = [image.path for image in images]
+    found = decoded(paths, lambda _, picture: np.asarray(eval_view(picture, size, "whole")))
+    for image, pixels in zip(images, found, strict=True):
+        if isinstance(pixels, BrokenImage):
+            log(f"left out: {pixels}")
+        else:
+            yield scenes[image.image_id], pixels
 
 
 def draw_pictures(captions: CaptionData, count: int, size: int) -> Iterator[tuple[Scene, np.ndarray]]:

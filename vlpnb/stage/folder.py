@@ -41,14 +41,18 @@ def files_made(folder: Path) -> list[str]:
     return list(read_manifest(folder)["files"]) if (folder / MANIFEST).is_file() else []
 
 
+def finished_folders(run: Path) -> list[Path]:
+    """The finished folders of a run; what was moved aside is left out."""
+    return [path.parent for path in sorted(run.glob(f"*/{MANIFEST}")) if ASIDE not in path.parent.name]
+
+
 def manifests(run: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The finished folders of a run with their manifests; what was moved aside and what is damaged is left out."""
-    for path in sorted(run.glob(f"*/{MANIFEST}")):
-        if ASIDE not in path.parent.name:
-            try:
-                yield path.parent, read_manifest(path.parent)
-            except Damaged:
-                continue
+    """The finished folders of a run with their manifests; one whose manifest is damaged is left out."""
+    for folder in finished_folders(run):
+        try:
+            yield folder, read_manifest(folder)
+        except Damaged:
+            continue
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

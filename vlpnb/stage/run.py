@@ -15,6 +15,7 @@ from vlpnb.machine import say_line
 from vlpnb.outside import typed_here
 from vlpnb.stage.definition import Stage, StageResult, load_stages
 from vlpnb.stage.execution import execute
+from vlpnb.stage.folder import finished_folders
 from vlpnb.stage.plan import Plan, Planner, in_order
 from vlpnb.stage.profiles import Profile, load_profile
 from vlpnb.stage.results import find_result, results_of
@@ -122,6 +123,11 @@ class Run:
     def results(self) -> list[StageResult]:
         """The finished result per stage and variant of this run's configuration, in the order of the pipeline."""
         return results_of(self._planner)
+
+    def others(self) -> list[str]:
+        """The finished folders that `results` passes over: of another configuration, version or data, or damaged."""
+        ours = {result.folder.name for result in self.results()}
+        return [folder.name for folder in finished_folders(self.folder) if folder.name not in ours]
 
     def metrics(self) -> dict[str, float]:
         """Flat `stage[.variant].metric` → value; see `Stage.variant`."""

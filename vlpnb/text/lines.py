@@ -35,8 +35,8 @@ def read_lines(path: Path, rules: Rules = "wiki103") -> Iterator[str]:
         yield line
 
 
-def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int]]:
-    """Kept lines from a byte offset on, each with the offset after it."""
+def lines_from(path: Path, rules: Rules, offset: int, stop: int | None = None) -> Iterator[tuple[str, int]]:
+    """Kept lines from a byte offset on, each with the offset after it; `stop`: only lines that start before it."""
     if rules not in get_args(Rules):
         raise UserError(f"corpus rules '{rules}' are unknown; expected one of {', '.join(get_args(Rules))}.")
     require(path, TEXT)
@@ -44,7 +44,10 @@ def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
         refuse_markup(path, TEXT)
     with open_text(path, TEXT, compressed=False) as file:
         offset = file.seek(offset) if offset else file.tell()  # a mark at the beginning is no text
-        for raw in file:
+        while stop is None or offset < stop:
+            raw = file.readline()
+            if not raw:
+                return
             offset += len(raw)
             try:
                 line = raw.decode("utf-8").rstrip("\r\n")
@@ -55,6 +58,16 @@ def lines_from(path: Path, rules: Rules, offset: int) -> Iterator[tuple[str, int
                 ) from error
             if keeps(line, rules):
                 yield line, offset
+
+
+def line_start(path: Path, offset: int) -> int:
+    """Where the first line starts that does so at a byte offset or after it."""
+    if offset == 0:
+        return 0
+    with path.open("rb") as file:
+        file.seek(offset - 1)
+        file.readline()
+        return file.tell()
 
 
 def _line_at(path: Path, end: int) -> int:

@@ -14,6 +14,8 @@ from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import vocabulary_hash
 
+CHECKED = 1 << 20  # offsets that are checked at a time
+
 
 class TokenCorpus:
     """A tokenised corpus on disk, opened at first use in each process; safe to send to workers.
@@ -41,12 +43,12 @@ class TokenCorpus:
 
     @cached_property
     def lines(self) -> np.ndarray:
-        """int64 [L + 1] offsets of the lines, first 0, last N."""
+        """int64 [L + 1] offsets of the lines, first 0, last N; a memory map for stores written here."""
         return self._offsets("lines", ".line")
 
     @cached_property
     def sentences(self) -> np.ndarray:
-        """int64 [S + 1] offsets of the sentences, first 0, last N."""
+        """int64 [S + 1] offsets of the sentences, first 0, last N; a memory map for stores written here."""
         return self._offsets("sentences", ".sent")
 
     @cached_property
@@ -64,8 +66,7 @@ class TokenCorpus:
 
     def _offsets(self, name: str, suffix: str) -> np.ndarray:
         if self._native:
-            with open_checked(self.path, [name]) as file:
-                return checked_offsets(file[name][()], len(self), self.path)
+            return checked_offsets(mapped(self.path, name), len(self), self.path)
         path = self.path.with_suffix(suffix)
         require(
             path, f"the {name}' start offsets and the corpus length, as text (`add_sentences` writes them)"
@@ -99,8 +100,10 @@ def check_tokenizer(corpus: TokenCorpus, tokenizer: PreTrainedTokenizerFast, who
 
 def checked_offsets(offsets: np.ndarray, n: int, path: Path) -> np.ndarray:
     """The offsets themselves; UserError naming the file if they do not run from 0 to `n` without going back."""
-    tiles = len(offsets) and offsets[0] == 0 and offsets[-1] == n and (np.diff(offsets) >= 0).all()
-    if not tiles:
-        ends = f"{offsets[0]} … {offsets[-1]}" if len(offsets) else "nothing"
+    ends = f"{offsets[0]} … {offsets[-1]}" if len(offsets) else "nothing"
+    pieces = (
+        offsets[at : at + CHECKED + 1] for at in range(0, len(offsets), CHECKED)
+    )  # one in memory at a time
+    if ends != f"0 … {n}" or not all((np.diff(piece) >= 0).all() for piece in pieces):
         raise UserError(f"{path}: offsets {ends} do not run from 0 to the {n:,} tokens; write it again.")
     return offsets

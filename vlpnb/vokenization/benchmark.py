@@ -22,7 +22,7 @@ from torch.nn.functional import normalize
 from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import CaptionData, load_captions
-from vlpnb.data.images import BrokenImage, open_rgb
+from vlpnb.data.images import BrokenImage, decoded
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import RECALL_AT, diversity, mean_token_scores, ranks, recall
 from vlpnb.stage import Request, Stage, StageContext
@@ -78,12 +78,11 @@ def retrieval(
     UserError when none can be read.
     """
     kept, vectors = [], []
-    for image in images:
-        try:
-            vectors.append(matcher.keys([open_rgb(image.path)]).cpu())
+    found = decoded([image.path for image in images], lambda _, picture: matcher.pixels(picture))
+    for image, pixels in zip(images, found, strict=True):
+        if not isinstance(pixels, BrokenImage):
+            vectors.append(matcher.keys_of([pixels]).cpu())
             kept.append(image)
-        except BrokenImage:
-            continue
     if not kept:
         raise UserError(f"benchmark: none of the {len(images)} pictures can be read; see `captions`")
     pictures = torch.cat(vectors)

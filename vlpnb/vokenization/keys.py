@@ -15,8 +15,8 @@ The second kind is what the regression to image features and the contrast with t
 one picture at a time, because each keeps its own shape; pictures are skipped by the same rule, so that the rows of
 both kinds name the same pictures.
 
-Differs from the original: keys are written in shards and a killed extraction continues; a given id list is
-really compared and the first difference is named (VOK-08).
+Differs from the original: the work is cut in shards (`data/shards.py`); a given id list is really compared and the
+first difference is named (VOK-08).
 """
 
 import json
@@ -24,6 +24,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from hashlib import sha256
+from itertools import groupby
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
@@ -38,15 +40,15 @@ from vlpnb.config import Config
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_pictures, place_of, within
 from vlpnb.data.fields import text_field
-from vlpnb.data.images import BrokenImage, open_rgb
-from vlpnb.data.store import check_finite, open_checked, write_store
+from vlpnb.data.images import BrokenImage, decoded
+from vlpnb.data.shards import Shards
+from vlpnb.data.store import check_finite, open_checked
 from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.distributed import barrier
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import bounded_view, to_pixels
 from vlpnb.vokenization.matcher import load_matcher
@@ -61,33 +63,40 @@ SHOWN = 100  # broken pictures that a store's attributes list; `broken.txt` list
 class PictureEncoder(Protocol):
     """What makes keys: a `Matcher`, or `BackboneFeatures`."""
 
-    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
-        """RGB pictures → their vectors."""
+    def pixels(self, picture: Image.Image) -> Tensor:
+        """What is read of one RGB picture; called in any thread."""
+
+    def keys_of(self, pixels: Sequence[Tensor]) -> Float[Tensor, "N d"]:
+        """The vectors of some pictures."""
 
 
 class BackboneFeatures:
-    """A bare vision backbone as the maker of keys."""
+    """A bare vision backbone as the maker of keys: each picture alone and whole (`bounded_view`)."""
 
     def __init__(self, vision: Backbone):
         self.vision = vision
 
-    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N D"]:
-        """Features of RGB pictures on the host, float32, each picture alone and whole (`bounded_view`).
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "3 H W"]:
+        """One picture, shrunk and normalised."""
+        return to_pixels(bounded_view(picture), self.vision.mean, self.vision.std)
+
+    def keys_of(self, pixels: Sequence[Float[Tensor, "3 H W"]]) -> Float[Tensor, "N D"]:
+        """Features on the host, float32.
 
         Raises:
             UserError: the backbone takes pictures of one size only, or a picture is too small for it.
         """
-        return torch.cat([self._features(picture) for picture in pictures])
+        return torch.cat([self._features(picture) for picture in pixels])
 
-    def _features(self, picture: Image.Image) -> Float[Tensor, "1 D"]:
-        view = bounded_view(picture)
+    def _features(self, pixels: Float[Tensor, "3 H W"]) -> Float[Tensor, "1 D"]:
         try:
-            return picture_features(self.vision, [to_pixels(view, self.vision.mean, self.vision.std)])
+            return picture_features(self.vision, [pixels])
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, AssertionError, ValueError) as error:
+            _, height, width = pixels.shape
             raise UserError(
-                f"vokenization.keys.source: the vision backbone cannot read {view.width} × {view.height} pixels "
+                f"vokenization.keys.source: the vision backbone cannot read {width} × {height} pixels "
                 f"({error}); expected one that takes any size, such as a ResNet: change features.vision"
             ) from error
 
@@ -195,7 +204,7 @@ def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float
 
 
 def extract_keys(
-    matcher: PictureEncoder,
+    encoder: PictureEncoder,
     images: Sequence[CaptionedImage] | Mapping[str, Sequence[CaptionedImage]],
     folder: Path,
     *,
@@ -208,115 +217,92 @@ def extract_keys(
     progress: Callable[[int, int], None] = lambda done, total: None,
     place: Callable[[Path], str] = str,
 ) -> int:
-    """Write the keys of some pictures to `folder`, if they are not there; returns the number of pictures that
-    could not be read.
+    """Write the keys of some pictures to `folder`; returns the number of pictures that could not be read.
 
-    Shards of `shard` pictures in `checkpoint-keys` are kept when the process is killed; process r writes
-    every r-th one.
+    Shards of `shard` pictures stay in `checkpoint-keys` (the stage's end removes them): with them the keys of all sets
+    are written again in no time.
 
     Args:
         images: by image set; a plain sequence is the one set `universe`.
         limit: stop after so many readable pictures, counted over the sets in alphabetical order.
-        source: what `matcher` is, for the files' attribute.
+        source: what `encoder` is, for the files' attribute.
         place: how the path of a picture is written down.
     """
     sets = images if isinstance(images, Mapping) else {NAME: images}
     flat = [(name, image) for name in sorted(sets) for image in sets[name]]
     wanted = len(flat) if limit is None else min(limit, len(flat))
-    parts = folder / "checkpoint-keys"
-    parts.mkdir(parents=True, exist_ok=True)
-    shards: list[Path] = []
-    taken = kept = 0
-    while kept < wanted and taken < len(flat):  # again only where broken pictures left fewer than wanted
-        end = min(len(flat), taken + wanted - kept)
-        new = [parts / f"{first:08d}.hdf5" for first in range(taken, end, shard)]
-        for first, path in zip(range(taken, end, shard), new, strict=True):
-            if (len(shards) + new.index(path)) % world_size == rank and not path.is_file():
-                _write_shard(path, matcher, flat[first : min(first + shard, end)], batch)
-                progress(min(first + shard, end), len(flat) if limit is None else wanted)
-        barrier(world_size)
-        kept += sum(len(_read_shard(path)["rows"]) for path in new)
-        shards, taken = shards + new, end
-    broken = [row for path in shards for row in _read_shard(path)["broken"]]
+    firsts = [*range(0, wanted, shard), *range(wanted, len(flat), shard), len(flat)]
+    about = [source, [[name, image.image_id] for name, image in flat]]
+    shards = Shards(
+        folder / "checkpoint-keys", sha256(json.dumps(about).encode()).hexdigest(), np.diff(firsts).tolist(),
+        rank, world_size, lambda done, total: progress(min(done, wanted), wanted),
+    )  # fmt: skip
+    unit = source == "matcher"
+    shards.make(lambda i: _keys_of(encoder, flat, firsts[i], firsts[i + 1], batch, unit), wanted, of="keys")
+    notes = shards.notes()
+    kept = notes.get("kept", [])[:wanted]
     if not kept:
+        shards.publish(lambda: None)  # so that they are made again once the pictures are there
         raise UserError(f"keys: none of the {len(flat)} pictures can be read; the first is {flat[0][1].path}")
-    barrier(world_size)  # all have read the shards
-    if rank == 0:
-        _join(shards, folder, broken, source, place)
-    barrier(world_size)
+    end = kept[-1] if len(kept) == wanted else len(flat)  # nobody asks for what is broken after the last one
+    broken = [
+        (flat[i][0], place(flat[i][1].path), reason) for i, reason in notes.get("broken", []) if i < end
+    ]
+
+    def write() -> None:
+        for name, rows in groupby(range(len(kept)), lambda row: flat[kept[row]][0]):
+            rows = list(rows)
+            mine = [flat[kept[row]][1] for row in rows]
+            write_text(folder / f"{name}.ids", "".join(f"{image.image_id}\n" for image in mine))
+            write_text(folder / f"{name}.path", "".join(f"{place(image.path)}\n" for image in mine))
+            unread = [row[1:] for row in broken if row[0] == name]
+            kind = {"broken": unread[:SHOWN], "source": source}
+            part = (rows[0], rows[-1] + 1)
+            shards.join(folder / f"{name}.hdf5", "keys", kind, rows={"keys": part})
+        if broken:
+            text = "".join(f"{path}\t{reason}\n" for _, path, reason in broken)
+            write_text(folder / "broken.txt", text)
+
+    shards.publish(write, keep=True)
     return len(broken)
 
 
-def _write_shard(
-    path: Path, matcher: PictureEncoder, images: Sequence[tuple[str, CaptionedImage]], batch: int
-) -> None:
-    vectors, rows, broken, waiting = [], [], [], []
-    for name, image in images:
+def _keys_of(
+    encoder: PictureEncoder,
+    flat: Sequence[tuple[str, CaptionedImage]],
+    first: int,
+    last: int,
+    batch: int,
+    unit: bool,
+) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+    """The keys of the pictures [first, last), the numbers of those that can be read, and the others' reasons."""
+    paths = [image.path for _, image in flat[first:last]]
+    vectors: list[np.ndarray] = []
+    kept: list[int] = []
+    broken: list[tuple[int, str]] = []
+    waiting: list[Tensor] = []
+
+    def encode() -> None:
         try:
-            waiting.append(open_rgb(image.path))
-        except BrokenImage as error:
-            broken.append([name, str(image.path), error.reason])
+            found = encoder.keys_of(waiting).float().cpu().numpy()
+            vectors.append(check_finite(found, "the vectors of these pictures", unit))
+        except UserError as error:
+            names = [str(flat[i][1].path) for i in (kept[-len(waiting)], kept[-1])]
+            raise UserError(f"{' … '.join(dict.fromkeys(names))}: {error}") from error
+        waiting.clear()
+
+    for i, found in enumerate(decoded(paths, lambda _, picture: encoder.pixels(picture)), start=first):
+        if isinstance(found, BrokenImage):
+            broken.append((i, found.reason))
             continue
-        rows.append([name, image.image_id, str(image.path)])
+        kept.append(i)
+        waiting.append(found)
         if len(waiting) == batch:
-            vectors.append(_encode(matcher, waiting, rows))
-            waiting = []
+            encode()
     if waiting:
-        vectors.append(_encode(matcher, waiting, rows))
-    with write_store(path, "keys-shard") as file:  # a dataset, because HDF5 attributes end at 64 KiB
-        file["about"] = json.dumps({"rows": rows, "broken": broken})
-        if vectors:  # else all are broken, and nothing knows the width
-            file["keys"] = torch.cat(vectors).float().numpy()
-
-
-def _encode(
-    encoder: PictureEncoder, pictures: Sequence[Image.Image], rows: Sequence[Sequence[str]]
-) -> Float[Tensor, "N d"]:
-    """The vectors of the pictures of the last rows, on the host."""
-    try:
-        found = encoder.keys(pictures).cpu()
-        check_finite(found.float().numpy(), "the vectors of these pictures")
-        return found
-    except UserError as error:
-        names = [row[2] for row in rows[-len(pictures) :]]
-        raise UserError(f"{' … '.join(dict.fromkeys((names[0], names[-1])))}: {error}") from error
-
-
-def _read_shard(path: Path) -> dict[str, list]:
-    with open_checked(path, ["about"], "keys-shard") as file:
-        return json.loads(file["about"].asstr()[()])
-
-
-def _join(
-    shards: Sequence[Path],
-    folder: Path,
-    broken: Sequence[Sequence[str]],
-    source: Source,
-    place: Callable[[Path], str],
-) -> None:
-    broken = [(name, place(Path(path)), why) for name, path, why in broken]
-    about, vectors = [], []
-    for path in shards:
-        rows = _read_shard(path)["rows"]
-        if rows:
-            about += [(name, image_id, place(Path(path))) for name, image_id, path in rows]
-            with open_checked(path, ["keys"]) as file:
-                vectors.append(file["keys"][()])
-    keys = check_finite(np.concatenate(vectors), f"the keys for {folder}", unit=source == "matcher")
-    owners = np.array([name for name, _, _ in about])
-    for name in dict.fromkeys(owners.tolist()):
-        mine = np.flatnonzero(owners == name)
-        for suffix, column in ((".ids", 1), (".path", 2)):
-            text = "".join(f"{about[i][column]}\n" for i in mine)
-            write_text(folder / f"{name}{suffix}", text)
-        unread = [[*row[1:]] for row in broken if row[0] == name]
-        kind = {"broken": unread[:SHOWN], "source": source}
-        with write_store(folder / f"{name}.hdf5", "keys", kind) as file:
-            file["keys"] = keys[mine]
-    if broken:
-        write_text(folder / "broken.txt", "".join(f"{path}\t{why}\n" for _, path, why in broken))
-    for path in shards:
-        path.unlink()
+        encode()
+    # Where all are broken, nothing knows the width.
+    return {"keys": np.concatenate(vectors)} if vectors else {}, {"kept": kept, "broken": broken}
 
 
 class KeysConfig(Config):

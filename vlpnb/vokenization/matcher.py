@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
+from PIL import Image
 from pydantic import Field, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -79,14 +80,22 @@ class Matcher(nn.Module):
         ids, mask = self.language.pad(rows)
         return self.f(self.language(ids, mask).float()), mask
 
-    @torch.no_grad()
-    def keys(self, pictures: Sequence) -> Float[Tensor, "N d"]:
+    def keys(self, pictures: Sequence[Image.Image]) -> Float[Tensor, "N d"]:
         """RGB pictures → unit vectors on this module's device: the mean over the evaluation views, back on
         the sphere.
         """
-        pixels = [self.vision.eval_pixels(picture, view) for picture in pictures for view in self.eval_views]
-        features = picture_features(self.vision, pixels).to(self.g[0].weight.device)
-        return picture_vectors(self.g, features.reshape(len(pictures), len(self.eval_views), -1))
+        return self.keys_of([self.pixels(picture) for picture in pictures])
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "E 3 S S2"]:
+        """The evaluation views of one picture."""
+        return torch.stack([self.vision.eval_pixels(picture, view) for view in self.eval_views])
+
+    @torch.no_grad()
+    def keys_of(self, pixels: Sequence[Float[Tensor, "E 3 S S2"]]) -> Float[Tensor, "N d"]:
+        """`keys` of pictures whose views are cut already."""
+        features = picture_features(self.vision, [view for views in pixels for view in views])
+        features = features.to(self.g[0].weight.device)
+        return picture_vectors(self.g, features.reshape(len(pixels), len(self.eval_views), -1))
 
 
 def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tensor, "N d"]:

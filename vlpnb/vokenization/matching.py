@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_captions
-from vlpnb.data.images import BrokenImage, none_readable, open_rgb
+from vlpnb.data.images import all_decoded, decoded, none_readable
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
@@ -92,12 +93,13 @@ class CaptionBatches:
         language, vision = self.matcher.language, self.matcher.vision
         encoded = language.encode([self.pairs[row][1] for row in rows], self.matcher.max_length)
         ids, mask = language.pad(encoded)
-        pixels = []
-        for row in rows:
-            generator = torch.Generator().manual_seed(seed_of(self.config.seed, update, int(row)))
-            pixels.append(
-                vision.train_pixels(open_rgb(self.images[self.pairs[row][0]].path), generator, self.scale)
-            )
+        paths = [self.images[self.pairs[row][0]].path for row in rows]
+
+        def view(position: int, picture: Image.Image) -> Tensor:
+            generator = torch.Generator().manual_seed(seed_of(self.config.seed, update, int(rows[position])))
+            return vision.train_pixels(picture, generator, self.scale)
+
+        pixels = list(all_decoded(paths, view))
         counted = mask if self.config.special_tokens else content_mask(language, mask)
         return {"text": ids, "mask": counted, "ids_mask": mask, "picture": torch.stack(pixels)}
 
@@ -135,7 +137,9 @@ class CaptionBatches:
             ]
             owner = torch.from_numpy(self.store.owner).long()
         else:
-            pictures = [matcher.keys([open_rgb(image.path)]).cpu() for image in self.images]
+            paths = [image.path for image in self.images]
+            views = all_decoded(paths, lambda _, picture: matcher.pixels(picture))
+            pictures = [matcher.keys_of([pixels]).cpu() for pixels in views]
             owner = torch.tensor([i for i, _ in self.pairs])
         return blocks, torch.cat(pictures), owner
 
@@ -258,12 +262,12 @@ def train_matcher(
 def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> list[CaptionedImage]:
     """The pictures that can be decoded; the others are named in the log."""
     kept = []
-    for image in images:
-        try:
-            open_rgb(image.path)
+    found = decoded([image.path for image in images], lambda position, picture: None)
+    for image, broken in zip(images, found, strict=True):
+        if broken is None:
             kept.append(image)
-        except BrokenImage as error:
-            log(f"left out: {error}")
+        else:
+            log(f"left out: {broken}")
     if not kept:
         raise none_readable("a split", [image.path for image in images])
     return kept

@@ -4,10 +4,9 @@
 
 Sentences are the context; longer ones than 128 word pieces are cut in balanced pieces. Work goes through in
 pages of some ten thousand tokens; inside a page sentences are sorted by length and batched under a token
-budget, then written back in order. Each process appends its pages to one binary file and then notes them in
-a manifest; after a kill at any byte the file is cut back to the last noted page. Pages, and batches inside
-them, do not depend on where a run was interrupted nor on the number of processes, so neither does the result;
-with another number of processes than before, pages are taken over from the files of the others.
+budget, then written back in order. Pages, and batches inside them, do not depend on where a run was interrupted
+nor on the number of processes, so neither does the result. Shards (`data/shards.py`) are whole pages, a thousand
+of them at most. Memory does not grow with the corpus.
 
 Differs from the original: no text file in between, no guessing of modes from paths (VOK-10), the final array
 is published atomically (VOK-11), any interrupted state can be continued (VOK-12). How a sentence is vokenised
@@ -17,9 +16,8 @@ stands in `vokeniser.py`.
 import hashlib
 import itertools
 import json
-import os
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +25,8 @@ from jaxtyping import Int
 from pydantic import Field
 
 from vlpnb.config import Config
-from vlpnb.data.store import mapped, write_store
-from vlpnb.errors import UserError
+from vlpnb.data.shards import Shards
+from vlpnb.data.store import mapped
 from vlpnb.files import content_hash, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
@@ -42,9 +40,11 @@ from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matcher import WEIGHTS, load_matcher
 from vlpnb.vokenization.original.files import import_vokens
 from vlpnb.vokenization.revokeniser import Revokeniser, for_tokenizer
-from vlpnb.vokenization.vokeniser import Granularity, Vokeniser
+from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 
 PRODUCER = "vokens"
+CHUNK = 1 << 20  # sentences, or vokens, in memory at a time
+MOST_SHARDS = 1024
 
 
 def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int, legacy: bool = False) -> Int[np.ndarray, " P1"]:
@@ -58,13 +58,37 @@ def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int, legacy: bool = False)
     return np.concatenate([offsets[:1], offsets[0] + np.cumsum(cut)]).astype(np.int64)
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What the manifest beside a shard says: how much of it is certainly there."""
+class Pages:
+    """A corpus cut in pages of whole pieces: `starts` [P + 1] are their offsets. A page is as long as `tokens` allow;
+    a longer piece has one of its own. Sentences are read as they are needed, never all of them.
+    """
 
-    identity: str
-    pages: int = 0
-    tokens: int = 0
+    def __init__(self, sentences: Int[np.ndarray, " S1"], tokens: int, limit: int, legacy: bool = False):
+        self.sentences, self.limit, self.legacy = sentences, limit, legacy
+        starts, left = [0], np.zeros(1, np.int64)  # `left`: offsets of the pieces after the last page so far
+        for at in range(0, len(sentences) - 1, CHUNK):
+            chunk = pieces_of(np.asarray(sentences[at : at + CHUNK + 1]), limit, legacy)
+            left = np.concatenate([left, chunk[1:]])
+            while left[-1] - starts[-1] > tokens:
+                end = int(np.searchsorted(left, starts[-1] + tokens, side="right")) - 1
+                end = max(end, 1)
+                starts.append(int(left[end]))
+                left = left[end:]
+        if left[-1] > starts[-1]:
+            starts.append(int(left[-1]))
+        self.starts = np.array(starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def pieces(self, page: int) -> Int[np.ndarray, " n1"]:
+        """Offsets of the pieces of a page."""
+        first, last = self.starts[page : page + 2]
+        # A page may begin and end inside a sentence.
+        start = bisect_right(self.sentences, first) - 1  # numpy's search would copy a map that is not aligned
+        stop = bisect_left(self.sentences, last) + 1
+        found = pieces_of(np.asarray(self.sentences[start:stop]), self.limit, self.legacy)
+        return found[(found >= first) & (found <= last)]
 
 
 def vokenise_corpus(
@@ -80,108 +104,61 @@ def vokenise_corpus(
     rank: int = 0,
     world_size: int = 1,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    wait: Callable[[], None] | None = None,
 ) -> int:
     """Write `target` (HDF5, `vokens` int32 [N]) and its `.ids`; returns the tokens that an earlier run had
-    done.
+    done, of those that are this process's.
 
     Args:
-        identity: changes when corpus, matcher, keys or settings change; a shard of another identity is
-            thrown away.
+        identity: changes when corpus, matcher, keys or settings change.
         ids: line j of `.ids` names voken j, `<image set>/<image id>`.
-        page_tokens: tokens per page, the unit of progress.
+        page_tokens: tokens per page.
+        rank, world_size, progress, wait: see `Shards`.
     """
-    if target.is_file():
+    pages = Pages(corpus.sentences, page_tokens, limit, legacy_pieces)
+    per_shard = 1 + len(pages) // MOST_SHARDS
+    firsts = [*range(0, len(pages), per_shard), len(pages)]
+    sizes = np.diff(pages.starts[firsts]).tolist()
+    folder = target.with_name(f"checkpoint-{target.stem}")
+    shards = Shards(folder, identity, sizes, rank, world_size, progress, wait)
+    if shards.complete(target):
         return len(corpus)
-    pieces = pieces_of(corpus.sentences, limit, legacy_pieces)
-    page_starts = [0]  # indices into `pieces`
-    while page_starts[-1] < len(pieces) - 1:
-        end = int(np.searchsorted(pieces, pieces[page_starts[-1]] + page_tokens, side="right")) - 1
-        page_starts.append(max(end, page_starts[-1] + 1))
-    mine = np.array_split(np.arange(len(page_starts) - 1), world_size)[rank]
-    shard = target.with_name(f"checkpoint-{target.stem}.{rank:04d}-{world_size:04d}.bin")
-    manifest = shard.with_suffix(".json")
 
-    done = Progress(identity)
-    if manifest.is_file() and shard.is_file():
-        found = Progress(**json.loads(manifest.read_text(encoding="utf-8")))
-        if found.identity == identity and shard.stat().st_size >= 4 * found.tokens:
-            done = found
-    earlier = done.tokens
-    sizes = np.diff(pieces[page_starts])
-    total = int(sizes[mine].sum())
-    there = _pages_elsewhere(target, identity, sizes, world_size)
-    with shard.open("r+b" if shard.is_file() else "w+b") as file:
-        file.truncate(4 * done.tokens)
-        file.seek(4 * done.tokens)
-        for page in mine[done.pages :]:
-            bounds = pieces[page_starts[page] : page_starts[page + 1] + 1]
-            count = int(bounds[-1] - bounds[0])
-            if page in there:
-                path, at = there[page]
-                vokens = np.fromfile(path, "<i4", count, offset=4 * at)
-                earlier += count
-            else:
-                tokens = np.asarray(corpus.tokens[bounds[0] : bounds[-1]]).astype(np.int64)
-                cuts = itertools.pairwise((bounds - bounds[0]).tolist())
-                vokens = vokenise([tokens[a:b].tolist() for a, b in cuts])
-            if len(vokens) != count:
-                raise RuntimeError(f"page {page}: {count} tokens gave {len(vokens)} vokens")
-            file.write(vokens.astype("<i4").tobytes())
-            file.flush()
-            os.fsync(file.fileno())
-            done = Progress(identity, done.pages + 1, done.tokens + count)
-            write_text(manifest, json.dumps(asdict(done)))
-            progress(done.tokens, total)
-    barrier(world_size)
-    if rank == 0:
-        shards = [
-            target.with_name(f"checkpoint-{target.stem}.{r:04d}-{world_size:04d}.bin")
-            for r in range(world_size)
-        ]
-        found = sum(path.stat().st_size for path in shards) // 4
-        if found != len(corpus):
-            raise UserError(
-                f"{target}: {found:,} vokens for {len(corpus):,} tokens; a process failed, run again"
-            )
+    def unit(i: int) -> tuple[dict[str, np.ndarray], dict[str, list]]:
+        parts = [_page(corpus, vokenise, pages.pieces(page)) for page in range(firsts[i], firsts[i + 1])]
+        return {"vokens": np.concatenate(parts).astype(np.int32)}, {}
+
+    def write() -> None:
         # Before the store: where the store is, the work is done, and nobody comes back for its ids.
         write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in ids))
         about = {
-            "identity": identity,
             "granularity": vokenise.granularity,
             "size": len(vokenise.keys),
             "revokenised": isinstance(vokenise, Revokeniser),
         }
-        with write_store(target, PRODUCER, about) as out:
-            array = out.create_dataset("vokens", (len(corpus),), "int32")
-            at = 0
-            for path in shards:
-                part = np.fromfile(path, "<i4")
-                if len(part):
-                    array[at : at + len(part)] = part
-                at += len(part)
-        for path in target.parent.glob(f"checkpoint-{target.stem}.*"):
-            path.unlink()
-    barrier(world_size)
-    return earlier
+        shards.join(target, PRODUCER, about)
+
+    found = shards.make(unit)
+    shards.publish(write)
+    return sum(sizes[i] for i in found)
 
 
-def _pages_elsewhere(
-    target: Path, identity: str, sizes: Int[np.ndarray, " P"], world_size: int
-) -> dict[int, tuple[Path, int]]:
-    """The pages that an attempt with another number of processes noted: file, and position in it in vokens."""
-    found: dict[int, tuple[Path, int]] = {}
-    for path in sorted(target.parent.glob(f"checkpoint-{target.stem}.????-????.json")):
-        r, processes = map(int, path.stem.rpartition(".")[2].split("-"))
-        shard = path.with_suffix(".bin")
-        if processes == world_size or not shard.is_file():
-            continue
-        noted = Progress(**json.loads(path.read_text(encoding="utf-8")))
-        if noted.identity != identity or shard.stat().st_size < 4 * noted.tokens:
-            continue
-        pages = np.array_split(np.arange(len(sizes)), processes)[r][: noted.pages]
-        starts = np.cumsum([0, *sizes[pages]])
-        found |= {int(page): (shard, int(at)) for page, at in zip(pages, starts[:-1], strict=True)}
-    return found
+def _page(
+    corpus: TokenCorpus, vokenise: Vokeniser | Revokeniser, pieces: Int[np.ndarray, " n1"]
+) -> Int[np.ndarray, " N"]:
+    tokens = np.asarray(corpus.tokens[pieces[0] : pieces[-1]]).astype(np.int64)
+    vokens = vokenise([tokens[a:b].tolist() for a, b in itertools.pairwise((pieces - pieces[0]).tolist())])
+    if len(vokens) != len(tokens):
+        raise RuntimeError(f"tokens {pieces[0]} to {pieces[-1]} gave {len(vokens)} vokens")
+    return vokens
+
+
+def distinct_vokens(vokens: Int[np.ndarray, " N"], size: int) -> int:
+    """How many of `size` vokens occur, marked or not."""
+    seen = np.zeros(size, bool)
+    for at in range(0, len(vokens), CHUNK):
+        seen[decode_marks(np.asarray(vokens[at : at + CHUNK]), "all")] = True
+    return int(seen.sum())
 
 
 class OriginalVokens(OriginalFiles):
@@ -274,14 +251,13 @@ def run_vokens(context: StageContext) -> dict[str, float]:
         )  # fmt: skip
         seconds += time.monotonic() - started
         new += len(corpus) - earlier
-        vokens = np.asarray(mapped(context.folder / f"{split}.hdf5", "vokens"))
-        vokens = np.where(vokens < 0, -vokens - 1, vokens)
+        vokens = mapped(context.folder / f"{split}.hdf5", "vokens")
         metrics[f"{split}_tokens"] = float(len(corpus))
-        metrics[f"{split}_distinct"] = float(len(np.unique(vokens)))
+        metrics[f"{split}_distinct"] = float(distinct_vokens(vokens, len(keys.ids)))
     metrics["distinct"] = metrics["train_distinct"]
     metrics["tokens_per_second"] = new / seconds if new else float("nan")
     if context.rank == 0:
-        valid = np.asarray(mapped(context.folder / "valid.hdf5", "vokens"))
+        valid = mapped(context.folder / "valid.hdf5", "vokens")
         metrics |= grounding_rates(
             context.inputs["captions"],
             corpora["valid"],
