@@ -8,7 +8,8 @@ from vlpnb.data.description import load_captions
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations import features
-from vlpnb.foundations.features import FEATURES, FeaturesConfig, FeatureStore, open_language, open_vision
+from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.features import FEATURES, FeaturesConfig, open_language, open_vision
 from vlpnb.text.backbones import load_language
 from vlpnb.text.splicing import splice
 

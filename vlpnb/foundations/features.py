@@ -15,13 +15,12 @@ import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
@@ -31,10 +30,11 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import SPLITS, load_captions
 from vlpnb.data.images import BrokenImage, decoded, none_readable
 from vlpnb.data.shards import Shards
-from vlpnb.data.store import attributes, check_finite, mapped, open_checked
+from vlpnb.data.store import check_finite
 from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
 from vlpnb.foundations.captions import splits_only
+from vlpnb.foundations.feature_store import PRODUCER, FeatureStore
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -43,7 +43,7 @@ from vlpnb.text.splicing import Span, splice
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
 
-PRODUCER, BACKBONES = "features", "backbones.json"
+BACKBONES = "backbones.json"
 SHOWN = 100  # broken pictures that a store names, as its attributes end at 64 KiB; it counts all
 MIXED = 256  # pictures whose captions' spans are spliced with each other, whatever the shards' size
 
@@ -51,31 +51,41 @@ MIXED = 256  # pictures whose captions' spans are spliced with each other, whate
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: ModelName = (
-        "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
-    )
-    vision: ModelName = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: ModelName | None = (
-        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
-    )
-    language_weights: bool = True  # False: new random ones, for a backbone that is trained
+    language: ModelName = "bert-base-uncased"
+    """"stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …"""
+    vision: ModelName = "resnext101_32x8d"
+    """"stage", a folder, a torchvision name, or "efficientnet_lite0"."""
+    vision_weights: ModelName | None = "DEFAULT"
+    """Of a torchvision model: published name, a file, or none (random)."""
+    language_weights: bool = True
+    """False: new random ones, for a backbone that is trained."""
     layers: tuple[Annotated[int, Field(le=-1, ge=-1000)], ...] = (
         -4,
         -3,
         -2,
         -1,
-    )  # hidden states that are concatenated
+    )
+    """Hidden states that are concatenated."""
     splice: int = Field(0, ge=0)
     """So many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are."""
-    max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
-    train_views: int = Field(5, ge=1)  # random crops per training picture
-    eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
-    crop_scale: Shares = (0.08, 1.0)  # share of the picture's area that a random crop keeps
-    max_images: int | None = Field(None, ge=1)  # only the first pictures of the training split
-    seed: Seed = 9595  # of the random crops
-    cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
-    shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
-    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
+    max_length: int = Field(20, ge=3)
+    """Word pieces of a caption, special tokens included."""
+    train_views: int = Field(5, ge=1)
+    """Random crops per training picture."""
+    eval_views: tuple[str, ...] = ("centre",)
+    """Of transforms.EVAL_VIEWS; a picture's vector is their mean."""
+    crop_scale: Shares = (0.08, 1.0)
+    """Share of the picture's area that a random crop keeps."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first pictures of the training split."""
+    seed: Seed = 9595
+    """Of the random crops."""
+    cache: bool = True
+    """False: only the pictures are checked; for fine-tuning, which reads no features."""
+    shard: int = Field(256, ge=1, json_schema_extra={"hash": False})
+    """Pictures per shard."""
+    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})
+    """Pictures per forward pass."""
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
@@ -312,74 +322,6 @@ def _join(
     about = {"prefix": 0 if cut else len(language.prefix), "suffix": 0 if cut else len(language.suffix)}
     about |= {"broken": broken[:SHOWN], "broken_count": len(broken)}
     shards.join(target, PRODUCER, about, offsets=["offsets"], indices={"owner": "views"})
-
-
-class FeatureStore:
-    """The cached features of one split; opened lazily, memory-mapped, so memory does not grow with the cache.
-
-    `views` [N, K, D] (see `views_of`), `states` [tokens, F], `tokens` [tokens], `offsets` [S + 1] of
-    the captions, `owner` [S]: the picture of each caption. Of spliced captions each span counts as a caption.
-    """
-
-    def __init__(self, folder: Path, split: str):
-        self.path = Path(folder) / f"{split}.hdf5"
-        with open_checked(self.path, ("views", "states", "tokens", "offsets", "owner"), PRODUCER) as file:
-            self.offsets, self.owner = file["offsets"][()], file["owner"][()]
-        self.attributes = attributes(self.path)
-        self.image_ids = self.path.with_suffix(".ids").read_text(encoding="utf-8").split("\n")[:-1]
-
-    def __len__(self) -> int:
-        """Number of captions."""
-        return len(self.owner)
-
-    @cached_property
-    def views(self) -> np.ndarray:
-        return mapped(self.path, "views")
-
-    @cached_property
-    def states(self) -> np.ndarray:
-        return mapped(self.path, "states")
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        return mapped(self.path, "tokens")
-
-    def captions(
-        self, rows: Int[np.ndarray, " B"]
-    ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
-        at, mask, content = self._places(rows)
-        states = torch.from_numpy(check_finite(self.states[at.ravel()], f"{self.path}, states read")).float()
-        return states.reshape(*mask.shape, -1), mask, content
-
-    def ids(
-        self, rows: Int[np.ndarray, " B"], pad: int
-    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Wrapped ids of some captions, padded, with the masks of `captions`: for a backbone that trains."""
-        at, mask, content = self._places(rows)
-        ids = torch.from_numpy(np.asarray(self.tokens[at.ravel()])).long().reshape(mask.shape)
-        return ids.masked_fill(~mask, pad), mask, content
-
-    def _places(
-        self, rows: Int[np.ndarray, " B"]
-    ) -> tuple[Int[np.ndarray, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Where the tokens of some captions lie in the store (padding: at the first one), and both masks."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        at = np.arange(lengths.max())
-        mask = at < lengths[:, None]
-        content = (at >= self.attributes["prefix"]) & (at < lengths[:, None] - self.attributes["suffix"])
-        places = np.where(mask, starts[:, None] + at, starts[:, None])
-        return places, torch.from_numpy(mask), torch.from_numpy(content)
-
-    def pictures(
-        self, images: Int[np.ndarray, " B"], view: Int[np.ndarray, " B"] | None = None
-    ) -> Float[Tensor, "B E D"]:
-        """Features of some pictures: one chosen view each (E = 1), or all views."""
-        if view is None:
-            return torch.from_numpy(check_finite(self.views[images], f"{self.path}, views read")).float()
-        return torch.from_numpy(check_finite(self.views[images, view], f"{self.path}, views read")).float()[
-            :, None
-        ]
 
 
 def cache_features(context: StageContext) -> dict[str, float]:

@@ -51,20 +51,34 @@ class LanguageConfig(Config):
 
     trim: ModelName = ""
     """A published BERT ("minilm", a folder, a hub name) to cut to the text's vocabulary; then nothing is trained."""
-    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's
-    size: str = "mini"  # a key of `nn.language_model.SIZES`
-    vocab_size: int = Field(2000, ge=50)  # word pieces
-    corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
-    max_length: int = Field(48, ge=8)  # tokens per sentence, with the two special ones; longer ones are cut
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"
+    """BERT's kind, or RoBERTa's."""
+    size: str = "mini"
+    """A key of `nn.language_model.SIZES`."""
+    vocab_size: int = Field(2000, ge=50)
+    """Word pieces."""
+    corpus_lines: int = Field(20_000, ge=0)
+    """Lines of the corpus at most, beside all training captions."""
+    max_length: int = Field(48, ge=8)
+    """Tokens per sentence, with the two special ones; longer ones are cut."""
     updates: int = Field(700, ge=1)
-    batch: int = Field(96, ge=1)  # sentences per update
-    lr: float = Field(1e-3, gt=0)  # peak learning rate
-    warmup: int = Field(70, ge=0)  # updates of linear warm-up
+    """Optimiser steps."""
+    batch: int = Field(96, ge=1)
+    """Sentences per update."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    warmup: int = Field(70, ge=0)
+    """Updates of linear warm-up."""
     mask_rate: float = Field(0.15, gt=0, lt=1)
+    """Share of tokens that the model must guess."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
+    """Share of units left out in training."""
+    init_std: float = Field(0.02, gt=0)
+    """Of the initial weights; narrow models start better with 1/√hidden."""
     seed: Seed = 0
+    """Of initial weights, order and dropout."""
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
 
 
 def trim(name: str, lines: list[str], folder: Path) -> PreTrainedTokenizerFast:

@@ -142,29 +142,52 @@ class MatchingConfig(Config):
     warmup_share 0.05, weight_decay 0.01.
     """
 
-    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
-    margin: float = Field(0.5, ge=0)  # of the hinge losses
-    temperature: float = Field(0.05, gt=0)  # of InfoNCE
-    joint: int = Field(64, ge=1)  # d, width of the joint space
-    hidden: int = Field(256, ge=1)  # width of the heads' middle layer
-    dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
+    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"
+    """Paired hinge, all-pairs hinge, InfoNCE."""
+    margin: float = Field(0.5, ge=0)
+    """Of the hinge losses."""
+    temperature: float = Field(0.05, gt=0)
+    """Of InfoNCE."""
+    joint: int = Field(64, ge=1)
+    """D, width of the joint space."""
+    hidden: int = Field(256, ge=1)
+    """Width of the heads' middle layer."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """In the heads."""
     epochs: int = Field(20, ge=1)
-    batch: int = Field(256, ge=2)  # captions per update, over all processes
-    optimiser: Optimiser = "adamw"  # without weight decay this is Adam
+    """Passes over the training examples."""
+    batch: int = Field(256, ge=2)
+    """Captions per update, over all processes."""
+    optimiser: Optimiser = "adamw"
+    """Without weight decay this is Adam."""
     lr: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
     schedule: Literal["constant", "linear"] = "constant"
-    warmup: int = Field(0, ge=0)  # updates
-    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
+    """What follows the warm-up: the peak rate, or a straight line to zero."""
+    warmup: int = Field(0, ge=0)
+    """Updates."""
+    warmup_share: float | None = Field(None, ge=0, le=1)
+    """Share of the updates, in place of `warmup`."""
     weight_decay: float = Field(0.0, ge=0)
+    """Decay of the weights, biases and norms spared."""
     clip: float = Field(5.0, gt=0)
-    special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
-    train_language: bool = False  # fine-tune the language backbone over the cached pictures
-    train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: OutsidePath = ""  # weights to start from, see `matching_weights.py`; they are validated first
-    test_only: bool = False  # stop after that: the weights of `load` are the result
+    """Largest gradient norm."""
+    special_tokens: bool = True
+    """[CLS] and [SEP] count in the loss, as in the original."""
+    select: Literal["loss", "r10"] = "loss"
+    """What decides the best epoch on the validation split."""
+    train_language: bool = False
+    """Fine-tune the language backbone over the cached pictures."""
+    train_vision: bool = False
+    """Fine-tune the vision backbone (batch norm, stem and first layer stay)."""
+    load: OutsidePath = ""
+    """Weights to start from, see `matching_weights.py`; they are validated first."""
+    test_only: bool = False
+    """Stop after that: the weights of `load` are the result."""
     seed: Seed = 9595
+    """Of initial weights, order and dropout."""
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
     original: OriginalMatching = OriginalMatching()
     """What the original does otherwise."""
 

@@ -29,7 +29,8 @@ from vlpnb.data.images import all_decoded, decoded, none_readable
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
-from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
+from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.features import SPLITS, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
