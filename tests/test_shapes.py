@@ -20,7 +20,7 @@ from vlpnb.nn import losses
 from vlpnb.retrieval.exact import top_k
 from vlpnb.text.masking import mask_tokens
 from vlpnb.vision.small import SmallResNet
-from vlpnb.vokenization.matcher import exchange_neighbours
+from vlpnb.vokenization.matcher import picture_vectors
 
 SHAPE = re.compile(r"\b(Bool|Float|Int)\d*\[")
 MODULES = sorted(
@@ -68,8 +68,8 @@ def test_a_wrong_shape_raises_in_every_package():
         recall(torch.zeros(2, 2, dtype=torch.long))
     with refused(r"vlpnb\.vision\.small\.SmallResNet\.forward"):
         SmallResNet((4, 4), 2).forward(torch.zeros(3, 16, 16))
-    with refused(r"vlpnb\.vokenization\.matcher\.exchange_neighbours"):
-        exchange_neighbours(torch.zeros(4), 1, 0.5)
+    with refused(r"vlpnb\.vokenization\.matcher\.picture_vectors"):
+        picture_vectors(torch.nn.Identity(), torch.zeros(4, 8))
 
 
 def test_a_wrong_result_raises_too(monkeypatch):

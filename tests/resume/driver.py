@@ -56,6 +56,12 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+def tells(line: str, stage: str, what: str) -> bool:
+    """Whether a line is a stage's own, of whatever variant: `[stage.variant] started in …`."""
+    head, _, rest = line.partition("] ")
+    return f"{head}.".startswith(f"[{stage}.") and rest.startswith(what)
+
+
 def child(run, request: dict, pipe: int) -> None:
     """One attempt; every line and at last a verdict go through the pipe."""
     name = request["stage"]
@@ -65,7 +71,7 @@ def child(run, request: dict, pipe: int) -> None:
 
     def say(line: str) -> None:
         os.write(pipe, (json.dumps({"line": line}) + "\n").encode())
-        if line.startswith(f"[{name}] started in"):
+        if tells(line, name, "started in"):
             events.active = True
             if request.get("limit"):
                 import resource
@@ -115,9 +121,9 @@ def attempt(run, request: dict) -> dict:
                 answer |= line
                 continue
             answer["lines"].append(line["line"])
-            if line["line"].startswith(f"[{request['stage']}] started in"):
+            if tells(line["line"], request["stage"], "started in"):
                 started = time.monotonic()
-            if line["line"].startswith(f"[{request['stage']}] finished in"):
+            if tells(line["line"], request["stage"], "finished in"):
                 ended = time.monotonic()
     os.close(reading)
     os.waitpid(process, 0)

@@ -244,7 +244,7 @@ def train_matcher(
         log_every=sampler.per_epoch,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-    model = MatchingLoss(matcher, loss_function(config), config.context_noise)
+    model = MatchingLoss(matcher, loss_function(config))
     records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
         evaluate=evaluate, progress=progress, keep=True,
@@ -278,6 +278,12 @@ def run_matching(context: StageContext) -> dict[str, float]:
     config: MatchingConfig = context.config
     features = context.inputs["features"]
     source = read_backbones(features)
+    if source.config.splice and (config.train_language or config.train_vision):
+        trained = "train_language" if config.train_language else "train_vision"
+        raise UserError(
+            f"vokenization.matching.{trained}: expected false, because features.splice is {source.config.splice} in "
+            f"{features}: a backbone that trains reads whole captions. Set features.splice to 0"
+        )
     language = source.open_language().freeze(False) if config.train_language else None
     if config.train_vision:
         language = language or source.open_language()
