@@ -19,6 +19,7 @@ from vlpnb.metrics.retrieval import recall
 from vlpnb.nn import losses
 from vlpnb.retrieval.exact import top_k
 from vlpnb.text.masking import mask_tokens
+from vlpnb.vision.backbones import fuse_batch_norm
 from vlpnb.vision.small import SmallResNet
 from vlpnb.vokenization.matcher import picture_vectors
 
@@ -89,3 +90,8 @@ def test_hints_are_searched_for_shapes_at_any_depth():
 def test_modules_imported_too_early_are_named():
     with pytest.raises(RuntimeError, match=r"vlpnb\.config"):
         shapes.install("vlpnb")
+
+
+def test_a_network_is_traced_as_it_is_outside_of_tests():
+    """What stands for a tensor then has no shape; a refusal would leave batch norm as it is, and change last bits."""
+    assert fuse_batch_norm(SmallResNet((4, 4, 8), 3).eval()) == 7
