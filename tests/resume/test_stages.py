@@ -1,11 +1,13 @@
 """SIGKILL at any moment: every stage of the pipeline, re-run until it is done, leaves what an undisturbed run leaves.
 
-Two kinds of moments. Seeded random times fall inside the work. Seeded file operations (opened, renamed, removed)
-fall between two writes that belong together, where random times hardly ever hit. A disk that is full is one more way
-to be interrupted.
+Each stage once: at a moment of its work, between two operations on files that belong together (where moments hardly
+ever hit), and on a disk that is full. Every moment of what they are made of is in the tests of the engine
+(`tests/stage`), of sharded work (`tests/data/test_shards.py`), of the training loop (`tests/train/test_kills.py`), of
+the runner of jobs (`tests/downstream/test_jobs.py`) and of the export.
 """
 
 import random
+import shutil
 
 import pytest
 
@@ -15,7 +17,6 @@ from vlpnb.stage.folder import MANIFEST
 
 pytestmark = pytest.mark.slow  # all its tests together
 NAMES = [stage.name for stage in STAGES]
-TIMES, EVENTS = 3, 12  # kills of each kind per stage, at most
 
 
 def run_on(driver, stage: str) -> dict:
@@ -31,41 +32,24 @@ def same(found: dict, expected: dict) -> None:
 
 
 @pytest.mark.parametrize("stage", NAMES)
-def test_killed_at_random_moments(driver, spare, stage):
+def test_killed_in_the_work_and_between_two_operations_on_files(driver, spare, stage):
     reference = driver.reference(stage)
     folder = spare(stage)
     dice = random.Random(stage)
-    inside = 0
-    for part in range(TIMES):
-        moment = (part + dice.random()) / TIMES * 0.8 * reference["seconds"]
-        answer = driver.attempt(stage, after=moment)
-        if answer["outcome"] == "finished":
+    for most in (0.8, 0.4, 0.2):  # earlier where the work was over before the kill
+        answer = driver.attempt(stage, after=dice.uniform(0, most) * reference["seconds"])
+        if answer["outcome"] == "killed" and not (folder / MANIFEST).is_file():
             break
+        shutil.rmtree(folder)
+    assert answer["outcome"] == "killed", f"no kill fell into {reference['seconds']:.2f} s of work"
+
+    # Renames and removals are where a result becomes visible or its source disappears; the manifest's comes last.
+    decisive = sorted({(kind, name) for kind, name in reference["events"] if kind != "open"})
+    for fatal in ([dice.choice(decisive), ("rename", MANIFEST)], [("rename", MANIFEST)]):
+        answer = driver.attempt(stage, events=fatal)
         assert answer["outcome"] == "killed", answer
-        inside += answer["begun"] and not (folder / MANIFEST).is_file()
-    assert inside >= 1, f"no kill fell into {reference['seconds']:.2f} s of work"
-    run_on(driver, stage)
-    same(content(folder), reference["content"])
-
-
-@pytest.mark.parametrize("stage", NAMES)
-def test_killed_between_two_operations_on_files(driver, spare, stage):
-    reference = driver.reference(stage)
-    folder = spare(stage)
-    dice = random.Random(stage)
-    events = list(dict.fromkeys(map(tuple, reference["events"])))
-    # Renames and removals are where a result becomes visible or its source disappears.
-    decisive = [event for event in events if event[0] != "open"]
-    chosen = set(dice.sample(decisive, min(EVENTS - 2, len(decisive))))
-    chosen |= set(dice.sample(events, min(2, len(events)))) | {("rename", MANIFEST)}
-    while chosen:
-        answer = driver.attempt(stage, events=sorted(chosen))
-        if answer["outcome"] == "finished":
+        if answer["events"] == [["rename", MANIFEST]]:
             break
-        assert answer["outcome"] == "killed", answer
-        [event] = map(tuple, answer["events"])
-        chosen.remove(event)
-    assert ("rename", MANIFEST) not in chosen  # every chain of kills ends at the very end
     run_on(driver, stage)
     same(content(folder), reference["content"])
 
@@ -77,14 +61,13 @@ def test_a_full_disk_is_named_and_the_next_attempt_succeeds(driver, spare, stage
     folder = spare(stage)
     sizes = [len(value) for value in reference["content"].values() if isinstance(value, bytes)]
     largest = max(sizes, default=300)  # a stage without files of its own still writes a manifest
-    for limit in (60, largest * 2 // 3):
-        answer = driver.attempt(stage, limit=limit)
-        assert answer["outcome"] == "failed", answer
-        assert answer["kind"] == "UserError"
-        assert answer["message"].startswith(str(folder))
-        assert "File too large" in answer["message"]
-        assert "make room" in answer["message"]
-        assert not (folder / MANIFEST).is_file()
-        assert [path.name for path in folder.rglob("*.tmp")] == []
+    answer = driver.attempt(stage, limit=largest * 2 // 3)
+    assert answer["outcome"] == "failed", answer
+    assert answer["kind"] == "UserError"
+    assert answer["message"].startswith(str(folder))
+    assert "File too large" in answer["message"]
+    assert "make room" in answer["message"]
+    assert not (folder / MANIFEST).is_file()
+    assert [path.name for path in folder.rglob("*.tmp")] == []
     run_on(driver, stage)
     same(content(folder), reference["content"])

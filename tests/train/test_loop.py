@@ -2,11 +2,6 @@
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -153,46 +148,6 @@ def test_a_finished_training_that_is_kept_is_not_repeated(tmp_path):
     again = Regression(dropout=0.3)
     assert fit(again, never, PLAN, tmp_path, keep=True) == expected
     assert torch.equal(weights(again), weights(model))
-
-
-def test_a_killed_process_continues_to_the_bit(tmp_path):
-    """SIGKILL in the middle of a run, then the same command again."""
-    script = tmp_path / "run.py"
-    script.write_text(
-        textwrap.dedent(
-            f"""
-            import sys, time
-            from pathlib import Path
-            import torch
-            sys.path.insert(0, {str(Path(__file__).parents[2])!r})
-            from tests.train.test_loop import TrainingPlan, Regression, batches, fit, weights
-            def slow(step):
-                if sys.argv[2] == "slow":
-                    print(step, flush=True)
-                    time.sleep(0.01)
-                return batches(step)
-            model = Regression(dropout=0.3)
-            folder = Path(sys.argv[1])
-            folder.mkdir(exist_ok=True)
-            fit(model, slow, TrainingPlan(updates=200, lr=0.01, seed=4, checkpoint_seconds=0.0), folder)
-            torch.save(weights(model), folder / "weights.pt")
-            """
-        )
-    )
-    run = [sys.executable, str(script), str(tmp_path / "killed")]
-    with subprocess.Popen([*run, "slow"], stdout=subprocess.PIPE, text=True) as process:
-        for line in process.stdout:
-            if int(line) == 60:
-                os.kill(process.pid, signal.SIGKILL)
-                break
-    assert (tmp_path / "killed" / NAME).exists()
-    subprocess.run([*run, "fast"], check=True)
-    whole = Regression(dropout=0.3)
-    (tmp_path / "whole").mkdir()
-    fit(
-        whole, batches, TrainingPlan(updates=200, lr=0.01, seed=4, checkpoint_seconds=1e9), tmp_path / "whole"
-    )
-    assert torch.equal(torch.load(tmp_path / "killed" / "weights.pt", weights_only=True), weights(whole))
 
 
 def test_nan_stops_with_a_clear_message_and_keeps_the_last_good_checkpoint(tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
-from vlpnb.files import write_text
+from vlpnb.files import atomic, write_text
 from vlpnb.text.corpora import TokenCorpus, export_original
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.keys import key_files, load_keys
@@ -31,7 +31,8 @@ def _keys(source: Path, target: Path) -> list[Path]:
         keys = load_keys(source, [path.stem], source=None)  # complains if the files do not fit each other
         files = [target / f"{path.stem}{end}" for end in (".hdf5", ".ids", ".path")]
         for file in files[:2]:
-            shutil.copyfile(path.with_suffix(file.suffix), file)
+            with atomic(file) as temporary:
+                shutil.copyfile(path.with_suffix(file.suffix), temporary)
         write_text(files[2], "".join(f"{place}\n" for place in keys.paths))  # ours are relative to the data
         made += files
     return made
