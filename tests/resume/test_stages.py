@@ -16,6 +16,7 @@ from vlpnb.course.pipeline import STAGES
 from vlpnb.stage.folder import MANIFEST
 
 NAMES = [stage.name for stage in STAGES]
+pytestmark = pytest.mark.slow  # a minute for all of them
 
 
 def run_on(driver, stage: str) -> dict:
