@@ -51,10 +51,10 @@ figures: $(VENV)/.installed ## draw the committed figures again from a finished 
 	$(BIN)/vlpnb figures --run $(RUN)
 
 check: lint ## lint, and the tests that take seconds: before each commit
-	$(BIN)/python -m pytest -n 2 -m 'not slow and not notebook and not browser and not gpu'
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow and not notebook and not browser and not gpu'
 
 test: $(VENV)/.installed-dev ## run all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/.installed-dev ## check style of code and notebooks, and the layers of imports
 	$(BIN)/ruff check .

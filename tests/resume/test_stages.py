@@ -17,6 +17,7 @@ from vlpnb.stage.folder import MANIFEST
 
 pytestmark = pytest.mark.slow  # all its tests together
 NAMES = [stage.name for stage in STAGES]
+pytestmark = pytest.mark.slow  # a minute for all of them
 
 
 def run_on(driver, stage: str) -> dict:

@@ -1,4 +1,6 @@
-"""`torchrun … -m vlpnb stage NAME` with two processes (gloo), of which one is killed again and again.
+"""`torchrun … -m vlpnb stage NAME` with two processes (gloo), of which one is killed twice.
+
+(Sharded work with processes that die at any moment is in `tests/data/test_shards.py`.)
 
 The corpus stages come out of it as one undisturbed process makes them, to the byte; the training that follows has
 the same losses; stages that are not distributed run on one process while the other waits.
@@ -21,8 +23,6 @@ SHARDED = ("features", "vokenization.keys", "corpus", "vokenization.vokens")
 DEATHS = {  # one an attempt, in this order: the rank, and the files whose second one it does not live to publish
     "features": (1, r"features-\w+/checkpoint-\w+/"),
     "corpus": (0, r"corpus-\w+/checkpoint-\w+/"),
-    "vokenization.keys": (1, r"checkpoint-keys/"),
-    "vokenization.vokens": (1, r"vokens-\w+/checkpoint-train/"),
 }
 CHOSEN = merge(
     SETTINGS,

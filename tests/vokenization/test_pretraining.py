@@ -14,7 +14,6 @@ from vlpnb.config import parse_config
 from vlpnb.data.store import write_store
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization import pretraining
@@ -259,6 +258,7 @@ def test_conditions_are_matched(inputs, tmp_path):
 
 
 def test_processes_share_an_update(inputs, tmp_path):
+    """That two train as one does is shown in `tests/scale/test_torchrun.py`."""
     tokenizer = load_tokenizer(inputs["corpus"] / "tokenizer")
     config = PretrainingConfig(**{**TINY, "micro_batch": 4})
     data = training_data(tiny_lm.context(config, tmp_path, inputs), "train", tokenizer)
@@ -267,24 +267,6 @@ def test_processes_share_an_update(inputs, tmp_path):
     assert all(len(half.micro) == 2 and half.counts == whole.counts for half in halves)
     rows = [row.tolist() for update in halves for micro in update.micro for row in micro["ids"]]
     assert sorted(rows) == sorted(row.tolist() for micro in whole.micro for row in micro["ids"])
-
-
-def _distributed(rank, world_size, inputs, folder):
-    config = PretrainingConfig(**{**TINY, "micro_batch": 8, "dropout": 0.0})
-    context = tiny_lm.context(config, folder, inputs)
-    context.rank, context.world_size = rank, world_size
-    metrics = pretraining.run(context)
-    if rank == 0:
-        (folder / "metrics.json").write_text(json.dumps(metrics))
-
-
-def test_two_processes_equal_one(inputs, tmp_path):
-    (tmp_path / "two").mkdir()
-    spawn(_distributed, 2, str(tmp_path / "store"), inputs, tmp_path / "two")
-    one = train(inputs, tmp_path / "one", dropout=0.0)
-    two = json.loads((tmp_path / "two" / "metrics.json").read_text())
-    for name in ("perplexity", "voken_loss", "voken_top1"):
-        assert two[name] == pytest.approx(one[name], rel=1e-4)
 
 
 def test_random_labels_cannot_be_learnt_and_tokens_can(inputs, tmp_path):
