@@ -173,6 +173,7 @@ def test_processes_share_the_units_and_their_number_leaves_no_trace(whole, tmp_p
     assert attempt(tmp_path / "run", processes)["made"] == []
 
 
+@pytest.mark.slow
 def test_killed_before_every_operation_on_files(whole, tmp_path):
     """And continued by another number of processes."""
     events = list(dict.fromkeys(attempt(tmp_path / "reference")["events"]))

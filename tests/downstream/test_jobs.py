@@ -61,6 +61,7 @@ def test_jobs_are_dealt_out_and_the_results_are_in_order(tmp_path, monkeypatch):
     assert len(alone) == 6
 
 
+@pytest.mark.slow
 def test_killed_before_every_operation_on_files(tmp_path):
     """What is left at last is what an undisturbed run leaves, and no step is done again whose checkpoint is there."""
 

@@ -140,12 +140,12 @@ def test_any_library_that_finds_the_disk_full(tmp_path, said):
 
 def test_a_file_where_a_folder_is_needed(tmp_path):
     (tmp_path / "runs").write_text("")
-    with pytest.raises(UserError, match=r"runs/r: cannot be made .*VLPNB_DATA"):
+    with pytest.raises(UserError, match=r"runs/r/s-\w+: cannot be made .*VLPNB_DATA"):
         run(tmp_path / "runs", lambda context: {}).stage("s")
 
 
 def test_a_folder_that_is_not_writable(tmp_path, monkeypatch):
     """Simulated, because nothing is unwritable for root."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    with pytest.raises(UserError, match=r"runs/r: not writable; choose another place with VLPNB_DATA"):
+    with pytest.raises(UserError, match=r"runs/r/s-\w+: not writable; choose another place with VLPNB_DATA"):
         run(tmp_path / "runs", lambda context: {}).stage("s")

@@ -56,6 +56,7 @@ def _loud(monkeypatch):
     monkeypatch.setattr(driver, "QUIET", set())
 
 
+@pytest.mark.slow
 def test_killed_before_every_operation_on_files(tmp_path):
     for event, folder in killed_everywhere(make, tmp_path):
         there = {path.name for path in folder.glob("r/parts-*/parts/*.txt")}

@@ -146,6 +146,7 @@ def test_everything_is_validated_before_anything_starts(make, tmp_path):
     assert not (tmp_path / "r").exists()
 
 
+@pytest.mark.slow
 def test_grid_in_workers_equals_grid_in_this_process(make, tmp_path, lines):
     run = make()
     results = run.grid("count", jobs=2, seed=[0, 1], rate=[0.5, 1.0])
@@ -192,6 +193,7 @@ def test_circles_are_refused(make):
         make(stages=(circle, COUNT))
 
 
+@pytest.mark.slow
 def test_torchrun_processes_share_one_result(tmp_path):
     code = (
         "from vlpnb.stage.profiles import Profile; from vlpnb.stage import Run;"

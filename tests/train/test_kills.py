@@ -47,6 +47,7 @@ def alone(tmp_path):
 
 
 @pytest.mark.parametrize(("keep", "since"), [(True, 0), (False, -4)])  # they differ at the end
+@pytest.mark.slow
 def test_killed_before_every_operation_on_files(alone, tmp_path, keep, since):
     model, records = train(alone, keep)
     count = 0

@@ -96,6 +96,7 @@ def train_on(rank: int, world_size: int, folder: str) -> None:
         torch.save({"weights": weights(model), "loss": records[-1]["loss"]}, f"{folder}/result.pt")
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one(tmp_path):
     spawn(train_on, 2, str(tmp_path / "store"), str(tmp_path))
     two = torch.load(tmp_path / "result.pt", weights_only=True)

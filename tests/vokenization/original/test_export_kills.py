@@ -56,6 +56,7 @@ def visible(folder):
 
 
 @pytest.mark.parametrize("stage", EXPORTS)
+@pytest.mark.slow
 def test_killed_before_every_operation_on_files(sources, tmp_path, stage):
     def export(folder):
         export_stage(stage, sources[stage], folder)
