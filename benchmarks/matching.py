@@ -20,7 +20,8 @@ from benchmarks.image_keys import network
 from benchmarks.measure import Row, agree, compare
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import open_rgb
-from vlpnb.foundations.features import FeaturesConfig, FeatureStore, cache_split
+from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.features import FeaturesConfig, cache_split
 from vlpnb.nn.losses import paired_hinge
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.train.sampling import seed_of

@@ -1,5 +1,6 @@
 """Checks, in the tests alone, of the shapes that the package's annotations promise."""
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from typing import Any, get_args
 
 import jaxtyping
 from beartype import BeartypeConf, beartype
+from torch.fx import Proxy
 
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int may stand for a float
 jaxtyped = jaxtyping.jaxtyped
@@ -28,9 +30,24 @@ def where_shaped(typechecker: Any) -> Callable:
         if not any(has_shape(hint) for hint in inspect.get_annotations(target).values()):
             return target
         checked.add(f"{target.__module__}.{target.__qualname__}")
-        return jaxtyped(target, typechecker=typechecker)
+        strict = jaxtyped(target, typechecker=typechecker)
+        return strict if inspect.isclass(target) else _unless_traced(target, strict)
 
     return decorate
+
+
+def _unless_traced(target: Callable, strict: Callable) -> Callable:
+    """`strict`, but for the stand-ins without a shape that torch sends through a network to trace it.
+
+    Else batch norm would not be fused in the tests, and nobody would see what users run.
+    """
+
+    @functools.wraps(target)
+    def call(*arguments, **named):
+        traced = any(isinstance(value, Proxy) for value in (*arguments, *named.values()))
+        return (target if traced else strict)(*arguments, **named)
+
+    return call
 
 
 def install(package: str) -> None:

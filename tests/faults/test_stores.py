@@ -11,7 +11,7 @@ import torch
 
 from vlpnb.data.store import DamagedStore, attributes, check_finite, mapped, open_checked, write_store
 from vlpnb.errors import UserError
-from vlpnb.foundations.features import FeatureStore
+from vlpnb.foundations.feature_store import FeatureStore
 from vlpnb.retrieval import exact, faiss_index
 from vlpnb.text.corpora import write_corpus
 from vlpnb.text.tokenizers import train_wordpiece

@@ -8,8 +8,10 @@ from vlpnb.data.description import load_captions
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations import features
-from vlpnb.foundations.features import FEATURES, FeaturesConfig, FeatureStore, open_language, open_vision
-from vlpnb.text.backbones import load_language, with_neighbours
+from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.features import FEATURES, FeaturesConfig, open_language, open_vision
+from vlpnb.text.backbones import load_language
+from vlpnb.text.splicing import splice
 
 
 def test_cached_states_are_the_backbones_own(small):
@@ -27,23 +29,37 @@ def test_cached_states_are_the_backbones_own(small):
     assert states.shape[2] == 2 * 16
 
 
-def test_neighbours_stand_beside_a_token_and_padding_never_does():
-    states = torch.arange(1.0, 9.0).reshape(2, 4, 1)  # (B, T, 1)
-    mask = torch.tensor([[True] * 4, [True, True, False, False]])
-    found = with_neighbours(states, mask, 2)  # own, two before, one before, one after, two after
-    assert found[0].tolist() == [[1, 0, 0, 2, 3], [2, 0, 1, 3, 4], [3, 1, 2, 4, 0], [4, 2, 3, 0, 0]]
-    assert found[1, :2].tolist() == [[5, 0, 0, 6, 0], [6, 0, 5, 0, 0]]
-    assert with_neighbours(states, mask, 0) is states
-
-
-def test_a_window_reaches_the_backbone_and_the_cache(small, tmp_path):
-    config = small.features_config.model_copy(update={"window": 1})
+def test_spliced_captions_hold_the_states_of_their_rows(small, tmp_path):
+    config = small.features_config.model_copy(update={"splice": 2})
     small.run(FEATURES, config, tmp_path, **small.data)
-    plain, wide = FeatureStore(small.features, "test"), FeatureStore(tmp_path, "test")
-    states, mask, _ = plain.captions(np.array([0, 3, 5]))
-    assert (wide.captions(np.array([0, 3, 5]))[0][mask] == with_neighbours(states, mask, 1)[mask]).all()
-    assert features.read_backbones(tmp_path).language_width == wide.states.shape[1] == 3 * 2 * 16
-    assert features.read_backbones(tmp_path).open_language().width == 3 * 2 * 16
+    language = open_language(config, {})
+    images = [i for i in load_captions(small.dataset).captioned("train") if i.path.stem != "train5"]  # broken
+    bodies = [ids[1:-1] for image in images for ids in language.encode(image.sentences, 8)]
+    rows, spans = splice(bodies, 2, np.random.default_rng([config.seed, 0, 0]))
+    store = FeatureStore(tmp_path, "train")
+    for number, span in enumerate(spans):
+        ids, mask = language.pad([language.wrap(rows[span.row])])
+        expected = language(ids, mask)[0, span.start + 1 : span.end + 1]
+        states, mask, content = store.captions(np.array([number]))
+        torch.testing.assert_close(states[0], expected, atol=2e-3, rtol=1e-3)
+        assert mask.all()
+        assert content.all()  # a span has no special tokens
+        assert store.ids(np.array([number]), 0)[0][0].tolist() == rows[span.row][span.start : span.end]
+        assert store.owner[number] == span.sentence // 2  # two captions a picture
+    assert len(store) == 2 * len(FeatureStore(small.features, "train"))
+
+
+def test_only_training_captions_are_spliced_whatever_the_shards_size(small, tmp_path):
+    config = small.features_config.model_copy(update={"splice": 1})
+    small.run(FEATURES, config, tmp_path / "a", **small.data)
+    for split in ("valid", "test"):
+        whole, again = FeatureStore(small.features, split), FeatureStore(tmp_path / "a", split)
+        assert (np.asarray(whole.states) == np.asarray(again.states)).all()
+        assert (whole.attributes["prefix"], again.attributes["prefix"]) == (1, 1)
+    small.run(FEATURES, config.model_copy(update={"shard": 4}), tmp_path / "b", **small.data)
+    one, other = (FeatureStore(tmp_path / name, "train") for name in "ab")
+    assert (np.asarray(one.tokens) == np.asarray(other.tokens)).all()
+    assert (np.asarray(one.states) == np.asarray(other.states)).all()
 
 
 def test_cached_views_are_the_backbones_own(small):

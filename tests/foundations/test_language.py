@@ -4,12 +4,17 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 
 from tests import tiny_lm
 from vlpnb.data.description import CaptionFiles, load_captions
+from vlpnb.errors import UserError
 from vlpnb.foundations import language
 from vlpnb.foundations.language import LanguageConfig, SentenceBatches, sentences
-from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.nn.checkpoints import save_hf
+from vlpnb.nn.transformer import Encoder, TransformerConfig
+from vlpnb.text.backbones import load_language
+from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +41,34 @@ def test_it_trains_and_opens(inputs, tmp_path):
     assert metrics["loss"] == records[-1]["loss"] < 4.0
     assert AutoModel.from_pretrained(tmp_path / "model").config.hidden_size == 64
     assert load_tokenizer(tmp_path / "model").mask_token == "[MASK]"
+
+
+def bert(folder, **shape):
+    """A BERT of random weights whose vocabulary is larger than the text's."""
+    words = ["a green kite . the car is red and yellow", *tiny_lm.lines(50), "zebras and quinces everywhere"]
+    tokenizer = train_wordpiece(words, 400, folder / "words")
+    config = TransformerConfig(
+        vocab_size=len(tokenizer), hidden=16, layers=2, heads=2, ffn=32, max_positions=64, **shape
+    )
+    return save_hf(folder, Encoder(config).eval(), tokenizer=tokenizer)
+
+
+def test_a_trimmed_bert_gives_the_text_the_same_hidden_states(inputs, tmp_path):
+    source = bert(tmp_path / "bert")
+    config = LanguageConfig(trim=str(source))
+    metrics = language.run(tiny_lm.context(config, tmp_path / "stage", inputs))
+    whole, trimmed = load_language(source, (-2, -1)), load_language(tmp_path / "stage", (-2, -1))
+    assert metrics["vocab_size"] == len(trimmed.tokenizer) < len(whole.tokenizer)
+    assert trimmed.net.config.vocab_size == len(trimmed.tokenizer)
+    sentences = ["a green kite .", "the car is red ."]
+    states = [backbone(*backbone.pad(backbone.encode(sentences))) for backbone in (whole, trimmed)]
+    assert torch.equal(*states)
+
+
+def test_only_a_bert_is_trimmed(inputs, tmp_path):
+    source = bert(tmp_path / "roberta", pad_id=1, position_offset=2)
+    with pytest.raises(UserError, match=r"language\.trim: .*expected a BERT"):
+        language.run(tiny_lm.context(LanguageConfig(trim=str(source)), tmp_path / "stage", inputs))
 
 
 def test_initial_weights_have_the_given_spread(inputs, tmp_path, monkeypatch):

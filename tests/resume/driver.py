@@ -13,7 +13,6 @@ One JSON request a line on standard input, one answer a line on standard output:
 import importlib
 import json
 import os
-import re
 import select
 import signal
 import sys
@@ -57,9 +56,10 @@ class Events:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def says(line: str, stage: str, what: str) -> bool:
-    """Whether a line of the log is a stage's, whose name has its variant and its seed there."""
-    return re.match(rf"\[{re.escape(stage)}(\.[^\]]*)?\] {what}", line) is not None
+def tells(line: str, stage: str, what: str) -> bool:
+    """Whether a line is a stage's own, of whatever variant: `[stage.variant] started in …`."""
+    head, _, rest = line.partition("] ")
+    return f"{head}.".startswith(f"[{stage}.") and rest.startswith(what)
 
 
 def child(run, request: dict, pipe: int) -> None:
@@ -71,7 +71,7 @@ def child(run, request: dict, pipe: int) -> None:
 
     def say(line: str) -> None:
         os.write(pipe, (json.dumps({"line": line}) + "\n").encode())
-        if says(line, name, "started in"):
+        if tells(line, name, "started in"):
             events.active = True
             if request.get("limit"):
                 import resource
@@ -121,9 +121,9 @@ def attempt(run, request: dict) -> dict:
                 answer |= line
                 continue
             answer["lines"].append(line["line"])
-            if says(line["line"], request["stage"], "started in"):
+            if tells(line["line"], request["stage"], "started in"):
                 started = time.monotonic()
-            if says(line["line"], request["stage"], "finished in"):
+            if tells(line["line"], request["stage"], "finished in"):
                 ended = time.monotonic()
     os.close(reading)
     os.waitpid(process, 0)

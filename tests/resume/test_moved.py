@@ -1,5 +1,6 @@
 """A finished run in another place, with the old one gone: it is continued, exported, explored and rendered there."""
 
+import os
 import shutil
 
 import nbformat
@@ -19,16 +20,15 @@ SPOKEN = ("log", ".ipynb", ".html")  # what was said to people while the run was
 
 @pytest.fixture
 def moved(smoke_run, tmp_path):
-    """A copy of the run of all notebooks; the original has another name meanwhile."""
+    """A copy of the run of all notebooks. The original has another name meanwhile, unless other processes read it."""
     paths = find_notebooks(notebooks_folder(), smoke_run.run.profile.notebooks)
     numbers = [path.name[:2] for path in paths]
     assert [smoke_run.notebook(number).problem for number in numbers] == [""] * len(numbers)
     with smoke_run.alone():
         old = smoke_run.run.folder
-        hidden = old.with_name("hidden")
-        old.rename(hidden)
+        shutil.copytree(old, tmp_path / "another disk" / "runs" / "smoke")
+        hidden = old if "PYTEST_XDIST_WORKER" in os.environ else old.rename(old.with_name("hidden"))
         try:
-            shutil.copytree(hidden, tmp_path / "another disk" / "runs" / "smoke")
             yield open_run("smoke", "smoke", root=tmp_path / "another disk"), old
         finally:
             hidden.rename(old)
@@ -59,6 +59,7 @@ def test_a_run_goes_on_in_another_place(moved, tmp_path):
     assert written == [str(path) for path in load_keys(tmp_path / "vokenization.keys").paths]
     assert written == [str(path) for path in keys.paths]
 
+    (tmp_path / "served").mkdir()
     served = nbformat.read(explorer.prepare(run, notebooks_folder(), tmp_path / "served"), as_version=4)
     assert any("smoke" in cell.source for cell in served.cells if "injected-parameters" in cell.metadata.tags)
     (outcome,) = run_notebooks(run, find_notebooks(notebooks_folder(), ["91"]), say=lambda line: None)

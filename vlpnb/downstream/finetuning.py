@@ -30,17 +30,24 @@ from vlpnb.train.sampling import EpochSampler, Update
 class FineTuningConfig(Config):
     """The fields of all kinds; what differs (rate, batch, length) is beside each."""
 
-    seeds: tuple[Seed, ...] = Field(
-        (9595,), min_length=1
-    )  # of fine-tuning: the new layers, the order, dropout
+    seeds: tuple[Seed, ...] = Field((9595,), min_length=1)
+    """Of fine-tuning: the new layers, the order, dropout."""
     epochs: float = Field(3.0, gt=0)
-    warmup: float = Field(0.1, ge=0, le=1)  # share of the updates
+    """Passes over the training examples."""
+    warmup: float = Field(0.1, ge=0, le=1)
+    """Share of the updates."""
     weight_decay: float = Field(0.0, ge=0)
-    clip: float = Field(1.0, gt=0)  # largest gradient norm
-    max_train: int | None = Field(None, ge=1)  # at most so many training examples of each task
+    """Decay of the weights, biases and norms spared."""
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    max_train: int | None = Field(None, ge=1)
+    """At most so many training examples of each task."""
     max_valid: int | None = Field(None, ge=1)
-    keep_models: bool = False  # save the fine-tuned models, for transformers too
+    """At most so many validation examples of each task."""
+    keep_models: bool = False
+    """Save the fine-tuned models, for transformers too."""
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
 
 
 class Examples(Protocol):

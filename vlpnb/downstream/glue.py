@@ -51,9 +51,13 @@ class GlueConfig(FineTuningConfig):
     """How to fine-tune. Defaults: the paper's."""
 
     tasks: tuple[str, ...] = FINE_TUNED
-    lr: float = Field(1e-4, gt=0)  # peak learning rate
+    """Tasks by the benchmark's names; MNLI brings MNLI-MM with it."""
+    lr: float = Field(1e-4, gt=0)
+    """Peak learning rate."""
     batch: int = Field(32, ge=1)
-    max_length: int = Field(126, ge=8)  # tokens of an example, with special tokens
+    """Examples per update."""
+    max_length: int = Field(126, ge=8)
+    """Tokens of an example, with special tokens."""
 
     @field_validator("tasks")
     @classmethod

@@ -34,7 +34,8 @@ from vlpnb.text.tokenizers import MASKED, load_tokenizer
 class ProbesConfig(Config):
     """How the probes are trained."""
 
-    splits: int = Field(50, ge=1)  # random halves of the kinds in the linear probe
+    splits: int = Field(50, ge=1)
+    """Random halves of the kinds in the linear probe."""
 
 
 def read_probes(folder: Path) -> dict[str, list[dict]]:

@@ -41,13 +41,21 @@ class SquadConfig(FineTuningConfig):
     """How to fine-tune. Defaults: BERT's, as in the paper. Examples are questions."""
 
     versions: tuple[Version, ...] = ("1.1", "2.0")
-    lr: float = Field(5e-5, gt=0)  # peak learning rate
-    batch: int = Field(32, ge=1)  # windows per update
-    max_length: int = Field(384, ge=24)  # tokens of a window, with question and special tokens
-    stride: int = Field(128, ge=1)  # tokens from the start of a window to that of the next
-    max_question: int = Field(64, ge=1)  # tokens of a question; longer ones are cut
-    max_answer: int = Field(30, ge=1)  # tokens of an answer that is given
-    n_best: int = Field(20, ge=1)  # starts, ends and spans that are kept per window
+    """Versions of the data set."""
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate."""
+    batch: int = Field(32, ge=1)
+    """Windows per update."""
+    max_length: int = Field(384, ge=24)
+    """Tokens of a window, with question and special tokens."""
+    stride: int = Field(128, ge=1)
+    """Tokens from the start of a window to that of the next."""
+    max_question: int = Field(64, ge=1)
+    """Tokens of a question; longer ones are cut."""
+    max_answer: int = Field(30, ge=1)
+    """Tokens of an answer that is given."""
+    n_best: int = Field(20, ge=1)
+    """Starts, ends and spans that are kept per window."""
 
 
 class QuestionAnswerer(nn.Module):

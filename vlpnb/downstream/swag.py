@@ -29,9 +29,12 @@ from vlpnb.text.tokenizers import PAIRED, load_tokenizer
 class SwagConfig(FineTuningConfig):
     """How to fine-tune. Defaults: BERT's, as in the paper."""
 
-    lr: float = Field(2e-5, gt=0)  # peak learning rate
-    batch: int = Field(16, ge=1)  # examples (of four endings) per update
-    max_length: int = Field(128, ge=8)  # tokens of a story with one ending and special tokens
+    lr: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
+    batch: int = Field(16, ge=1)
+    """Examples (of four endings) per update."""
+    max_length: int = Field(128, ge=8)
+    """Tokens of a story with one ending and special tokens."""
 
 
 class EndingChooser(nn.Module):

@@ -9,7 +9,8 @@ from vlpnb.facade import offers
 
 if TYPE_CHECKING:
     from vlpnb.foundations.datasets import open_captions, open_folder, open_pictures, open_text
-    from vlpnb.foundations.features import FeatureStore, read_backbones
+    from vlpnb.foundations.feature_store import FeatureStore
+    from vlpnb.foundations.features import read_backbones
     from vlpnb.text.corpora import TokenCorpus
     from vlpnb.text.tokenizers import load_tokenizer
     from vlpnb.vision.backbones import load_backbone
@@ -31,7 +32,7 @@ __all__ = [
 __getattr__, __dir__ = offers(
     __name__,
     {
-        "FeatureStore": "vlpnb.foundations.features",
+        "FeatureStore": "vlpnb.foundations.feature_store",
         "TokenCorpus": "vlpnb.text.corpora",
         "load_backbone": "vlpnb.vision.backbones",
         "load_scenes": "vlpnb.world.writers",

@@ -34,6 +34,7 @@ class CaptionSetConfig(Config):
     """Captioned pictures beside the splits; relative to the root."""
 
     format: CaptionFormat
+    """How the annotation files are laid out."""
     annotations: str | tuple[str, ...]
     """Annotation file (flickr: folder), or several files one after the other."""
     images: str
@@ -48,6 +49,7 @@ class CaptionsConfig(DatasetConfig):
     """Captioned pictures, relative to the root."""
 
     format: CaptionFormat = "coco"
+    """How the annotation files are laid out."""
     annotations: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {split: f"annotations/captions_{split}.json" for split in SPLITS}
     )

@@ -25,15 +25,20 @@ from vlpnb.train.distributed import barrier
 class CorpusStageConfig(Config):
     """How much text is tokenised, and by which tokenizer."""
 
-    tokenizer: ModelName = (
-        ""  # empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name
-    )
-    vocab_size: int = Field(2000, ge=300)  # of "byte-bpe"
-    vocab_lines: int = Field(20_000, ge=1)  # lines of the text that "byte-bpe" is trained on
-    lines_are_sentences: bool = False  # a line is one sentence; else sentences end at . ! ?
-    max_train_tokens: int | None = Field(None, ge=1)  # stop after the line that reaches this many; none: all
+    tokenizer: ModelName = ""
+    """Empty: the matcher's; "byte-bpe": trained on the text; else a folder or a hub name."""
+    vocab_size: int = Field(2000, ge=300)
+    """Of "byte-bpe"."""
+    vocab_lines: int = Field(20_000, ge=1)
+    """Lines of the text that "byte-bpe" is trained on."""
+    lines_are_sentences: bool = False
+    """A line is one sentence; else sentences end at . ! ?"""
+    max_train_tokens: int | None = Field(None, ge=1)
+    """Stop after the line that reaches this many; none: all."""
     max_valid_tokens: int | None = Field(None, ge=1)
-    shard_bytes: int = Field(1 << 23, ge=16, json_schema_extra={"hash": False})  # of text per shard
+    """The same for the validation corpus."""
+    shard_bytes: int = Field(1 << 23, ge=16, json_schema_extra={"hash": False})
+    """Of text per shard."""
     original: OriginalFiles = OriginalFiles()
     """A corpus that the original project has tokenised, in place of raw text."""
 

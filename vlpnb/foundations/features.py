@@ -3,7 +3,8 @@
 With frozen backbones only two small heads are trained (1.34 M parameters in the paper's setting), so the
 cache turns twenty epochs of matching into minutes, and batches may be as large as the loss likes. The cache
 holds, per split, several random views and the evaluation views of every picture, and the concatenated
-hidden states of every caption, in half precision.
+hidden states of every caption, in half precision. Instead of the training captions it may hold spans of them, each
+read among spans of other captions (`splice`).
 
 Differs from the original: it ran both backbones again for every epoch. Work is cut in shards (`data/shards.py`), and
 a view is a function of (seed, split, picture, number of the view).
@@ -13,14 +14,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
@@ -30,48 +30,62 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import SPLITS, load_captions
 from vlpnb.data.images import BrokenImage, decoded, none_readable
 from vlpnb.data.shards import Shards
-from vlpnb.data.store import attributes, check_finite, mapped, open_checked
+from vlpnb.data.store import check_finite
 from vlpnb.data.text_files import read_json
 from vlpnb.files import write_text
 from vlpnb.foundations.captions import splits_only
+from vlpnb.foundations.feature_store import PRODUCER, FeatureStore
 from vlpnb.nn.transformer import Encoder, init_weights
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.backbones import LanguageBackbone, load_language
+from vlpnb.text.splicing import Span, splice
 from vlpnb.train.sampling import seed_of
 from vlpnb.vision.backbones import Backbone, load_backbone
 
-PRODUCER, BACKBONES = "features", "backbones.json"
+BACKBONES = "backbones.json"
 SHOWN = 100  # broken pictures that a store names, as its attributes end at 64 KiB; it counts all
+MIXED = 256  # pictures whose captions' spans are spliced with each other, whatever the shards' size
 
 
 class FeaturesConfig(Config):
     """Which backbones, and what of their output is kept. Defaults: the paper's."""
 
-    language: ModelName = (
-        "bert-base-uncased"  # "stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …
-    )
-    vision: ModelName = "resnext101_32x8d"  # "stage", a folder, a torchvision name, or "efficientnet_lite0"
-    vision_weights: ModelName | None = (
-        "DEFAULT"  # of a torchvision model: published name, a file, or none (random)
-    )
-    language_weights: bool = True  # False: new random ones, for a backbone that is trained
+    language: ModelName = "bert-base-uncased"
+    """"stage", a folder, a hub name, "package:NAME", "minilm", or "gpt2" …"""
+    vision: ModelName = "resnext101_32x8d"
+    """"stage", a folder, a torchvision name, or "efficientnet_lite0"."""
+    vision_weights: ModelName | None = "DEFAULT"
+    """Of a torchvision model: published name, a file, or none (random)."""
+    language_weights: bool = True
+    """False: new random ones, for a backbone that is trained."""
     layers: tuple[Annotated[int, Field(le=-1, ge=-1000)], ...] = (
         -4,
         -3,
         -2,
         -1,
-    )  # hidden states that are concatenated
-    window: int = Field(0, ge=0)  # so many tokens on each side add their hidden states to a token's own
-    max_length: int = Field(20, ge=3)  # word pieces of a caption, special tokens included
-    train_views: int = Field(5, ge=1)  # random crops per training picture
-    eval_views: tuple[str, ...] = ("centre",)  # of transforms.EVAL_VIEWS; a picture's vector is their mean
-    crop_scale: Shares = (0.08, 1.0)  # share of the picture's area that a random crop keeps
-    max_images: int | None = Field(None, ge=1)  # only the first pictures of the training split
-    seed: Seed = 9595  # of the random crops
-    cache: bool = True  # False: only the pictures are checked; for fine-tuning, which reads no features
-    shard: int = Field(256, ge=1, json_schema_extra={"hash": False})  # pictures per shard
-    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
+    )
+    """Hidden states that are concatenated."""
+    splice: int = Field(0, ge=0)
+    """So many spans of each training caption, read among spans of others (`text.splicing`); 0: captions as they are."""
+    max_length: int = Field(20, ge=3)
+    """Word pieces of a caption, special tokens included."""
+    train_views: int = Field(5, ge=1)
+    """Random crops per training picture."""
+    eval_views: tuple[str, ...] = ("centre",)
+    """Of transforms.EVAL_VIEWS; a picture's vector is their mean."""
+    crop_scale: Shares = (0.08, 1.0)
+    """Share of the picture's area that a random crop keeps."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first pictures of the training split."""
+    seed: Seed = 9595
+    """Of the random crops."""
+    cache: bool = True
+    """False: only the pictures are checked; for fine-tuning, which reads no features."""
+    shard: int = Field(256, ge=1, json_schema_extra={"hash": False})
+    """Pictures per shard."""
+    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})
+    """Pictures per forward pass."""
 
 
 def backbone_inputs(config: FeaturesConfig) -> dict[str, Request]:
@@ -123,7 +137,7 @@ def read_backbones(folder: Path) -> Backbones:
 
 def open_language(config: FeaturesConfig, inputs: Mapping[str, Path]) -> LanguageBackbone:
     """The language backbone that a configuration names; random weights are a function of the seed."""
-    language = load_language(inputs.get("language", config.language), config.layers, config.window)
+    language = load_language(inputs.get("language", config.language), config.layers)
     if not config.language_weights:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -162,6 +176,11 @@ def picture_features(
 def views_of(split: str, config: FeaturesConfig) -> tuple[int, tuple[str, ...]]:
     """How many random views, and which fixed ones, a split's pictures have; training has one fixed view."""
     return (config.train_views, config.eval_views[:1]) if split == "train" else (0, config.eval_views)
+
+
+def spliced(split: str, config: FeaturesConfig) -> bool:
+    """Whether a split's captions are spans that were read in foreign company: those of training, if configured."""
+    return split == "train" and config.splice > 0
 
 
 class _Part:
@@ -203,8 +222,8 @@ class _Part:
         return features.reshape(shape).numpy(), kept, broken
 
     @torch.no_grad()
-    def _states(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """Half-precision hidden states of all tokens of some captions."""
+    def _states(self, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """Half-precision hidden states of all tokens of each row."""
         language = self.language
         states: list[np.ndarray] = [np.empty((0, language.width), np.float16)] * len(rows)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -214,22 +233,36 @@ class _Part:
             hidden = language(ids, mask).half().cpu().numpy()
             for i, state in zip(chosen, hidden, strict=True):
                 states[i] = state[: len(rows[i])].copy()
-        return np.concatenate([*states, np.empty((0, language.width), np.float16)])
+        return states
+
+    def _rows(self, sentences: Sequence[str]) -> tuple[list[list[int]], list[Span]]:
+        """What the language backbone reads, and where in it each caption is, or each span of one."""
+        language, config = self.language, self.config
+        rows = language.encode(sentences, config.max_length)
+        if not spliced(self.split, config):
+            return rows, [Span(i, i, 0, len(row)) for i, row in enumerate(rows)]
+        start, specials = len(language.prefix), len(language.prefix) + len(language.suffix)
+        bodies = [row[start : start + len(row) - specials] for row in rows]
+        random = np.random.default_rng([config.seed, SPLITS.index(self.split), self.first])
+        joined, spans = splice(bodies, config.splice, random)
+        moved = [replace(s, start=s.start + start, end=s.end + start) for s in spans]
+        return [language.wrap(row) for row in joined], moved
 
     def __call__(self, images: Sequence[CaptionedImage]) -> tuple[dict[str, np.ndarray], dict[str, list]]:
         """The arrays of `FeatureStore` for these pictures, with lengths in place of offsets."""
         views, kept, broken = self._views(images)
-        sentences = [sentence for image in kept for sentence in image.sentences]
-        rows = self.language.encode(sentences, self.config.max_length)
-        counts = [len(image.sentences) for image in kept]
+        rows, spans = self._rows([sentence for image in kept for sentence in image.sentences])
         states = self._states(rows)
+        cut = [states[s.row][s.start : s.end] for s in spans]
+        owner = np.repeat(np.arange(len(kept), dtype=np.int32), [len(image.sentences) for image in kept])
         which = f"pictures from {images[0].path} on"
+        hidden = np.concatenate([*cut, np.empty((0, self.language.width), np.float16)])
         arrays = {
             "views": check_finite(views, f"the features of the {which}"),
-            "states": check_finite(states, f"the features of the captions of the {which}"),
-            "tokens": np.array([i for row in rows for i in row], dtype=np.int32),
-            "offsets": np.array([len(row) for row in rows], dtype=np.int32),
-            "owner": np.repeat(np.arange(len(kept), dtype=np.int32), counts),
+            "states": check_finite(hidden, f"the features of the captions of the {which}"),
+            "tokens": np.array([i for s in spans for i in rows[s.row][s.start : s.end]], dtype=np.int32),
+            "offsets": np.array([s.end - s.start for s in spans], dtype=np.int32),
+            "owner": owner[np.array([s.sentence for s in spans], dtype=np.int64)],
         }
         return arrays, {"ids": [image.image_id for image in kept], "broken": broken}
 
@@ -253,13 +286,14 @@ def cache_split(
     about = [config.model_dump(mode="json", exclude={"shard", "batch"})]
     about += [[image.image_id, *image.sentences] for image in images]
     identity = hashlib.sha256(json.dumps(about).encode()).hexdigest()
-    firsts = range(0, len(images), config.shard)
-    sizes = [min(config.shard, len(images) - first) for first in firsts]
+    size = MIXED if spliced(split, config) else config.shard
+    firsts = range(0, len(images), size)
+    sizes = [min(size, len(images) - first) for first in firsts]
     shards = Shards(folder / f"checkpoint-{split}", identity, sizes, rank, world_size, progress)
 
     def unit(i: int) -> tuple[dict[str, np.ndarray], dict[str, list]]:
         part = _Part(split, language, vision, config, firsts[i])
-        return part(images[firsts[i] : firsts[i] + config.shard])
+        return part(images[firsts[i] : firsts[i] + size])
 
     target = folder / f"{split}.hdf5"
     if not shards.complete(target):
@@ -269,90 +303,25 @@ def cache_split(
             shards.publish(lambda: None)  # so that they are made again once the pictures are there
             paths = [image.path for image in images]
             raise none_readable(f"split '{split}'", paths, notes.get("broken", []))
-        shards.publish(lambda: _join(shards, target, notes, language))
+        shards.publish(lambda: _join(shards, target, notes, language, spliced(split, config)))
     store = FeatureStore(folder, split)
     broken = store.attributes["broken_count"]
     return {"images": len(store.image_ids), "captions": len(store), "broken": broken}
 
 
-def _join(shards: Shards, target: Path, notes: Mapping[str, list], language: LanguageBackbone) -> None:
+def _join(
+    shards: Shards, target: Path, notes: Mapping[str, list], language: LanguageBackbone, cut: bool
+) -> None:
     # Before the store: where the store is, the work is done, and nobody comes back for its ids.
     write_text(target.with_suffix(".ids"), "".join(f"{i}\n" for i in notes["ids"]))
     broken = notes.get("broken", [])
     if broken:
         text = "".join(f"{path}\t{why}\n" for path, why in broken)
         write_text(target.with_suffix(".broken.txt"), text)
-    about = {"prefix": len(language.prefix), "suffix": len(language.suffix)}
+    # a span has no special tokens of its own
+    about = {"prefix": 0 if cut else len(language.prefix), "suffix": 0 if cut else len(language.suffix)}
     about |= {"broken": broken[:SHOWN], "broken_count": len(broken)}
     shards.join(target, PRODUCER, about, offsets=["offsets"], indices={"owner": "views"})
-
-
-class FeatureStore:
-    """The cached features of one split; opened lazily, memory-mapped, so memory does not grow with the cache.
-
-    `views` [N, K, D] (see `views_of`), `states` [tokens, F], `tokens` [tokens], `offsets` [S + 1] of
-    the captions, `owner` [S]: the picture of each caption.
-    """
-
-    def __init__(self, folder: Path, split: str):
-        self.path = Path(folder) / f"{split}.hdf5"
-        with open_checked(self.path, ("views", "states", "tokens", "offsets", "owner"), PRODUCER) as file:
-            self.offsets, self.owner = file["offsets"][()], file["owner"][()]
-        self.attributes = attributes(self.path)
-        self.image_ids = self.path.with_suffix(".ids").read_text(encoding="utf-8").split("\n")[:-1]
-
-    def __len__(self) -> int:
-        """Number of captions."""
-        return len(self.owner)
-
-    @cached_property
-    def views(self) -> np.ndarray:
-        return mapped(self.path, "views")
-
-    @cached_property
-    def states(self) -> np.ndarray:
-        return mapped(self.path, "states")
-
-    @cached_property
-    def tokens(self) -> np.ndarray:
-        return mapped(self.path, "tokens")
-
-    def captions(
-        self, rows: Int[np.ndarray, " B"]
-    ) -> tuple[Float[Tensor, "B T F"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Hidden states of some captions, the mask of their tokens, and the same without special tokens."""
-        at, mask, content = self._places(rows)
-        states = torch.from_numpy(check_finite(self.states[at.ravel()], f"{self.path}, states read")).float()
-        return states.reshape(*mask.shape, -1), mask, content
-
-    def ids(
-        self, rows: Int[np.ndarray, " B"], pad: int
-    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Wrapped ids of some captions, padded, with the masks of `captions`: for a backbone that trains."""
-        at, mask, content = self._places(rows)
-        ids = torch.from_numpy(np.asarray(self.tokens[at.ravel()])).long().reshape(mask.shape)
-        return ids.masked_fill(~mask, pad), mask, content
-
-    def _places(
-        self, rows: Int[np.ndarray, " B"]
-    ) -> tuple[Int[np.ndarray, "B T"], Bool[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """Where the tokens of some captions lie in the store (padding: at the first one), and both masks."""
-        starts, lengths = self.offsets[rows], self.offsets[rows + 1] - self.offsets[rows]
-        at = np.arange(lengths.max())
-        mask = at < lengths[:, None]
-        content = (at >= self.attributes["prefix"]) & (at < lengths[:, None] - self.attributes["suffix"])
-        places = np.where(mask, starts[:, None] + at, starts[:, None])
-        return places, torch.from_numpy(mask), torch.from_numpy(content)
-
-    def pictures(
-        self, images: Int[np.ndarray, " B"], view: Int[np.ndarray, " B"] | None = None
-    ) -> Float[Tensor, "B E D"]:
-        """Features of some pictures: one chosen view each (E = 1), or all views."""
-        if view is None:
-            return torch.from_numpy(check_finite(self.views[images], f"{self.path}, views read")).float()
-        return torch.from_numpy(check_finite(self.views[images, view], f"{self.path}, views read")).float()[
-            :, None
-        ]
 
 
 def cache_features(context: StageContext) -> dict[str, float]:

@@ -1,54 +1,104 @@
-"""Stage `language`: the visual world's stand-in for a pre-trained BERT.
+"""Stage `language`: a pre-trained BERT with the vocabulary of the visual world.
 
-The paper's matcher starts from BERT (section 3.2). The generated world has its own words, so this stage trains a
-vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa (masked words only, no pictures) on
-the world's text and training captions, and saves them as a HuggingFace folder. On real data a published model takes
-its place (`features.language`).
+The paper's matcher starts from BERT (section 3.2). The generated world uses a thousand words, and a language model
+that is trained on it should not have thirty thousand. With `trim` the stage takes a published BERT and keeps, of its
+vocabulary, the pieces that the world's text and training captions use (Abdaoui et al. 2020, "Load What You Need"):
+that text is read as before, piece by piece, and gets the same hidden states.
 
-Sentences are examples of their own, `[CLS] sentence [SEP]`, in batches of similar length, because that is how the
-matcher will read them.
+Without `trim` it trains a stand-in: a vocabulary (WordPiece, or RoBERTa's byte-level BPE) and a small BERT or RoBERTa
+(masked words only, no pictures) on the same text. Sentences are examples of their own, `[CLS] sentence [SEP]`, in
+batches of similar length, because that is how the matcher will read them. Either way the result is a HuggingFace
+folder. On real data a published model takes its place as it is (`features.language`).
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from pydantic import Field
+from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.description import CaptionData, TextData, load_captions, load_text
+from vlpnb.errors import UserError
 from vlpnb.foundations.captions import splits_only
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.nn.language_model import language_model_config, new_masked_lm
 from vlpnb.nn.losses import IGNORE
-from vlpnb.nn.transformer import init_weights
+from vlpnb.nn.transformer import Encoder, init_weights
+from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.backbones import load_language
 from vlpnb.text.corpora import read_lines, sentence_lengths
 from vlpnb.text.masking import mask_tokens
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_byte_bpe, train_wordpiece
+from vlpnb.text.tokenizers import (
+    encode_lines,
+    load_tokenizer,
+    train_byte_bpe,
+    train_wordpiece,
+    trim_wordpiece,
+)
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, seed_of
 
 
 class LanguageConfig(Config):
-    """How to train the small language model; about 40 s on two CPU cores as it stands."""
+    """How to train the small language model, about 40 s on two CPU cores as it stands; or which model to trim."""
 
-    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"  # BERT's kind, or RoBERTa's
-    size: str = "mini"  # a key of `nn.language_model.SIZES`
-    vocab_size: int = Field(2000, ge=50)  # word pieces
-    corpus_lines: int = Field(20_000, ge=0)  # lines of the corpus at most, beside all training captions
-    max_length: int = Field(48, ge=8)  # tokens per sentence, with the two special ones; longer ones are cut
+    trim: ModelName = ""
+    """A published BERT ("minilm", a folder, a hub name) to cut to the text's vocabulary; then nothing is trained."""
+    tokenizer: Literal["wordpiece", "byte-bpe"] = "wordpiece"
+    """BERT's kind, or RoBERTa's."""
+    size: str = "mini"
+    """A key of `nn.language_model.SIZES`."""
+    vocab_size: int = Field(2000, ge=50)
+    """Word pieces."""
+    corpus_lines: int = Field(20_000, ge=0)
+    """Lines of the corpus at most, beside all training captions."""
+    max_length: int = Field(48, ge=8)
+    """Tokens per sentence, with the two special ones; longer ones are cut."""
     updates: int = Field(700, ge=1)
-    batch: int = Field(96, ge=1)  # sentences per update
-    lr: float = Field(1e-3, gt=0)  # peak learning rate
-    warmup: int = Field(70, ge=0)  # updates of linear warm-up
+    """Optimiser steps."""
+    batch: int = Field(96, ge=1)
+    """Sentences per update."""
+    lr: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
+    warmup: int = Field(70, ge=0)
+    """Updates of linear warm-up."""
     mask_rate: float = Field(0.15, gt=0, lt=1)
+    """Share of tokens that the model must guess."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
+    """Share of units left out in training."""
+    init_std: float = Field(0.02, gt=0)
+    """Of the initial weights; narrow models start better with 1/√hidden."""
     seed: Seed = 0
+    """Of initial weights, order and dropout."""
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
+
+
+def trim(name: str, lines: list[str], folder: Path) -> PreTrainedTokenizerFast:
+    """Save a BERT with only the word pieces that the lines use as a HuggingFace folder; returns its tokenizer.
+
+    Raises:
+        UserError: no such model, or not one of BERT's kind with word pieces.
+    """
+    source = load_language(name, (-1,))
+    if not isinstance(source.net, Encoder) or source.net.config.position_offset:
+        raise UserError(f"language.trim: {name}: expected a BERT, whose vocabulary are word pieces")
+    used = np.unique(np.concatenate(encode_lines(source.tokenizer, lines)))
+    tokenizer, kept = trim_wordpiece(source.tokenizer, used, folder)
+    config = replace(source.net.config, vocab_size=len(kept), pad_id=tokenizer.pad_token_id)
+    state = source.net.state_dict()
+    state["embeddings.words.weight"] = state["embeddings.words.weight"][kept]
+    encoder = Encoder(config)
+    encoder.load_state_dict(state)
+    save_hf(folder, encoder, tokenizer=tokenizer)
+    return tokenizer
 
 
 def text_lines(captions: CaptionData, text: TextData, corpus_lines: int) -> Iterator[str]:
@@ -95,10 +145,14 @@ class SentenceBatches:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Train the vocabulary and the model; the folder `model` opens with transformers. Metrics: loss, vocab_size …"""
+    """Make the vocabulary and the model; the folder `model` opens with transformers. Metrics: loss, vocab_size …"""
     config: LanguageConfig = context.config
     captions, text = load_captions(context.inputs["captions"]), load_text(context.inputs["text"])
     lines = list(text_lines(captions, text, config.corpus_lines))
+    if config.trim:
+        tokenizer = trim(config.trim, lines, context.folder / "model")
+        context.log(f"{len(lines):,} lines use {len(tokenizer):,} word pieces of {config.trim}")
+        return {"vocab_size": len(tokenizer)}
     words = context.folder / "tokenizer"
     if not (words / "tokenizer.json").is_file():
         train = train_byte_bpe if config.tokenizer == "byte-bpe" else train_wordpiece
@@ -141,5 +195,5 @@ LANGUAGE = Stage(
     config=LanguageConfig,
     run=run,
     inputs=inputs,
-    doc="Train a small language model on the world's text: the stand-in for a pre-trained BERT.",
+    doc="A pre-trained BERT cut to the world's words, or a small one trained on its text.",
 )

@@ -43,19 +43,30 @@ MEAN, STD = torch.tensor(IMAGENET_MEAN)[:, None, None], torch.tensor(IMAGENET_ST
 class VisionConfig(Config):
     """Training of the world's picture classifier."""
 
-    image_size: int = Field(64, ge=16)  # pixels of the square that the network reads
-    # channels per resolution; features are twice the last
+    image_size: int = Field(64, ge=16)
+    """Pixels of the square that the network reads."""
     widths: tuple[Count, ...] = Field((24, 48, 96, 192), min_length=1)
+    """Channels per resolution; features are twice the last."""
     epochs: int = Field(12, ge=1)
+    """Passes over the training examples."""
     batch: int = Field(32, ge=1)
+    """Pictures per update."""
     lr: float = Field(4e-3, gt=0)
+    """Peak learning rate."""
     weight_decay: float = Field(0.05, ge=0)
-    shift: int = Field(4, ge=0)  # a training picture is shifted by up to so many pixels, and mirrored
-    kind_weight: float = Field(3.0, gt=0)  # of kinds in the loss; colours and settings are learned anyway
+    """Decay of the weights, biases and norms spared."""
+    shift: int = Field(4, ge=0)
+    """A training picture is shifted by up to so many pixels, and mirrored."""
+    kind_weight: float = Field(3.0, gt=0)
+    """Of kinds in the loss; colours and settings are learned anyway."""
     seed: Seed = 9595
-    max_images: int | None = Field(None, ge=1)  # only the first pictures
-    drawn: int = Field(0, ge=0)  # more training pictures, of further train scenes, drawn here and not written
+    """Of initial weights, order and dropout."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first pictures."""
+    drawn: int = Field(0, ge=0)
+    """More training pictures, of further train scenes, drawn here and not written."""
     checkpoint_seconds: float = Field(15.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
 
 
 def label_names() -> list[str]:

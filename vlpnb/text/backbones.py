@@ -1,8 +1,7 @@
 """The language side of the matcher below its head: a frozen language model and the hidden states it gives.
 
-Differs from the original: layers are named by negative indices (VOK-01), a frozen backbone stays in eval mode
-(VOK-05), and the states of neighbouring tokens may be read too (`with_neighbours`), which the paper's large models do
-not need.
+Differs from the original: layers are named by negative indices (VOK-01), and a frozen backbone stays in eval mode
+(VOK-05).
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import load_encoder, read_settings, refuse_nan
@@ -28,8 +26,8 @@ class LanguageBackbone(nn.Module):
     """Token ids → the concatenated hidden states of some layers, with the tokenizer that makes the ids.
 
     `layers` are negative indices into (embeddings, block 1, …, block L): −1 is the last block (VOK-01:
-    the original negated the option's sign and read the first layer by default). With a `window` the states of
-    so many tokens on each side follow a token's own (`with_neighbours`). Frozen ones stay in eval mode (VOK-05).
+    the original negated the option's sign and read the first layer by default). Frozen ones stay in eval mode
+    (VOK-05).
     """
 
     def __init__(
@@ -39,12 +37,10 @@ class LanguageBackbone(nn.Module):
         layers: Sequence[int],
         width: int,
         frozen: bool = True,
-        window: int = 0,
     ):
         super().__init__()
         self.net, self.tokenizer, self.layers = net, tokenizer, tuple(sorted(layers))
-        self.window = window
-        self.width = width * len(layers) * (2 * window + 1)
+        self.width = width * len(layers)
         self.prefix, self.suffix = special_ends(tokenizer)
         self.freeze(frozen)
 
@@ -98,25 +94,7 @@ class LanguageBackbone(nn.Module):
                 states = self.net(ids, attention_mask=full, output_hidden_states=True).hidden_states
             else:
                 states = self.net(ids, attention, hidden_states=True).hidden_states
-            chosen = torch.cat([states[layer] for layer in self.layers], dim=-1)
-            return with_neighbours(chosen, mask, self.window)
-
-
-def with_neighbours(
-    states: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], window: int
-) -> Float[Tensor, "B T F"]:
-    """Each token's own states, then those of `window` tokens before and after it from left to right (F =
-    (2·window + 1)·D); zeros beyond the ends of a sentence.
-
-    The window approach of Collobert et al. (2011), "Natural Language Processing (Almost) from Scratch", for
-    language models too small to carry "red" over to the "car" that follows. The paper needs none (window 0).
-    """
-    if not window:
-        return states
-    length = states.shape[1]
-    padded = pad(states * mask[..., None], (0, 0, window, window))
-    beside = [padded[:, i : i + length] for i in range(2 * window + 1) if i != window]
-    return torch.cat([states, *beside], dim=-1)
+            return torch.cat([states[layer] for layer in self.layers], dim=-1)
 
 
 def local_language(name: str | Path) -> Path | None:
@@ -128,7 +106,7 @@ def local_language(name: str | Path) -> Path | None:
     return inside if not (folder / "config.json").is_file() and (inside / "config.json").is_file() else folder
 
 
-def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> LanguageBackbone:
+def load_language(name: str | Path, layers: Sequence[int]) -> LanguageBackbone:
     """Open a frozen language backbone: a folder, a hub name, "package:NAME", the shorthand "minilm", or one of the
     original's names (`language_names.NAMES`).
 
@@ -157,7 +135,7 @@ def load_language(name: str | Path, layers: Sequence[int], window: int = 0) -> L
             f"features.layers: {list(layers)}: expected negative numbers from −1 (the last block) "
             f"to −{depth + 1} (the embeddings) for {name}"
         )
-    return LanguageBackbone(net, load_tokenizer(folder), layers, width, window=window).eval()
+    return LanguageBackbone(net, load_tokenizer(folder), layers, width).eval()
 
 
 def _open_other(folder: Path, settings: dict) -> nn.Module:

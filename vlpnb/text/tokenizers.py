@@ -153,6 +153,34 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
     return wrapped
 
 
+def trim_wordpiece(
+    tokenizer: PreTrainedTokenizerFast, used: Iterable[int], folder: Path
+) -> tuple[PreTrainedTokenizerFast, list[int]]:
+    """A WordPiece tokenizer with the special tokens, the `used` pieces and single ASCII characters alone.
+
+    Ids count anew in the old order, special tokens first. A text that used only these pieces is read as before: what is
+    gone was nowhere the longest match. Saved like `train_wordpiece`'s; returned with the old id of every new one.
+
+    Raises:
+        UserError: it is no WordPiece tokenizer with BERT's special tokens.
+    """
+    about = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocab = about["model"].get("vocab", {})
+    if about["model"]["type"] != "WordPiece" or not set(BERT_SPECIALS.values()) <= set(vocab):
+        raise UserError(
+            f"{tokenizer.name_or_path}: expected BERT's word pieces and special tokens, found {about['model']['type']}"
+        )
+    wanted = {int(i) for i in used}
+    wanted |= {i for piece, i in vocab.items() if len(piece.removeprefix("##")) == 1 and piece.isascii()}
+    specials = [vocab[token] for token in BERT_SPECIALS.values()]
+    kept = specials + sorted(wanted - set(specials))
+    piece_of = {i: piece for piece, i in vocab.items()}
+    about["model"]["vocab"] = {piece_of[i]: new for new, i in enumerate(kept)}
+    trimmed = _bert(Tokenizer.from_str(json.dumps({**about, "added_tokens": [], "post_processor": None})))
+    save_tokenizer(trimmed, folder)
+    return trimmed, kept
+
+
 def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
     """Train a RoBERTa-style byte-level BPE, saved like `train_wordpiece`'s.
 

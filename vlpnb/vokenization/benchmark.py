@@ -37,18 +37,24 @@ from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 class BenchmarkConfig(Config):
     """What is benchmarked."""
 
-    split: str = "test"  # captions and pictures of the first set; its metrics have no prefix
-    # further sets, `<set>_*` in the metrics: splits or `captions.sets`; none: all of the latter
+    split: str = "test"
+    """Captions and pictures of the first set; its metrics have no prefix."""
     sets: tuple[str, ...] | None = None
-    max_images: int | None = Field(None, ge=1)  # only the first pictures of each set
-    # word pieces of a caption that retrieval reads, special tokens included; none: as many as in training; the
-    # original reads captions as it reads a corpus, up to 130
+    """Further sets, `<set>_*` in the metrics: splits or `captions.sets`; none: all of the latter."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first pictures of each set."""
     max_length: int | None = Field(None, ge=3)
-    # texts of the diversity beside the sets' captions, `corpus_train_*` for the training part
+    """Word pieces of a caption that retrieval reads, special tokens included; none: as many as in
+    training; the original reads captions as it reads a corpus, up to 130.
+    """
     corpora: tuple[Literal["valid", "train"], ...] = ("valid",)
-    diversity_lines: int | None = Field(None, ge=0)  # only the first lines of a corpus (the original: 95,000)
-    diversity_sentences: int | None = Field(20_000, ge=0)  # then sentences of a corpus, captions of a set
-    granularity: Granularity = "token"  # contextual tokens, whole sentences, or types without context
+    """Texts of the diversity beside the sets' captions, `corpus_train_*` for the training part."""
+    diversity_lines: int | None = Field(None, ge=0)
+    """Only the first lines of a corpus (the original: 95,000)."""
+    diversity_sentences: int | None = Field(20_000, ge=0)
+    """Then sentences of a corpus, captions of a set."""
+    granularity: Granularity = "token"
+    """Contextual tokens, whole sentences, or types without context."""
 
 
 def scored_queries(vokenise: Vokeniser, sentences: Sequence[Sequence[int]]) -> list[Float[Tensor, "_ d"]]:

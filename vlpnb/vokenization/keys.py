@@ -308,15 +308,16 @@ def _keys_of(
 class KeysConfig(Config):
     """Which pictures become vokens."""
 
-    source: Source = "matcher"  # the matcher's unit vectors, or the bare vision backbone's features
-    max_images: int | None = Field(
-        50_000, ge=1
-    )  # the first readable pictures; none: all (the paper's V is 50,000)
-    ids: OutsidePath = (
-        ""  # ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none
-    )
-    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # pictures per forward pass
-    shard: int = Field(512, ge=1, json_schema_extra={"hash": False})  # pictures per shard
+    source: Source = "matcher"
+    """The matcher's unit vectors, or the bare vision backbone's features."""
+    max_images: int | None = Field(50_000, ge=1)
+    """The first readable pictures; none: all (the paper's V is 50,000)."""
+    ids: OutsidePath = ""
+    """Ids that the pictures must equal: a file, one a line, or a folder of <set>.ids; empty: none."""
+    batch: int = Field(32, ge=1, json_schema_extra={"hash": False})
+    """Pictures per forward pass."""
+    shard: int = Field(512, ge=1, json_schema_extra={"hash": False})
+    """Pictures per shard."""
 
 
 def run_keys(context: StageContext) -> dict[str, float]:

@@ -29,7 +29,6 @@ from torch.nn.functional import normalize
 from vlpnb.config import Config, Seed
 from vlpnb.data.fields import field
 from vlpnb.data.text_files import read_json
-from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.backbones import keep_backbones
 from vlpnb.foundations.features import picture_features, read_backbones
@@ -66,11 +65,10 @@ class Matcher(nn.Module):
         vision: Backbone | None = None,
         eval_views: Sequence[str] = ("centre",),
         max_length: int = 20,
-        window: int = 0,
     ):
         super().__init__()
         self.f, self.g, self.language, self.vision = f, g, language, vision
-        self.eval_views, self.max_length, self.window = tuple(eval_views), max_length, window
+        self.eval_views, self.max_length = tuple(eval_views), max_length
 
     @torch.no_grad()
     def queries(self, rows: Sequence[Sequence[int]]) -> tuple[Float[Tensor, "B T d"], Bool[Tensor, "B T"]]:
@@ -103,28 +101,14 @@ def picture_vectors(g: Projection, views: Float[Tensor, "N E D"]) -> Float[Tenso
     return normalize(g(views).mean(1), dim=-1)
 
 
-def exchange_neighbours(rows: Float[Tensor, "N F"], window: int, share: float) -> Float[Tensor, "N F"]:
-    """Tokens with the states of their neighbours (`features.with_neighbours`), a `share` of the neighbours
-    replaced by those of a random other row, at the same place; a token's own states stay.
-
-    It tells f to trust the token itself, as other text has neighbours that captions never have. Random numbers
-    are torch's own, as those of dropout are.
-    """
-    own = rows.shape[1] // (2 * window + 1)
-    beside = rows[:, own:].reshape(len(rows), 2 * window, own)
-    exchanged = torch.rand(len(rows), 2 * window, 1, device=rows.device) < share
-    other = beside[torch.randperm(len(rows), device=rows.device)]
-    return torch.cat([rows[:, :own], torch.where(exchanged, other, beside).flatten(1)], dim=1)
-
-
 class MatchingLoss(nn.Module):
     """What the training loop calls: a batch of captions with their pictures → the summed loss over its
     tokens.
     """
 
-    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor], context_noise: float = 0.0):
+    def __init__(self, matcher: Matcher, loss: Callable[..., Tensor]):
         super().__init__()
-        self.matcher, self.loss, self.context_noise = matcher, loss, context_noise
+        self.matcher, self.loss = matcher, loss
 
     def forward(
         self, text: Tensor, mask: Bool[Tensor, "B T"], picture: Tensor, ids_mask: Tensor | None = None
@@ -137,10 +121,7 @@ class MatchingLoss(nn.Module):
         matcher = self.matcher
         hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
         features = picture if picture.ndim == 2 else matcher.vision(picture).float()
-        counted = hidden[mask]  # heads only where a token counts: a third of a batch is padding
-        if self.context_noise and self.training:
-            counted = exchange_neighbours(counted, matcher.window, self.context_noise)
-        rows = matcher.f(counted)
+        rows = matcher.f(hidden[mask])  # heads only where a token counts: a third of a batch is padding
         vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
             mask[..., None], rows
         )  # (B, T, d)
@@ -161,32 +142,52 @@ class MatchingConfig(Config):
     warmup_share 0.05, weight_decay 0.01.
     """
 
-    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"  # paired hinge, all-pairs hinge, InfoNCE
-    margin: float = Field(0.5, ge=0)  # of the hinge losses
-    temperature: float = Field(0.05, gt=0)  # of InfoNCE
-    joint: int = Field(64, ge=1)  # d, width of the joint space
-    hidden: int = Field(256, ge=1)  # width of the heads' middle layer
-    dropout: float = Field(0.3, ge=0, lt=1)  # in the heads
-    context_noise: float = Field(
-        0.0, ge=0, le=1
-    )  # share of neighbours (features.window) exchanged in training
+    loss: Literal["hinge", "all_pairs", "infonce"] = "hinge"
+    """Paired hinge, all-pairs hinge, InfoNCE."""
+    margin: float = Field(0.5, ge=0)
+    """Of the hinge losses."""
+    temperature: float = Field(0.05, gt=0)
+    """Of InfoNCE."""
+    joint: int = Field(64, ge=1)
+    """D, width of the joint space."""
+    hidden: int = Field(256, ge=1)
+    """Width of the heads' middle layer."""
+    dropout: float = Field(0.3, ge=0, lt=1)
+    """In the heads."""
     epochs: int = Field(20, ge=1)
-    batch: int = Field(256, ge=2)  # captions per update, over all processes
-    optimiser: Optimiser = "adamw"  # without weight decay this is Adam
+    """Passes over the training examples."""
+    batch: int = Field(256, ge=2)
+    """Captions per update, over all processes."""
+    optimiser: Optimiser = "adamw"
+    """Without weight decay this is Adam."""
     lr: float = Field(1e-3, gt=0)
+    """Peak learning rate."""
     schedule: Literal["constant", "linear"] = "constant"
-    warmup: int = Field(0, ge=0)  # updates
-    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
+    """What follows the warm-up: the peak rate, or a straight line to zero."""
+    warmup: int = Field(0, ge=0)
+    """Updates."""
+    warmup_share: float | None = Field(None, ge=0, le=1)
+    """Share of the updates, in place of `warmup`."""
     weight_decay: float = Field(0.0, ge=0)
+    """Decay of the weights, biases and norms spared."""
     clip: float = Field(5.0, gt=0)
-    special_tokens: bool = True  # [CLS] and [SEP] count in the loss, as in the original
-    select: Literal["loss", "r10"] = "loss"  # what decides the best epoch on the validation split
-    train_language: bool = False  # fine-tune the language backbone over the cached pictures
-    train_vision: bool = False  # fine-tune the vision backbone (batch norm, stem and first layer stay)
-    load: OutsidePath = ""  # weights to start from, see `matching_weights.py`; they are validated first
-    test_only: bool = False  # stop after that: the weights of `load` are the result
+    """Largest gradient norm."""
+    special_tokens: bool = True
+    """[CLS] and [SEP] count in the loss, as in the original."""
+    select: Literal["loss", "r10"] = "loss"
+    """What decides the best epoch on the validation split."""
+    train_language: bool = False
+    """Fine-tune the language backbone over the cached pictures."""
+    train_vision: bool = False
+    """Fine-tune the vision backbone (batch norm, stem and first layer stay)."""
+    load: OutsidePath = ""
+    """Weights to start from, see `matching_weights.py`; they are validated first."""
+    test_only: bool = False
+    """Stop after that: the weights of `load` are the result."""
     seed: Seed = 9595
+    """Of initial weights, order and dropout."""
     checkpoint_seconds: float = Field(30.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
     original: OriginalMatching = OriginalMatching()
     """What the original does otherwise."""
 
@@ -228,24 +229,15 @@ def new_matcher(
     language: LanguageBackbone | None = None,
     vision: Backbone | None = None,
 ) -> Matcher:
-    """A matcher with new heads for the backbones that a folder describes, that of a `features` stage or a matcher's.
-
-    Raises:
-        UserError: neighbours are to be exchanged, but the features have none.
-    """
+    """A matcher with new heads for the backbones that a folder describes, that of a `features` stage or a matcher's."""
     source = read_backbones(features)
-    if config.context_noise and not source.config.window:
-        raise UserError(
-            f"vokenization.matching.context_noise: {config.context_noise}: expected 0, because features.window is 0 in "
-            f"{features}: there are no neighbours to exchange. Set features.window to 1 or more"
-        )
     torch.manual_seed(config.seed)
     f, g = (
         Projection(width, config.hidden, config.joint, config.dropout)
         for width in (source.language_width, source.vision_width)
     )
     about = source.config
-    return Matcher(f, g, language, vision, about.eval_views, about.max_length, about.window)
+    return Matcher(f, g, language, vision, about.eval_views, about.max_length)
 
 
 def save_matcher(folder: Path, matcher: Matcher, config: MatchingConfig, features: Path) -> None:

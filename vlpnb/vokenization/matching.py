@@ -29,7 +29,8 @@ from vlpnb.data.images import all_decoded, decoded, none_readable
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
-from vlpnb.foundations.features import SPLITS, FeatureStore, read_backbones
+from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.features import SPLITS, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
@@ -244,7 +245,7 @@ def train_matcher(
         log_every=sampler.per_epoch,
         checkpoint_seconds=config.checkpoint_seconds,
     )
-    model = MatchingLoss(matcher, loss_function(config), config.context_noise)
+    model = MatchingLoss(matcher, loss_function(config))
     records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
         evaluate=evaluate, progress=progress, keep=True,
@@ -278,6 +279,12 @@ def run_matching(context: StageContext) -> dict[str, float]:
     config: MatchingConfig = context.config
     features = context.inputs["features"]
     source = read_backbones(features)
+    if source.config.splice and (config.train_language or config.train_vision):
+        trained = "train_language" if config.train_language else "train_vision"
+        raise UserError(
+            f"vokenization.matching.{trained}: expected false, because features.splice is {source.config.splice} in "
+            f"{features}: a backbone that trains reads whole captions. Set features.splice to 0"
+        )
     language = source.open_language().freeze(False) if config.train_language else None
     if config.train_vision:
         language = language or source.open_language()

@@ -20,10 +20,14 @@ from vlpnb.vokenization.supervision import Supervision
 class Pretrained(Config):
     """Which model is asked."""
 
-    supervision: Supervision = "vokens"  # of the pre-trained model
-    seed: Seed = 95  # of the pre-trained model
-    snapshot: int = Field(-1, ge=-1000)  # which of its snapshots, −1 the last
-    model: ModelName = ""  # a HuggingFace folder or name instead
+    supervision: Supervision = "vokens"
+    """Of the pre-trained model."""
+    seed: Seed = 95
+    """Of the pre-trained model."""
+    snapshot: int = Field(-1, ge=-1000)
+    """Which of its snapshots, −1 the last."""
+    model: ModelName = ""
+    """A HuggingFace folder or name instead."""
 
 
 def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:

@@ -16,22 +16,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
-from torch import Tensor
 
 from vlpnb.config import Config, Indices, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
-from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext, files_made
-from vlpnb.text.masking import mask_tokens
-from vlpnb.text.packing import BlockDataset, trimmed
+from vlpnb.text.packing import trimmed
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
-from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
+from vlpnb.train.sampling import seed_of
+from vlpnb.vokenization.batches import Batches
 from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.supervision import (
     Examples,
@@ -39,10 +36,9 @@ from vlpnb.vokenization.supervision import (
     VokenLabels,
     training_data,
     voken_count,
-    voken_targets,
 )
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot
-from vlpnb.vokenization.voken_heads import loss_names, objectives_of
+from vlpnb.vokenization.voken_heads import objectives_of
 from vlpnb.vokenization.vokeniser import Granularity
 
 EVALUATION_SEED = 9595  # of the fixed evaluation masks, the same for every run
@@ -64,38 +60,66 @@ class OriginalPretraining(Config):
 class PretrainingConfig(Config):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
-    supervision: Supervision = "vokens"  # see the table in `supervision.py`
-    seed: Seed = 95  # of initial weights, order, masks and dropout
-    size: str = "small"  # a key of `nn.language_model.SIZES`
-    objective: str = (
-        "cls"  # "cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"
-    )
-    image_features: Source = "matcher"  # of "reg" and "ctr": the matcher's keys, or the backbone's
-    shared_head: bool = False  # the voken objective, cls or ctr alone, uses the MLM head's trunk
-    voken_labels: VokenLabels = "all"  # which positions carry a voken label
-    mlm_ratio: float = Field(1.0, ge=0)  # weight of the masked-word loss
-    mask_rate: float = Field(0.15, gt=0, lt=1)  # share of tokens that the model must guess
-    examples: Examples = "blocks"  # blocks of the token stream, or its lines cut to that length
-    block: int = Field(126, ge=4, le=510)  # tokens per example, without the two special tokens
-    batch: int = Field(256, ge=1)  # examples per update, over all processes
-    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})  # examples per process at a time
-    epochs: float = Field(40.0, gt=0)  # passes over the corpus, unless `updates` is given
-    updates: int | None = Field(None, ge=1)  # optimiser steps
-    warmup: int = Field(10_000, ge=0)  # updates of linear warm-up
-    warmup_share: float | None = Field(None, ge=0, le=1)  # share of the updates, in place of `warmup`
-    optimiser: Literal["adamw", "lamb"] = "adamw"  # LAMB for batches of thousands
-    lr: float = Field(2e-4, gt=0)  # peak learning rate
+    supervision: Supervision = "vokens"
+    """See the table in `supervision.py`."""
+    seed: Seed = 95
+    """Of initial weights, order, masks and dropout."""
+    size: str = "small"
+    """A key of `nn.language_model.SIZES`."""
+    objective: str = "cls"
+    """"cls", "ctr" (contrast with features), "reg" (regression to them), or a sum: "cls+reg"."""
+    image_features: Source = "matcher"
+    """Of "reg" and "ctr": the matcher's keys, or the backbone's."""
+    shared_head: bool = False
+    """The voken objective, cls or ctr alone, uses the MLM head's trunk."""
+    voken_labels: VokenLabels = "all"
+    """Which positions carry a voken label."""
+    mlm_ratio: float = Field(1.0, ge=0)
+    """Weight of the masked-word loss."""
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    """Share of tokens that the model must guess."""
+    examples: Examples = "blocks"
+    """Blocks of the token stream, or its lines cut to that length."""
+    block: int = Field(126, ge=4, le=510)
+    """Tokens per example, without the two special tokens."""
+    batch: int = Field(256, ge=1)
+    """Examples per update, over all processes."""
+    micro_batch: int = Field(32, ge=1, json_schema_extra={"hash": False})
+    """Examples per process at a time."""
+    epochs: float = Field(40.0, gt=0)
+    """Passes over the corpus, unless `updates` is given."""
+    updates: int | None = Field(None, ge=1)
+    """Optimiser steps."""
+    warmup: int = Field(10_000, ge=0)
+    """Updates of linear warm-up."""
+    warmup_share: float | None = Field(None, ge=0, le=1)
+    """Share of the updates, in place of `warmup`."""
+    optimiser: Literal["adamw", "lamb"] = "adamw"
+    """LAMB for batches of thousands."""
+    lr: float = Field(2e-4, gt=0)
+    """Peak learning rate."""
     weight_decay: float = Field(0.01, ge=0)
-    clip: float = Field(1.0, gt=0)  # largest gradient norm
-    precision: Precision = "bfloat16"  # of matrix products on a GPU; the paper's runs are "float32"
+    """Decay of the weights, biases and norms spared."""
+    clip: float = Field(1.0, gt=0)
+    """Largest gradient norm."""
+    precision: Precision = "bfloat16"
+    """Of matrix products on a GPU; the paper's runs are "float32"."""
     dropout: float = Field(0.1, ge=0, lt=1)
-    init_std: float = Field(0.02, gt=0)  # of the initial weights; narrow models start better with 1/√hidden
-    shuffle: bool = False  # a new order each epoch; the paper's voken runs read the corpus in order
-    snapshots: int = Field(1, ge=1)  # saved models, evenly spaced, the last one at the end
-    evaluations: int = Field(10, ge=1)  # evaluations, evenly spaced, the last one at the end
-    eval_blocks: int = Field(1024, ge=1)  # at most so many examples of the validation corpus
+    """Share of units left out in training."""
+    init_std: float = Field(0.02, gt=0)
+    """Of the initial weights; narrow models start better with 1/√hidden."""
+    shuffle: bool = False
+    """A new order each epoch; the paper's voken runs read the corpus in order."""
+    snapshots: int = Field(1, ge=1)
+    """Saved models, evenly spaced, the last one at the end."""
+    evaluations: int = Field(10, ge=1)
+    """Evaluations, evenly spaced, the last one at the end."""
+    eval_blocks: int = Field(1024, ge=1)
+    """At most so many examples of the validation corpus."""
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
+    """Updates per line of `metrics.jsonl`."""
     checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
+    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the original does otherwise."""
 
@@ -161,75 +185,6 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
         if config.objective != "cls":
             needed["keys"] = Request("vokenization.keys", {"source": config.image_features})
     return needed
-
-
-class Batches:
-    """Update number → its examples, masked, with their labels. Masks come first from the generator, then the voken
-    labels: all kinds of supervision see the same masked words. Padding is as long as a block while they are drawn
-    and cut to the longest line of a micro-batch afterwards, so that it changes nothing."""
-
-    def __init__(
-        self,
-        config: PretrainingConfig,
-        data: BlockDataset,
-        tokenizer,
-        vokens: int,
-        rank: int,
-        world_size: int,
-    ):
-        self.config, self.data, self.tokenizer, self.vokens = config, data, tokenizer, vokens
-        self.rank, self.world_size = rank, world_size
-        self.sampler = EpochSampler(
-            len(data), min(config.batch, len(data)), config.seed, config.shuffled, drop_last=True
-        )
-        self.micro = math.ceil(self.sampler.batch / world_size / config.micro_batch)
-
-    def examples(
-        self, rows: np.ndarray, generator: torch.Generator
-    ) -> dict[str, Int[Tensor, "B T"] | Bool[Tensor, "B T"]]:
-        """ids, mlm_labels, voken_labels and, of lines, mask [B, block + 2] of some examples."""
-        config, batch = self.config, self.data.batch(rows)
-        ids = batch["ids"]
-        mask = batch.get("mask", torch.ones_like(ids, dtype=torch.bool))
-        special = ~mask
-        special[:, 0] = True
-        special[torch.arange(len(ids)), mask.sum(1) - 1] = True
-        size, mask_id = len(self.tokenizer), self.tokenizer.mask_token_id
-        inputs, mlm_labels = mask_tokens(ids, special, mask_id, size, generator, config.mask_rate)
-        masked = mlm_labels != IGNORE
-        kind, which = config.supervision, config.voken_labels
-        targets = voken_targets(
-            ids, batch.get("labels"), masked, special, kind, which, self.vokens, generator
-        )
-        made = {"ids": inputs, "mlm_labels": mlm_labels, "voken_labels": targets, "mask": batch.get("mask")}
-        return {name: value for name, value in made.items() if value is not None}
-
-    def __call__(self, update: int) -> Update:
-        config, rows = self.config, self.sampler(update)
-        generator = torch.Generator().manual_seed(seed_of(config.seed, update))
-        made = self.examples(rows, generator)
-        if config.mlm_weight == 0:
-            del made["mlm_labels"]
-        counts = {
-            name.removesuffix("_labels"): int((value != IGNORE).sum())
-            for name, value in made.items()
-            if name.endswith("_labels")
-        }
-        tokens = int(made["mask"].sum()) if "mask" in made else made["ids"].numel()
-        if "voken" in counts:
-            names, labelled = loss_names(objectives_of(config.objective)), counts.pop("voken")
-            counts |= dict.fromkeys(names.values(), labelled)
-            if config.original.mean_over_all and "reg" in names:
-                counts[names["reg"]] = tokens
-        shares = share(torch.arange(len(rows)), self.rank, self.world_size, self.micro)
-        micro = [trimmed({name: value[part] for name, value in made.items()}) for part in shares]
-        return Update(micro, counts, tokens)
-
-    def tokens(self, updates: int) -> int:
-        """Tokens of the first `updates` updates with the special ones, without padding."""
-        if not self.data.padded:
-            return updates * self.sampler.batch * (self.data.block + 2)
-        return sum(int((self.data.lengths[self.sampler(i)] + 2).sum()) for i in range(updates))
 
 
 def evaluate(

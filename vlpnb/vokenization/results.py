@@ -43,14 +43,17 @@ class ResultsConfig(Config):
     """What is compared with what."""
 
     supervisions: tuple[Supervision, ...] = ("mlm", "vokens", "random")
-    seeds: tuple[Seed, ...] = Field(
-        (1, 2, 3), min_length=1
-    )  # of pre-training; differences are paired by seed
-    # pre-trained for notebook 15 with the first seed, and not fine-tuned
+    """Kinds of supervision that are compared; the table is in `supervision.py`."""
+    seeds: tuple[Seed, ...] = Field((1, 2, 3), min_length=1)
+    """Of pre-training; differences are paired by seed."""
     controls: tuple[Supervision, ...] = Field(("shuffle", "token"), json_schema_extra={"hash": False})
-    squad: bool = False  # also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)
+    """Pre-trained for notebook 15 with the first seed, and not fine-tuned."""
+    squad: bool = False
+    """Also the columns of SQuAD v1.1 and v2.0 (EM/F1), and of SWAG (accuracy)."""
     swag: bool = False
-    probes: bool = True  # also the visual-knowledge probes, which only the visual world has
+    """Also the column of SWAG (accuracy)."""
+    probes: bool = True
+    """Also the visual-knowledge probes, which only the visual world has."""
 
 
 @dataclass(frozen=True)

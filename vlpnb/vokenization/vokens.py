@@ -171,14 +171,16 @@ class OriginalVokens(OriginalFiles):
 class VokensConfig(Config):
     """How a corpus is vokenised, or where its vokens are."""
 
-    granularity: Granularity = (
-        "token"  # contextual tokens (the paper's), whole sentences, or types without context
-    )
-    limit: int = Field(128, ge=1)  # longest piece of a sentence in word pieces
-    token_budget: int = Field(8192, ge=1)  # padded tokens per forward pass
-    # of the language backbone on a GPU; "bfloat16" changes a small share of the vokens
+    granularity: Granularity = "token"
+    """Contextual tokens (the paper's), whole sentences, or types without context."""
+    limit: int = Field(128, ge=1)
+    """Longest piece of a sentence in word pieces."""
+    token_budget: int = Field(8192, ge=1)
+    """Padded tokens per forward pass."""
     precision: Precision = "float32"
-    page_tokens: int = Field(1 << 15, ge=1)  # tokens per page, the unit of progress
+    """Of the language backbone on a GPU; "bfloat16" changes a small share of the vokens."""
+    page_tokens: int = Field(1 << 15, ge=1)
+    """Tokens per page, the unit of progress."""
     original: OriginalVokens = OriginalVokens()
     """Vokens that the original project has made, in place of a matcher's, and its way to cut sentences."""
 

@@ -19,44 +19,46 @@ PUBLIC_SPLITS = {"train": "train", "valid": "val", "test": "test"}
 class WorldConfig(Config):
     """How large the generated world is."""
 
-    # everything in the world follows from this number and the sizes below
     seed: Seed = 0
-    # captioned pictures to train on
+    """Everything in the world follows from this number and the sizes below."""
     train: int = Field(3000, ge=1)
-    # captioned pictures to validate on
+    """Captioned pictures to train on."""
     valid: int = Field(400, ge=1)
-    # captioned pictures to test on; a quarter shows a colour-kind pair that training never shows
+    """Captioned pictures to validate on."""
     test: int = Field(400, ge=1)
-    # pictures that may become vokens
+    """Captioned pictures to test on; a quarter shows a colour-kind pair that training never shows."""
     universe: int = Field(1200, ge=1)
-    # width and height of the pictures, in pixels
+    """Pictures that may become vokens."""
     image_size: int = Field(128, ge=32)
-    # captions per picture and language
+    """Width and height of the pictures, in pixels."""
     captions: int = Field(5, ge=1)
-    # languages of the Multi30k-like files
+    """Captions per picture and language."""
     languages: tuple[str, ...] = tuple(LANGUAGES)
-    # words of the training text; whole articles, so a little more
+    """Languages of the Multi30k-like files."""
     corpus_train: int = Field(400_000, ge=1)
-    # words of the validation text
+    """Words of the training text; whole articles, so a little more."""
     corpus_valid: int = Field(20_000, ge=1)
-    # words of the test text
+    """Words of the validation text."""
     corpus_test: int = Field(20_000, ge=1)
-    # training examples per GLUE task
+    """Words of the test text."""
     glue_train: int = Field(800, ge=8)
-    # development (and test) examples per GLUE task
+    """Training examples per GLUE task."""
     glue_dev: int = Field(300, ge=8)
-    # SQuAD questions of each version to train on, and to develop on; whole articles, so a few more
+    """Development (and test) examples per GLUE task."""
     squad_train: int = Field(2000, ge=1)
+    """SQuAD questions of each version to train on, and to develop on; whole articles, so a few more."""
     squad_dev: int = Field(400, ge=1)
-    # SWAG examples to train on, and to develop on
+    """Questions in the development set of each version of SQuAD."""
     swag_train: int = Field(2000, ge=4)
+    """SWAG examples to train on, and to develop on."""
     swag_dev: int = Field(400, ge=4)
-    # VQA questions per picture, and as many GQA questions; fewer where too few can be balanced
+    """Examples in SWAG's development set."""
     questions: float = Field(3.0, ge=0)
-    # NLVR2 statements per picture, and as many entailment pairs
+    """VQA questions per picture, and as many GQA questions; fewer where too few can be balanced."""
     statements: float = Field(0.5, ge=0)
-    # processes that draw pictures; worth raising from some ten thousand pictures
+    """NLVR2 statements per picture, and as many entailment pairs."""
     workers: int = Field(1, ge=1, json_schema_extra={"hash": False})
+    """Processes that draw pictures; worth raising from some ten thousand pictures."""
 
     def count(self, split: Split) -> int:
         """The number of pictures of a split."""
