@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -120,3 +121,32 @@ def test_a_kept_chooser_loads_in_transformers(inputs, model, trained, tmp_path):
     ours = trained[0].model.eval().logits(batch["ids"], batch["mask"], batch["types"])
     torch.testing.assert_close(ours, found, atol=1e-5, rtol=1e-5)
     assert metrics["accuracy"] == pytest.approx(float((found.argmax(1) == batch["labels"]).float().mean()))
+
+
+def test_batches_are_of_one_length_or_of_any(tmp_path, monkeypatch):
+    class Ruler:
+        """Forty examples of ten lengths."""
+
+        lengths = np.arange(40) % 10 + 1
+
+        def __len__(self):
+            return 40
+
+        def batch(self, rows):
+            return {"ids": torch.zeros(len(rows), self.lengths[rows].max()), "rows": torch.tensor(rows)}
+
+    def spread(by_length: bool) -> float:
+        updates = []
+
+        def record(model, batches, plan, *arguments, **options):
+            updates.extend(batches(update) for update in range(plan.updates))
+            return [{"loss": 0.0}]
+
+        monkeypatch.setattr(finetuning, "fit", record)
+        config = VokenizationGlueConfig(batch=4, epochs=2, by_length=by_length)
+        finetuning.train(torch.nn.Identity, Ruler(), "task", config, tmp_path, 1, "cpu")
+        rows = [update.micro[0]["rows"].numpy() for update in updates]
+        assert sorted(np.concatenate(rows)) == sorted([*range(40)] * 2)
+        return float(np.mean([np.ptp(Ruler.lengths[part]) for part in rows]))
+
+    assert spread(True) < 1 < 4 < spread(False)

@@ -44,6 +44,28 @@ def test_padding_does_not_change_predictions(inputs):
     assert set(data.types[0]) == {0, 1}
 
 
+@pytest.mark.parametrize("pair", [True, False])
+def test_compared_sentences_are_the_largest_values_of_each(pair):
+    torch.manual_seed(0)
+    head = glue.ComparingHead(4, 3, 0.0, pair)
+    hidden = torch.randn(2, 6, 4)
+    mask = torch.tensor([[1, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1]]).bool()
+    types = torch.tensor([[0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 1, 1]] if pair else [[0] * 6] * 2)
+    first = torch.stack([hidden[0, : 2 if pair else 5].amax(0), hidden[1, : 3 if pair else 6].amax(0)])
+    second = torch.stack([hidden[0, 2:5].amax(0), hidden[1, 3:].amax(0)])
+    compared = [first, second, (first - second).abs(), first * second] if pair else [first]
+    torch.testing.assert_close(head(hidden, mask, types), head.layers(torch.cat(compared, dim=1)))
+
+
+def test_a_model_learns_with_sentences_compared(inputs, finished, tmp_path):
+    config = CONFIG.model_copy(update={"head": "compared", "by_length": False, "seeds": (1,)})
+    metrics = GLUE.run(tiny_lm.context(config, tmp_path, inputs))
+    assert metrics["cola"] > 0.5
+    assert metrics["diverged"] == 0
+    with pytest.raises(UserError, match="with keep_models set head to 'first'"):
+        parse_config(VokenizationGlueConfig, {"head": "compared", "keep_models": True}, "glue")
+
+
 def test_divergence_is_noticed():
     rte, sts = GLUE_TASKS["RTE"], GLUE_TASKS["STS-B"]
     falling, flat = [0.7, 0.6, 0.5, 0.4], [0.7, 0.69, 0.71, 0.7]

@@ -40,6 +40,10 @@ class FineTuningConfig(Config):
     """Decay of the weights, biases and norms spared."""
     clip: float = Field(1.0, gt=0)
     """Largest gradient norm."""
+    by_length: bool = True
+    """Batches are made of examples of similar length, for speed; false: of any, as in the paper. Where near-copies with
+    opposite labels have one length, they meet in a batch and leave it no gradient.
+    """
     max_train: int | None = Field(None, ge=1)
     """At most so many training examples of each task."""
     max_valid: int | None = Field(None, ge=1)
@@ -106,13 +110,14 @@ def train(
 
     Args:
         make: gives the model; its new layers come from `seed`.
-        data: the training examples; updates are made of similar lengths.
+        data: the training examples; updates are made of similar lengths if `config.by_length` says so.
         loss: the name under which the model's forward returns its loss, summed over the batch.
         config: a `FineTuningConfig` with `lr` and `batch`.
     """
     torch.manual_seed(seed)
     model = make()
-    sampler = EpochSampler(len(data), min(config.batch, len(data)), seed, lengths=longest(data))
+    lengths = longest(data) if config.by_length else None
+    sampler = EpochSampler(len(data), min(config.batch, len(data)), seed, lengths=lengths)
 
     def batches(update: int) -> Update:
         batch = data.batch(sampler(update))

@@ -5,18 +5,20 @@ for three epochs, and the last weights are scored on the development set. Each t
 is a job of `finetuning.run_jobs`.
 
 Differs from the original: several fine-tuning seeds; batches padded to their own longest example and made of
-similar lengths (the original padded all to 126); and runs that diverged are detected. At the published rate of
+similar lengths (the original padded all to 126), unless `by_length` is false; sentences compared in place of the first
+token, if `head` says so; and runs that diverged are detected. At the published rate of
 1e-4 that is common: an independent group lost 2 of 5 MNLI runs.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -58,6 +60,18 @@ class GlueConfig(FineTuningConfig):
     """Examples per update."""
     max_length: int = Field(126, ge=8)
     """Tokens of an example, with special tokens."""
+    head: Literal["first", "compared"] = "first"
+    """What the new layers read: the first token's state, or the sentences compared (`ComparingHead`), for small models
+    whose pre-training never taught the first token to speak for the others.
+    """
+
+    @model_validator(mode="after")
+    def _transformers_can_load_it(self) -> "GlueConfig":
+        if self.keep_models and self.head != "first":
+            raise ValueError(
+                "transformers' classifiers read the first token; with keep_models set head to 'first'"
+            )
+        return self
 
     @field_validator("tasks")
     @classmethod
@@ -71,8 +85,41 @@ class GlueConfig(FineTuningConfig):
         return tuple(name for name in FINE_TUNED if name in names)
 
 
+class ComparingHead(nn.Module):
+    """Sentences compared, as in the baselines of GLUE itself (Wang et al. 2019) and in InferSent (Conneau et al. 2017).
+
+    Of each sentence the largest value of every feature over its tokens, u and v; of a pair [u; v; |u − v|; u ∗ v]; then
+    Linear, tanh, Dropout, Linear. Unlike theirs the sentences of a pair were read together, so that tokens have seen
+    the other sentence.
+    """
+
+    def __init__(self, hidden: int, labels: int, dropout: float, pair: bool):
+        super().__init__()
+        self.pair = pair
+        self.layers = nn.Sequential(
+            nn.Linear(4 * hidden if pair else hidden, hidden),
+            nn.Tanh(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, labels),
+        )
+
+    def forward(
+        self, hidden: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], types: Int[Tensor, "B T"]
+    ) -> Float[Tensor, "B C"]:
+        """Class scores; `types` is 1 at the tokens of the second sentence."""
+
+        def largest(kept: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+            return hidden.masked_fill(~kept[..., None], torch.finfo(hidden.dtype).min).amax(1)
+
+        u = largest(mask & (types == 0))
+        if not self.pair:
+            return self.layers(u)
+        v = largest(mask & (types == 1))
+        return self.layers(torch.cat([u, v, (u - v).abs(), u * v], dim=-1))
+
+
 class SentenceClassifier(nn.Module):
-    """An encoder and a classification (or one-output regression) head, with its loss."""
+    """An encoder and a head for classification (or one-output regression), with its loss."""
 
     def __init__(self, encoder: nn.Module, head: nn.Module, regression: bool):
         super().__init__()
@@ -82,8 +129,9 @@ class SentenceClassifier(nn.Module):
         self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"], types: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B C"]:
         """Class scores, or the one regressed score."""
-        types = types if self.encoder.config.type_vocab > 1 else None
-        return self.head(self.encoder(ids, mask, types).last)
+        known = types if self.encoder.config.type_vocab > 1 else None
+        hidden = self.encoder(ids, mask, known).last
+        return self.head(hidden, mask, types) if isinstance(self.head, ComparingHead) else self.head(hidden)
 
     def forward(
         self, ids: Tensor, mask: Tensor, types: Tensor, labels: Tensor
@@ -170,7 +218,17 @@ def fine_tune(
     tokenizer = load_tokenizer(model_folder, PAIRED)
 
     def make() -> SentenceClassifier:
-        return SentenceClassifier(*load_classifier(model_folder, labels=task.outputs), task.regression)
+        encoder, head = load_classifier(model_folder, labels=task.outputs)
+        if config.head == "compared":
+            if encoder.config.type_vocab < 2:
+                raise UserError(
+                    f"glue.head: 'compared' tells sentences apart by their types, which {model_folder} lacks; "
+                    "expected 'first'"
+                )
+            head = ComparingHead(
+                encoder.config.hidden, task.outputs, head.dropout.p, task.sentence2 is not None
+            )
+        return SentenceClassifier(encoder, head, task.regression)
 
     data = Encoded(read_glue(root, task.name, "train"), tokenizer, config.max_length, config.max_train)
     trained = finetuning.train(make, data, "task", config, folder, seed, device)
