@@ -30,8 +30,8 @@ CHOSEN = merge(
         "vokenization.results": {
             "supervisions": ["vokens", "term"],
             "seeds": [95],
-            "vokenization.squad": True,
-            "vokenization.swag": True,
+            "squad": True,
+            "swag": True,
         },
     },
 )
@@ -51,7 +51,10 @@ def test_two_processes_make_what_one_makes(tmp_path):
         folder.rename(tmp_path / folder.name)
 
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(Path(__file__).with_name("several.py")), "language,benchmark,results"]
+    command += [
+        str(Path(__file__).with_name("several.py")),
+        "language,vokenization.benchmark,vokenization.results",
+    ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(
         command, env={**os.environ, "VLPNB_DATA": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}, text=True,
