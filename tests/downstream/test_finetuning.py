@@ -19,6 +19,7 @@ from vlpnb.data.squad import read_squad
 from vlpnb.data.swag import read_swag
 from vlpnb.downstream import finetuning, glue, squad, swag
 from vlpnb.downstream.finetuning import Trained
+from vlpnb.errors import UserError
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.text.tokenizers import load_tokenizer, train_byte_bpe
 from vlpnb.vokenization.glue import GLUE, VokenizationGlueConfig
@@ -121,6 +122,16 @@ def test_a_kept_chooser_loads_in_transformers(inputs, model, trained, tmp_path):
     ours = trained[0].model.eval().logits(batch["ids"], batch["mask"], batch["types"])
     torch.testing.assert_close(ours, found, atol=1e-5, rtol=1e-5)
     assert metrics["accuracy"] == pytest.approx(float((found.argmax(1) == batch["labels"]).float().mean()))
+
+
+def test_sentences_are_compared_where_their_types_differ(inputs, model, tmp_path):
+    config = VokenizationGlueConfig(model=str(model), tasks=("RTE",), epochs=1, batch=8, head="compared")
+    context = tiny_lm.context(config, tmp_path, inputs)
+    if model.name == "bert":
+        assert 0 <= GLUE.run(context)["rte"] <= 1
+    else:
+        with pytest.raises(UserError, match=r"glue\.head: 'compared' tells sentences apart by their types"):
+            GLUE.run(context)
 
 
 def test_batches_are_of_one_length_or_of_any(tmp_path, monkeypatch):
