@@ -30,8 +30,8 @@ CHOSEN = merge(
         "vokenization.results": {
             "supervisions": ["vokens", "term"],
             "seeds": [95],
-            "vokenization.squad": True,
-            "vokenization.swag": True,
+            "squad": True,
+            "swag": True,
         },
     },
 )
