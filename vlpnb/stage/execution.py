@@ -11,6 +11,7 @@ from vlpnb.errors import UserError, cannot_write, is_full_disk
 from vlpnb.files import lock, make_writable, may_write
 from vlpnb.hashes import kept_in
 from vlpnb.machine import Clock, Memory, duration, environment, say_line
+from vlpnb.stage.changes import changed_since, check_unchanged, remember
 from vlpnb.stage.definition import StageContext, StageResult
 from vlpnb.stage.folder import (
     Damaged,
@@ -21,7 +22,6 @@ from vlpnb.stage.folder import (
     remove_scratch,
     write_manifest,
 )
-from vlpnb.stage.outside import changed_since, check_unchanged, remember
 from vlpnb.stage.plan import Plan
 from vlpnb.stage.results import result_of
 from vlpnb.stage.torchrun import agree, launch, process_count, process_rank
