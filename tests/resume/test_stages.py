@@ -37,7 +37,7 @@ def test_killed_in_the_work_and_between_two_operations_on_files(driver, spare, s
     reference = driver.reference(stage)
     folder = spare(stage)
     dice = random.Random(stage)
-    for most in (0.8, 0.4, 0.2):  # earlier where the work was over before the kill
+    for most in (0.8, 0.4, 0.2, 0.1, 0.05):  # earlier where the work was over before the kill
         answer = driver.attempt(stage, after=dice.uniform(0, most) * reference["seconds"])
         if answer["outcome"] == "killed" and not (folder / MANIFEST).is_file():
             break
