@@ -5,23 +5,40 @@ with their regions. They are looked for in the folder `data` beside the folder t
 `VLPNB_SHARED_DATA`); where one is absent, what is recorded of it is reported as not compared.
 """
 
+import hashlib
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vlpnb.data.agreement import Case
-from vlpnb.data.lxmert import AnswerTable, normalise_answer, read_labels
+from vlpnb.data.agreement import Case, Tolerance
+from vlpnb.data.asked import AskedQuestion
+from vlpnb.data.asked_data import Pair
+from vlpnb.data.lxmert import AnswerTable, lxmert_pairs, normalise_answer, read_labels, read_lxmert
+from vlpnb.data.nlvr2 import read_nlvr2
+from vlpnb.data.obj36 import index_obj36, read_classes, read_obj36
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.data.regions import PictureRegions
+from vlpnb.data.submissions import gqa_submission, nlvr2_submission, vqa_submission
+from vlpnb.data.vqa import read_lxmert_questions
+from vlpnb.files import plain
 from vlpnb.lxmert.heads import PooledHead
 from vlpnb.lxmert.original.weights import load_answers
+from vlpnb.metrics.nlvr2 import nlvr2_scores
+from vlpnb.metrics.vqa import label_score, source_scores
 from vlpnb.text.tokenizers import load_tokenizer
 
 WEIGHTS = "weights_pretraining.safetensors"
 DATA = "VLPNB_SHARED_DATA"
+SUMS = Tolerance(relative=1e-9)  # of many numbers in float64, in whichever order
+SCORES = Tolerance(1e-12)
 
 
 def published(folder: RecordedFolder, name: str) -> Path | None:
@@ -56,6 +73,8 @@ def text(folder: RecordedFolder) -> Iterator[Case]:
         ids, mask = tokenised(tokenizer, [sentence["text"]], length)
         yield sentence.case("input_ids", ids[0])
         yield sentence.case("attention_mask", mask[0].long())
+        yield sentence.case("token_type_ids", torch.zeros_like(ids[0]))  # the model knows one type alone
+        yield sentence.case("pieces", tokenizer.convert_ids_to_tokens(ids[0][mask[0]])[1:-1])
 
 
 def answers(folder: RecordedFolder) -> Iterator[Case]:
@@ -162,4 +181,157 @@ def _task(about: Entries, labels: Sequence[str], table: AnswerTable) -> Iterator
         yield sample.case("row", -1 if row is None else row)
 
 
-CHECKS = (text, answers)
+@contextmanager
+def as_file(content: Any, lines: bool = False) -> Iterator[Path]:
+    """Recorded values as the file that a reader takes: JSON, or JSON lines."""
+    with TemporaryDirectory() as at:
+        rows = [json.dumps(plain(item)) for item in content] if lines else [json.dumps(plain(content))]
+        (Path(at) / "recorded.json").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        yield Path(at) / "recorded.json"
+
+
+def metrics(folder: RecordedFolder) -> Iterator[Case]:
+    """Local scores of VQA and GQA, both metrics of NLVR2, accuracy in pre-training, and the files of predictions."""
+    about = folder.json("metrics.json")
+    for task, submission in (("vqa", vqa_submission), ("gqa", gqa_submission)):
+        with as_file(about[task]["data"]) as file:
+            questions = [
+                AskedQuestion(q.question_id, q.image_id, q.question, q.targets)
+                for q in read_lxmert_questions(file)
+            ]
+        for item in about[task]["predictions"]:
+            yield item.case("score", label_score(dict(item["answers"]), questions), SCORES)
+        first = dict(about[task]["predictions"][0]["answers"])
+        yield about[task].case("submission_of_first", submission(first))
+
+    pairs = about["nlvr2"]
+    with as_file(pairs["official_lines"], lines=True) as file:
+        examples = read_nlvr2(file)
+    split = pairs["lxmert_form"][0]["uid"].split("_")[1]
+    yield pairs.case("lxmert_form", lxmert_pairs(examples, split))
+    statements = [Pair(e.identifier, e.sentence, e.left, e.right, e.label) for e in examples]
+    for run in pairs["runs"]:
+        guessed = {e.identifier: bool(label) for e, label in zip(examples, run["predictions"], strict=True)}
+        scores = nlvr2_scores(guessed, statements)
+        yield run.case("official", scores, SCORES)
+        yield run.case("accuracy_original_code", scores["accuracy"], SCORES)
+        yield run.case("csv", nlvr2_submission(guessed))
+
+    trained = about["pretraining_qa_accuracy"]
+    with as_file(trained["data"]) as file:
+        images = read_lxmert(file)
+    guesses = {}
+    for uid, answer in trained["predictions"]:
+        image, source, place = uid.rsplit("_", 2)
+        guesses[image, source, int(place)] = answer
+    scores = source_scores(guesses, images)
+    yield trained.case("overall", scores.pop("overall"), SCORES)
+    yield trained.case("per_source", scores, SCORES)
+
+
+FIELDS = {
+    "objects_id": "object_ids", "objects_conf": "object_conf", "attrs_id": "attribute_ids",
+    "attrs_conf": "attribute_conf", "boxes": "boxes",
+}  # fmt: skip
+REGIONS, NAMES = "butd/train2014_obj36.tsv", "butd/vocab_1600-400-20"
+
+
+def regions(folder: RecordedFolder) -> Iterator[Case]:
+    """Decoding of obj36 files, with any number of boxes; of published pictures where they are here."""
+    about, recorded = folder.json("regions.json"), folder.tensors("regions.safetensors")
+    for item, expected in zip(read_obj36(folder.path("mini_obj.tsv")), about["mini"], strict=True):
+        yield from _sizes(expected, item)
+        yield expected.case("img_id", item.image_id)
+        yield from _decoded(recorded, f"mini.{item.image_id}", item)
+        yield recorded.case(f"mini.{item.image_id}.features", item.features)
+    file, names = published(folder, REGIONS), published(folder, NAMES)
+    if file is None or names is None:
+        return
+    objects, attributes = (
+        read_classes(names / f"{what}_vocab.txt", what) for what in ("objects", "attributes")
+    )
+    yield about.case("vocabulary_sizes", [len(objects), len(attributes)])
+    found = {item.image_id: item for item in read_obj36(file, len(objects), len(attributes))}
+    yield about.case("order_in_file", list(found))
+    for name, expected in about["images"].items():
+        item = found[name]
+        yield from _sizes(expected, item)
+        yield from _decoded(recorded, name, item)
+        wide = item.features.astype(np.float64)
+        yield recorded.case(f"{name}.feature_norm", np.linalg.norm(wide, axis=1), SUMS)
+        for what in ("features", "boxes"):
+            stored = getattr(item, what).astype("<f4").tobytes()
+            yield expected.case(f"{what}_sha256", hashlib.sha256(stored).hexdigest())
+        half = item.features.astype(np.float16).astype(np.float64)
+        values = {
+            "row": list(found).index(name),
+            "features_sum": wide.sum(),
+            "features_mean": wide.mean(),
+            "features_max": wide.max(),
+            "features_min": wide.min(),
+            "share_of_zeros": (wide == 0).mean(),
+            "features_at": [[box, at, wide[box, at]] for box, at, _ in expected["features_at"]],
+            "float16_largest_error": np.abs(half - wide).max(),
+            "objects": [objects[i] for i in item.object_ids[: len(expected["objects"])]],
+            "attributes": [attributes[i] for i in item.attribute_ids[: len(expected["attributes"])]],
+            "sum_objects_id": item.object_ids.sum(),
+            "sum_attrs_id": item.attribute_ids.sum(),
+            "object_conf_sum": item.object_conf.astype(np.float64).sum(),
+            "attr_conf_sum": item.attribute_conf.astype(np.float64).sum(),
+        }
+        for what, value in values.items():
+            yield expected.case(what, value, SUMS)
+
+
+def _sizes(expected: Entries, item: PictureRegions) -> Iterator[Case]:
+    sizes = {"img_h": item.height, "img_w": item.width, "num_boxes": len(item)}
+    for name, value in (sizes | {"features_shape": list(item.features.shape)}).items():
+        yield expected.case(name, value)
+
+
+def _decoded(recorded: Entries, name: str, item: PictureRegions) -> Iterator[Case]:
+    for theirs, ours in FIELDS.items():
+        yield recorded.case(f"{name}.{theirs}", getattr(item, ours))
+    yield recorded.case(f"{name}.boxes_normalised", item.relative_boxes())
+
+
+def examples(folder: RecordedFolder) -> Iterator[Case]:
+    """The flat list of sentences in the original's order, with the answers that are left of each."""
+    about = folder.json("examples.json")
+    table, regions = published(folder, "lxmert/all_ans.json"), {}
+    for source, name in about["features"].items():
+        inside = folder.path(name) if (folder.folder / name).exists() else None
+        regions[source] = inside or published(folder, name)
+    if table is None or None in regions.values():
+        return
+    images = []
+    for source, content in about["files"].items():
+        here = index_obj36([regions[source]])
+        with as_file(content) as file:
+            images += [image for image in read_lxmert(file) if image.image_id in here]
+    whole = AnswerTable.read(table)
+    for sources, expected in about["variants"].items():
+        kept = whole if sources == "all" else whole.restricted(sources.split("+"))
+        yield expected.case("answers", len(kept))
+        yield expected.case("examples", list(_flat(images, kept)))
+
+
+def _flat(images: Sequence[Any], table: AnswerTable) -> Iterator[Mapping[str, Any]]:
+    """Every sentence of some pictures as the original lists it."""
+    for image in images:
+        for source, sentences in image.sentences.items():
+            for i, sentence in enumerate(sentences):
+                row = {
+                    "uid": f"{image.image_id}_{source}_{i:03d}",
+                    "img_id": image.image_id,
+                    "sent": sentence,
+                }
+                if source not in image.labels:
+                    yield row | {"label": None, "label_ids": None}
+                    continue
+                scores = table.prune(image.labels[source][i])
+                label = {table.answers[answer]: score for answer, score in scores.items()}
+                yield row | {"label": label, "label_ids": [list(pair) for pair in scores.items()]}
+
+
+CHECKS = (text, answers, metrics, regions, examples)
