@@ -189,7 +189,13 @@ def test_the_exported_page_shows_every_fallback(browser, tmp_path):
     page.on("request", lambda request: request.url.startswith("http") and outside.append(request.url))
     page.goto(index.with_name("99_views.html").as_uri())
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
-    told = ("alone: voken 1", "Toy retrieval: a red disc", "layer 1, head 1", "regions look at words", "Toy map")
+    told = (
+        "alone: voken 1",
+        "Toy retrieval: a red disc",
+        "layer 1, head 1",
+        "regions look at words",
+        "Toy map",
+    )
     assert [expected in text for expected, text in zip(told, shown, strict=True)] == [True] * 5
     pictures = page.locator(".jp-OutputArea-output img")
     assert pictures.count() > 30
