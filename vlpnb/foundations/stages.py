@@ -2,6 +2,7 @@
 
 from vlpnb.foundations.captions import CAPTIONS
 from vlpnb.foundations.corpus import CORPUS
+from vlpnb.foundations.detector import DETECTOR
 from vlpnb.foundations.features import FEATURES
 from vlpnb.foundations.glue_data import GLUE_DATA
 from vlpnb.foundations.knowledge import KNOWLEDGE
@@ -15,5 +16,6 @@ from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    WORLD, CAPTIONS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION, LANGUAGE, FEATURES, CORPUS,
+    WORLD, CAPTIONS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION, DETECTOR, LANGUAGE, FEATURES,
+    CORPUS,
 )  # fmt: skip
