@@ -90,7 +90,7 @@ def test_it_learns_where_squares_are_and_comes_back_from_its_folder(tmp_path):
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     net = SmallResNet((4, 6, 8, 10), 3).eval()
-    folder = tmp_path / "backbone"
+    folder = tmp_path / "vision"
     folder.mkdir()
     save_backbone(folder, net, (4, 6, 8, 10), 32, list("abc"))
     ours = Detector(Backbone(net, 20).eval(), None, CONFIG, 1, 1)

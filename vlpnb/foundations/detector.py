@@ -183,8 +183,8 @@ def choose(
 def evaluate(detector: Detector, pictures: Sequence[AnnotatedPicture]) -> dict[str, float]:
     """How well the best boxes of pictures that training never saw find and name their objects.
 
-    `recall`: the share of objects that a box overlaps by at least a half. Of those found: `object_accuracy`,
-    `attribute_accuracy` (the first attribute, in the world the colour), is the best-fitting box named rightly?
+    `recall`: the share of objects that a box overlaps by at least a half. Of those found (nan: none):
+    `object_accuracy` and `attribute_accuracy` (the first attribute, in the world the colour), is the box named rightly?
     """
     targets, broken = Targets(detector.config), []
     found = total = kinds_right = attributes_right = asked = 0
@@ -202,8 +202,10 @@ def evaluate(detector: Detector, pictures: Sequence[AnnotatedPicture]) -> dict[s
             attributes_right += int(same.sum())
     if not total:
         raise none_readable("the annotated validation pictures", [b.path for b in broken])
-    metrics = {"recall": found / total, "object_accuracy": kinds_right / max(found, 1)}
-    return metrics | ({"attribute_accuracy": attributes_right / asked} if asked else {})
+    metrics = {"recall": found / total, "object_accuracy": kinds_right / found if found else float("nan")}
+    if detector.attributes:
+        metrics["attribute_accuracy"] = attributes_right / asked if asked else float("nan")
+    return metrics
 
 
 def run(context: StageContext) -> dict[str, float]:
