@@ -1,8 +1,9 @@
-"""The stages that train small models or read finished ones, under `torchrun` with two processes (gloo).
+"""Stages that train small models, read finished ones or deal out shards, under `torchrun` with two processes (gloo).
 
 Their artefacts are those of one process to the byte: no sum runs across processes here. `glue`, `squad` and `swag` deal
-out whole trainings, `regions` shards of pictures, the others run on process 0. (Where a sum does run across processes, in `matching` and
-`pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
+out whole trainings, `regions` deals out shards of pictures, the others run on process 0. (Where a sum does run across
+processes, in `matching` and `pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and
+test_torchrun.py.)
 """
 
 import json
