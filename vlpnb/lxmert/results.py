@@ -1,0 +1,115 @@
+"""Stage `lxmert.results`: what pre-training brings to VQA, GQA and NLVR2, and what its parts bring.
+
+Paper: LXMERT (Tan and Bansal 2019), tables 3 to 5, whose figures stand beside ours. A row is a model: questions without
+pictures, the whole model without pre-training, the pre-trained one; with `ablations` also those whose pre-training
+lacked something. Each is fine-tuned with several seeds; differences are paired by seed and the verdict is computed.
+
+Differs from the paper, which has one run of each and gives no spread. The seeds are those of fine-tuning: all of a row
+start from one pre-training, whose own luck they do not show.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import Field
+
+from vlpnb.config import Config
+from vlpnb.downstream.comparison import paired, verdict
+from vlpnb.files import read_back, write_json, write_text
+from vlpnb.lxmert.finetuning import summary
+from vlpnb.lxmert.reading_results import (
+    MAIN,
+    NAMES,
+    TITLES,
+    ModelName,
+    TaskName,
+    comparisons,
+    results_page,
+)
+from vlpnb.stage import Request, Stage, StageContext
+
+BERTS: tuple[ModelName, ...] = ("bert", "from_bert")
+ABLATIONS: tuple[ModelName, ...] = ("no_vision", "features", "labels", "no_qa", "mismatch_0", "mismatch_50")
+
+
+class ResultsConfig(Config):
+    """What is compared with what."""
+
+    tasks: tuple[TaskName, ...] = Field(("vqa", "gqa", "nlvr2"), min_length=1)
+    """Columns of the table."""
+    models: tuple[ModelName, ...] = Field(("blind", "scratch", "pretrained"), min_length=1)
+    """Rows of the table."""
+    ablations: bool = False
+    """Also the rows of the paper's tables 3 to 5 whose pre-training lacks something, and two rates of wrong pairs; each
+    pre-trains anew.
+    """
+    bert: bool = True
+    """Among these the rows that start from BERT, which must have the model's width."""
+
+    @property
+    def rows(self) -> tuple[ModelName, ...]:
+        """The models, each once."""
+        more = (*(BERTS if self.bert else ()), *ABLATIONS) if self.ablations else ()
+        return tuple(dict.fromkeys((*self.models, *more)))
+
+
+def inputs(config: ResultsConfig) -> Mapping[str, Request]:
+    """Every task fine-tuned from every model."""
+    return {
+        f"{task}.{model}": Request(
+            f"lxmert.{task}", {"blind": True} if model == "blind" else {"start": model, "blind": False}
+        )
+        for task in config.tasks
+        for model in config.rows
+    }
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Collect, average, compare; writes `results.json` and `results.md`.
+
+    Metrics, in points (× 100): those of each fine-tuning as `<task>.<model>.<metric>` with `…_std`, such as
+    `vqa.pretrained.accuracy`, and `….majority`; `….diverged` is a count. Differences of accuracy, paired by seed, are
+    `difference_<task>.<model>_minus_<model>.{mean,low,high}`.
+    """
+    config: ResultsConfig = context.config
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {
+        (task, model): read_back(context.inputs[f"{task}.{model}"] / f"{task}.json")
+        for task in config.tasks
+        for model in config.rows
+    }
+    metrics: dict[str, float] = {}
+    for (task, model), found in runs.items():
+        for name, value in summary(found).items():
+            metrics[f"{task}.{model}.{name}"] = value if name == "diverged" else 100 * value
+    scores = {key: {run["seed"]: 100 * run["metrics"][MAIN] for run in found} for key, found in runs.items()}
+    sentences = []
+    for task in config.tasks:
+        for a, b in comparisons(config.rows):
+            seeds = [seed for seed in scores[task, a] if seed in scores[task, b]]
+            found = paired([scores[task, a][seed] - scores[task, b][seed] for seed in seeds])
+            metrics |= {f"difference_{task}.{a}_minus_{b}.{name}": value for name, value in found.items()}
+            sentences.append(verdict(NAMES[a], NAMES[b], TITLES[task], found, len(seeds)))
+    notes = [
+        f"{TITLES[task]}, {NAMES[model]}, seed {run['seed']}: {run['diverged'] or run['note']}"
+        for (task, model), found in runs.items()
+        for run in found
+        if run["diverged"] or run["note"]
+    ]
+    most = max(len(found) for found in runs.values())
+    page = results_page(config.tasks, config.rows, metrics, most, sentences, notes)
+    write_text(context.folder / "results.md", page)
+    rows = {f"{task}.{model}": found for (task, model), found in scores.items()}
+    content = {"metrics": metrics, "rows": rows, "verdict": sentences, "notes": notes}
+    write_json(context.folder / "results.json", content)
+    for sentence in sentences:
+        context.log(sentence)
+    return metrics
+
+
+RESULTS = Stage(
+    name="lxmert.results",
+    config=ResultsConfig,
+    run=run,
+    inputs=inputs,
+    doc="The tables of the paper, over seeds, with a verdict; `ablations` adds the rows with less pre-training.",
+)
