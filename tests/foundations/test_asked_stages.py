@@ -285,3 +285,31 @@ def test_a_run_on_the_world_makes_the_three_stages(small_world, tmp_path):
         assert again.plan("sentences").digest == opened.plan("sentences").digest
     finally:
         path.write_text(content)
+
+
+def test_real_questions_and_statements(shared_data, tmp_path):
+    opened = open_run("photos", settings={"data": {"root": str(shared_data)}}, root=tmp_path, device="cpu")
+    questions, pairs = opened.stage("questions").metrics, opened.stage("pairs").metrics
+    assert questions["vqa_train_questions"] + questions["vqa_valid_questions"] == 7754
+    assert questions["vqa_train_images"] + questions["vqa_valid_images"] == 800
+    assert (questions["vqa_test_questions"], questions["vqa_answers"]) == (1957, 13)
+    assert (questions["vqa_test_outside"], questions["missing_questions"]) == (0, 0)
+    named = set((shared_data / "easy_vqa/answers.txt").read_text().split())
+    assert set(load_questions(opened.stage("questions").folder).answers("vqa")) == named
+    assert pairs["train_pairs"] + pairs["valid_pairs"] == 989
+    assert pairs["test_pairs"] == 400
+    assert pairs["missing_pairs"] == 0
+    assert max(pairs["test_true"], 1 - pairs["test_true"]) == pytest.approx(0.513, abs=0.001)
+
+
+def test_gqas_testdev_in_lxmerts_form(shared_data, tmp_path):
+    section = {
+        "format": "lxmert",
+        "questions": {"valid": "iglue/gqa/annotations/testdev.json"},
+        "images": "",
+        "answers": "lxmert/gqa/trainval_label2ans.json",
+    }
+    config = parse_config(QuestionsConfig, {"root": str(shared_data), "gqa": section, "vqa": None})
+    metrics = run_stage(QUESTIONS, config, tmp_path)
+    assert (metrics["gqa_valid_questions"], metrics["gqa_answers"]) == (4000, 1842)
+    assert metrics["gqa_valid_outside"] == len((tmp_path / "outside.txt").read_text().splitlines())
