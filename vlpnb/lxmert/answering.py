@@ -34,6 +34,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert.finetuning import (
+    TRAIN,
     Answered,
     LxmertFineTuningConfig,
     Pictures,
@@ -163,7 +164,7 @@ class Asked:
     @cached_property
     def training(self) -> Questions:
         """The training questions; with `objective: best` those that have an answer."""
-        asked = [q for split in self.config.train for q in self._read(split)][: self.config.max_train]
+        asked = self._read(TRAIN)[: self.config.max_train]
         answerable = [q for q in asked if not self._listed.isdisjoint(q.targets)]
         self.outside = len(asked) - len(answerable)
         return self._encoded(answerable if self.config.objective == "best" else asked)
@@ -209,7 +210,7 @@ class Asked:
 
     def _read(self, split: str) -> list[AskedQuestion]:
         asked = self.data.read(self.benchmark.name, split)
-        if split not in (*self.config.train, self.config.valid):
+        if split not in (TRAIN, self.config.valid):
             return asked
         return limit_images(asked, self.config.limit_images)
 

@@ -31,6 +31,7 @@ from vlpnb.lxmert.original.weights import save_model
 from vlpnb.lxmert.start import StartConfig, StartingPoint, pretraining_of
 from vlpnb.stage import Request, StageContext
 
+TRAIN = "train"  # the split to train on
 MAJORITY = "exactly the share of the more frequent answer: nothing was learnt"
 
 
@@ -57,10 +58,8 @@ class LxmertFineTuningConfig(StartConfig, FineTuningConfig):
     """Without pictures: one region of zeros in their place. What is then reached was guessed from the words."""
     limit_images: int | None = Field(None, ge=1)
     """Only so many pictures of each training and validation split, chosen by their names, with all asked of them."""
-    train: tuple[Name, ...] = Field(("train",), min_length=1)
-    """Splits to train on."""
     valid: Name = "valid"
-    """Split to validate on."""
+    """Split to validate on; trained is on `train`."""
     test: tuple[Name, ...] = ("test",)
     """Splits to answer when all is done."""
 

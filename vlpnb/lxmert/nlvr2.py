@@ -34,6 +34,7 @@ from vlpnb.files import write_text
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert import finetuning as shared
 from vlpnb.lxmert.finetuning import (
+    TRAIN,
     Answered,
     LxmertFineTuningConfig,
     Pictures,
@@ -114,8 +115,7 @@ class Judged:
     @cached_property
     def training(self) -> Statements:
         """The training statements that have a label."""
-        pairs = [pair for split in self.config.train for pair in self._read(split)]
-        labelled = [pair for pair in pairs if pair.label is not None][: self.config.max_train]
+        labelled = [pair for pair in self._read(TRAIN) if pair.label is not None][: self.config.max_train]
         return self._encoded(labelled)
 
     def split(self, name: str) -> tuple[list[Pair], Statements]:
@@ -156,7 +156,7 @@ class Judged:
 
     def _read(self, split: str) -> list[Pair]:
         pairs = self.data.read(split)
-        if split not in (*self.config.train, self.config.valid):
+        if split not in (TRAIN, self.config.valid):
             return pairs
         return limit_images(pairs, self.config.limit_images, attrgetter("left"))
 
