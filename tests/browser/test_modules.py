@@ -93,12 +93,13 @@ def test_a_finger_selects_a_token(show):
     assert page.evaluate("model.saved.length") == 1, "one tap is one message"
 
 
-@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "embedding"])
+@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "regions", "embedding"])
 def test_readable_in_both_themes_and_lab_decides_over_the_system(show, name):
     page = show(getattr(toys, name)(), color_scheme="dark")
     root = page.locator(".vlpnb")
     readable = page.locator(
-        ".vlpnb p:not(:empty), .vlpnb button:not(:disabled), .vlpnb input, .vlpnb-maps > span"
+        ".vlpnb p:not(:empty), .vlpnb button:not(:disabled):not(.vlpnb-box), .vlpnb input, .vlpnb select, "
+        ".vlpnb label, .vlpnb li, .vlpnb-maps > span"
     )
     for lab, background in (
         (None, "rgb(22, 22, 22)"),
@@ -211,6 +212,89 @@ def test_attention_lines_meet_their_tokens_and_the_map_can_be_read(show):
     assert state(page, "selected") == 2
     page.mouse.move(box["x"] + box["width"] * 4.6 / side, box["y"] + box["height"] * 2.5 / side)
     assert page.get_by_role("status").inner_text() == f"red → near: {widget.maps[0, 0, 2, 4]:.3f}"
+
+
+def ranked(page):
+    """The list beside the picture: (name, weight) of what is looked at most."""
+    lines = page.locator(".vlpnb-ranking li:not(.vlpnb-quiet)").all()
+    return [(n.locator(".vlpnb-named").inner_text(), n.locator(".vlpnb-score").inner_text()) for n in lines]
+
+
+def best(names, weights):
+    order = np.argsort(-weights, kind="stable")[:6]
+    return [(names[i], f"{weights[i]:.3f}") for i in order]
+
+
+def test_a_word_lights_its_regions_and_a_region_its_words(show):
+    widget = toys.regions()
+    page = show(widget)
+    words, boxes = page.locator(".vlpnb-token"), page.locator(".vlpnb-box")
+    words.nth(5).hover()
+    assert (state(page, "word"), state(page, "region")) == (5, -1)
+    of_word = widget.from_words[1].mean(0)[5]
+    assert ranked(page) == best(widget.labels, of_word)
+    shares = boxes.evaluate_all("(all) => all.map((n) => +n.style.getPropertyValue('--share'))")
+    assert shares == pytest.approx(of_word / of_word.max())
+    told = page.locator(".tagged > .vlpnb-tag").all_inner_texts()
+    assert f"{widget.labels[of_word.argmax()]} · {of_word.max():.2f}" in told
+
+    boxes.nth(2).hover()  # it lies inside a larger one
+    assert (state(page, "word"), state(page, "region")) == (-1, 2)
+    of_region = widget.from_regions[1].mean(0)[2]
+    assert ranked(page) == best(toys.WORDS, of_region)
+    assert page.locator(".vlpnb-share").all_inner_texts() == [f"{w:.2f}" for w in of_region]
+    assert page.locator("[aria-selected='true']").count() == 1
+    assert "Region 3: red disc's middle looks at these words" in page.get_by_role("status").inner_text()
+
+
+def test_layer_and_head_are_chosen_for_both_directions(show):
+    widget = toys.regions()
+    page = show(widget)
+    page.get_by_label("Layer").select_option("cross layer 1")
+    page.get_by_label("Head").select_option("head 3")
+    assert (state(page, "layer"), state(page, "head")) == (0, 2)
+    assert ranked(page) == best(widget.labels, widget.from_words[0, 2, 2])
+    page.locator(".vlpnb-box").nth(4).focus()
+    assert ranked(page) == best(toys.WORDS, widget.from_regions[0, 2, 4])
+    page.evaluate("model.answer({ layer: 1, head: -1 })")
+    assert page.get_by_label("Head").input_value() == "-1", "what Python sets is shown"
+    assert ranked(page) == best(toys.WORDS, widget.from_regions[1].mean(0)[4])
+
+
+def test_words_and_regions_are_walked_by_keys(show):
+    page = show(toys.regions())
+    page.get_by_label("Head").focus()
+    page.keyboard.press("Tab")
+    walked = []
+    for key in ("ArrowRight", "ArrowLeft", "ArrowLeft", "Home", "ArrowLeft", "End"):
+        page.keyboard.press(key)
+        walked.append(state(page, "word"))
+    assert walked == [3, 2, 1, 0, 8, 8], "round the sentence, from the chosen word"
+    page.locator(".vlpnb-box[tabindex='0']").focus()
+    page.keyboard.press("ArrowRight")
+    assert (state(page, "region"), state(page, "word")) == (1, -1)
+    assert page.locator(".vlpnb-box[tabindex='0']").count() == 1
+    assert page.locator(".vlpnb-token[tabindex='0']").count() == 1, "Tab still reaches the words"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body")
+
+
+def test_boxes_lie_where_they_belong_on_a_picture_of_any_width(show):
+    page = show(toys.regions(), has_touch=True)
+    for width in (1000, 320):
+        page.set_viewport_size({"width": width, "height": 700})
+        picture = page.locator(".vlpnb-canvas img").bounding_box()
+        assert picture["x"] + picture["width"] <= width
+        assert picture["width"] / picture["height"] == pytest.approx(240 / 160, rel=0.02)
+        for box, (left, top, right, bottom) in zip(page.locator(".vlpnb-box").all(), toys.BOXES, strict=True):
+            found = box.bounding_box()
+            assert found["x"] - picture["x"] == pytest.approx(left * picture["width"], abs=1)
+            assert found["y"] - picture["y"] == pytest.approx(top * picture["height"], abs=1)
+            assert found["width"] == pytest.approx((right - left) * picture["width"], abs=1)
+            assert found["height"] == pytest.approx((bottom - top) * picture["height"], abs=1)
+    page.locator(".vlpnb-box").nth(3).tap()
+    assert state(page, "region") == 3
+    assert page.evaluate("model.saved.length") == 1, "one tap is one message"
 
 
 def test_embedding_map_shows_neighbours_and_moves(show):
@@ -343,7 +427,7 @@ def test_the_wheel_zooms_about_the_pointer_and_stops_at_both_ends(show):
     page.keyboard.up("Control")
 
 
-@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "embedding"])
+@pytest.mark.parametrize("name", ["vokens", "retrieval", "attention", "regions", "embedding"])
 def test_a_closed_view_listens_no_more(show, name):
     page = show(getattr(toys, name)())
     assert page.evaluate("model.listeners()") > 0

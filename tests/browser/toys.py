@@ -5,6 +5,7 @@ from PIL import Image, ImageDraw
 
 from vlpnb.widgets.attention_explorer import AttentionExplorer
 from vlpnb.widgets.embedding_map import EmbeddingMap
+from vlpnb.widgets.region_explorer import RegionExplorer
 from vlpnb.widgets.retrieval_explorer import RetrievalExplorer
 from vlpnb.widgets.voken_explorer import VokenExplorer
 
@@ -63,3 +64,33 @@ def embedding() -> EmbeddingMap:
     pictures = rng.normal(size=(len(COLOURS), 4))
     words = pictures + 0.3 * rng.normal(size=pictures.shape)
     return EmbeddingMap(COLOURS, words, pictures, disc, NAMES, title="Toy map", neighbours=3)
+
+
+BOXES = (
+    (0.0, 0.0, 1.0, 1.0),
+    (0.05, 0.2, 0.45, 0.8),
+    (0.12, 0.35, 0.32, 0.65),
+    (0.55, 0.02, 0.95, 0.6),
+    (0.6, 0.6, 0.95, 0.98),
+)
+WORDS = ("[CLS]", "a", "red", "disc", "near", "gold", "##en", "fields", "[SEP]")
+REGIONS = ("field", "red disc", "red disc's middle", "blue disc", "gold disc")
+
+
+def scene() -> Image.Image:
+    """Three discs on green."""
+    picture = Image.new("RGB", (240, 160), "darkseagreen")
+    pen = ImageDraw.Draw(picture)
+    for colour, box in (("red", BOXES[1]), ("blue", BOXES[3]), ("gold", BOXES[4])):
+        left, top, right, bottom = box
+        pen.ellipse((left * 240, top * 160, right * 240, bottom * 160), fill=colour)
+    return picture
+
+
+def regions() -> RegionExplorer:
+    """Made-up maps of two layers with three heads; two regions lie inside others."""
+    rng = np.random.default_rng(5)
+    to_regions = np.exp(rng.normal(scale=1.5, size=(2, 3, len(WORDS), len(BOXES))))
+    to_words = np.exp(rng.normal(scale=1.5, size=(2, 3, len(BOXES), len(WORDS))))
+    maps = (m / m.sum(-1, keepdims=True) for m in (to_regions, to_words))
+    return RegionExplorer(scene(), BOXES, WORDS, *maps, names=REGIONS, title="Toy regions", word=2)

@@ -96,6 +96,18 @@ def test_attention_keeps_every_token_and_what_it_looks_at():
     assert "3 layers with 4 heads" in left.text
 
 
+def test_regions_keep_what_every_word_and_every_region_looks_at():
+    view = toys.regions()
+    left = Sanitised(view.to_html())
+    for direction, names in (("words", toys.WORDS), ("regions", view.labels)):
+        found = {row[0]: row[1:] for row in left.rows}
+        for name, best in view.strongest(direction):
+            assert name in names
+            assert found[name] == [f"{other} {weight:.2f}" for other, weight in best]
+    assert f"[{view.picture['alt']}]" in left.text
+    assert "layer 2 of 2, mean of the heads" in left.text
+
+
 def test_the_map_keeps_every_token_its_nearest_pictures_and_cosines():
     view = toys.embedding()
     left = Sanitised(view.to_html())

@@ -7,9 +7,7 @@ function render({ model, el }) {
   const keys = model.get("looked_at");
   const [layers, heads] = [model.get("layers"), model.get("heads")];
   const size = queries.length * keys.length;
-  const view = model.get("values");
-  const bytes = view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength);
-  const values = new Float32Array(bytes); // (L, H, T, S)
+  const values = floats(model.get("values")); // (L, H, T, S)
 
   const weights = (layer, head) => values.subarray((layer * heads + head) * size, (layer * heads + head + 1) * size);
   const here = () => weights(model.get("layer"), model.get("head"));

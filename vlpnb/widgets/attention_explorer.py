@@ -12,7 +12,8 @@ import traitlets
 from matplotlib.figure import Figure
 
 from vlpnb.errors import UserError
-from vlpnb.widgets.base import View, escape, figure_tag, host, module, style
+from vlpnb.widgets.base import View, escape, figure_tag, module, style
+from vlpnb.widgets.maps import stacked_maps
 
 STRONGEST = 3  # keys a row of the static table
 
@@ -55,23 +56,7 @@ class AttentionExplorer(View):
         head: int = 0,
     ):
         keys = tokens if keys is None else keys
-        maps = [host(one) for one in attentions]
-        for i, one in enumerate(maps):
-            if one.ndim == 4 and one.shape[0] == 1:
-                maps[i] = one = one[0]
-            if one.ndim != 3 or one.shape != (maps[0].shape[0], len(tokens), len(keys)):
-                raise UserError(
-                    f"attentions[{i}] has shape {one.shape}; expected (H, T, S) = (H, {len(tokens)}, {len(keys)}) "
-                    "of one sequence, the same H in every layer"
-                )
-        if not maps:
-            raise UserError("attentions is empty; ask the encoder for them: encoder(ids, attentions=True)")
-        self.maps = np.stack(maps).astype("<f4")  # (L, H, T, S)
-        sums = self.maps.sum(-1)
-        if (self.maps < 0).any() or not (np.isclose(sums, 1, atol=1e-2) | (sums == 0)).all():
-            raise UserError(
-                "attentions are no probabilities: every row must sum to 1 (or 0 where all is masked)"
-            )
+        self.maps = stacked_maps(attentions, len(tokens), len(keys))  # (L, H, T, S)
         layers, heads = self.maps.shape[:2]
         if not (0 <= layer < layers and 0 <= head < heads):
             raise UserError(f"layer {layer}, head {head}: expected 0 … {layers - 1} and 0 … {heads - 1}")

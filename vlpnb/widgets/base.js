@@ -75,3 +75,8 @@ function listen(model, handlers) {
     for (const [name, handler] of Object.entries(handlers)) model.off(`change:${name}`, handler);
   };
 }
+
+/** The float32 numbers that Python sent as bytes. */
+function floats(view) {
+  return new Float32Array(view.buffer.slice(view.byteOffset, view.byteOffset + view.byteLength));
+}
