@@ -10,7 +10,8 @@ import torch
 
 from tests.lxmert.regions import ANSWERS, COLOURS, KINDS, Image, MemoryStore, images, prune
 from vlpnb.errors import UserError
-from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw, flat_table, target_counts, tensors
+from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw, target_counts, tensors
+from vlpnb.lxmert.sentence_table import flat_table
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.tokenizers import encode_lines, train_wordpiece
 
@@ -196,12 +197,12 @@ def test_labels_of_masked_regions_alone_are_a_choice(examples, store, tokenizer)
     [
         (Wanted(tasks=("words",)), {"matched", "answer", "object_ids", "targets"}, {"words"}),
         (
-            Wanted(visual=("feat",)),
+            Wanted(visual=("features",)),
             {"object_ids", "attribute_ids"},
             {"words", "match", "answers", "features"},
         ),
         (
-            Wanted(tasks=("objects",), visual=("obj", "attr")),
+            Wanted(tasks=("objects",), visual=("objects", "attributes")),
             {"word_labels", "targets"},
             {"objects", "attributes"},
         ),
@@ -211,14 +212,6 @@ def test_tasks_and_visual_losses_can_be_left_out(examples, store, tokenizer, wan
     got = drawn(examples, store, tokenizer)
     assert not left_out & tensors(examples, got, np.arange(4), store, wanted).keys()
     assert target_counts(got, wanted).keys() == losses
-
-
-def test_a_feature_that_is_no_number_is_named_by_its_picture(examples, tokenizer):
-    broken = MemoryStore()
-    broken.features[1][0, 2] = np.nan
-    got = drawn(examples, broken, tokenizer)
-    with pytest.raises(UserError, match="picture p1: its region features hold NaN"):
-        tensors(examples, got, np.arange(8), broken, Wanted())
 
 
 def joined(micro):

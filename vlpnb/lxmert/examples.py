@@ -1,4 +1,4 @@
-"""The examples of LXMERT's pre-training: a flat table of (picture, sentence, answers), and the draws of an update.
+"""The examples of LXMERT's pre-training, as an update sees them: pairs swapped, words and regions masked.
 
 Paper: LXMERT (Tan and Bansal 2019), sections 3.1 and 3.2. A sentence may be swapped for that of another picture (the
 matching task), word pieces and object features are masked, and of several answers one is drawn by its score.
@@ -6,166 +6,28 @@ matching task), word pieces and object features are masked, and of several answe
 Differs from the original: everything is drawn for the whole update from (seed, update), so that neither the number
 of processes nor the size of micro-batches changes it (the original draws example by example, in worker processes); a
 random feature comes from one of the regions that its picture has (the original counts on 36, LXM-21); evaluation
-draws from its own split (the original from the training split, LXM-22); pictures without regions are dropped as
-there, but counted and listed.
+draws from its own split (the original from the training split, LXM-21).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Integer
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vlpnb.errors import UserError
+from vlpnb.lxmert.sentence_table import Examples
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.masking import mask_tokens
 from vlpnb.text.packing import trimmed
-from vlpnb.text.tokenizers import encode_lines
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 
 Task = Literal["words", "match", "objects", "answers"]
-VisualLoss = Literal["obj", "attr", "feat"]
+VisualLoss = Literal["objects", "attributes", "features"]
 MOST_TRIES = 10_000  # draws of a sentence about another picture before giving up
-
-
-class Captioned(Protocol):
-    """What the table is made of (`data.lxmert.LxmertImage`)."""
-
-    image_id: str
-    sentences: Mapping[str, tuple[str, ...]]  # by source
-    labels: Mapping[
-        str, tuple[Mapping[str, float], ...]
-    ]  # of the sources that ask, aligned with their sentences
-
-
-@dataclass(frozen=True)
-class Examples:
-    """E sentences with their pictures, in the order of the files; ragged columns lie one after the other."""
-
-    pictures: Int[np.ndarray, " E"]
-    """Rows of the region store."""
-    source: Int[np.ndarray, " E"]
-    """Where a sentence comes from, as a number in `sources`."""
-    sources: tuple[str, ...]
-    asked: Bool[np.ndarray, " E"]
-    """Whether it is a question; its answers may still be none."""
-    tokens: Integer[np.ndarray, " N"]
-    """Word pieces of all sentences, cut to the text length, without special tokens."""
-    starts: Int[np.ndarray, " S"]
-    """Where the word pieces of each sentence begin, and where the last ones end; S = E + 1."""
-    answers: Int[np.ndarray, " M"]
-    """Numbers in the answer table."""
-    scores: Float[np.ndarray, " M"]
-    answer_starts: Int[np.ndarray, " S"]
-    without_regions: tuple[str, ...] = ()
-    """Ids of the pictures that were dropped."""
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    @property
-    def lengths(self) -> Int[np.ndarray, " E"]:
-        """Word pieces of each sentence, without the special tokens."""
-        return np.diff(self.starts)
-
-    def text(
-        self, rows: Int[np.ndarray, " B"], length: int, tokenizer: Any
-    ) -> tuple[Int[Tensor, "B T"], Bool[Tensor, "B T"]]:
-        """`[CLS] pieces [SEP]` and padding of some sentences, T = `length`; and which are no padding."""
-        counts = self.lengths[rows]
-        at = np.arange(length - 2)
-        inside = at < counts[:, None]  # (B, T - 2)
-        pieces = self.tokens[np.where(inside, self.starts[rows][:, None] + at, 0)] if len(self.tokens) else 0
-        ids = np.full((len(rows), length), tokenizer.pad_token_id, dtype=np.int64)
-        ids[:, 0] = tokenizer.cls_token_id
-        ids[:, 1:-1] = np.where(inside, pieces, tokenizer.pad_token_id)
-        ids[np.arange(len(rows)), counts + 1] = tokenizer.sep_token_id
-        return torch.from_numpy(ids), torch.from_numpy(np.arange(length) < counts[:, None] + 2)
-
-    def answer_scores(
-        self, rows: Int[np.ndarray, " B"]
-    ) -> tuple[Int[np.ndarray, "B A"], Float[np.ndarray, "B A"]]:
-        """Answers of some examples and their scores, A the most that one of them has; score 0 where there is none."""
-        first = self.answer_starts[rows]
-        counts = self.answer_starts[rows + 1] - first
-        at = np.arange(max(int(counts.max(initial=0)), 1))
-        inside = at < counts[:, None]
-        if not len(self.answers):
-            return np.zeros(inside.shape, np.int64), np.zeros(inside.shape, np.float32)
-        index = np.where(inside, first[:, None] + at, 0)
-        return np.where(inside, self.answers[index], 0), np.where(inside, self.scores[index], 0).astype(
-            np.float32
-        )
-
-
-def flat_table(
-    images: Iterable[Captioned],
-    rows: Mapping[str, int],
-    tokenizer: Any,
-    prune: Callable[[Mapping[str, float]], Mapping[int, float]] = lambda labels: {},
-    length: int = 20,
-    where: str = "the sentences",
-) -> Examples:
-    """The table of some pictures' sentences, source by source.
-
-    Args:
-        rows: image id → its row in the region store; pictures that are not there, or have no region, are dropped.
-        prune: an answer dictionary → its answers that are in the table, by their numbers.
-        length: of the text with [CLS] and [SEP]; what is longer is cut.
-        where: what to call the sentences in an error.
-    Raises:
-        UserError: there is no picture at all, or none with regions; labels and sentences of a source differ in number.
-    """
-    pictures, source, asked, lines, pruned = [], [], [], [], []
-    numbers: dict[str, int] = {}
-    dropped, seen = [], 0
-    for image in images:
-        seen += 1
-        row = rows.get(image.image_id)
-        if row is None:
-            dropped.append(image.image_id)
-            continue
-        for name, sentences in image.sentences.items():
-            labels = image.labels.get(name)
-            if labels is not None and len(labels) != len(sentences):
-                raise UserError(
-                    f"{where}: picture {image.image_id} has {len(sentences)} sentences of the source '{name}' and "
-                    f"{len(labels)} labels; expected one for each"
-                )
-            number = numbers.setdefault(name, len(numbers))
-            for i, sentence in enumerate(sentences):
-                pictures.append(row)
-                source.append(number)
-                asked.append(labels is not None)
-                lines.append(sentence.strip())
-                pruned.append(prune(labels[i]) if labels is not None and labels[i] else {})
-    if not pictures:
-        found = f"{seen:,} pictures, {len(dropped):,} of them without regions" if seen else "no picture"
-        raise UserError(
-            f"{where}: found {found}; expected sentences about pictures of the stage `regions`"
-            + (f" (first without: {', '.join(dropped[:3])})" if dropped else "")
-        )
-    pieces = [ids[: length - 2] for ids in encode_lines(tokenizer, lines)]
-    small = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
-    return Examples(
-        np.asarray(pictures, np.int64),
-        np.asarray(source, np.int64),
-        tuple(numbers),
-        np.asarray(asked, bool),
-        np.concatenate(pieces).astype(small),
-        _offsets([len(ids) for ids in pieces]),
-        np.asarray([answer for row in pruned for answer in row], np.int64),
-        np.asarray([score for row in pruned for score in row.values()], np.float32),
-        _offsets([len(row) for row in pruned]),
-        tuple(dropped),
-    )
-
-
-def _offsets(counts: list[int]) -> Int[np.ndarray, " S"]:
-    return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
 
 
 @dataclass(frozen=True)
@@ -276,13 +138,16 @@ class Wanted:
     """Which losses there are. What is masked does not depend on it, but pairs are only mismatched to be told apart."""
 
     tasks: tuple[Task, ...] = ("words", "match", "objects", "answers")
-    visual: tuple[VisualLoss, ...] = ("obj", "attr", "feat")  # of the task `objects`
+    visual: tuple[VisualLoss, ...] = ("objects", "attributes", "features")  # of the task `objects`
     labels_of: Literal["all", "masked"] = "all"  # regions whose object and attribute are to be told
 
     @property
-    def objects(self) -> tuple[VisualLoss, ...]:
-        """The visual losses; none without their task."""
-        return self.visual if "objects" in self.tasks else ()
+    def losses(self) -> tuple[str, ...]:
+        """The names of the losses: a task is one, but for `objects`, which has up to three."""
+        return (
+            *(task for task in self.tasks if task != "objects"),
+            *(self.visual if "objects" in self.tasks else ()),
+        )
 
 
 def tensors(
@@ -294,20 +159,13 @@ def tensors(
     the features to predict are the unmasked ones.
 
     Raises:
-        UserError: a picture has a feature that is not a number.
+        UserError: a picture has a feature that is not a number (the store says so).
     """
-    pictures = examples.pictures[draws.rows[part]]
-    found = store.batch(pictures)
+    found = store.batch(examples.pictures[draws.rows[part]])
     width = found.features.shape[1]
     hidden, zeroed, replaced = (
         torch.from_numpy(drawn[part][:, :width]) for drawn in (draws.hidden, draws.zeroed, draws.replaced)
     )
-    if not found.features.isfinite().all():
-        bad = np.flatnonzero(~found.features.isfinite().flatten(1).all(1).numpy())
-        raise UserError(
-            f"picture {store.ids[pictures[bad[0]]]}: its region features hold NaN or infinity; expected numbers. Make "
-            "the stage `regions` again, or its source"
-        )
     features = found.features.masked_fill(zeroed[..., None], 0.0)
     if replaced.any():
         other = (
@@ -319,33 +177,35 @@ def tensors(
         "ids": text["ids"], "mask": text["mask"], "features": features, "boxes": found.boxes,
         "visual_mask": found.mask,
     }  # fmt: skip
-    if "words" in wanted.tasks:
-        made["word_labels"] = text["word_labels"]
-    if "match" in wanted.tasks:
-        made["matched"] = torch.from_numpy(draws.matched[part].astype(np.int64))
-    if "answers" in wanted.tasks:
-        made["answer"] = torch.from_numpy(draws.answer[part])
-    for kind, name in (("obj", "object"), ("attr", "attribute")):
-        if kind in wanted.objects:
-            ids, sure = getattr(found, f"{name}_ids"), getattr(found, f"{name}_conf")
-            made[f"{name}_ids"] = ids.masked_fill(ids < 0, IGNORE)
-            made[f"{name}_conf"] = sure * hidden if wanted.labels_of == "masked" else sure
-    if "feat" in wanted.objects:
-        made["targets"], made["object_masked"] = found.features, hidden
+    labels = {
+        "words": {"word_labels": text["word_labels"]},
+        "match": {"matched": torch.from_numpy(draws.matched[part].astype(np.int64))},
+        "objects": _labels("object", found, hidden, wanted),
+        "attributes": _labels("attribute", found, hidden, wanted),
+        "features": {"targets": found.features, "object_masked": hidden},
+        "answers": {"answer": torch.from_numpy(draws.answer[part])},
+    }
+    for loss in wanted.losses:
+        made |= labels[loss]
     return {name: value for name, value in made.items() if value is not None}
+
+
+def _labels(kind: str, found: Any, hidden: Bool[Tensor, "b R"], wanted: Wanted) -> dict[str, Tensor]:
+    """What the detector saw in each region, and how sure it was; it counts for nothing where nobody asks."""
+    ids, sure = getattr(found, f"{kind}_ids"), getattr(found, f"{kind}_conf")
+    sure = sure * hidden if wanted.labels_of == "masked" else sure
+    return {f"{kind}_ids": ids.masked_fill(ids < 0, IGNORE), f"{kind}_conf": sure}
 
 
 def target_counts(draws: Draws, wanted: Wanted) -> dict[str, int]:
     """What the sum of each loss is divided by: masked words, pairs, regions whether labelled or not, answers."""
-    regions = int(draws.regions.sum())
-    names = {"obj": "objects", "attr": "attributes", "feat": "features"}
     counts = {
         "words": int((draws.word_labels != IGNORE).sum()),
         "match": len(draws.rows),
+        **dict.fromkeys(("objects", "attributes", "features"), int(draws.regions.sum())),
         "answers": int((draws.answer != IGNORE).sum()),
     }
-    counts = {name: count for name, count in counts.items() if name in wanted.tasks}
-    return counts | {names[kind]: regions for kind in wanted.objects}
+    return {name: counts[name] for name in wanted.losses}
 
 
 class Batches:
