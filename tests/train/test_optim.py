@@ -1,10 +1,12 @@
 """AdamW groups and schedules against what they must be by hand."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
-from vlpnb.train.optim import adamw, learning_rate, new_optimiser, parameter_groups
+from vlpnb.train.optim import BertAdam, adamw, learning_rate, new_optimiser, parameter_groups
 
 
 class Tied(nn.Module):
@@ -129,3 +131,87 @@ def test_lamb_goes_on_from_its_state():
             optimiser.step()
         ends.append(model.weight.detach())
     assert torch.equal(*ends)
+
+
+def test_berts_schedule_starts_and_ends_at_rest():
+    rate = partial(learning_rate, total=20, peak=2.0, warmup=2.5, schedule="bert")
+    assert [rate(step) for step in (0, 1, 2)] == pytest.approx([0, 0.8, 1.6])
+    assert [rate(step) for step in (3, 10, 19)] == pytest.approx([2 * 17 / 17.5, 2 * 10 / 17.5, 2 / 17.5])
+    assert [rate(step) for step in (20, 30)] == [0, 0]
+    assert learning_rate(5, 5, 1.0, warmup=5, schedule="bert") == 0  # nothing but warm-up
+
+
+class Formula:
+    """BertAdam written down: one tensor at a time, its own count of updates."""
+
+    def __init__(self, params, rate, decay, beta1=0.9, beta2=0.999, eps=1e-6):
+        self.params, self.rate, self.decay, self.eps = params, rate, decay, eps
+        self.beta1, self.beta2 = beta1, beta2
+        self.state = {p: [0, torch.zeros_like(p), torch.zeros_like(p)] for p in params}
+
+    @torch.no_grad()
+    def step(self):
+        for p in self.params:
+            if p.grad is None:
+                continue
+            state = self.state[p]
+            done, m, v = state
+            m.mul_(self.beta1).add_(p.grad, alpha=1 - self.beta1)
+            v.mul_(self.beta2).addcmul_(p.grad, p.grad, value=1 - self.beta2)
+            p -= self.rate(done) * (m / (v.sqrt() + self.eps) + self.decay * p)
+            state[0] = done + 1
+
+
+class Late(nn.Module):
+    """`late` is used from its eighth call on, `never` is not."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+
+        def new(*shape):
+            return nn.Parameter(torch.randn(*shape, generator=generator).double())
+
+        self.w, self.late, self.never = new(4, 3), new(3), new(3)
+        self.norm = nn.LayerNorm(3).double()
+        self.x, self.y = torch.randn(2, 12, 4, generator=generator).double(), new(12, 3).detach()
+
+    def loss(self, step):
+        out = self.norm(self.x[step % 2] @ self.w)
+        return (out + self.late * (step >= 8) - self.y).square().mean() if step >= 8 else out.square().mean()
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_bert_adam_is_its_formula_over_fifty_updates(interrupted):
+    """Also for a parameter that joins late, whose warm-up starts then, and after a restart."""
+    rate = partial(learning_rate, total=45, peak=0.05, warmup=4.5, schedule="bert")
+    ours, plain = Late(), Late()
+    optimiser = new_optimiser("bert_adam", ours, 0.05, 0.1, rate=rate)
+    formula = Formula(list(plain.parameters()), rate, 0.1)
+    for step in range(50):
+        if interrupted and step in (5, 20):
+            state, optimiser = optimiser.state_dict(), new_optimiser("bert_adam", ours, 0.05, 0.1, rate=rate)
+            optimiser.load_state_dict(state)
+        for model, algorithm in ((ours, optimiser), (plain, formula)):
+            model.zero_grad(set_to_none=True)
+            model.loss(step).backward()
+            algorithm.step()
+        for one, other in zip(ours.parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
+    assert not torch.equal(ours.late, Late().late)
+    assert torch.equal(ours.never, Late().never)  # no gradient: no decay either
+
+
+def test_bert_adam_decays_everything_in_one_group():
+    model = Tied()
+    optimiser = new_optimiser("bert_adam", model, 0.01, 0.1)
+    (group,) = optimiser.param_groups
+    assert isinstance(optimiser, BertAdam)
+    assert {id(p) for p in group["params"]} == {id(p) for p in model.parameters() if p.requires_grad}
+    before = model.layernorm.weight.detach().clone()
+    for parameter in group["params"]:
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    torch.testing.assert_close(model.layernorm.weight, before * (1 - 0.01 * 0.1))
+    assert optimiser.param_groups == [group]  # the numbers of one update do not stay
+    assert group["lr"] == 0.01

@@ -16,6 +16,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,7 @@ class TrainingPlan:
 
     updates: int  # optimiser steps in all
     lr: float  # peak learning rate
-    warmup: int = 0  # updates of linear warm-up
+    warmup: float = 0  # updates of linear warm-up; whole ones but for the schedule "bert"
     schedule: Schedule = "linear"  # what follows the warm-up
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
@@ -95,7 +96,10 @@ def fit(
     """
     device = torch.device(device)
     model.to(device)
-    optimiser = new_optimiser(plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps)
+    rate = partial(
+        learning_rate, total=plan.updates, peak=plan.lr, warmup=plan.warmup, schedule=plan.schedule
+    )
+    optimiser = new_optimiser(plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps, rate)
     start, log = load_checkpoint(folder, model, optimiser, plan.seed)
     lines = _Lines(folder / "metrics.jsonl", log.get("lines", []), write=rank == 0)
     barrier(world_size)  # nobody replaces the checkpoint before everybody has read it
@@ -113,7 +117,7 @@ def fit(
         save_checkpoint(folder, model, optimiser, step, plan.seed, log)
 
     for step in range(start, plan.updates + 1):
-        lr = learning_rate(step, plan.updates, plan.lr, plan.warmup, plan.schedule)
+        lr = rate(step)
         for group in optimiser.param_groups:
             group["lr"] = lr
 

@@ -1,6 +1,8 @@
 """Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
-Differs from the original code in one respect (quirk VOK-16): which
+`BertAdam` is the optimiser of BERT's first code, which LXMERT trains with: no bias correction, decay everywhere.
+
+AdamW differs from the original code in one respect (quirk VOK-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
 substring of their name, so that no LayerNorm is decayed because somebody spelled it differently.
 """
@@ -12,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
-Schedule = Literal["linear", "constant"]
-Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb"]
+Schedule = Literal["linear", "constant", "bert"]
+Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam"]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -89,6 +91,76 @@ class Lamb(torch.optim.Optimizer):
         return loss
 
 
+class BertAdam(torch.optim.AdamW):
+    """Adam of BERT's first code (LXM-08): no bias correction, weight decay of every parameter, by the fused kernel.
+
+        m ← β₁ m + (1 − β₁) g;   v ← β₂ v + (1 − β₂) g²;   p ← p − η (m / (√v + ε) + decay · p)
+
+    AdamW divides m by c₁ = 1 − β₁ˢ and v by c₂ = 1 − β₂ˢ in its update s; given the rate η c₁/√c₂, ε/√c₂ and the
+    decay · √c₂/c₁ it makes the update above, to rounding. A parameter without a gradient is left as it is, and s counts
+    the updates of each parameter: one that joins late starts at η's beginning.
+
+    Args:
+        rate: η of a parameter's update, counted from 0; None takes the group's `lr` for all.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor],
+        lr: float,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        rate: Callable[[int], float] | None = None,
+    ):
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+        self.rate = rate
+        self._updates: dict[
+            Tensor, int
+        ] = {}  # the state has it too, on the device, where to ask means to wait
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of the parameters that have a gradient."""
+        groups, loss = self.param_groups, None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        try:
+            self.param_groups = [part for group in groups for part in self._corrected(group)]
+            super().step()
+        finally:
+            self.param_groups = groups
+        return loss
+
+    def _corrected(self, group: dict) -> list[dict]:
+        """The group in parts whose parameters have had equally many updates, with AdamW's numbers for each."""
+        parts: dict[int, list[Tensor]] = {}
+        for weight in (p for p in group["params"] if p.grad is not None):
+            if weight not in self._updates:
+                self._updates[weight] = int(self.state[weight]["step"]) if self.state[weight] else 0
+            parts.setdefault(self._updates[weight], []).append(weight)
+            self._updates[weight] += 1
+        corrected = []
+        for done, params in parts.items():
+            c1, c2 = (1 - beta ** (done + 1) for beta in group["betas"])
+            corrected.append(
+                {
+                    **group,
+                    "params": params,
+                    "lr": (group["lr"] if self.rate is None else self.rate(done)) * c1 / c2**0.5,
+                    "eps": group["eps"] / c2**0.5,
+                    "weight_decay": group["weight_decay"] * c2**0.5 / c1,
+                }
+            )
+        return corrected
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        """Restore; the updates of each parameter are among what is restored."""
+        super().load_state_dict(state_dict)
+        self._updates.clear()
+
+
 def new_optimiser(
     name: Optimiser,
     model: nn.Module,
@@ -96,12 +168,17 @@ def new_optimiser(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
+    rate: Callable[[int], float] | None = None,
 ) -> torch.optim.Optimizer:
-    """One of the optimisers of the original project.
+    """One of the optimisers of the original projects.
 
     "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
-    batches. Decay spares biases and norms in all of them, but only in AdamW and LAMB it is apart from the gradient.
+    batches. Decay spares biases and norms in all of them but "bert_adam", and only in AdamW, LAMB and BertAdam it is
+    apart from the gradient. `rate` is for "bert_adam" alone, which counts the updates of each parameter.
     """
+    if name == "bert_adam":
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return BertAdam(trained, lr, weight_decay, betas, eps, rate)
     if name == "adamw":
         return adamw(model, lr, weight_decay, betas, eps)
     groups = parameter_groups(model, weight_decay)
@@ -117,12 +194,15 @@ def new_optimiser(
 
 
 def learning_rate(
-    step: int, total: int, peak: float, warmup: int = 0, schedule: Schedule = "linear"
+    step: int, total: float, peak: float, warmup: float = 0, schedule: Schedule = "linear"
 ) -> float:
     """Rate of update `step` (0-based): linear from 0 to `peak` over `warmup` updates, then to 0 or flat.
 
-    The first update already moves (its factor is 1/(warmup+1), not 0), and the last one still does.
+    The first update already moves (its factor is 1/(warmup+1), not 0), and the last one still does. "bert" is that of
+    BERT's first code: the first update has the rate 0, and `warmup` may end within an update.
     """
+    if schedule == "bert":
+        return peak * (step / warmup if step < warmup else max(total - step, 0) / (total - warmup or 1))
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
     if schedule == "constant":
