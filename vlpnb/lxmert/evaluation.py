@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from vlpnb.lxmert.heads import LxmertForPretraining
 
-from vlpnb.lxmert.examples import Batches, Draws, Examples, target_counts, tensors
+from vlpnb.lxmert.examples import Batches, Draws, target_counts, tensors
+from vlpnb.lxmert.heads import LxmertForPretraining
+from vlpnb.lxmert.sentence_table import Examples
 from vlpnb.text.packing import trimmed
 from vlpnb.train.distributed import sum_of_dicts
 from vlpnb.train.loop import Precision, autocast

@@ -17,17 +17,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from vlpnb.data.lxmert import AnswerTable
-from vlpnb.foundations.regions import load_regions
-from vlpnb.foundations.sentences import load_sentences
-from vlpnb.lxmert.heads import LxmertForPretraining
-from vlpnb.lxmert.model import SIZES, LxmertConfig
-from vlpnb.lxmert.original.weights import load_pretrained, save_model, start_from_bert
 
 from vlpnb.config import Config, Seed
+from vlpnb.data.lxmert import AnswerTable
 from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
+from vlpnb.foundations.regions import load_regions
+from vlpnb.foundations.sentences import load_sentences
 from vlpnb.lxmert.evaluation import (
     EVALUATION_SEED,
     evaluate,
@@ -37,6 +34,9 @@ from vlpnb.lxmert.evaluation import (
     visible_words,
 )
 from vlpnb.lxmert.examples import Batches, Masking, Task, VisualLoss, Wanted
+from vlpnb.lxmert.heads import LxmertForPretraining
+from vlpnb.lxmert.model import SIZES, LxmertConfig
+from vlpnb.lxmert.original.weights import load_pretraining, save_model, start_from_bert
 from vlpnb.lxmert.sentence_table import Examples, flat_table, limited, thinned
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -248,7 +248,7 @@ def new_model(
     if config.start == "bert":
         start_from_bert(model, bert)
     elif config.start != "scratch":
-        loaded = load_pretrained(config.start)
+        loaded = load_pretraining(config.start)
         if replace(loaded.config, **_training_only(shape)) != shape:
             raise UserError(
                 f"lxmert.pretraining.start: {config.start} has the shape {loaded.config}; expected {shape}"
@@ -318,7 +318,8 @@ def run(context: StageContext) -> dict[str, float]:
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
         f"{parameters / 1e6:.1f} M parameters, {len(found['train']):,} sentences "
-        f"({', '.join(found['train'].sources)}), {len(table):,} answers, {plan.updates:,} updates of {batches.sampler.batch}; "
+        f"({', '.join(found['train'].sources)}), {len(table):,} answers, {plan.updates:,} updates of "
+        f"{batches.sampler.batch}; "
         f"losses: {', '.join(wanted.losses)}"
     )
     if "answers" in wanted.losses and plan.updates and not plan.weights(plan.updates - 1)["answers"]:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
-from vlpnb.data.lxmert import LxmertImage
 
+from vlpnb.data.lxmert import LxmertImage
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import encode_lines
 
