@@ -48,3 +48,11 @@ def small(tmp_path_factory):
     from tests.small import make
 
     return make(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def small_world(tmp_path_factory):
+    """A tiny visual world with the stages `sentences`, `questions` and `pairs` (`small_world.py`)."""
+    from tests.small_world import make_small_world
+
+    return make_small_world(tmp_path_factory.mktemp("small-world"))

@@ -92,7 +92,7 @@ def read_captions(
         raise UserError(
             f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
         )
-    finder = _Finder(images, split, conceptual=format == "conceptual")
+    finder = PictureFinder(images, split, conceptual=format == "conceptual")
     found: dict[Path, CaptionedImage] = {}
     for name, sentences in rows:
         refuse_outside(name, f"{annotations}")
@@ -181,12 +181,12 @@ class _Folders:
         return path.name in self._names[folder]
 
 
-class _Finder:
+class PictureFinder:
     """Where a picture lies: in the folder, the sub-folder its id names (COCO, Conceptual Captions), or the
     split's sub-folder.
     """
 
-    def __init__(self, images: Path, split: str | None, conceptual: bool):
+    def __init__(self, images: Path, split: str | None, conceptual: bool = False):
         self.images, self.split, self.conceptual, self.folders = images, split, conceptual, _Folders()
 
     def path(self, name: str) -> Path:

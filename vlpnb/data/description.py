@@ -8,6 +8,7 @@ and never code. There is one description per kind of file, made by the stage of 
 | `captions.json` | `CaptionData` | captioned pictures of the splits and of further sets; the world's scenes |
 | `pictures.json` | `PictureData` | the pictures that can become vokens, by image set |
 | `text.json` | `TextData` | raw text, and the rules for its lines |
+| `sentences.json`, `questions.json`, `pairs.json` | see `vlpnb.data.asked_data` | what is said and asked of pictures |
 | `glue_data.json`, `squad_data.json`, `swag_data.json`, `knowledge.json` | `FolderData` | one folder of files |
 
 Paths in a file are relative to the data's root, and the root of data inside the run (the world's folder) is relative to
@@ -57,7 +58,8 @@ def point(folder: Path, root: str | Path) -> None:
         write_text(path, text)
 
 
-def _write(folder: Path, name: str, root: Path, about: Mapping[str, Any]) -> Path:
+def write_description(folder: Path, name: str, root: Path, about: Mapping[str, Any]) -> Path:
+    """Write `<name>.json` into a stage's folder, and beside it where data outside the run lies."""
     folder, root = Path(folder).absolute(), Path(root).absolute()
     inside = root.is_relative_to(folder.parent)
     place = os.path.relpath(root, folder) if inside else None
@@ -68,7 +70,7 @@ def _write(folder: Path, name: str, root: Path, about: Mapping[str, Any]) -> Pat
     return path
 
 
-def _read(folder: Path, name: str) -> tuple[dict[str, Any], Path, str]:
+def read_description(folder: Path, name: str) -> tuple[dict[str, Any], Path, str]:
     """A description, the data's root, and the file's name for messages."""
     path = Path(folder) / f"{name}.json"
     about = read_json(path, f"a description of data, written by the stage `{name}`")
@@ -184,12 +186,12 @@ class CaptionData:
             "sets": {name: files.described(self.root) for name, files in self.sets.items()},
             "scenes": self.scenes and within(self.scenes, self.root),
         }
-        return _write(folder, "captions", self.root, about)
+        return write_description(folder, "captions", self.root, about)
 
 
 def load_captions(folder: Path) -> CaptionData:
     """Read the `captions.json` of a folder. UserError if it is absent or lacks a field."""
-    about, root, where = _read(folder, "captions")
+    about, root, where = read_description(folder, "captions")
     sets, scenes = about.get("sets", {}), about.get("scenes")
     return CaptionData(
         root,
@@ -271,7 +273,9 @@ class PictureData:
     def save(self, folder: Path) -> Path:
         """Write `pictures.json` into a stage's folder."""
         captions = self.captions and os.path.relpath(self.captions, folder)
-        return _write(folder, "pictures", self.root, {"entries": self.entries, "captions": captions})
+        return write_description(
+            folder, "pictures", self.root, {"entries": self.entries, "captions": captions}
+        )
 
 
 def names_captions(entry: str) -> bool:
@@ -281,7 +285,7 @@ def names_captions(entry: str) -> bool:
 
 def load_pictures(folder: Path) -> PictureData:
     """Read the `pictures.json` of a folder. UserError if it is absent or lacks a field."""
-    about, root, where = _read(folder, "pictures")
+    about, root, where = read_description(folder, "pictures")
     captions = about.get("captions")
     entries = tuple(json_field(about, "entries", where))
     return PictureData(root, entries, Path(folder) / captions if captions else None)
@@ -308,12 +312,12 @@ class TextData:
     def save(self, folder: Path) -> Path:
         """Write `text.json` into a stage's folder."""
         files = {split: [within(path, self.root) for path in getattr(self, split)] for split in SPLITS}
-        return _write(folder, "text", self.root, {"rules": self.rules, **files})
+        return write_description(folder, "text", self.root, {"rules": self.rules, **files})
 
 
 def load_text(folder: Path) -> TextData:
     """Read the `text.json` of a folder. UserError if it is absent or lacks a field."""
-    about, root, where = _read(folder, "text")
+    about, root, where = read_description(folder, "text")
     files = (tuple(root / path for path in json_field(about, split, where)) for split in SPLITS)
     return TextData(root, json_field(about, "rules", where), *files)
 
@@ -329,10 +333,10 @@ class FolderData:
     def save(self, folder: Path, name: str) -> Path:
         """Write `<name>.json` into the folder of the stage of that name."""
         about = {"folder": within(self.folder, self.root), "tasks": self.tasks}
-        return _write(folder, name, self.root, about)
+        return write_description(folder, name, self.root, about)
 
 
 def load_folder(folder: Path, name: str) -> FolderData:
     """Read the description that the stage `name` left in a folder. UserError if it is absent or lacks a field."""
-    about, root, where = _read(folder, name)
+    about, root, where = read_description(folder, name)
     return FolderData(root, root / json_field(about, "folder", where), tuple(about.get("tasks", ())))

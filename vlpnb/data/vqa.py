@@ -40,6 +40,8 @@ class ScoredQuestion:
     image_id: str
     question: str
     targets: dict[str, float]
+    question_type: str = ""
+    answer_type: str = ""
 
 
 def coco_image_name(image_id: int, split: str) -> str:
@@ -97,5 +99,7 @@ def read_lxmert_questions(path: Path) -> list[ScoredQuestion]:
             as_text(answer, f"{where}.label"): as_number(score, f"{where}.label[{answer!r}]")
             for answer, score in object_field(item, "label", where).items()
         }
-        examples.append(ScoredQuestion(id_field(item, "question_id", where), image_id, sentence, scores))
+        kinds = (text_field(item, name, where, "") for name in ("question_type", "answer_type"))
+        identity = id_field(item, "question_id", where)
+        examples.append(ScoredQuestion(identity, image_id, sentence, scores, *kinds))
     return examples

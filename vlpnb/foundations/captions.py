@@ -16,11 +16,12 @@ from vlpnb.config import Config, Name
 from vlpnb.data.captions import CaptionFormat, split_missing
 from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
 from vlpnb.data.text_files import require
-from vlpnb.files import write_text
 from vlpnb.foundations.datasets import (
     DatasetConfig,
     below_root,
     data_root,
+    file_paths,
+    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -90,12 +91,14 @@ def describe(config: CaptionsConfig, root: Path) -> CaptionData:
 def _files(
     config: CaptionsConfig | CaptionSetConfig, annotations: Mapping[str, str | tuple[str, ...]], root: Path
 ) -> CaptionFiles:
-    files = {
-        split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
-        for split, paths in annotations.items()
-    }
     limits = (getattr(config, name, None) for name in ("max_images", "max_sentences"))
-    return CaptionFiles(config.format, files, str(root / config.images), config.source or None, *limits)
+    return CaptionFiles(
+        config.format,
+        file_paths(annotations, root),
+        str(root / config.images),
+        config.source or None,
+        *limits,
+    )
 
 
 def _read_files(config: CaptionsConfig, root: Path) -> Iterator[Path]:
@@ -146,17 +149,10 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{name}_captions"] = sum(len(image.sentences) for image in present)
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
-    if uncaptioned:
-        write_text(context.folder / "uncaptioned.txt", "\n".join(uncaptioned) + "\n")
-        context.log(
-            f"{len(uncaptioned):,} empty captions or pictures without one are left out (listed in "
-            f"uncaptioned.txt): {uncaptioned[0]} …"
-        )
-    if absent:
-        write_text(context.folder / "missing.txt", "\n".join(absent) + "\n")
-        context.log(
-            f"{len(absent):,} pictures are missing in {root} and left out (listed in missing.txt): {absent[0]} …"
-        )
+    list_left_out(
+        context, "uncaptioned.txt", uncaptioned, "empty captions or pictures without one are left out"
+    )
+    list_left_out(context, "missing.txt", absent, f"pictures are missing in {root} and left out")
     if data.scenes is not None:
         require(data.scenes, "the scenes behind the pictures (real data has none: set captions.scenes to '')")
     data.save(context.folder)

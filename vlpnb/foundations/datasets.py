@@ -1,9 +1,8 @@
 """What the dataset stages share: the data's root, its place in a stage's identity, and opening their results.
 
-There is one stage per kind of file (`captions`, `pictures`, `text`, `glue_data`, `squad_data`, `swag_data`,
-`knowledge`), and other stages ask for what they read, so that a further GLUE task makes nothing again but what reads
-GLUE. All of them take the generated world unless `root` names a folder; `data.root` in a profile or in settings, and
-`--data` on the command line, stand for the root of every one of them.
+There is one stage per kind of file (`DATASETS`), and other stages ask for what they read, so that a further GLUE task
+makes nothing again but what reads GLUE. All of them take the generated world unless `root` names a folder; `data.root`
+in a profile or in settings, and `--data` on the command line, stand for the root of every one of them.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -13,6 +12,14 @@ from typing import Any
 from pydantic import Field
 
 from vlpnb.config import Config
+from vlpnb.data.asked_data import (
+    PairData,
+    QuestionData,
+    SentenceData,
+    load_pairs,
+    load_questions,
+    load_sentences,
+)
 from vlpnb.data.description import (
     CaptionData,
     FolderData,
@@ -27,10 +34,14 @@ from vlpnb.data.description import (
 )
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Run, StageContext
 
-DATASETS = ("captions", "pictures", "text", "glue_data", "squad_data", "swag_data", "knowledge")
+DATASETS = (
+    "captions", "sentences", "questions", "pairs", "pictures", "text", "glue_data", "squad_data", "swag_data",
+    "knowledge",
+)  # fmt: skip
 
 
 class DatasetConfig(Config):
@@ -87,9 +98,39 @@ def point_to_root(config: DatasetConfig, folder: Path) -> None:
         point(folder, Path(config.root).absolute())
 
 
+def file_paths(files: Mapping[str, str | tuple[str, ...]], root: Path) -> dict[str, tuple[Path, ...]]:
+    """The configured files per split (one, or several one after the other) under a root."""
+    return {
+        split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
+        for split, paths in files.items()
+    }
+
+
+def list_left_out(context: StageContext, file: str, lines: list[str], what: str) -> None:
+    """Write what is left out into a file of the stage's folder, a line each, and say how many and the first."""
+    if lines:
+        write_text(context.folder / file, "\n".join(lines) + "\n")
+        context.log(f"{len(lines):,} {what} (listed in {file}): {lines[0]} …")
+
+
 def open_captions(run: Run) -> CaptionData:
     """The captioned pictures of a run, checked if they are not yet."""
     return load_captions(run.stage("captions").folder)
+
+
+def open_sentences(run: Run) -> SentenceData:
+    """The pictures of a run with sentences by source, and the answer table."""
+    return load_sentences(run.stage("sentences").folder)
+
+
+def open_questions(run: Run) -> QuestionData:
+    """The questions of a run about pictures."""
+    return load_questions(run.stage("questions").folder)
+
+
+def open_pairs(run: Run) -> PairData:
+    """The statements of a run about two pictures."""
+    return load_pairs(run.stage("pairs").folder)
 
 
 def open_pictures(run: Run) -> PictureData:

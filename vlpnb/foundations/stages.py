@@ -6,7 +6,10 @@ from vlpnb.foundations.features import FEATURES
 from vlpnb.foundations.glue_data import GLUE_DATA
 from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
+from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
+from vlpnb.foundations.questions import QUESTIONS
+from vlpnb.foundations.sentences import SENTENCES
 from vlpnb.foundations.squad_data import SQUAD_DATA
 from vlpnb.foundations.swag_data import SWAG_DATA
 from vlpnb.foundations.text import TEXT
@@ -15,5 +18,6 @@ from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    WORLD, CAPTIONS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION, LANGUAGE, FEATURES, CORPUS,
+    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION,
+    LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip

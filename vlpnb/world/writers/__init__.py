@@ -4,7 +4,10 @@
     scenes.jsonl                               ground truth, one scene a line (`load_scenes`)
     annotations/captions_<split>.json          COCO captions; instances_<split>.json: boxes
     annotations/dataset_world.json             Karpathy's dataset JSON
-    lxmert/world_<split>.json                  LXMERT captions, under the key of COCO's ("mscoco")
+    lxmert/world_<split>.json                  LXMERT sentences: captions ("mscoco"), region phrases ("vg"), questions
+                                               with answers ("vqa", "gqa")
+    lxmert/all_ans.json                        LXMERT's answer table
+    lxmert/{vqa,gqa,nlvr2}/<split>.json        LXMERT's forms of questions and statements, with the tasks' answers
     multi30k/task{1,2}/…                       captions in five languages, line-parallel, as Multi30k has them
     vqa/ gqa/ nlvr2/ snli/                     questions, statements about two pictures, entailment pairs
     text/wiki.<split>.raw                      the encyclopedia, like WikiText's raw files

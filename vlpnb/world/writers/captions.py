@@ -100,12 +100,6 @@ def karpathy(world: World) -> dict:
     return {"images": images, "dataset": "world"}
 
 
-def lxmert(world: World, split: Split) -> list[dict]:
-    """LXMERT's captions of a split, under the key of COCO's."""
-    pairs = zip(world.scenes(split), world.captions(split), strict=True)
-    return [{"img_id": scene.image_id, "labelf": {}, "sentf": {"mscoco": texts}} for scene, texts in pairs]
-
-
 def image_list(world: World, split: Split) -> Iterable[str]:
     """Multi30k's list of the pictures of a split."""
     return (f"{scene.image_id}.png\n" for scene in world.scenes(split))

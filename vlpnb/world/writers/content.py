@@ -5,7 +5,14 @@ from functools import cache, lru_cache
 
 from vlpnb.world.grammar import caption, plan_caption
 from vlpnb.world.languages.sentence_plan import SentencePlan
-from vlpnb.world.questions import Question, Statement, statements, vqa_questions
+from vlpnb.world.questions import (
+    Question,
+    Statement,
+    gqa_questions,
+    human_answers,
+    statements,
+    vqa_questions,
+)
 from vlpnb.world.scene import Scene, Split, make_scene
 from vlpnb.world.writers.layout import WorldConfig
 
@@ -19,6 +26,8 @@ class World:
         self.captions = cache(self._captions)
         self.statements = cache(self._statements)
         self.vqa = cache(self._vqa)
+        self.vqa_answers = cache(self._vqa_answers)
+        self.gqa = cache(self._gqa)
         self.plans = lru_cache(maxsize=1)(self._plans)  # one variant at a time, for all languages
 
     def _scenes(self, split: Split) -> list[Scene]:
@@ -34,6 +43,17 @@ class World:
     def _vqa(self, split: Split) -> list[tuple[int, Question]]:
         wanted = round(self.config.questions * self.config.count(split))
         return numbered(vqa_questions(self.scenes(split), self.config.seed, wanted))
+
+    def _vqa_answers(self, split: Split) -> list[list[tuple[str, str]]]:
+        vocabulary: dict[str, set[str]] = defaultdict(set)
+        for _, q in self.vqa(split):
+            vocabulary[q.family].add(q.answer)
+        others = {family: sorted(found) for family, found in vocabulary.items()}
+        return [human_answers(q, others[q.family], self.config.seed) for _, q in self.vqa(split)]
+
+    def _gqa(self, split: Split) -> list[tuple[int, Question]]:
+        wanted = round(self.config.questions * self.config.count(split))
+        return numbered(gqa_questions(self.scenes(split), self.config.seed, wanted))
 
     def _statements(self, split: Split) -> list[Statement]:
         wanted = round(self.config.statements * self.config.count(split))

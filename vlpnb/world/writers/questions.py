@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from vlpnb.world.phrases import RELATION_PHRASES
-from vlpnb.world.questions import Question, Statement, entailments, gqa_questions, human_answers
+from vlpnb.world.questions import Question, Statement, entailments
 from vlpnb.world.render import pixel_box
 from vlpnb.world.scene import Split
-from vlpnb.world.writers.content import World, numbered
+from vlpnb.world.writers.content import World
 from vlpnb.world.writers.disk import link
 from vlpnb.world.writers.layout import ASKED_SPLITS, coco_id
 
@@ -30,25 +30,19 @@ def vqa_questions(world: World, split: Split) -> dict:
 def vqa_annotations(world: World, split: Split) -> dict:
     """VQA v2's file of answers: ten to each question."""
     numbers = {scene.image_id: coco_id(scene) for scene in world.scenes(split)}
-    vocabulary: dict[str, set[str]] = defaultdict(set)
-    for _, q in world.vqa(split):
-        vocabulary[q.family].add(q.answer)
-    answers = {family: sorted(found) for family, found in vocabulary.items()}
     rows = [
         {
             "question_type": q.family,
             "multiple_choice_answer": q.answer,
             "answers": [
                 {"answer": answer, "answer_confidence": confidence, "answer_id": person}
-                for person, (answer, confidence) in enumerate(
-                    human_answers(q, answers[q.family], world.config.seed), start=1
-                )
+                for person, (answer, confidence) in enumerate(people, start=1)
             ],
             "image_id": numbers[q.image_id],
             "answer_type": q.answer_type,
             "question_id": numbers[q.image_id] * 1000 + i,
         }
-        for i, q in world.vqa(split)
+        for (i, q), people in zip(world.vqa(split), world.vqa_answers(split), strict=True)
     ]
     return {**_vqa_about(split), "annotations": rows}
 
@@ -61,14 +55,17 @@ def _vqa_about(split: Split) -> dict:
 
 def gqa(world: World, split: Split) -> dict[str, dict]:
     """GQA's questions by their number."""
-    wanted = round(world.config.questions * world.config.count(split))
-    numbers = {scene.image_id: coco_id(scene) for scene in world.scenes(split)}
-    asked = numbered(gqa_questions(world.scenes(split), world.config.seed, wanted))
-    named = [(f"{numbers[q.image_id]}{i:03d}", q) for i, q in asked]
+    named = gqa_named(world, split)
     of_image: dict[str, list[tuple[str, Question]]] = defaultdict(list)
     for name, q in named:
         of_image[q.image_id].append((name, q))
     return {name: _gqa_row(name, q, of_image[q.image_id]) for name, q in named}
+
+
+def gqa_named(world: World, split: Split) -> list[tuple[str, Question]]:
+    """GQA's questions with their ids."""
+    numbers = {scene.image_id: coco_id(scene) for scene in world.scenes(split)}
+    return [(f"{numbers[q.image_id]}{i:03d}", q) for i, q in world.gqa(split)]
 
 
 def _gqa_row(name: str, q: Question, others: list[tuple[str, Question]]) -> dict:
@@ -132,7 +129,7 @@ def nlvr2(world: World, split: Split) -> Iterable[dict]:
     for s in world.statements(split):
         truth = str(s.truth)
         yield {
-            "identifier": f"{_pair_name(split, s)}-0",
+            "identifier": f"{pair_name(split, s)}-0",
             "sentence": s.text,
             "label": truth,
             "left_url": f"images/{split}/{s.left}.png",
@@ -152,12 +149,13 @@ def link_pairs(world: World, folder: Path) -> None:
         there = set(os.listdir(target))
         for s in world.statements(split):
             for side, name in enumerate((s.left, s.right)):
-                file = f"{_pair_name(split, s)}-img{side}.png"
+                file = f"{pair_name(split, s)}-img{side}.png"
                 if file not in there:
                     link(folder / "images" / split / f"{name}.png", target / file)
 
 
-def _pair_name(split: Split, statement: Statement) -> str:
+def pair_name(split: Split, statement: Statement) -> str:
+    """The first three parts of the identifiers of a pair of pictures, as NLVR2 has them."""
     return f"{NLVR2_SPLITS[split]}-{statement.group}-{statement.pair}"
 
 

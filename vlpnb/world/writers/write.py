@@ -15,7 +15,7 @@ from vlpnb.world.grammar import LANGUAGES
 from vlpnb.world.knowledge import ATTRIBUTES, knowledge_probes
 from vlpnb.world.reading import reading_files
 from vlpnb.world.scene import SPLITS
-from vlpnb.world.writers import captions, questions
+from vlpnb.world.writers import captions, lxmert, questions
 from vlpnb.world.writers.content import World
 from vlpnb.world.writers.disk import json_lines, json_text, write
 from vlpnb.world.writers.layout import ASKED_SPLITS, PUBLIC_SPLITS, WorldConfig
@@ -35,7 +35,7 @@ def write_world(
     """
     folder = Path(folder)
     fields = config.model_dump(mode="json", include=set(config.hashed_fields()))
-    identity = json.dumps({"format": 1, **fields}, indent=1)
+    identity = json.dumps({"format": 2, **fields}, indent=1)
     _claim(folder, identity)
     if unknown := [language for language in config.languages if language not in LANGUAGES]:
         raise UserError(
@@ -96,7 +96,7 @@ def _files(world: World) -> Iterable[tuple[str, Callable[[], Content]]]:
     for split in SPLITS:
         yield f"annotations/captions_{split}.json", _json(captions.coco_captions, world, split)
         yield f"annotations/instances_{split}.json", _json(captions.coco_instances, world, split)
-        yield f"lxmert/world_{split}.json", _json(captions.lxmert, world, split)
+        yield f"lxmert/world_{split}.json", _json(lxmert.sentences, world, split)
     yield "annotations/dataset_world.json", _json(captions.karpathy, world)
     for split in ASKED_SPLITS:
         yield f"vqa/v2_OpenEnded_world_{split}_questions.json", _json(questions.vqa_questions, world, split)
@@ -104,6 +104,9 @@ def _files(world: World) -> Iterable[tuple[str, Callable[[], Content]]]:
         yield f"gqa/{split}.json", _json(questions.gqa, world, split)
         yield f"gqa/{split}_sceneGraphs.json", _json(questions.gqa_scene_graphs, world, split)
         yield f"nlvr2/{split}.json", _json_lines(questions.nlvr2, world, split)
+        yield f"lxmert/vqa/{split}.json", _json(lxmert.vqa, world, split)
+        yield f"lxmert/gqa/{split}.json", _json(lxmert.gqa, world, split)
+        yield f"lxmert/nlvr2/{split}.json", _json(lxmert.nlvr2, world, split)
         yield f"snli/{split}.jsonl", _json_lines(questions.snli, world, split)
         public, pictures = PUBLIC_SPLITS[split], partial(captions.image_list, world, split)
         yield f"multi30k/task1/image_splits/{public}.txt", pictures
@@ -114,6 +117,10 @@ def _files(world: World) -> Iterable[tuple[str, Callable[[], Content]]]:
                 yield f"multi30k/task2/raw/{public}.{variant + 1}.{language}.gz", lines
                 if variant == 0:
                     yield f"multi30k/task1/raw/{public}.{language}.gz", lines
+    yield "lxmert/all_ans.json", _json(lxmert.answer_table, world)
+    for task in lxmert.TASKS:
+        yield f"lxmert/{task}/trainval_label2ans.json", _json(lxmert.labels, world, task)
+        yield f"lxmert/{task}/trainval_ans2label.json", _json(lxmert.classes, world, task)
     for split in CORPUS_SPLITS:
         yield f"text/wiki.{split}.raw", partial(_encyclopedia, config, split)
     for attribute in ATTRIBUTES:
