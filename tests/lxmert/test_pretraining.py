@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from vlpnb.lxmert.original.weights import load_model
 
 from tests.lxmert import small_pretraining as small
 from vlpnb.config import parse_config
@@ -16,11 +17,15 @@ from vlpnb.errors import UserError
 from vlpnb.lxmert import pretraining
 from vlpnb.lxmert.evaluation import evaluate, evenly_spaced, hidden_words, visible_words
 from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
-from vlpnb.lxmert.original.weights import load_pretraining
+from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
 from vlpnb.lxmert.sentence_table import limited, thinned
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
+
+
+def load_pretraining(folder: Path) -> LxmertForPretraining:
+    return load_model(folder, LxmertForPretraining)
 
 
 @pytest.fixture(scope="module")

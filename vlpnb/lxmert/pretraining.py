@@ -24,7 +24,7 @@ from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
 from vlpnb.foundations.regions import load_regions
-from vlpnb.foundations.sentences import load_sentences
+from vlpnb.data.asked_data import load_sentences
 from vlpnb.lxmert.evaluation import (
     EVALUATION_SEED,
     evaluate,
@@ -36,7 +36,7 @@ from vlpnb.lxmert.evaluation import (
 from vlpnb.lxmert.examples import Batches, Masking, Task, VisualLoss, Wanted
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import SIZES, LxmertConfig
-from vlpnb.lxmert.original.weights import load_pretraining, save_model, start_from_bert
+from vlpnb.lxmert.original.weights import load_model, save_model, start_from_bert
 from vlpnb.lxmert.sentence_table import Examples, flat_table, limited, thinned
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -248,7 +248,7 @@ def new_model(
     if config.start == "bert":
         start_from_bert(model, bert)
     elif config.start != "scratch":
-        loaded = load_pretraining(config.start)
+        loaded = load_model(config.start, LxmertForPretraining)
         if replace(loaded.config, **_training_only(shape)) != shape:
             raise UserError(
                 f"lxmert.pretraining.start: {config.start} has the shape {loaded.config}; expected {shape}"
