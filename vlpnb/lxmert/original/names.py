@@ -1,13 +1,22 @@
 """Names of parameters: ours ↔ the original's ↔ HuggingFace's, as data. `#` stands for the number of a layer.
 
-The original and HuggingFace differ in the prefix of the backbone alone, `bert.` and `lxmert.`; the tables hold what
-follows it. Fine-tuned snapshots of the original have `lxrt_encoder.model.` before everything but their head.
+| file | backbone | heads |
+|---|---|---|
+| the original's pre-training | `bert.` | `cls.`, `obj_predict_head.`, `answer_head.` |
+| HuggingFace's | `lxmert.`, nothing where there is no head | the same |
+| the original's fine-tuning | `lxrt_encoder.model.bert.` | `logit_fc.`, of answers or of pairs |
+
+Any of them may have `module.` in front, or, fine-tuned, after `lxrt_encoder.model.`: the marks of several GPUs.
 """
 
 import re
-from collections.abc import Mapping
+from typing import Literal
 
-from vlpnb.nn.renaming import BERT_MLM
+from vlpnb.nn.checkpoints import their_name
+from vlpnb.nn.renaming import BACKBONE as BARE
+from vlpnb.nn.renaming import BERT_MLM, OLD_LEAVES
+
+Layout = Literal["original", "hugging_face", "fine_tuned"]
 
 BLOCK = {
     "look.attention.query": "attention.self.query",
@@ -43,7 +52,7 @@ CROSS_LAYER = {
     **{f"visual.{ours}": theirs for ours, theirs in _in_cross_layer("visn").items()},
 }
 
-BACKBONE = {
+_BACKBONE = {
     "embeddings.words": "embeddings.word_embeddings",
     "embeddings.positions": "embeddings.position_embeddings",
     "embeddings.types": "embeddings.token_type_embeddings",
@@ -58,7 +67,8 @@ BACKBONE = {
     "pooler.dense": "pooler.dense",
 }
 _POOLED = {"inner": "logit_fc.0", "norm": "logit_fc.2", "out": "logit_fc.3"}
-HEADS = {
+RULES = {
+    **{f"backbone.{ours}": f"bert.{theirs}" for ours, theirs in _BACKBONE.items()},
     **{f"words.{ours}".rstrip("."): theirs for ours, theirs in BERT_MLM.items()},
     "match": "cls.seq_relationship",
     "regions.transform.dense": "obj_predict_head.transform.dense",
@@ -66,32 +76,44 @@ HEADS = {
     "regions.objects": "obj_predict_head.decoder_dict.obj",
     "regions.attributes": "obj_predict_head.decoder_dict.attr",
     "regions.features": "obj_predict_head.decoder_dict.feat",
-    **{f"answers.{ours}": f"answer_head.{theirs}" for ours, theirs in _POOLED.items()},
+    **{
+        f"{head}.{ours}": f"answer_head.{theirs}"
+        for head in ("answers", "pair")
+        for ours, theirs in _POOLED.items()
+    },
 }
-"""Of pre-training, and of HuggingFace's class for question answering."""
-FINE_TUNED_HEADS = {
-    f"{head}.{ours}": theirs for head in ("answers", "pair") for ours, theirs in _POOLED.items()
-}
-"""Of the original's VQA and GQA, and of its NLVR2."""
+"""Modules: ours → those of the original's pre-training. A model has answers or pairs, never both."""
+WORDS = "bert.embeddings.word_embeddings.weight"
 DECODER = "cls.predictions.decoder.weight"
-"""A second copy of the word table, in files of either."""
-
-ORIGINAL, HUGGING_FACE, FINE_TUNED = "bert.", "lxmert.", "lxrt_encoder.model.bert."
-"""Prefixes of the backbone, which tell a file's kind."""
-
-
-def theirs_of(ours: str, prefix: str) -> str:
-    """The name in a file of the kind that `prefix` tells; KeyError for a name that is not ours."""
-    module, _, leaf = ours.rpartition(".")
-    number = re.search(r"\d+", module)
-    general = re.sub(r"\d+", "#", module)
-    if general.startswith("backbone."):
-        theirs = prefix + BACKBONE[general.removeprefix("backbone.")]
-    else:
-        theirs = (FINE_TUNED_HEADS if prefix == FINE_TUNED else HEADS)[general]
-    return f"{theirs.replace('#', number[0]) if number else theirs}.{leaf}"
+"""A second copy of the word table, in the original's files and some of HuggingFace's."""
+NOT_NEEDED = ("bert.embeddings.position_ids", "cls.predictions.decoder.bias")
+"""Left out in silence: a counter saved as a buffer, a second copy of a tied bias."""
+_FINE_TUNED = "lxrt_encoder.model."
 
 
-def to_theirs(tensors: Mapping[str, object], prefix: str) -> dict[str, object]:
-    """The same values by the names of a file."""
-    return {theirs_of(ours, prefix): value for ours, value in tensors.items()}
+def original_name(ours: str) -> str:
+    """`backbone.text_blocks.3.think.norm.bias` → `bert.encoder.layer.3.output.LayerNorm.bias`."""
+    return their_name(ours, RULES)
+
+
+def from_file(name: str) -> str:
+    """The name in the original's pre-training of a tensor in any of the files."""
+    name = name.removeprefix("module.")
+    if name.startswith(_FINE_TUNED):
+        name = name.removeprefix(_FINE_TUNED).removeprefix("module.")
+    if name.startswith("logit_fc."):
+        name = f"answer_head.{name}"
+    name = re.sub(r"^lxmert\.", "bert.", name)
+    if name.startswith(BARE):
+        name = f"bert.{name}"
+    module, _, leaf = name.rpartition(".")
+    return f"{module}.{OLD_LEAVES.get(leaf, leaf)}".removeprefix(".")
+
+
+def to_file(name: str, layout: Layout) -> str:
+    """The reverse of `from_file`, without the marks of several GPUs."""
+    if layout == "hugging_face" and name.startswith("bert."):
+        return f"lxmert.{name.removeprefix('bert.')}"
+    if layout == "fine_tuned":
+        return _FINE_TUNED + name if name.startswith("bert.") else name.removeprefix("answer_head.")
+    return name
