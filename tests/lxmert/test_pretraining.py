@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from vlpnb.lxmert.original.weights import load_model
 
 from tests.lxmert import small_pretraining as small
 from vlpnb.config import parse_config
@@ -18,8 +17,9 @@ from vlpnb.lxmert import pretraining
 from vlpnb.lxmert.evaluation import evaluate, evenly_spaced, hidden_words, visible_words
 from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
+from vlpnb.lxmert.original.weights import load_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
-from vlpnb.lxmert.sentence_table import limited, thinned
+from vlpnb.lxmert.sentence_table import thinned
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
 
@@ -261,14 +261,8 @@ def test_classes_that_the_regions_lack_are_left_out_and_said(tmp_path):
 # What is read
 
 
-def test_limits_choose_pictures_by_their_ids_alone(inputs):
-    images = [pretraining.load_sentences(inputs["sentences"]).read("train")][0]
-    kept = [image.image_id for image in limited(images, 7)]
-    assert len(kept) == 7
-    assert kept == [image.image_id for image in images if image.image_id in kept]
-    assert set(kept) == {image.image_id for image in limited(images[::-1], 7)}
-    assert {image.image_id for image in limited(images, 5)} < set(kept)
-    assert limited(images, 1000) == images
+def test_limits_are_of_each_split(inputs, tmp_path):
+    assert small.pretrain(inputs, tmp_path, updates=1, limit_images=9)["examples"] == 4 * 9
 
 
 def test_a_share_of_a_source_keeps_sentences_and_answers_together(inputs):

@@ -19,12 +19,13 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from vlpnb.config import Config, Seed
+from vlpnb.data.asked_data import load_sentences
+from vlpnb.data.limits import limit_images
 from vlpnb.data.lxmert import AnswerTable
 from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
 from vlpnb.foundations.regions import load_regions
-from vlpnb.data.asked_data import load_sentences
 from vlpnb.lxmert.evaluation import (
     EVALUATION_SEED,
     evaluate,
@@ -37,7 +38,7 @@ from vlpnb.lxmert.examples import Batches, Masking, Task, VisualLoss, Wanted
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import SIZES, LxmertConfig
 from vlpnb.lxmert.original.weights import load_model, save_model, start_from_bert
-from vlpnb.lxmert.sentence_table import Examples, flat_table, limited, thinned
+from vlpnb.lxmert.sentence_table import Examples, flat_table, thinned
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
@@ -206,7 +207,7 @@ def tables(
     rows = dict(zip(store.ids, store.rows(store.ids).tolist(), strict=True))
     found: dict[str, Examples] = {}
     for split in ("train", "valid"):
-        images = limited(data.read(split), config.limit_images)
+        images = limit_images(data.read(split), config.limit_images, lambda image: image.image_id)
         if split == "train" and config.sources:
             images = thinned(images, config.sources)
         where = f"the sentences of split '{split}'"

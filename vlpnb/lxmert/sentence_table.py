@@ -1,11 +1,10 @@
 """The flat table of LXMERT's pre-training: one row a sentence, with its picture and its answers.
 
 Paper: LXMERT (Tan and Bansal 2019), section 3.2. As in the original, sentences of all sources lie picture by picture,
-and pictures without regions are dropped; here they are counted and listed. Word pieces and answers are held in flat
-arrays, a few bytes each.
+and pictures without regions are dropped; here they are counted and listed (LXM-20). Word pieces and answers are held in
+flat arrays, a few bytes each.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -147,16 +146,6 @@ def flat_table(
 
 def _offsets(counts: list[int]) -> Int[np.ndarray, " S"]:
     return np.concatenate([[0], np.cumsum(counts, dtype=np.int64)])
-
-
-def limited(images: Iterable[LxmertImage], most: int | None) -> list[LxmertImage]:
-    """At most so many pictures, those whose ids have the smallest hashes, in their order."""
-    images = list(images)
-    if most is None or len(images) <= most:
-        return images
-    key = [hashlib.sha256(image.image_id.encode()).digest() for image in images]
-    kept = sorted(sorted(range(len(images)), key=key.__getitem__)[:most])
-    return [images[i] for i in kept]
 
 
 def thinned(images: list[LxmertImage], shares: Mapping[str, float]) -> Iterator[LxmertImage]:
