@@ -28,6 +28,7 @@ VIEWS = {
     "vokens": "vokens",
     "retrieval": "retrieval",
     "attention": "attention",
+    "regions": "regions",
     "embedding": "map",
 }  # toy → class
 WAIT = 120_000  # ms, for a busy machine
@@ -134,6 +135,13 @@ def use_views(page, tmp_path):
     page.keyboard.press("ArrowDown")
     attention.get_by_text("Layer 3, head 3").wait_for()
 
+    regions = views["regions"]
+    regions.get_by_role("option", name="region 4: blue disc").click()
+    page.keyboard.press("ArrowRight")
+    regions.get_by_text("Region 5: gold disc looks at these words").wait_for()
+    regions.locator(".vlpnb-token", has_text="gold").hover()
+    regions.get_by_text("“gold” looks at these regions").wait_for()
+
     embedding = views["embedding"]
     embedding.get_by_role("option", name="token green").click()
     embedding.locator(".vlpnb-detail img[alt='a green disc']").wait_for()
@@ -181,8 +189,14 @@ def test_the_exported_page_shows_every_fallback(browser, tmp_path):
     page.on("request", lambda request: request.url.startswith("http") and outside.append(request.url))
     page.goto(index.with_name("99_views.html").as_uri())
     shown = page.locator(".jp-OutputArea-output").all_inner_texts()
-    told = ("alone: voken 1", "Toy retrieval: a red disc", "layer 1, head 1", "Toy map")
-    assert [expected in text for expected, text in zip(told, shown, strict=True)] == [True] * 4
+    told = (
+        "alone: voken 1",
+        "Toy retrieval: a red disc",
+        "layer 1, head 1",
+        "regions look at words",
+        "Toy map",
+    )
+    assert [expected in text for expected, text in zip(told, shown, strict=True)] == [True] * 5
     pictures = page.locator(".jp-OutputArea-output img")
     assert pictures.count() > 30
     assert pictures.evaluate_all("(all) => all.every((i) => i.alt && i.complete && i.naturalWidth > 0)")

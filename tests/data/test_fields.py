@@ -6,7 +6,9 @@ import pytest
 
 from vlpnb.data.captions import lxmert_ids, read_captions
 from vlpnb.data.fields import id_field, list_field, number_field, object_field, text_field, unknown_id
-from vlpnb.data.gqa import read_gqa
+from vlpnb.data.gqa import read_gqa, read_gqa_choices
+from vlpnb.data.lxmert import AnswerTable, read_labels, read_lxmert, read_lxmert_pairs
+from vlpnb.data.nlvr import read_nlvr
 from vlpnb.data.nlvr2 import read_nlvr2
 from vlpnb.data.squad import read_squad_file
 from vlpnb.data.text_files import read_json, read_json_lines
@@ -77,6 +79,32 @@ READERS = {
     "nlvr2": (
         lambda text: {"identifier": "dev-1-0-0", "sentence": text, "label": "True"},
         lambda path: read_nlvr2(path)[0].sentence,
+        "1.sentence",
+    ),
+    "lxmert sentences": (
+        lambda text: [{"img_id": "a", "sentf": {"vg": [text]}}],
+        lambda path: read_lxmert(path)[0].sentences["vg"][0],
+        "[0].sentf.vg[0]",
+    ),
+    "lxmert pairs": (
+        lambda text: [{"identifier": "dev-1-0-0", "img0": "a", "img1": "b", "sent": text, "label": 1}],
+        lambda path: read_lxmert_pairs(path)[0].sentence,
+        "[0].sent",
+    ),
+    "answer table": (
+        lambda text: [{"ans": text, "dsets": ["vqa"]}],
+        lambda path: AnswerTable.read(path).answers[0],
+        "[0].ans",
+    ),
+    "task's answers": (lambda text: [text], lambda path: read_labels(path)[0], "[0]"),
+    "gqa choices": (
+        lambda text: {"7": {"valid": [text], "plausible": []}},
+        lambda path: next(iter(read_gqa_choices(path)["7"].valid)),
+        "7.valid",
+    ),
+    "nlvr": (
+        lambda text: {"identifier": "1-0", "directory": "0", "sentence": text, "label": "true"},
+        lambda path: read_nlvr(path)[0].sentence,
         "1.sentence",
     ),
     "probes": (

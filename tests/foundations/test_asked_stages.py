@@ -9,6 +9,7 @@ from PIL import Image
 from tests.small import run_stage
 from vlpnb.config import parse_config
 from vlpnb.course import open_run
+from vlpnb.data.asked import PictureNames
 from vlpnb.data.asked_data import load_pairs, load_questions, load_sentences
 from vlpnb.data.description import CaptionData, CaptionFiles
 from vlpnb.data.lxmert import normalise_answer
@@ -285,3 +286,88 @@ def test_a_run_on_the_world_makes_the_three_stages(small_world, tmp_path):
         assert again.plan("sentences").digest == opened.plan("sentences").digest
     finally:
         path.write_text(content)
+
+
+def test_real_questions_and_statements(shared_data, tmp_path):
+    opened = open_run("photos", settings={"data": {"root": str(shared_data)}}, root=tmp_path, device="cpu")
+    questions, pairs = opened.stage("questions").metrics, opened.stage("pairs").metrics
+    assert questions["vqa_train_questions"] + questions["vqa_valid_questions"] == 7754
+    assert questions["vqa_train_images"] + questions["vqa_valid_images"] == 800
+    assert (questions["vqa_test_questions"], questions["vqa_answers"]) == (1957, 13)
+    assert (questions["vqa_test_outside"], questions["missing_questions"]) == (0, 0)
+    named = set((shared_data / "easy_vqa/answers.txt").read_text().split())
+    assert set(load_questions(opened.stage("questions").folder).answers("vqa")) == named
+    assert pairs["train_pairs"] + pairs["valid_pairs"] == 989
+    assert pairs["test_pairs"] == 400
+    assert pairs["missing_pairs"] == 0
+    assert max(pairs["test_true"], 1 - pairs["test_true"]) == pytest.approx(0.513, abs=0.001)
+
+
+def test_gqas_testdev_in_lxmerts_form(shared_data, tmp_path):
+    section = {
+        "format": "lxmert",
+        "questions": {"valid": "iglue/gqa/annotations/testdev.json"},
+        "images": "",
+        "answers": "lxmert/gqa/trainval_label2ans.json",
+    }
+    config = parse_config(QuestionsConfig, {"root": str(shared_data), "gqa": section, "vqa": None})
+    metrics = run_stage(QUESTIONS, config, tmp_path)
+    assert (metrics["gqa_valid_questions"], metrics["gqa_answers"]) == (4000, 1842)
+    assert metrics["gqa_valid_outside"] == len((tmp_path / "outside.txt").read_text().splitlines())
+
+
+def test_nlvr2s_own_layout_with_folders_of_training_pictures_and_a_test_set_without_labels(tmp_path):
+    row = {"identifier": "train-1-2-0", "sentence": "s", "label": "True", "directory": 39}
+    (tmp_path / "train.json").write_text(json.dumps(row))
+    hidden = {"identifier": "test2-5-0-0", "sentence": "s"}
+    (tmp_path / "test2.json").write_text(json.dumps(hidden))
+    places = [f"images/train/39/train-1-2-img{side}.png" for side in (0, 1)]
+    places += [f"images/hidden/test2-5-0-img{side}.png" for side in (0, 1)]
+    for place in places:
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / place)
+    section = {"statements": {"train": "train.json", "hidden": "test2.json"}, "images": "images/{split}"}
+    metrics = run_stage(PAIRS, parse_config(PairsConfig, {"root": str(tmp_path), **section}), tmp_path / "p")
+    data = load_pairs(tmp_path / "p")
+    assert list(data.images("train").values()) + list(data.images("hidden").values()) == [
+        tmp_path / place for place in places
+    ]
+    assert (data.read("train")[0].label, data.read("hidden")[0].label) == (True, None)
+    assert metrics["train_true"] == 1
+    assert metrics["hidden_true"] != metrics["hidden_true"]  # nan: nobody says
+
+
+def test_numbers_that_two_pictures_end_with_are_refused(tmp_path):
+    for name in ("a_001.png", "b_001.png"):
+        Image.new("RGB", (4, 4)).save(tmp_path / name)
+    with pytest.raises(
+        UserError, match=r"'a_001' and 'b_001' both end with number 1; say with `image_names`"
+    ):
+        PictureNames(tmp_path).numbered()
+
+
+def test_two_questions_with_one_id_and_no_task_at_all_are_refused(tmp_path):
+    rows = [{"question_id": 1, "img_id": "a", "sent": "?", "label": {"x": 1}}] * 2
+    (tmp_path / "q.json").write_text(json.dumps(rows))
+    section = {"format": "lxmert", "questions": {"train": "q.json"}, "images": "", "answers": ""}
+    config = parse_config(QuestionsConfig, {"root": str(tmp_path), "vqa": section, "gqa": None})
+    with pytest.raises(UserError, match="two questions have the id 1; expected one"):
+        run_stage(QUESTIONS, config, tmp_path / "out")
+    with pytest.raises(UserError, match="neither `vqa` nor `gqa` is there"):
+        run_stage(
+            QUESTIONS, parse_config(QuestionsConfig, {"root": "/", "vqa": None, "gqa": None}), tmp_path / "o"
+        )
+
+
+def test_a_killed_crop_goes_on_where_it_stopped(tmp_path):
+    nlvr(tmp_path)
+    section = {"root": str(tmp_path), "format": "nlvr", "statements": {"train": "nlvr/dev/dev.json"}}
+    run_stage(PAIRS, parse_config(PairsConfig, section), tmp_path / "p")
+    pictures = sorted((tmp_path / "p/pictures").iterdir())
+    whole = {path: path.read_bytes() for path in pictures}
+    for path in pictures[5:]:
+        path.unlink()
+    kept = {path: path.stat().st_mtime_ns for path in pictures[:4]}
+    run_stage(PAIRS, parse_config(PairsConfig, section), tmp_path / "p")
+    assert {path: path.read_bytes() for path in (tmp_path / "p/pictures").iterdir()} == whole
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept

@@ -12,6 +12,8 @@ SETTINGS = {
         "corpus_train": 900, "corpus_valid": 500, "corpus_test": 60, "glue_train": 16, "glue_dev": 8, "questions": 0.5,
     },
     "vision": {"batch": 8, "checkpoint_seconds": 0},
+    "detector": {"image_size": 32, "width": 8, "windows": 8, "batch": 16, "checkpoint_seconds": 0},
+    "regions": {"shard": 8, "least": 3, "most": 3},
     "language": {"size": "micro", "vocab_size": 300, "corpus_lines": 40, "updates": 6, "checkpoint_seconds": 0},
     "features": {"shard": 8},
     "vokenization.matching": {"batch": 16, "checkpoint_seconds": 0},

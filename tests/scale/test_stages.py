@@ -1,8 +1,9 @@
-"""The stages that train small models or read finished ones, under `torchrun` with two processes (gloo).
+"""Stages that train small models, read finished ones or deal out shards, under `torchrun` with two processes (gloo).
 
 Their artefacts are those of one process to the byte: no sum runs across processes here. `glue`, `squad` and `swag` deal
-out whole trainings, the others run on process 0. (Where a sum does run across processes, in `matching` and
-`pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and test_torchrun.py.)
+out whole trainings, `regions` deals out shards of pictures, the others run on process 0. (Where a sum does run across
+processes, in `matching` and `pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and
+test_torchrun.py.)
 """
 
 import json
@@ -19,6 +20,7 @@ from vlpnb.course import open_run
 from vlpnb.files import read_back
 
 DEALT_OUT = {"vokenization.glue", "vokenization.squad", "vokenization.swag"}
+CUT = {"regions"}
 ON_ONE = {"language", "vokenization.benchmark", "vokenization.results"}
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(
@@ -42,10 +44,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
 def test_two_processes_make_what_one_makes(tmp_path):
     run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
-    for name in ("vokenization.benchmark", "vokenization.results"):
+    for name in ("regions", "vokenization.benchmark", "vokenization.results"):
         run.stage(name)
-    folders = [path for name in sorted(DEALT_OUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
-    assert len(folders) == 2 * len(DEALT_OUT) + len(ON_ONE)  # two kinds of supervision
+    folders = [path for name in sorted(DEALT_OUT | CUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
+    assert len(folders) == 2 * len(DEALT_OUT) + len(CUT) + len(ON_ONE)  # two kinds of supervision
     expected = {folder.name: content(folder) for folder in folders}
     for folder in folders:
         folder.rename(tmp_path / folder.name)
@@ -53,7 +55,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [
         str(Path(__file__).with_name("several.py")),
-        "language,vokenization.benchmark,vokenization.results",
+        "language,regions,vokenization.benchmark,vokenization.results",
     ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(
@@ -71,8 +73,8 @@ def test_two_processes_make_what_one_makes(tmp_path):
         ] == []  # NaN is NaN
         stage = folder.name.split("-")[0]
         shared = read_back(folder / "manifest.json")["world_size"] == 2
-        assert shared == (stage in DEALT_OUT)
-        if shared:  # process 1 had its part, and process 0 told of all
+        assert shared == (stage in DEALT_OUT | CUT)
+        if stage in DEALT_OUT:  # process 1 had its part, and process 0 told of all
             jobs, theirs, told = (
                 len(list(folder.rglob("result.json"))),
                 *((folder / name).read_text().count(" seed ") for name in ("log.1.txt", "log.txt")),

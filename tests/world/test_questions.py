@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from vlpnb.world.phrases import plural
 from vlpnb.world.questions import (
     LABELS,
+    STATEMENT_KINDS,
     CountedScene,
     balanced,
     entailments,
@@ -181,9 +182,28 @@ def test_words_alone_are_at_chance_for_statements(scenes):
 
 
 def test_statement_forms_are_grammatical():
-    for text, _ in statement_forms("orange fox", "piece of furniture", 2, SETTINGS[0]):
+    forms = statement_forms("orange fox", "piece of furniture", 2, SETTINGS[0])
+    assert tuple(form.kind for form in forms) == STATEMENT_KINDS
+    for text in (form.text for form in forms):
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", text), text
         assert text.endswith(".")
+
+
+def test_statements_can_be_made_easier(scenes):
+    found = statements(
+        scenes["train"], 0, 400, pairs=6, kinds=("left", "both"), about=("car", "fox", "animal")
+    )
+    assert {s.subject for s in found} == {"car", "fox", "animal"}
+    assert all(
+        re.fullmatch(r"There is .* in the left picture\.|Both pictures show .*\.", s.text) for s in found
+    )
+    by_text = defaultdict(list)
+    for s in found:
+        by_text[s.text].append(s)
+    assert len(by_text) == 6
+    for group in by_text.values():
+        assert sum(s.truth for s in group) == 6 == len(group) / 2
+        assert len({(s.left, s.right) for s in group}) == 12
 
 
 def test_entailments_come_in_threes_with_true_premises(scenes):

@@ -13,8 +13,10 @@ from PIL import Image
 from vlpnb.config import parse_config
 from vlpnb.data.captions import read_captions
 from vlpnb.data.gqa import read_gqa
+from vlpnb.data.lxmert import read_lxmert
 from vlpnb.data.nlvr2 import read_nlvr2
 from vlpnb.data.vqa import read_vqa
+from vlpnb.data.vqa_labels import soft_targets
 from vlpnb.errors import UserError
 from vlpnb.foundations.world import WORLD
 from vlpnb.stage import StageContext
@@ -140,6 +142,32 @@ def test_statements_have_their_pictures(world):
         for example, row in zip(found, rows, strict=True):
             assert (pictures / example.left).read_bytes() == (world / row["left_url"]).read_bytes()
             assert (pictures / example.right).read_bytes() == (world / row["right_url"]).read_bytes()
+
+
+def test_lxmerts_sentences_are_the_captions_and_questions_of_the_split(world):
+    for split in ("train", "valid", "test"):
+        found = read_lxmert(world / f"lxmert/world_{split}.json")
+        vqa = read_vqa(
+            world / f"vqa/v2_OpenEnded_world_{split}_questions.json",
+            world / f"vqa/v2_world_{split}_annotations.json",
+        )
+        expected = {
+            "vqa": [(image_id(q.image_id), q.question, soft_targets(q.answers)) for q in vqa],
+            "gqa": [(q.image_id, q.question, {q.answer: 1.0}) for q in read_gqa(world / f"gqa/{split}.json")],
+        }
+        for source, rows in expected.items():
+            assert rows == [
+                (image.image_id, sentence, label)
+                for image in found
+                for sentence, label in zip(
+                    image.sentences.get(source, ()), image.labels.get(source, ()), strict=True
+                )
+            ]
+
+
+def test_unknown_kinds_of_statements_are_refused():
+    with pytest.raises(UserError, match=r"statement_kinds.*found 'lefd'.*expected one of both, one"):
+        parse_config(WorldConfig, {"statement_kinds": ["lefd"]}, "world")
 
 
 def test_translations_are_line_parallel(world):

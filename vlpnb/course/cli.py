@@ -243,7 +243,7 @@ def world(
 
 @app.command()
 def verify(
-    system: Annotated[str, typer.Argument(help="A part of the course: vokenization.")],
+    system: Annotated[str, typer.Argument(help="A part of the course: vokenization or lxmert.")],
     folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
     each: Annotated[
         bool, typer.Option("--each", help="A line for every entry, not only for every file.")

@@ -67,3 +67,43 @@ def data_wikipedia(
 
     counts = prepare_wikipedia(source, folder, tokenised=tokenised, workers=workers)
     print(f"{folder}: {', '.join(f'{lines:,} {split} lines' for split, lines in counts.items())}")
+
+
+@data.command("labels")
+def data_labels(
+    folder: Annotated[Path, typer.Argument(help="Where <split>.json and the answers' files go.")],
+    split: Annotated[
+        list[str],
+        typer.Option(
+            help="NAME=QUESTIONS,ANNOTATIONS,IMAGES, several times: VQA v2's pair of files, and what a picture's "
+            "number stands for, such as COCO_train2014_{:012d}. A test set has no annotations: test=QUESTIONS,,IMAGES."
+        ),
+    ],
+    least: Annotated[
+        int, typer.Option(min=1, help="Questions that an answer must be most people's answer to.")
+    ] = 9,
+    answers: Annotated[
+        Path | None, typer.Option(help="Take these answers: the trainval_label2ans.json of a checkpoint.")
+    ] = None,
+) -> None:
+    """Make LXMERT's files of questions with soft targets from VQA's raw annotations."""
+    from vlpnb.data.vqa_labels import SplitFiles, build_labels
+    from vlpnb.errors import UserError
+
+    splits = {}
+    for entry in split:
+        name, equals, places = entry.partition("=")
+        questions, annotations, images, *more = [*places.split(","), "", ""]
+        if not equals or not name or not questions or any(more):
+            raise UserError(
+                f"--split {entry}: expected NAME=QUESTIONS,ANNOTATIONS,IMAGES (the last two may be empty)"
+            )
+        try:
+            (images or "{}").format(1)
+        except (ValueError, LookupError) as error:
+            raise UserError(
+                f"--split {entry}: {images!r} is no pattern for a picture's number ({error})"
+            ) from None
+        splits[name] = SplitFiles(Path(questions), Path(annotations) if annotations else None, images or "{}")
+    counts = build_labels(splits, folder, least, answers)
+    print(f"{folder}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")

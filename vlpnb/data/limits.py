@@ -6,6 +6,7 @@ by hash is a fair sample of every split, and a smaller one is inside a larger.
 
 import hashlib
 from collections.abc import Callable, Iterable
+from operator import attrgetter
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -16,7 +17,9 @@ def hashed(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
 
 
-def limit_images(items: Iterable[T], limit: int | None, image_of: Callable[[T], str]) -> list[T]:
+def limit_images(
+    items: Iterable[T], limit: int | None, image_of: Callable[[T], str] = attrgetter("image_id")
+) -> list[T]:
     """The items, in order, whose picture is among the `limit` with the smallest hashes; all of them for None.
 
     Call it per split: every item of a picture that is kept stays.

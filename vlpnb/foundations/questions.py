@@ -4,7 +4,6 @@ Four formats: VQA v2's pair of files, GQA's, LXMERT's own of either, and easy-VQ
 questions whose picture is missing and answers that no class stands for are counted and listed.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from vlpnb.data.asked_data import QuestionData, QuestionFiles, answers_file
 from vlpnb.data.description import SPLITS
 from vlpnb.data.lxmert import read_labels
 from vlpnb.data.text_files import require
+from vlpnb.data.vqa_labels import frequent, most_peoples
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.datasets import (
@@ -124,10 +124,11 @@ def inputs(config: QuestionsConfig) -> Mapping[str, Request]:
     return world_unless_rooted(config)
 
 
-def frequent_answers(questions: list[AskedQuestion], least: int) -> list[str]:
-    """The answers that are the best one of at least `least` questions, in alphabetical order."""
-    best = Counter(max(q.targets, key=q.targets.__getitem__) for q in questions if q.targets)
-    return sorted(answer for answer, n in best.items() if n >= least)
+def _best(question: AskedQuestion) -> str:
+    """What most people say, or else the answer of the highest score."""
+    if question.human:
+        return most_peoples(question.human)
+    return max(question.targets, key=question.targets.__getitem__)
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -193,7 +194,7 @@ def _settle_answers(context: StageContext, data: QuestionData, task: str) -> lis
     if config.answers:
         answers = list(read_labels(require(data.root / config.answers, f"the answers of the task {task}")))
     else:
-        answers = frequent_answers(data.read(task, "train"), config.min_answers)
+        answers = frequent((_best(q) for q in data.read(task, "train") if q.targets), config.min_answers)
         if len(answers) < 2:
             raise UserError(
                 f"questions.{task}: {len(answers)} answers occur {config.min_answers} times or more in the training "

@@ -2,6 +2,7 @@
 
 from vlpnb.foundations.captions import CAPTIONS
 from vlpnb.foundations.corpus import CORPUS
+from vlpnb.foundations.detector import DETECTOR
 from vlpnb.foundations.features import FEATURES
 from vlpnb.foundations.glue_data import GLUE_DATA
 from vlpnb.foundations.knowledge import KNOWLEDGE
@@ -9,6 +10,7 @@ from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
 from vlpnb.foundations.questions import QUESTIONS
+from vlpnb.foundations.regions import REGIONS
 from vlpnb.foundations.sentences import SENTENCES
 from vlpnb.foundations.squad_data import SQUAD_DATA
 from vlpnb.foundations.swag_data import SWAG_DATA
@@ -19,5 +21,5 @@ from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION,
-    LANGUAGE, FEATURES, CORPUS,
+    DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip

@@ -209,7 +209,7 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
     if extra:
         extra["aux_logits"] = False
     if published is not None:
-        _have_weights(name, published)
+        have_weights(name, published)
     net = get_model(name, weights=published, **extra)
     if hasattr(net, "aux_logits"):
         net.aux_logits, net.transform_input = False, False
@@ -221,8 +221,11 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
     return Backbone(net, width, 299 if name == "inception_v3" else 224).eval()
 
 
-def _have_weights(name: str, published: str) -> Path:
-    """torchvision's file of published weights in its cache, downloaded if it is not there, and opened safely once."""
+def have_weights(name: str, published: str, field: str = "features.vision_weights") -> Path:
+    """torchvision's file of published weights in its cache, downloaded if it is not there, and opened safely once.
+
+    `field` of a configuration may name a file instead.
+    """
     weights = get_model_weights(name)[published]
     file = Path(torch.hub.get_dir()) / "checkpoints" / PurePosixPath(urlparse(weights.url).path).name
     digits = re.search(r"-([0-9a-f]{8,})\.", file.name)
@@ -234,7 +237,7 @@ def _have_weights(name: str, published: str) -> Path:
                 f"vision weights '{published}' of {name}: the file {file.name} is not here and could not be had: "
                 f"{error}\n"
                 f"Without a network, fetch {weights.url} on another machine and put it into {file.parent} (TORCH_HOME "
-                "names another place), or name a file of weights in features.vision_weights."
+                f"names another place), or name a file of weights in {field}."
             ) from error
     read_state(file)
     return file

@@ -74,10 +74,6 @@ function render({ model, el }) {
       left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`,
       height: `${100 * (bottom - top)}%`, zIndex: String(bySize.indexOf(region)),
     });
-    const tag = element("span", "vlpnb-tag", labels[region]);
-    tag.classList.toggle("below", top < 0.08); // above the box there is no room
-    tag.classList.toggle("leftward", left > 0.6);
-    button.append(tag);
     for (const event of ["pointerenter", "focus", "click"]) {
       button.addEventListener(event, () => choose({ region, word: -1 }));
     }
@@ -85,7 +81,26 @@ function render({ model, el }) {
     return button;
   });
   rove(list, () => boxButtons);
-  canvas.append(image, list);
+  const tags = element("div", "vlpnb-tags"); // above all boxes
+  tags.setAttribute("aria-hidden", "true");
+  canvas.append(image, list, tags);
+
+  /** Put each tag above its box, inside the picture, and below the tags that are there already. */
+  function placeTags() {
+    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    const placed = [];
+    for (const tag of tags.children) {
+      const [left, top] = boxes[tag.dataset.region];
+      const x = Math.max(0, Math.min(left * width, width - tag.offsetWidth));
+      let y = Math.max(0, top * height - tag.offsetHeight - 1);
+      const meets = (other) => x < other.x + other.width && other.x < x + tag.offsetWidth && Math.abs(y - other.y) < tag.offsetHeight;
+      for (let hit = placed.find(meets); hit; hit = placed.find(meets)) y = hit.y + tag.offsetHeight + 1;
+      Object.assign(tag.style, { left: `${x}px`, top: `${y}px` });
+      placed.push({ x, y, width: tag.offsetWidth });
+    }
+  }
+  const resized = new ResizeObserver(placeTags);
+  resized.observe(canvas);
 
   // who looks at what, as a list
   const panel = element("div", "vlpnb-looks");
@@ -103,18 +118,23 @@ function render({ model, el }) {
     const found = isWord
       ? weights(toRegions, words.length, boxes.length, word)
       : weights(toWords, boxes.length, words.length, region);
-    const greatest = Math.max(1e-9, ...found);
+    // Where all look alike, nothing is lit fully.
+    const full = Math.max(...found, Math.min(1, 2 / found.length));
     const order = [...found.keys()].sort((a, b) => found[b] - found[a]);
     list.classList.toggle("lit", isWord);
     boxButtons.forEach((button, index) => {
-      button.style.setProperty("--share", String(isWord ? found[index] / greatest : 0));
-      const tag = button.querySelector(".vlpnb-tag");
-      tag.textContent = isWord ? `${labels[index]} · ${found[index].toFixed(2)}` : labels[index];
-      button.classList.toggle("tagged", isWord ? order.indexOf(index) < 3 && found[index] > greatest / 3 : index === region);
+      button.style.setProperty("--share", String(isWord ? found[index] / full : 0));
     });
+    const tagged = isWord ? order.slice(0, 3).filter((index) => found[index] > full / 3) : [region];
+    tags.replaceChildren(...tagged.map((index) => {
+      const tag = element("span", "vlpnb-tag", isWord ? `${labels[index]} · ${found[index].toFixed(2)}` : labels[index]);
+      tag.dataset.region = index;
+      return tag;
+    }));
+    placeTags();
     wordButtons.forEach((button, index) => {
       button.classList.toggle("weighed", !isWord);
-      button.style.setProperty("--weight", String(isWord ? 0 : found[index] / greatest));
+      button.style.setProperty("--weight", String(isWord ? 0 : found[index] / full));
       button.querySelector(".vlpnb-share").textContent = isWord ? "" : found[index].toFixed(2);
     });
     heading.textContent = isWord ? `“${words[word]}” looks at these regions` : `Region ${labels[region]} looks at these words`;
@@ -122,7 +142,7 @@ function render({ model, el }) {
     ranking.replaceChildren(...order.slice(0, 6).map((index) => {
       const line = element("li");
       const bar = element("span", "vlpnb-bar");
-      bar.style.setProperty("--share", String(found[index] / greatest));
+      bar.style.setProperty("--share", String(found[index] / full));
       line.append(element("span", "vlpnb-named", names[index]), bar, element("span", "vlpnb-score", found[index].toFixed(3)));
       return line;
     }));
@@ -138,7 +158,11 @@ function render({ model, el }) {
   parts.append(canvas, side);
   root.append(parts, element("p", "vlpnb-quiet", "Point at a word for its regions, at a region for its words; or Tab and arrow keys."));
   draw();
-  return listen(model, { layer: draw, head: draw, word: draw, region: draw });
+  const silence = listen(model, { layer: draw, head: draw, word: draw, region: draw });
+  return () => {
+    resized.disconnect();
+    silence();
+  };
 }
 
 export default { render };

@@ -17,12 +17,13 @@ leaves that to the pictures. "What is the yellow thing?" is fair, since the answ
 from vlpnb.world.questions.balance import Question, balanced
 from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.questions.gqa import gqa_candidates, gqa_questions
-from vlpnb.world.questions.nlvr2 import Statement, statement_forms, statements
+from vlpnb.world.questions.nlvr2 import STATEMENT_KINDS, Statement, statement_forms, statements
 from vlpnb.world.questions.snli import LABELS, Entailment, entailments, premise
 from vlpnb.world.questions.vqa import human_answers, vqa_candidates, vqa_questions
 
 __all__ = [
     "LABELS",
+    "STATEMENT_KINDS",
     "CountedScene",
     "Entailment",
     "Question",

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from vlpnb.world.phrases import NOUN_PLURALS, SETTING_PHRASES, a, plural
@@ -23,10 +23,24 @@ class Statement:
     subject: str  # the phrase it is about; NLVR2's "synset"
 
 
-def statement_forms(
-    p: str, q: str, n: int, setting: str
-) -> list[tuple[str, Callable[[CountedScene, CountedScene], bool]]]:
-    """The sentences that can be said with phrases p and q, a number and a setting, each with its meaning."""
+@dataclass(frozen=True)
+class StatementForm:
+    """A sentence that can be said of two pictures, what it means, and the name of its kind (`STATEMENT_KINDS`)."""
+
+    kind: str
+    text: str
+    holds: Callable[[CountedScene, CountedScene], bool]
+
+
+STATEMENT_KINDS = (
+    "both", "one", "neither", "some", "left", "right", "one each", "left and right", "count", "more", "setting left",
+    "setting both", "setting and", "more things", "total",
+)  # fmt: skip
+"""From what one picture shows, over both, to counting across them; `statement_forms` gives them in this order."""
+
+
+def statement_forms(p: str, q: str, n: int, setting: str) -> list[StatementForm]:
+    """The sentences that can be said with phrases p and q, a number and a setting, one of each kind."""
 
     def has(view: CountedScene, phrase: str = p) -> bool:
         return view.counts[phrase] > 0
@@ -36,7 +50,7 @@ def statement_forms(
 
     where = SETTING_PHRASES[setting]
     exactly = f"is exactly one {p}" if n == 1 else f"are exactly {n} {plural(p)}"
-    return [
+    said = [
         (f"Both pictures show {a(p)}.", lambda x, y: has(x) and has(y)),
         (f"Exactly one of the pictures shows {a(p)}.", lambda x, y: has(x) != has(y)),
         (f"Neither picture shows {a(p)}.", lambda x, y: not has(x) and not has(y)),
@@ -74,10 +88,22 @@ def statement_forms(
             lambda x, y: len(x.things) + len(y.things) == 2 + n,
         ),
     ]
+    return [StatementForm(kind, *form) for kind, form in zip(STATEMENT_KINDS, said, strict=True)]
 
 
-def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) -> list[Statement]:
-    """About `wanted` statements: each sentence with `pairs` true and `pairs` false pairs of pictures."""
+def statements(
+    scenes: Sequence[Scene],
+    seed: int,
+    wanted: int,
+    pairs: int = 2,
+    kinds: Collection[str] = (),
+    about: Collection[str] = (),
+) -> list[Statement]:
+    """About `wanted` statements: each sentence with `pairs` true and `pairs` false pairs of pictures.
+
+    `kinds` (of `STATEMENT_KINDS`) and `about` (two phrases at least, such as "fox") leave easier or fewer sentences;
+    empty: all.
+    """
     rng = random.Random(f"nlvr2-{seed}-{scenes[0].split if scenes else ''}")
     views = [CountedScene(scene) for scene in scenes]
     showing: dict[str, list[CountedScene]] = defaultdict(list)
@@ -85,6 +111,7 @@ def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) 
         for phrase in sorted(view.counts):
             showing[phrase].append(view)
     phrases = sorted(p for p, found in showing.items() if 2 <= len(found) <= len(views) - 2 and p != "thing")
+    phrases = [p for p in phrases if not about or p in about]
     nouns = [p for p in phrases if p in NOUN_PLURALS] or phrases
     found: list[Statement] = []
     said: set[str] = set()
@@ -93,13 +120,14 @@ def statements(scenes: Sequence[Scene], seed: int, wanted: int, pairs: int = 2) 
             break
         p, q = (rng.choice(rng.choice((phrases, nouns))) for _ in range(2))
         forms = statement_forms(p, q, rng.choice((1, 1, 2, 2, 3)), rng.choice(SETTINGS))
-        text, holds = rng.choice(forms)
+        form = rng.choice([form for form in forms if not kinds or form.kind in kinds])
+        text, holds = form.text, form.holds
         if text in said or p == q:
             continue
         said.add(text)
         by_truth: dict[bool, list[tuple[CountedScene, CountedScene]]] = {True: [], False: []}
         used: set[tuple[str, str]] = set()
-        for _ in range(80):
+        for _ in range(40 * pairs):
             pools = [rng.choice((showing[p], showing[p], showing[q], views)) for _ in "lr"]
             left, right = rng.choice(pools[0]), rng.choice(pools[1])
             ids = (left.scene.image_id, right.scene.image_id)

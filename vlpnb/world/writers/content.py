@@ -57,7 +57,9 @@ class World:
 
     def _statements(self, split: Split) -> list[Statement]:
         wanted = round(self.config.statements * self.config.count(split))
-        return statements(self.scenes(split), self.config.seed, wanted)
+        c = self.config
+        about = (c.statement_pairs, c.statement_kinds, c.statement_phrases)
+        return statements(self.scenes(split), c.seed, wanted, *about)
 
 
 def numbered(questions: list[Question]) -> list[tuple[int, Question]]:

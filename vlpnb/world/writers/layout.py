@@ -1,19 +1,30 @@
 """How large a world is, what its splits and pictures are called, and how to read its scenes back."""
 
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.world.grammar import LANGUAGES
+from vlpnb.world.questions import STATEMENT_KINDS
 from vlpnb.world.scene import SPLITS, Scene, Split
 
 # splits with questions, statements and translations
 ASKED_SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 # as Karpathy and Multi30k call them
 PUBLIC_SPLITS = {"train": "train", "valid": "val", "test": "test"}
+
+
+def _known_kind(name: str) -> str:
+    if name not in STATEMENT_KINDS:
+        raise ValueError(f"expected one of {', '.join(STATEMENT_KINDS)}")
+    return name
+
+
+StatementKind = Annotated[str, AfterValidator(_known_kind)]
 
 
 class WorldConfig(Config):
@@ -57,6 +68,12 @@ class WorldConfig(Config):
     """VQA questions per picture, and as many GQA questions; fewer where too few can be balanced."""
     statements: float = Field(0.5, ge=0)
     """NLVR2 statements per picture, and as many entailment pairs."""
+    statement_pairs: int = Field(2, ge=1)
+    """Pairs of pictures of which an NLVR2 statement is true, and as many of which it is false."""
+    statement_kinds: tuple[StatementKind, ...] = ()
+    """Kinds of NLVR2 statements, such as left, right, both, count (`STATEMENT_KINDS`); empty: all."""
+    statement_phrases: tuple[str, ...] = ()
+    """What NLVR2 statements are about, such as fox and red thing, two at least; empty: all that pictures show."""
     workers: int = Field(1, ge=1, json_schema_extra={"hash": False})
     """Processes that draw pictures; worth raising from some ten thousand pictures."""
 

@@ -1,0 +1,124 @@
+"""What all extractors of regions have in common, and the plainest of them: a grid of windows over the picture.
+
+An extractor says what it reads of a picture (`pixels`) and what regions it finds (`extract`). The grid needs no
+detector: any image backbone's map of features is read in the cells of several grids, from the whole picture down to
+small squares (as Jiang et al., CVPR 2020, found, grids do nearly as well as detected boxes). It names no objects.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from PIL import Image
+from torch import Tensor
+
+from vlpnb.data.regions import PictureRegions
+from vlpnb.errors import UserError
+from vlpnb.vision.backbones import Backbone
+from vlpnb.vision.regions import region_features
+from vlpnb.vision.transforms import bounded_view, to_pixels
+
+
+@dataclass(frozen=True)
+class Found:
+    """The regions of one picture; class −1 is none."""
+
+    boxes: Float[Tensor, "R 4"]  # left, top, right, bottom, relative to the picture
+    features: Float[Tensor, "R F"]
+    object_ids: Int[Tensor, " R"]
+    object_conf: Float[Tensor, " R"]
+    attribute_ids: Int[Tensor, " R"]
+    attribute_conf: Float[Tensor, " R"]
+
+    def of(self, image_id: str, height: int, width: int) -> PictureRegions:
+        """These as the regions of a picture of so many pixels, on the host."""
+        size = torch.tensor([width, height] * 2, dtype=torch.float32)
+        boxes = self.boxes.float().cpu().clamp(0, 1) * size
+        return PictureRegions(
+            image_id, height, width, boxes.numpy(), self.features.float().cpu().numpy(),
+            self.object_ids.cpu().numpy(), self.object_conf.float().cpu().numpy(),
+            self.attribute_ids.cpu().numpy(), self.attribute_conf.float().cpu().numpy(),
+        )  # fmt: skip
+
+
+def unlabelled(boxes: Float[Tensor, "R 4"], features: Float[Tensor, "R F"]) -> Found:
+    """Regions of which nobody says what they show."""
+    none = torch.full((len(boxes),), -1)
+    zero = torch.zeros(len(boxes))
+    return Found(boxes, features, none, zero, none, zero)
+
+
+@runtime_checkable
+class RegionExtractor(Protocol):
+    """What finds the regions of pictures."""
+
+    objects: tuple[str, ...]
+    attributes: tuple[str, ...]
+    provenance: Mapping[str, Any]  # what a store records: extractor, weights' hash, colour order, selection
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "3 H W"]:
+        """What is read of one RGB picture; called in any thread."""
+
+    def extract(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Found]:
+        """The regions of some pictures of one size."""
+
+
+class GridWindows:
+    """The cells of several grids as regions, with the mean of a backbone's map in each.
+
+    Args:
+        grid: numbers of rows and columns: (1, 2) is the whole picture and its four quarters.
+        short, long: bounds of the picture's sides; nothing is enlarged.
+    """
+
+    objects: tuple[str, ...] = ()
+    attributes: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        grid: Sequence[int] = (1, 2, 3, 4),
+        short: int = 400,
+        long: int = 600,
+        about: Mapping[str, Any] = {},
+    ):
+        self.backbone, self.short, self.long = backbone, short, long
+        self.boxes = torch.cat([grid_cells(n) for n in grid])
+        self.provenance = {
+            "extractor": "grid", "colours": "RGB", "grid": list(grid), "short": short, "long": long, **about,
+        }  # fmt: skip
+
+    def pixels(self, picture: Image.Image) -> Float[Tensor, "3 H W"]:
+        """The whole picture in its own shape, shrunk and normalised."""
+        view = bounded_view(picture, self.short, self.long)
+        return to_pixels(view, self.backbone.mean, self.backbone.std)
+
+    @torch.no_grad()
+    def extract(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Found]:
+        """Features of all cells.
+
+        Raises:
+            UserError: the backbone has no map of features, or takes pictures of one size only.
+        """
+        device = next(self.backbone.parameters()).device
+        try:
+            found = region_features(self.backbone, pixels.to(device), [self.boxes] * len(pixels))
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, AssertionError, ValueError) as error:
+            _, _, height, width = pixels.shape
+            raise UserError(
+                f"regions.vision: the vision backbone cannot read {width} × {height} pixels ({error}); expected one "
+                "that takes any size, such as a ResNet or efficientnet_lite0"
+            ) from error
+        return [unlabelled(self.boxes, features) for features in found]
+
+
+def grid_cells(n: int) -> Float[Tensor, "N 4"]:
+    """The cells of a grid of n rows and n columns, relative to the picture, as one reads."""
+    edges = torch.linspace(0, 1, n + 1)
+    top, left = torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij")
+    corners = [edges[left], edges[top], edges[left + 1], edges[top + 1]]
+    return torch.stack(corners, -1).reshape(-1, 4)
