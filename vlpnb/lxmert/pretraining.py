@@ -191,17 +191,11 @@ def tables(
     Pictures without regions are counted, and listed in `without_regions.txt`.
 
     Raises:
-        UserError: a split is empty; none of its pictures has regions; there is no answer table for the task `answers`.
+        UserError: a split is empty; none of its pictures has regions.
     """
     config: PretrainingConfig = context.config
     data = load_sentences(context.inputs["sentences"])
-    table = data.table()
-    if table is None and "answers" in config.tasks:
-        raise UserError(
-            "the stage `sentences` has no answer table, and the task 'answers' needs one: give it in "
-            "`sentences.answers`, or leave 'answers' out of `lxmert.pretraining.tasks`"
-        )
-    table = AnswerTable((), ()) if table is None else table
+    table = data.table() or AnswerTable((), ())
     if config.answers:
         table = table.restricted(config.answers)
     rows = dict(zip(store.ids, store.rows(store.ids).tolist(), strict=True))
@@ -222,10 +216,14 @@ def tables(
     return found, table
 
 
-def available(wanted: Wanted, store: RegionStore) -> Wanted:
-    """The losses without those of classes that the store's detector does not know."""
-    known = {"objects": bool(store.objects), "attributes": bool(store.attributes), "features": True}
-    return replace(wanted, visual=tuple(loss for loss in wanted.visual if known[loss]))
+def available(wanted: Wanted, store: RegionStore, table: AnswerTable) -> Wanted:
+    """The losses without those of classes that the store's detector does not know, and of answers without a table."""
+    absent = {"objects": not store.objects, "attributes": not store.attributes, "answers": not len(table)}
+    return replace(
+        wanted,
+        tasks=tuple(task for task in wanted.tasks if task != "answers" or not absent["answers"]),
+        visual=tuple(loss for loss in wanted.visual if not absent.get(loss)),
+    )
 
 
 def new_model(
@@ -298,11 +296,14 @@ def run(context: StageContext) -> dict[str, float]:
     tokenizer = load_tokenizer(bert, MASKED)
     store = load_regions(context.inputs["regions"])
     found, table = tables(context, store, tokenizer)
-    wanted = available(config.wanted, store)
+    wanted = available(config.wanted, store, table)
     if missing := sorted(set(config.wanted.losses) - set(wanted.losses)):
-        context.log(f"the regions have no classes for the losses {', '.join(missing)}: they are left out")
+        context.log(
+            f"no labels for the losses {', '.join(missing)}, which are left out: the regions have no classes, or the "
+            "sentences no answer table"
+        )
     if not wanted.losses:
-        raise UserError("lxmert.pretraining: the regions have no classes, and no other loss is asked for")
+        raise UserError(f"lxmert.pretraining: nothing is left to learn without {', '.join(missing)}")
     shared = {
         "store": store, "tokenizer": tokenizer, "wanted": wanted, "length": config.text_length,
         "micro_batch": config.micro_batch, "rank": context.rank, "world_size": context.world_size,
