@@ -21,6 +21,7 @@ from benchmarks import (
     matching,
     memory,
     pretraining,
+    regions,
     search,
     tokenising,
     vokenising,
@@ -30,7 +31,17 @@ from benchmarks.measure import Row, hardware, slug, versions
 RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[..., list[Row]]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (tokenising, image_keys, matching, vokenising, search, pretraining, masking, memory)
+    for module in (
+        tokenising,
+        image_keys,
+        matching,
+        vokenising,
+        search,
+        pretraining,
+        masking,
+        regions,
+        memory,
+    )
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from tests.regions import invented
+from tests.regions import invented, region_store
 from tests.small import data_in, run_stage, write_pictures
 from vlpnb.data.asked_data import SentenceData
 from vlpnb.data.images import open_rgb
@@ -22,6 +22,7 @@ from vlpnb.errors import UserError
 from vlpnb.foundations import regions as regions_module
 from vlpnb.foundations.detector import DETECTOR, DetectorStageConfig, choose
 from vlpnb.foundations.distinct_pictures import distinct
+from vlpnb.foundations.region_export import export_regions
 from vlpnb.foundations.regions import REGIONS, RegionsConfig, load_regions
 from vlpnb.vision.backbones import load_backbone, save_backbone
 from vlpnb.vision.detector import load_detector
@@ -391,3 +392,25 @@ def test_published_rows_become_a_store(shared_data, tmp_path):
         np.testing.assert_array_equal(found.object_ids, item.object_ids)
         np.testing.assert_array_equal(found.attribute_ids, item.attribute_ids)
     assert attributes(tmp_path / "regions.hdf5")["producer"] == "regions"
+
+
+def test_a_store_is_exported_as_lxmerts_files_and_imported_again(pictures, detected, tmp_path):
+    made = export_regions(detected, tmp_path / "out")
+    assert [path.name for path in made] == ["regions_obj36.tsv", "objects_vocab.txt", "attributes_vocab.txt"]
+    lists = {"objects": str(made[1]), "attributes": str(made[2])}
+    run_stage(REGIONS, RegionsConfig(of=(), files=str(made[0]), **lists), tmp_path / "store")
+    first, second = load_regions(detected), load_regions(tmp_path / "store")
+    assert (first.ids, first.objects, first.attributes) == (second.ids, second.objects, second.attributes)
+    a, b = (store.batch(np.arange(len(store))) for store in (first, second))
+    torch.testing.assert_close(a.boxes, b.boxes, atol=1e-6, rtol=0)
+    for name in ("features", "object_ids", "object_conf", "attribute_ids", "attribute_conf"):
+        torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=0)
+
+
+def test_every_id_of_a_picture_has_a_line_of_its_own(tmp_path):
+    region_store(tmp_path / "s", ["a", "b"])
+    (tmp_path / "s" / "regions.ids").write_text("a\t0\nalso a\t0\nb\t1\n")
+    (path, *_) = export_regions(tmp_path / "s", tmp_path / "out")
+    found = {item.image_id: item for item in read_obj36(path)}
+    assert list(found) == ["a", "also a", "b"]
+    np.testing.assert_array_equal(found["a"].features, found["also a"].features)

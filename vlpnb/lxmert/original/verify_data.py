@@ -1,7 +1,7 @@
 """Text, answers, metrics, regions and examples of LXMERT held against recorded values; see `verify.py`.
 
 Some of the values are of published files: `all_ans.json`, the answers of VQA and GQA, BERT's vocabulary, ten pictures
-with their regions. They are looked for in the folder `data` beside the folder that the recorded ones lie in (and in
+with their regions. They are looked for in the folder `data` beside the folder that the recorded ones lie in (or in
 `VLPNB_SHARED_DATA`); where one is absent, what is recorded of it is reported as not compared.
 """
 
@@ -42,7 +42,9 @@ SCORES = Tolerance(1e-12)
 
 
 def published(folder: RecordedFolder, name: str) -> Path | None:
-    """A published file by its place among the data; None where it is not here."""
+    """A file by its place in the folder itself or among the published data; None where it is not here."""
+    if (folder.folder / name).exists():
+        return folder.path(name)
     roots = [Path(os.environ[DATA])] if DATA in os.environ else []
     roots.append(folder.folder.resolve().parents[1] / "data")
     return next((root / name for root in roots if (root / name).exists()), None)
@@ -137,7 +139,7 @@ def _restricted(about: Entries, table: AnswerTable) -> Iterator[Case]:
 def _tables(folder: RecordedFolder, about: Entries) -> Iterator[Case]:
     """The published table of 9,500 answers, and what the answers of VQA and GQA find in it."""
     file = published(folder, "lxmert/all_ans.json")
-    if file is None:
+    if file is None or "all_ans" not in about:
         return
     table = AnswerTable.read(file)
     yield about["all_ans"].case("entries", len(table))
@@ -149,7 +151,7 @@ def _tables(folder: RecordedFolder, about: Entries) -> Iterator[Case]:
             yield wanted.case(answer, -1 if row is None else row)
     for task in ("vqa", "gqa"):
         file = published(folder, f"lxmert/{task}/trainval_label2ans.json")
-        if file is not None:
+        if file is not None and task in about:
             yield from _task(about[task], read_labels(file), table)
 
 
@@ -298,10 +300,8 @@ def _decoded(recorded: Entries, name: str, item: PictureRegions) -> Iterator[Cas
 def examples(folder: RecordedFolder) -> Iterator[Case]:
     """The flat list of sentences in the original's order, with the answers that are left of each."""
     about = folder.json("examples.json")
-    table, regions = published(folder, "lxmert/all_ans.json"), {}
-    for source, name in about["features"].items():
-        inside = folder.path(name) if (folder.folder / name).exists() else None
-        regions[source] = inside or published(folder, name)
+    table = published(folder, "lxmert/all_ans.json")
+    regions = {source: published(folder, name) for source, name in about["features"].items()}
     if table is None or None in regions.values():
         return
     images = []
