@@ -223,8 +223,11 @@ def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         (f"{split}_", [result["splits"][split] for result in results]) for split in results[0]["splits"]
     ]
     for prefix, metrics in parts:
-        for name in metrics[0]:
-            found[f"{prefix}{name}"], found[f"{prefix}{name}_std"] = spread([each[name] for each in metrics])
+        for name in dict.fromkeys(name for each in metrics for name in each):
+            values = [
+                each[name] for each in metrics if name in each
+            ]  # without a right answer, no consistency
+            found[f"{prefix}{name}"], found[f"{prefix}{name}_std"] = spread(values)
     return {
         **found,
         "majority": results[0]["majority"],

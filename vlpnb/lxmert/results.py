@@ -18,6 +18,7 @@ from vlpnb.downstream.comparison import paired, verdict
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.lxmert.finetuning import summary
 from vlpnb.lxmert.reading_results import (
+    DETAILS,
     MAIN,
     NAMES,
     TITLES,
@@ -67,8 +68,9 @@ def inputs(config: ResultsConfig) -> Mapping[str, Request]:
 def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
-    Metrics, in points (× 100): those of each fine-tuning as `<task>.<model>.<metric>` with `…_std`, such as
-    `vqa.pretrained.accuracy`, and `….majority`; `….diverged` is a count. Differences of accuracy, paired by seed, are
+    Metrics, in points (× 100): `<task>.<model>.accuracy` with `…_std`, and so `.test_accuracy`, VQA's `.yes_no`,
+    `.number` and `.other`, GQA's `.binary`, `.open` and `.consistency`, NLVR2's `.consistency`; `….majority`;
+    `….diverged` is a count. Differences of accuracy, paired by seed, are
     `difference_<task>.<model>_minus_<model>.{mean,low,high}`.
     """
     config: ResultsConfig = context.config
@@ -79,8 +81,12 @@ def run(context: StageContext) -> dict[str, float]:
     }
     metrics: dict[str, float] = {}
     for (task, model), found in runs.items():
-        for name, value in summary(found).items():
-            metrics[f"{task}.{model}.{name}"] = value if name == "diverged" else 100 * value
+        values = summary(found)
+        names = [
+            n for name in (MAIN, *DETAILS[task], f"test_{MAIN}") for n in (name, f"{name}_std") if n in values
+        ]
+        metrics |= {f"{task}.{model}.{name}": 100 * values[name] for name in (*names, "majority")}
+        metrics[f"{task}.{model}.diverged"] = values["diverged"]
     scores = {key: {run["seed"]: 100 * run["metrics"][MAIN] for run in found} for key, found in runs.items()}
     sentences = []
     for task in config.tasks:
