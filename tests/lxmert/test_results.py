@@ -10,7 +10,7 @@ from tests.lxmert.small_finetuning import context
 from vlpnb.downstream.comparison import paired
 from vlpnb.lxmert.finetuning import MAJORITY
 from vlpnb.lxmert.reading_results import NAMES, PAPER, comparisons, read_results
-from vlpnb.lxmert.results import RESULTS, ResultsConfig
+from vlpnb.lxmert.results import RESULTS, LxmertResultsConfig
 from vlpnb.lxmert.start import STARTS
 
 LEVELS = {"blind": 0.34, "scratch": 0.45, "pretrained": 0.52}
@@ -38,7 +38,7 @@ def fake(folder, config, seeds=(1, 2, 3), gap=0.0):
 
 
 def run(tmp_path, seeds=(1, 2, 3), gap=0.0, **fields):
-    config = ResultsConfig(**fields)
+    config = LxmertResultsConfig(**fields)
     inputs, said = fake(tmp_path / "made", config, seeds, gap), []
     metrics = RESULTS.run(context(config, tmp_path / "results", inputs, said))
     return metrics, inputs, said, tmp_path / "results"
@@ -105,7 +105,7 @@ def test_a_single_seed_claims_nothing(tmp_path):
 
 
 def test_one_setting_adds_every_row_of_the_papers_tables():
-    config = ResultsConfig(ablations=True)
+    config = LxmertResultsConfig(ablations=True)
     assert set(PAPER) <= set(config.rows)
     assert set(config.rows) == set(NAMES) == set(STARTS) | {"blind"}
     requests = RESULTS.inputs(config)
@@ -113,7 +113,7 @@ def test_one_setting_adds_every_row_of_the_papers_tables():
     assert requests["gqa.blind"].stage == "lxmert.gqa"
     assert requests["gqa.blind"].overrides == {"blind": True}
     assert requests["nlvr2.no_qa"].overrides == {"start": "no_qa", "blind": False}
-    without = ResultsConfig(ablations=True, bert=False).rows
+    without = LxmertResultsConfig(ablations=True, bert=False).rows
     assert set(config.rows) - set(without) == {"bert", "from_bert"}
 
 

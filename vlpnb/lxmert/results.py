@@ -33,7 +33,7 @@ BERTS: tuple[ModelName, ...] = ("bert", "from_bert")
 ABLATIONS: tuple[ModelName, ...] = ("no_vision", "features", "labels", "no_qa", "mismatch_0", "mismatch_50")
 
 
-class ResultsConfig(Config):
+class LxmertResultsConfig(Config):
     """What is compared with what."""
 
     tasks: tuple[TaskName, ...] = Field(("vqa", "gqa", "nlvr2"), min_length=1)
@@ -54,7 +54,7 @@ class ResultsConfig(Config):
         return tuple(dict.fromkeys((*self.models, *more)))
 
 
-def inputs(config: ResultsConfig) -> Mapping[str, Request]:
+def inputs(config: LxmertResultsConfig) -> Mapping[str, Request]:
     """Every task fine-tuned from every model."""
     return {
         f"{task}.{model}": Request(
@@ -73,7 +73,7 @@ def run(context: StageContext) -> dict[str, float]:
     `….diverged` is a count. Differences of accuracy, paired by seed, are
     `difference_<task>.<model>_minus_<model>.{mean,low,high}`.
     """
-    config: ResultsConfig = context.config
+    config: LxmertResultsConfig = context.config
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {
         (task, model): read_back(context.inputs[f"{task}.{model}"] / f"{task}.json")
         for task in config.tasks
@@ -114,7 +114,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 RESULTS = Stage(
     name="lxmert.results",
-    config=ResultsConfig,
+    config=LxmertResultsConfig,
     run=run,
     inputs=inputs,
     doc="The tables of the paper, over seeds, with a verdict; `ablations` adds the rows with less pre-training.",
