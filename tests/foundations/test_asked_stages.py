@@ -163,14 +163,20 @@ def test_answers_of_the_training_split_by_how_often_they_are_right(small_world, 
 
 
 def test_a_share_of_the_training_pictures_is_held_out(small_world, tmp_path):
-    section = {"vqa": {"hold_out": 0.25}, "gqa": None}
+    files = {split: f"lxmert/vqa/{split}.json" for split in ("train", "test")}
+    section = {"vqa": {"format": "lxmert", "questions": files, "hold_out": 0.25}, "gqa": None}
     data, _ = questions_of(small_world, tmp_path / "q", **section)
     train, valid = (data.read("vqa", split) for split in ("train", "valid"))
     whole = load_questions(small_world.questions).read("vqa", "train")
     assert sorted(q.question_id for q in train + valid) == sorted(q.question_id for q in whole)
     assert not {q.image_id for q in train} & {q.image_id for q in valid}
     assert 0.1 < len(data.images("vqa", "valid")) / len({q.image_id for q in whole}) < 0.5
-    run_stage(PAIRS, PairsConfig(hold_out=0.3), tmp_path / "p", world=small_world.world)
+    only = {"train": "nlvr2/train.json"}
+    run_stage(PAIRS, PairsConfig(statements=only, hold_out=0.3), tmp_path / "p", world=small_world.world)
+    with pytest.raises(UserError, match=r"vqa\.hold_out: `questions` has a file for the split 'valid'"):
+        parse_config(QuestionsConfig, {"vqa": {"hold_out": 0.1}})
+    with pytest.raises(UserError, match="`statements` has a file for the split 'valid'"):
+        parse_config(PairsConfig, {"hold_out": 0.1})
     pairs = load_pairs(tmp_path / "p")
     sets = [{p.identifier.split("-")[1] for p in pairs.read(split)} for split in ("train", "valid")]
     assert sets[0]

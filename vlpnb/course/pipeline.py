@@ -1,7 +1,8 @@
 """The stages of the course, in the order in which they run."""
 
 from vlpnb.foundations.stages import STAGES as FOUNDATIONS
+from vlpnb.lxmert.stages import STAGES as LXMERT
 from vlpnb.stage import Stage
 from vlpnb.vokenization.stages import STAGES as VOKENIZATION
 
-STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION)
+STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION, *LXMERT)

@@ -17,6 +17,7 @@ from vlpnb.data.flickr_tables import read_flickr_lines
 from vlpnb.data.glue import GLUE_TASKS, read_glue
 from vlpnb.data.images import IMAGE_SUFFIXES
 from vlpnb.data.text_files import lines_of, read_json, read_json_lines
+from vlpnb.data.vqa import read_lxmert_questions
 from vlpnb.errors import UserError, did_you_mean
 
 Check = Callable[[Path], object]
@@ -128,6 +129,11 @@ _LXMERT = (
 _VG = "https://cs.stanford.edu/people/rak248/VG_100K_2"
 _VQA = "https://s3.amazonaws.com/cvmlp/vqa/mscoco/vqa"
 _WIKITEXT = ("https://wikitext.smerity.com", "https://s3.amazonaws.com/research.metamind.io/wikitext")
+_LXMERT_CODE = "https://raw.githubusercontent.com/airsplay/lxmert/master"
+_LXMERT_QUESTIONS = tuple(f"vqa/{split}.json" for split in ("train", "nominival", "minival", "test")) + tuple(
+    f"gqa/{split}.json" for split in ("train", "valid", "testdev")
+)
+_LXMERT_ANSWERS = ("lxmert/all_ans.json", "vqa/trainval_label2ans.json", "gqa/trainval_label2ans.json")
 _LXMERT_FILES = ("mscoco_train", "mscoco_nominival", "mscoco_minival", "vgnococo")
 
 DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
@@ -211,6 +217,25 @@ DATASETS: Mapping[str, PublicDataset] = MappingProxyType(
                 tuple(
                     Expected(f"{name}.json", "pictures with sentences by source", _captions("lxmert"))
                     for name in _LXMERT_FILES
+                ),
+            ),
+            PublicDataset(
+                "lxmert_questions",
+                "LXMERT's form of VQA v2 and GQA, its answer table, and the tasks' answers by class",
+                "MIT (the project); questions CC BY 4.0",
+                (
+                    *(
+                        _one(*(f"{base.rpartition('/')[0]}/{name}" for base in _LXMERT), name=name)
+                        for name in _LXMERT_QUESTIONS
+                    ),
+                    *(_one(f"{_LXMERT_CODE}/data/{name}", name=name) for name in _LXMERT_ANSWERS),
+                ),
+                (
+                    *(
+                        Expected(name, "questions with scored answers", read_lxmert_questions)
+                        for name in _LXMERT_QUESTIONS
+                    ),
+                    *(Expected(name, "the table, or a task's answers", _json) for name in _LXMERT_ANSWERS),
                 ),
             ),
             PublicDataset(

@@ -1,7 +1,7 @@
 """Parts of a data set by the hashes of ids: the same ones in every process, however the files are sorted.
 
-The original's `tiny` and `fast` take the first pictures of each file of features, which leaves out whole sets; a part
-by hash is a fair sample of every split, and a smaller one is inside a larger.
+The original's `tiny` and `fast` take the first pictures of each file of features (LXM-14), which leaves out whole sets;
+a part by hash is a fair sample of every split, and a smaller one is inside a larger.
 """
 
 import hashlib

@@ -138,7 +138,8 @@ class AnswerTable:
         return [{"ans": answer, "dsets": sorted(sources)} for answer, sources in pairs]
 
     def restricted(self, sources: Iterable[str]) -> AnswerTable:
-        """The answers that some of these data sets ask for, numbered anew.
+        """The answers that some of these data sets ask for, numbered anew; sentences without an answer in it stay
+        sentences (LXM-13).
 
         UserError for a source that no answer has.
         """
@@ -161,7 +162,8 @@ class AnswerTable:
         """Row → score of a question's answers, those outside the table left out.
 
         Where two become the same by `normalise_answer`, the one that was spelt otherwise wins, whatever their order,
-        and the last of several such: the original rewrites its labels in place, and its checkpoints saw that.
+        and the last of several such: the original rewrites its labels in place, and its checkpoints saw that
+        (LXM-12).
         """
         kept = dict(labels)
         for given in labels:

@@ -8,7 +8,8 @@ the ten people who can be left out. Someone who gave it leaves n - 1 behind, any
 for n = 0, 1, 2, 3, 4, 5 …: the targets of Teney et al. (2018), and after them of LXMERT, are the metric itself.
 
 The answers that a model chooses from are those that are most people's answer to at least nine questions, spelt as the
-official evaluation spells them; what single people said is compared with them as it stands.
+official evaluation spells them; what single people said is compared with them as it stands
+(LXM-38).
 """
 
 from collections import Counter

@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from vlpnb.config import Name
-from vlpnb.data.asked_data import PairData, PairFormat
+from vlpnb.data.asked_data import VALID, PairData, PairFormat
 from vlpnb.data.description import SPLITS
 from vlpnb.data.images import open_rgb
 from vlpnb.data.nlvr import BOXES, crop_box, read_nlvr
@@ -46,9 +46,13 @@ class PairsConfig(DatasetConfig):
     """The share of the training sets of pictures, by the hashes of their ids, that become the split `valid`."""
 
     @model_validator(mode="after")
-    def _two_boxes(self) -> "PairsConfig":
+    def _two_boxes_and_one_validation_set(self) -> "PairsConfig":
         if len(set(self.boxes)) != 2 or not all(0 <= box < BOXES for box in self.boxes):
             raise ValueError(f"boxes: expected two different ones of 0, 1 and 2, found {self.boxes}")
+        if self.hold_out and VALID in self.statements:
+            raise ValueError(
+                f"hold_out: `statements` has a file for the split '{VALID}'; leave one of them out"
+            )
         return self
 
 

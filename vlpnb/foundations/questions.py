@@ -1,17 +1,17 @@
 """Stage `questions`: questions about pictures with the answers that a model chooses from, for VQA and GQA.
 
 Four formats: VQA v2's pair of files, GQA's, LXMERT's own of either, and easy-VQA. Nothing is dropped without a word:
-questions whose picture is missing and answers that no class stands for are counted and listed.
+questions whose picture is missing (LXM-20) and answers that no class stands for (LXM-D06) are counted and listed.
 """
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlpnb.config import Config, Name
 from vlpnb.data.asked import AskedQuestion, QuestionFormat
-from vlpnb.data.asked_data import QuestionData, QuestionFiles, answers_file
+from vlpnb.data.asked_data import VALID, QuestionData, QuestionFiles, answers_file
 from vlpnb.data.description import SPLITS
 from vlpnb.data.lxmert import read_labels
 from vlpnb.data.text_files import require
@@ -83,6 +83,15 @@ class QuestionsConfig(DatasetConfig):
     """VQA v2, or what is shaped like it."""
     gqa: GqaFilesConfig | None = GqaFilesConfig()
     """GQA."""
+
+    @model_validator(mode="after")
+    def _one_validation_set(self) -> "QuestionsConfig":
+        for task, files in self.tasks().items():
+            if files.hold_out and VALID in files.questions:
+                raise ValueError(
+                    f"{task}.hold_out: `questions` has a file for the split '{VALID}'; leave one of them out"
+                )
+        return self
 
     def tasks(self) -> dict[str, VqaFilesConfig]:
         """The tasks that are there."""

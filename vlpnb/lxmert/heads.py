@@ -22,13 +22,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.lxmert.model import EPSILON, Lxmert, LxmertConfig, Stream
+from vlpnb.lxmert.model import EPSILON, Lxmert, LxmertConfig, LxmertOutput, Stream
 from vlpnb.nn.heads import MLMHead, Transform
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import init_weights
 
 LOSSES = ("words", "match", "objects", "attributes", "features", "answers")
 Objective = Literal["soft", "best"]
+FeatureLoss = Literal["smooth_l1", "l2"]
 
 
 class PooledHead(nn.Module):
@@ -87,18 +88,20 @@ def feature_loss(
     hidden: Float[Tensor, "B R D"],
     targets: Float[Tensor, "B R F"],
     masked: Bool[Tensor, "B R"],
+    kind: FeatureLoss = "smooth_l1",
 ) -> Float[Tensor, ""]:
-    """Σ over the masked regions of the mean over F of smooth-L1 (its corner at 1)."""
+    """Σ over the masked regions of the mean over F of smooth-L1 (its corner at 1), or of the squared error (L2)."""
     predicted = head(hidden[masked]).float()
-    return F.smooth_l1_loss(predicted, targets[masked], reduction="none").mean(-1).sum()
+    each = {"smooth_l1": F.smooth_l1_loss, "l2": F.mse_loss}[kind]
+    return each(predicted, targets[masked], reduction="none").mean(-1).sum()
 
 
 class LxmertForPretraining(nn.Module):
     """The backbone and the heads of the five tasks (objects, attributes and features are one of them)."""
 
-    def __init__(self, config: LxmertConfig):
+    def __init__(self, config: LxmertConfig, feature_loss: FeatureLoss = "smooth_l1"):
         super().__init__()
-        self.config, layer = config, config.transformer
+        self.config, self.feature_loss, layer = config, feature_loss, config.transformer
         self.backbone = Lxmert(config)
         self.words = MLMHead(layer)
         self.match = nn.Linear(config.hidden, 2)
@@ -114,6 +117,14 @@ class LxmertForPretraining(nn.Module):
         features: Float[Tensor, "B R F"],
         boxes: Float[Tensor, "B R 4"],
         visual_mask: Bool[Tensor, "B R"] | None = None,
+        **labels: Tensor | None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The `losses` beside these inputs, which are those of `Lxmert.forward`, words and features masked already."""
+        return self.losses(self.backbone(ids, mask, features, boxes, visual_mask), **labels)
+
+    def losses(
+        self,
+        out: LxmertOutput,
         word_labels: Int[Tensor, "B T"] | None = None,
         matched: Int[Tensor, " B"] | Bool[Tensor, " B"] | None = None,
         object_ids: Int[Tensor, "B R"] | None = None,
@@ -127,7 +138,7 @@ class LxmertForPretraining(nn.Module):
         """The *sum* of each loss whose labels are given, by the names of `LOSSES`.
 
         Args:
-            ids, mask, features, boxes, visual_mask: as in `Lxmert.forward`, words and features masked already.
+            out: of the backbone.
             word_labels: ids of the masked words; −100 elsewhere.
             matched: 1 where the sentence belongs to the picture.
             object_ids, attribute_ids: the detector's classes; below 0 where there is none.
@@ -135,7 +146,6 @@ class LxmertForPretraining(nn.Module):
             targets: the features before masking; with `object_masked`, which regions were masked.
             answer: rows of the answer table; −100 where there is no question or no answer in the table.
         """
-        out = self.backbone(ids, mask, features, boxes, visual_mask)
         losses = {}
         if word_labels is not None:
             losses["words"] = self.words.loss(out.text, self.backbone.word_weight, word_labels, "sum")
@@ -148,7 +158,9 @@ class LxmertForPretraining(nn.Module):
             if attribute_ids is not None:
                 losses["attributes"] = label_loss(self.regions.attributes, x, attribute_ids, attribute_conf)
             if targets is not None:
-                losses["features"] = feature_loss(self.regions.features, x, targets, object_masked)
+                losses["features"] = feature_loss(
+                    self.regions.features, x, targets, object_masked, self.feature_loss
+                )
         if answer is not None:
             scores = self.answers(out.pooled).float()
             losses["answers"] = F.cross_entropy(scores, answer, ignore_index=IGNORE, reduction="sum")

@@ -6,6 +6,9 @@ number of processes changes a gradient:
 
     total = Σ_name  weight[name] · Σ_micro-batches,processes loss[name] / Σ_micro-batches,processes
     targets[name]
+
+A weight may change in the course of training: a loss that comes in late has the weight 0 until then, so that all
+parameters have a gradient in every update, as DDP wants it.
 """
 
 import json
@@ -32,6 +35,9 @@ class Diverged(UserError):
 
 
 Precision = Literal["bfloat16", "float32"]
+Weights = (
+    Mapping[str, float] | Callable[[int], Mapping[str, float]]
+)  # the same always, or of an update (0-based)
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
@@ -56,7 +62,7 @@ class TrainingPlan:
     precision: Precision = "bfloat16"  # of matrix products on a GPU
     clip: float = 1.0  # largest global gradient norm
     seed: int = 0  # of dropout; the data has its own
-    weights: Mapping[str, float] = field(default_factory=dict)  # factor of each loss; 1 if not named
+    weights: Weights = field(default_factory=dict)  # factor of each loss; 1 if not named
     evaluate_at: frozenset[int] = frozenset()  # `evaluate` is called when so many updates are done
     log_every: int = 50  # updates per line of metrics.jsonl
     checkpoint_seconds: float = 60.0  # a kill loses at most this much work
@@ -129,6 +135,7 @@ def fit(
 
         model.train()
         update = next(stream)
+        weights = plan.weights(step) if callable(plan.weights) else plan.weights
         torch.manual_seed(seed_of(plan.seed, step, rank))  # dropout is a function of the step too
         losses = dict.fromkeys(update.counts, 0.0)
         for index, micro in enumerate(update.micro):
@@ -139,7 +146,7 @@ def fit(
             with autocast(device, plan.precision):
                 sums = replica(**micro)
             means = {name: value / max(update.counts[name], 1) for name, value in sums.items()}
-            total = sum(plan.weights.get(name, 1.0) * value for name, value in means.items())
+            total = sum(weights.get(name, 1.0) * value for name, value in means.items())
             (total * world_size).backward()  # DDP averages over processes; the mean is already global
             losses = {name: losses[name] + means[name].detach() for name in means}
 
@@ -153,7 +160,7 @@ def fit(
             seconds = time.monotonic() - since
             means = _mean_over_window(window, world_size)
             _stop_if_diverged(means, step + 1, lr)
-            loss = sum(plan.weights.get(name, 1.0) * means[name] for name in losses)
+            loss = sum(weights.get(name, 1.0) * means[name] for name in losses)  # by the line's last update
             lines.add(
                 {"step": step + 1, "lr": lr, "loss": loss, **means, "tokens_per_second": tokens / seconds}
             )

@@ -5,6 +5,7 @@ prefetching thread cannot change the order, and every process knows the whole up
 (The original never told its sampler the epoch and so repeated one permutation for ever: quirk VOK-03.)
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ class EpochSampler:
         """Example numbers of the given update (0-based, counted over all epochs)."""
         epoch, position = divmod(update, self.per_epoch)
         return self._batches(epoch)[position]
+
+
+def evenly(total: int, times: int) -> list[int]:
+    """`times` of the numbers 1 … total, evenly spaced, the last one `total`."""
+    return sorted({math.ceil(total * i / times) for i in range(1, times + 1)})
 
 
 def share(rows: np.ndarray | torch.Tensor, rank: int, world_size: int, micro_batches: int = 1) -> list:

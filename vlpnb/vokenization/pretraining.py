@@ -27,7 +27,7 @@ from vlpnb.text.packing import trimmed
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
 from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
-from vlpnb.train.sampling import seed_of
+from vlpnb.train.sampling import evenly, seed_of
 from vlpnb.vokenization.batches import Batches
 from vlpnb.vokenization.keys import Source, voken_features
 from vlpnb.vokenization.supervision import (
@@ -216,11 +216,6 @@ def evaluate(
         names |= {name: f"{name}_loss" for name in model.heads}
         result |= {ours: totals[name] / totals["voken_count"] for name, ours in names.items()}
     return result
-
-
-def evenly(total: int, times: int) -> list[int]:
-    """`times` of the numbers 1 … total, evenly spaced, the last one `total` (the original's choice of checkpoints)."""
-    return sorted({math.ceil(total * i / times) for i in range(1, times + 1)})
 
 
 def snapshot_folders(folder: Path) -> list[Path]:
