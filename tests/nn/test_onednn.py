@@ -1,4 +1,4 @@
-"""Dense layers by oneDNN: equal to rounding, and only where no gradient is wanted."""
+"""Dense layers by oneDNN: equal to rounding, their gradients too."""
 
 import pytest
 import torch
@@ -37,12 +37,35 @@ def test_dense_layers_are_equal_to_rounding(bias, shape, taken):
     assert all(taken)
 
 
-def test_gradients_other_types_and_nothing_at_all_are_left_to_pytorch(taken):
+@needs_onednn
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(5, 24), (2, 3, 24), (1, 24)])
+def test_gradients_are_equal_to_rounding(bias, shape, taken):
+    layer, x = nn.Linear(24, 7, bias=bias), torch.randn(shape)
+    leaves = [x.requires_grad_(), *layer.parameters()]
+    weights = torch.randn(*shape[:-1], 7)  # of the outputs, so that no two gradients are alike
+    plain = torch.autograd.grad((layer(x) * weights).sum(), leaves)
+    with OneDnnLinear():
+        quick = torch.autograd.grad((layer(x) * weights).sum(), leaves)
+    torch.testing.assert_close(quick, plain, rtol=1e-5, atol=1e-5)
+    assert all(taken)
+
+
+@needs_onednn
+def test_what_is_frozen_gets_no_gradient():
+    layer, x = nn.Linear(24, 7), torch.randn(3, 24)
+    layer.weight.requires_grad_(False)
+    with OneDnnLinear():
+        layer(x).sum().backward()
+        assert not layer.requires_grad_(False)(x).requires_grad
+    assert layer.weight.grad is None
+    torch.testing.assert_close(layer.bias.grad, torch.full((7,), 3.0))
+
+
+def test_other_types_vectors_and_nothing_at_all_are_left_to_pytorch(taken):
     layer = nn.Linear(4, 3)
     with OneDnnLinear():
-        layer(torch.randn(2, 4)).sum().backward()
-        with torch.no_grad():
-            assert layer.double()(torch.randn(2, 4).double()).dtype == torch.float64
-            assert layer.float()(torch.zeros(0, 4)).shape == (0, 3)
-    assert layer.weight.grad is not None
+        assert layer(torch.zeros(0, 4)).shape == (0, 3)
+        assert layer(torch.zeros(4)).shape == (3,)
+        assert layer.double()(torch.randn(2, 4).double()).dtype == torch.float64
     assert not any(taken)
