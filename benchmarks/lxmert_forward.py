@@ -5,7 +5,6 @@ both directions of a cross layer in one pass over fused kernels; on a CPU its de
 computes everything for each question. Same weights, evaluation mode, float32.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 from benchmarks import inputs
 from benchmarks.measure import Row, agree, compare
 from vlpnb.lxmert.model import Lxmert, LxmertConfig, Stream
-from vlpnb.nn.onednn import OneDnnLinear
 
 
 @dataclass(frozen=True)
@@ -41,13 +39,12 @@ def batch_of(size: Size, device: str = "cpu") -> Given:
 
 
 @torch.no_grad()
-def ours(model: Lxmert, given: Given, seen: Stream | None, quick: bool = False) -> Tensor:
-    """The pooled vectors; with `seen` from a vision stream that was computed before; `quick`, by oneDNN."""
+def ours(model: Lxmert, given: Given, seen: Stream | None) -> Tensor:
+    """The pooled vectors; with `seen` from a vision stream that was computed before."""
     ids, features, boxes = given
     if seen is None:
         return model(ids, None, features, boxes).pooled
-    with OneDnnLinear() if quick else nullcontext():
-        return model.read(ids, None, seen, pooled_only=True).pooled
+    return model.read(ids, None, seen, pooled_only=True).pooled
 
 
 @torch.no_grad()
@@ -64,7 +61,7 @@ def same_vectors(first: Tensor, second: Tensor) -> str:
 
 
 def run(size: Size = Size(), device: str = "cpu") -> list[Row]:
-    """With the vision cache, which has the target, by either library; and without any saving, everything computed."""
+    """With the vision cache, which has the target; and without any saving, everything computed."""
     mine, full = inputs.lxmert_models(size.config)
     model, theirs = mine.backbone.to(device).eval(), full.lxmert.to(device).eval()
     given = batch_of(size, device)
@@ -73,13 +70,11 @@ def run(size: Size = Size(), device: str = "cpu") -> list[Row]:
     layers = "/".join(str(getattr(size.config, f"{of}_layers")) for of in ("text", "visual", "cross"))
     name = f"LXMERT {layers}, {size.batch} × {size.words} words, {size.regions} boxes"
     rows = []
-    variants = [("vision cache, oneDNN", cached, True, 1.7)] if "cpu" in device else []
-    variants += [("vision cache", cached, False, None if variants else 1.7), ("all of it", None, False, None)]
-    for what, seen, quick, target in variants:
+    for what, seen, target in (("vision cache", cached, 1.7), ("all of it", None, None)):
         rows.append(
             compare(
                 f"{name}, {what}",
-                lambda seen=seen, quick=quick: ours(model, given, seen, quick),
+                lambda seen=seen: ours(model, given, seen),
                 lambda: peer(theirs, given),
                 same_vectors,
                 rounds=size.rounds,
