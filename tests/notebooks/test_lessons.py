@@ -16,6 +16,7 @@ MOST_DRAWING = 0.2  # of a notebook's lines
 TRAINING = {"language", "vision"} | {
     f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")
 }
+TRAINING |= {f"lxmert.{name}" for name in ("vqa", "gqa", "nlvr2")}
 # one-cell names of a derive-and-check cell, and of the words for a picture
 SCRATCH = {"by_hand", "package", "alt", "told"}
 OWN = {"show", "draw", "show_pictures", "show_rows", "picture_grid"} | {
