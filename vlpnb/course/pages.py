@@ -27,7 +27,7 @@ PAPERS = HERE / "papers"
 NOT_RUN = "not run here"
 STATUSES = {
     "confirmed": ("✓", "a second source quotes this number"),
-    "read": ("¶", "read in the paper"),
+    "read": ("¶", "looked up in the paper"),
     "counted": ("Σ", "not printed there: counted from its sizes, and tested here"),
     "unverified": ("?", "recalled and not looked up: do not cite from here"),
     "elsewhere": ("°", "published by others about models of this kind, not in the paper"),
