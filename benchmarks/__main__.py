@@ -17,6 +17,9 @@ import transformers
 from benchmarks import (
     gpu,
     image_keys,
+    lxmert_forward,
+    lxmert_optimiser,
+    lxmert_step,
     masking,
     matching,
     memory,
@@ -41,6 +44,9 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         masking,
         regions,
         memory,
+        lxmert_forward,
+        lxmert_optimiser,
+        lxmert_step,
     )
 }
 

@@ -12,6 +12,9 @@ from benchmarks import (
     __main__,
     gpu,
     image_keys,
+    lxmert_forward,
+    lxmert_optimiser,
+    lxmert_step,
     masking,
     matching,
     measure,
@@ -23,8 +26,13 @@ from benchmarks import (
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
+from vlpnb.lxmert.model import LxmertConfig
 
 TINY = (2, 32, 2, 64)
+TINY_LXMERT = LxmertConfig(
+    vocab_size=60, hidden=32, heads=2, ffn=64, text_layers=1, visual_layers=1, cross_layers=2, feature_width=8,
+    objects=5, attributes=4, answers=7, max_positions=16,
+)  # fmt: skip
 TOYS = {
     tokenising: tokenising.Size(lines=20, rounds=1),
     image_keys: image_keys.Size(networks=("resnet18",), images=3, pixels=32, rounds=1),
@@ -34,6 +42,9 @@ TOYS = {
     pretraining: pretraining.Size(TINY, 60, 90, (2,), block=16, memory=False, rounds=1),
     masking: masking.Size(blocks=8, rounds=1),
     regions: regions.Size(pictures=6, boxes=3, width=8, batch=2, memory=False, rounds=1),
+    lxmert_forward: lxmert_forward.Size(TINY_LXMERT, batch=2, words=6, regions=3, rounds=1),
+    lxmert_optimiser: lxmert_optimiser.Size(TINY_LXMERT, rounds=1),
+    lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
 }
 
 
