@@ -17,10 +17,14 @@ import transformers
 from benchmarks import (
     gpu,
     image_keys,
+    lxmert_forward,
+    lxmert_optimiser,
+    lxmert_step,
     masking,
     matching,
     memory,
     pretraining,
+    regions,
     search,
     tokenising,
     vokenising,
@@ -30,7 +34,20 @@ from benchmarks.measure import Row, hardware, slug, versions
 RESULTS = Path(__file__).parent / "results"
 BENCHES: dict[str, Callable[..., list[Row]]] = {
     module.__name__.rpartition(".")[2]: module.run
-    for module in (tokenising, image_keys, matching, vokenising, search, pretraining, masking, memory)
+    for module in (
+        tokenising,
+        image_keys,
+        matching,
+        vokenising,
+        search,
+        pretraining,
+        masking,
+        regions,
+        memory,
+        lxmert_forward,
+        lxmert_optimiser,
+        lxmert_step,
+    )
 }
 
 

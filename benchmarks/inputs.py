@@ -5,6 +5,7 @@ Nothing is downloaded and no data folder is read.
 
 import random
 import tempfile
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertModel, LxmertForPreTraining, PreTrainedTokenizerFast
 
+from vlpnb.lxmert.heads import LxmertForPretraining
+from vlpnb.lxmert.model import LxmertConfig
+from vlpnb.lxmert.original.weights import save_model
 from vlpnb.nn.checkpoints import load_encoder, load_mlm
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.text.corpora import read_lines
@@ -23,6 +27,8 @@ from vlpnb.world.corpus import corpus_lines
 
 # layers, hidden, heads, feed-forward
 Shape = tuple[int, int, int, int]
+LXMERT = LxmertConfig()  # the published one
+HALF_LXMERT = LxmertConfig(text_layers=4, visual_layers=2, cross_layers=2)
 
 
 def text_file(folder: Path, tokens: int, seed: int = 0) -> Path:
@@ -107,3 +113,14 @@ def matcher(language: LanguageBackbone, vision_width: int = 64, joint: int = 64)
 def unit_rows(count: int, width: int, seed: int) -> Tensor:
     """Random unit vectors."""
     return normalize(torch.randn(count, width, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def lxmert_models(config: LxmertConfig) -> tuple[LxmertForPretraining, LxmertForPreTraining]:
+    """A random LXMERT with all of its heads, and the same one in transformers, without dropout."""
+    torch.manual_seed(0)
+    ours = LxmertForPretraining(replace(config, dropout=0.0, attention_dropout=0.0))
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = LxmertForPreTraining.from_pretrained(
+            save_model(folder, ours), visual_loss_normalizer=1 / 0.15
+        )
+    return ours, theirs

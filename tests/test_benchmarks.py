@@ -12,18 +12,27 @@ from benchmarks import (
     __main__,
     gpu,
     image_keys,
+    lxmert_forward,
+    lxmert_optimiser,
+    lxmert_step,
     masking,
     matching,
     measure,
     memory,
     pretraining,
+    regions,
     search,
     tokenising,
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
+from vlpnb.lxmert.model import LxmertConfig
 
 TINY = (2, 32, 2, 64)
+TINY_LXMERT = LxmertConfig(
+    vocab_size=60, hidden=32, heads=2, ffn=64, text_layers=1, visual_layers=1, cross_layers=2, feature_width=8,
+    objects=5, attributes=4, answers=7, max_positions=16,
+)  # fmt: skip
 TOYS = {
     tokenising: tokenising.Size(lines=20, rounds=1),
     image_keys: image_keys.Size(networks=("resnet18",), images=3, pixels=32, rounds=1),
@@ -32,6 +41,10 @@ TOYS = {
     search: search.Size(keys=(500,), queries=(20,), cells=4, rounds=1),
     pretraining: pretraining.Size(TINY, 60, 90, (2,), block=16, memory=False, rounds=1),
     masking: masking.Size(blocks=8, rounds=1),
+    regions: regions.Size(pictures=6, boxes=3, width=8, batch=2, memory=False, rounds=1),
+    lxmert_forward: lxmert_forward.Size(TINY_LXMERT, batch=2, words=6, regions=3, rounds=1),
+    lxmert_optimiser: lxmert_optimiser.Size(TINY_LXMERT, rounds=1),
+    lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
 }
 
 
@@ -86,6 +99,21 @@ def test_memory_of_a_step_is_that_of_one_side_in_a_process_of_its_own():
     row = pretraining.memory(pretraining.Size(TINY, 20_000, 20_000, (16,), block=128), "cpu")
     assert row.unit == "MB"
     assert row.peer > row.ours > 0  # 2,048 × 20,000 scores are 164 MB each
+
+
+@pytest.mark.slow
+def test_own_memory_of_regions_does_not_grow_with_their_number():
+    size = regions.Size(pictures=40, boxes=36, width=2048, batch=4, long=240, rounds=1)
+    short, long = regions.run(size)[2:]
+    assert (short.unit, long.unit) == ("MB", "MB")
+    assert long.ours < short.ours + 20
+    assert long.peer > short.peer + 40  # 295 kB a picture
+
+
+def test_memory_that_is_in_use_for_a_moment_is_seen():
+    with measure.OwnMemory() as own:
+        np.ones(8_000_000).sum()
+    assert own.most > 50 or not measure.STATUS.is_file()
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from vlpnb.config import flatten
 from vlpnb.course.cli import main
 from vlpnb.course.fields import describe, fields
 from vlpnb.course.pipeline import STAGES
+from vlpnb.foundations.questions import QUESTIONS
 
 
 @pytest.mark.parametrize("stage", STAGES, ids=lambda stage: stage.name)
@@ -26,6 +27,13 @@ def test_nested_blocks_are_told_by_their_dotted_names(capsys):
     told = capsys.readouterr().out
     assert "  original.blocks = false    (true or false)\n      Leave out up to two full blocks" in told
     assert "one of mlm, vokens, sentence" in told
+
+
+def test_a_block_that_may_be_left_out_is_told_with_its_fields():
+    rows = {name: row for name, *row in fields(QUESTIONS.config)}
+    assert rows["gqa"][:2] == ["as below", "the fields below, or null"]
+    assert rows["gqa.format"][:2] == ["gqa", "one of vqa, gqa, lxmert, easy_vqa"]
+    assert rows["gqa.questions"][0] == "{train: gqa/train.json, valid: gqa/valid.json, test: gqa/test.json}"
 
 
 def test_without_a_name_it_is_the_command_that_is_explained(capsys):

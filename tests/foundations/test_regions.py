@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torchvision.ops import box_iou
 
-from tests.regions import invented
+from benchmarks.measure import OwnMemory
+from tests.regions import invented, region_store
 from tests.small import data_in, run_stage, write_pictures
 from vlpnb.data.asked_data import SentenceData
 from vlpnb.data.images import open_rgb
@@ -22,6 +23,7 @@ from vlpnb.errors import UserError
 from vlpnb.foundations import regions as regions_module
 from vlpnb.foundations.detector import DETECTOR, DetectorStageConfig, choose
 from vlpnb.foundations.distinct_pictures import distinct
+from vlpnb.foundations.region_export import export_regions
 from vlpnb.foundations.regions import REGIONS, RegionsConfig, load_regions
 from vlpnb.vision.backbones import load_backbone, save_backbone
 from vlpnb.vision.detector import load_detector
@@ -169,10 +171,10 @@ def test_torchvisions_detector_by_name(pictures, tmp_path):
 def test_regions_of_a_tsv_are_found_by_id_and_those_that_it_lacks_are_listed(pictures, tmp_path):
     """Lines in another order than the pictures, in two files, one with foreign pictures; three pictures have none."""
     names = [f"{split}{i}" for split, n in (("train", 16), ("valid", 8), ("test", 8)) for i in range(n)]
-    (tmp_path / "tsv").mkdir()
+    (tmp_path / "tsv" / "valid").mkdir(parents=True)
     write_obj36(tmp_path / "tsv" / "a.tsv", [invented(name) for name in names[:16][::-1]])
     there = [invented(name, count=0 if name == "valid2" else 3) for name in names[16:-3]]
-    write_obj36(tmp_path / "tsv" / "b.tsv", [invented("foreign"), *there])
+    write_obj36(tmp_path / "tsv" / "valid" / "b.tsv", [invented("foreign"), *there])
     metrics = run(pictures, tmp_path / "store", source="obj36", files=str(tmp_path / "tsv"))
     assert metrics == {
         "pictures": 28.0,
@@ -391,3 +393,64 @@ def test_published_rows_become_a_store(shared_data, tmp_path):
         np.testing.assert_array_equal(found.object_ids, item.object_ids)
         np.testing.assert_array_equal(found.attribute_ids, item.attribute_ids)
     assert attributes(tmp_path / "regions.hdf5")["producer"] == "regions"
+
+
+def test_a_store_is_exported_as_lxmerts_files_and_imported_again(pictures, detected, tmp_path):
+    made = export_regions(detected, tmp_path / "out")
+    assert [path.name for path in made] == ["regions_obj36.tsv", "objects_vocab.txt", "attributes_vocab.txt"]
+    lists = {"objects": str(made[1]), "attributes": str(made[2])}
+    run_stage(REGIONS, RegionsConfig(of=(), files=str(made[0]), **lists), tmp_path / "store")
+    first, second = load_regions(detected), load_regions(tmp_path / "store")
+    assert (first.ids, first.objects, first.attributes) == (second.ids, second.objects, second.attributes)
+    a, b = (store.batch(np.arange(len(store))) for store in (first, second))
+    torch.testing.assert_close(a.boxes, b.boxes, atol=1e-6, rtol=0)
+    for name in ("features", "object_ids", "object_conf", "attribute_ids", "attribute_conf"):
+        torch.testing.assert_close(getattr(a, name), getattr(b, name), rtol=0, atol=0)
+
+
+def test_every_id_of_a_picture_has_a_line_of_its_own(tmp_path):
+    region_store(tmp_path / "s", ["a", "b"])
+    (tmp_path / "s" / "regions.ids").write_text("a\t0\nalso a\t0\nb\t1\n")
+    (path, *_) = export_regions(tmp_path / "s", tmp_path / "out")
+    found = {item.image_id: item for item in read_obj36(path)}
+    assert list(found) == ["a", "also a", "b"]
+    np.testing.assert_array_equal(found["a"].features, found["also a"].features)
+
+
+def test_the_grid_reads_photographs_in_their_own_shapes(shared_data, tmp_path):
+    """The ten COCO photographs, whose published boxes say how large they are; two of one size may go together."""
+    folder = shared_data / "butd"
+    entries = [(path.stem, path) for path in sorted((folder / "images").glob("*.jpg"))]
+    torch.manual_seed(0)
+    (tmp_path / "vision").mkdir()
+    save_backbone(tmp_path / "vision", SmallResNet((4, 4, 8, 8), 3).eval(), (4, 4, 8, 8), 16, list("abc"))
+    found = distinct(entries)
+    grid = regions_module.GridWindows(load_backbone(tmp_path / "vision"), (1, 3), 96, 128)
+    made, broken = regions_module.from_pictures(grid, found, 4)(range(10))
+    assert broken == []
+    by_name = {item.image_id: item for _, item in made}
+    for published in read_obj36(folder / "train2014_obj36.tsv"):
+        ours = by_name[published.image_id]
+        assert (ours.height, ours.width) == (published.height, published.width)
+        assert ours.boxes[0].tolist() == [0, 0, ours.width, ours.height]
+        assert len(ours) == 10
+    alone, _ = regions_module.from_pictures(grid, found, 1)(range(10))
+    for (i, a), (k, b) in zip(made, alone, strict=True):
+        assert i == k
+        np.testing.assert_allclose(a.features, b.features, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path):
+    def own_memory(count: int) -> float:
+        path = tmp_path / f"{count}.tsv"
+        write_obj36(path, (invented(f"p{i}", count=36, width=1024) for i in range(count)))
+        with OwnMemory() as own:
+            run_stage(REGIONS, RegionsConfig(of=(), files=str(path), shard=16), tmp_path / str(count))
+            store = load_regions(tmp_path / str(count))
+            for rows in np.arange(count).reshape(-1, 16):
+                store.batch(rows)
+        return own.most
+
+    own_memory(32)  # what is imported and cached once
+    assert own_memory(640) < own_memory(64) + 15  # of 147 kB a picture

@@ -17,6 +17,7 @@ from vlpnb.lxmert.heads import (
     trim,
 )
 from vlpnb.lxmert.model import SIZES, Lxmert, LxmertConfig, look_across, parameter_count
+from vlpnb.nn import onednn
 from vlpnb.nn.masks import padding_mask
 
 
@@ -310,3 +311,21 @@ def test_new_weights_are_drawn_alike_everywhere():
             assert (parameter == 0).all(), name
         else:
             assert 0.015 < parameter.std() < 0.025, name
+
+
+def test_wide_models_multiply_by_onednn_in_inference_with_equal_results(monkeypatch):
+    torch.manual_seed(0)
+    model = Lxmert(dataclasses.replace(CONFIG, hidden=256, init_std=0.05)).eval()
+    given = {
+        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in inputs().items()
+    }
+    entered, enter = [], onednn.OneDnnLinear.__enter__
+    monkeypatch.setattr(onednn.OneDnnLinear, "__enter__", lambda mode: entered.append(mode) or enter(mode))
+    plain = model(**given)
+    assert not entered
+    with torch.no_grad():
+        quick = model(**given)
+    assert len(entered) == 3  # see, listen, meet
+    close(quick.pooled, plain.pooled.detach(), 1e-5)
+    close(quick.text, plain.text.detach(), 1e-5)
+    close(quick.visual, plain.visual.detach(), 1e-5)

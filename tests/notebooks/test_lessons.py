@@ -13,7 +13,7 @@ from vlpnb.course import charts, picture_charts, pipeline, plotting
 MOST_IMPORTS = 10  # of the package's names in a set-up cell
 MOST_DRAWING = 0.2  # of a notebook's lines
 # the stages that train; `probes` and `squad`, `swag` belong to no notebook's own cell
-TRAINING = {"language", "vision"} | {
+TRAINING = {"language", "vision", "detector", "lxmert.pretraining"} | {
     f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")
 }
 # one-cell names of a derive-and-check cell, and of the words for a picture
@@ -173,7 +173,7 @@ def words_per_line(notebook: dict) -> float:
 
 
 def training_calls(cell: str) -> list[str]:
-    """Calls of `run.stage` and `run.grid`, as text, that may train."""
+    """Calls of `run.stage` and `run.grid`, as text, that may train; `updates=0` asks for what there is before."""
     return [
         ast.unparse(call)
         for name, call in calls(cell)
@@ -181,6 +181,7 @@ def training_calls(cell: str) -> list[str]:
         and call.args
         and isinstance(call.args[0], ast.Constant)
         and call.args[0].value in TRAINING
+        and "updates=0" not in map(ast.unparse, call.keywords)
     ]
 
 
@@ -255,6 +256,8 @@ def test_the_lint_finds_what_it_looks_for():
         "run.stage('vision')"
     ]
     assert unguessed(lesson("# T\n\n| Writes | nothing |", trains)) == []
+    assert unguessed(lesson(glance, "v = run.stage('vision', updates=0)")) == []
+    assert unguessed(lesson(glance, "v = run.stage('vision', updates=10)")) != []
     assert setup_imports(made("import numpy\nfrom vlpnb.text import a, b", "from vlpnb.nn import c")) == [
         "a",
         "b",
@@ -266,6 +269,7 @@ def test_the_stages_that_train_are_stages_and_none_is_forgotten():
     assert names >= TRAINING
     tested = set().union(*(written_stages(load(path)) for path in NOTEBOOKS)) & TRAINING
     assert tested >= {"vision", "vokenization.matching", "vokenization.pretraining", "vokenization.glue"}
+    assert tested >= {"detector", "lxmert.pretraining"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

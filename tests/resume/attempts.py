@@ -29,6 +29,10 @@ SETTINGS = {
     "vokenization.squad": {"keep_models": True},
     "vokenization.swag": {"keep_models": True},
     "lxmert.pretraining": {"batch": 8, "updates": 6, "eval_examples": 8, "log_every": 4, "checkpoint_seconds": 0},
+    "lxmert.vqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
+    "lxmert.gqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
+    "lxmert.nlvr2": {"batch": 2, "max_train": 8, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
+    "lxmert.results": {"models": ["pretrained"]},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

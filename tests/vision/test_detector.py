@@ -126,7 +126,8 @@ def test_it_learns_where_squares_are_and_comes_back_from_its_folder(tmp_path):
     save_detector(tmp_path, ours, folder, None)
     again = load_detector(tmp_path, 1, 1)
     assert (again.objects, again.attributes) == (("square", "disc"), ("red", "blue"))
-    assert set(again.provenance) > {"extractor", "colours", "weights", "least", "most", "image_size"}
+    told = {"extractor", "colours", "weights", "vision_weights", "least", "most", "overlap", "image_size"}
+    assert set(again.provenance) > told
     for first, second in zip(found, again.extract(pixels), strict=True):  # batch norm is folded in the second
         torch.testing.assert_close(first.boxes, second.boxes, atol=1e-3, rtol=0)
         torch.testing.assert_close(first.features, second.features, atol=1e-2, rtol=1e-2)

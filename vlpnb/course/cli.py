@@ -201,7 +201,7 @@ def _about(name: str) -> str:
 def export(
     name: Annotated[
         str,
-        typer.Argument(metavar="STAGE", help="corpus, vokenization.keys, .vokens or .pretraining."),
+        typer.Argument(metavar="STAGE", help="regions, corpus, vokenization.keys, .vokens or .pretraining."),
     ],
     target: Annotated[Path, typer.Argument(help="Folder to write to; made when absent.")],
     profile: Annotated[str | None, typer.Option(help="Default: that of the run, else laptop.")] = None,
@@ -209,17 +209,20 @@ def export(
     run: RunOption = None,
     data: DataOption = None,
 ) -> None:
-    """Write a stage's result as the files of the original Vokenization project."""
+    """Write a stage's result as the files of the original projects: LXMERT's TSV of regions, Vokenization's files."""
     from vlpnb.course.report import reopen
+    from vlpnb.foundations.region_export import export_regions
     from vlpnb.vokenization.original.export import EXPORTS, export_stage
 
-    if name not in EXPORTS:
-        raise UserError(f"stage '{name}' has no files in the original layout; expected {', '.join(EXPORTS)}")
+    known = ["regions", *EXPORTS]
+    if name not in known:
+        raise UserError(f"stage '{name}' has no files in an original layout; expected {', '.join(known)}")
     if run is not None and not (profile or settings or data):
         opened = reopen(run)  # as it was made: what is finished is found, and may only need to be read
     else:
         opened = open_asked(profile or "laptop", run, settings, data)
-    for path in export_stage(name, opened.stage(name).folder, target):
+    source = opened.stage(name).folder
+    for path in export_regions(source, target) if name == "regions" else export_stage(name, source, target):
         print(path)
 
 

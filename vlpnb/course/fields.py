@@ -29,19 +29,25 @@ def describe(stage: Stage) -> str:
 
 
 def fields(config: type[Config], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
-    """(dotted name, default, kind, meaning) of every field, those of nested blocks after each other."""
+    """(dotted name, default, kind, meaning) of every field, those of nested blocks after each other.
+
+    A block that may be left out has a row of its own before those of its fields.
+    """
     for name, info in config.model_fields.items():
-        nested = info.annotation
-        if isinstance(nested, type) and issubclass(nested, Config):
-            yield from fields(nested, f"{prefix}{name}.")
-            continue
         default = info.get_default(call_default_factory=True)
-        yield (
-            f"{prefix}{name}",
-            _value(default),
-            _kind(info.annotation),
-            " ".join((info.description or "").split()),
-        )
+        meaning = " ".join((info.description or "").split())
+        blocks = [block for block in (info.annotation, *typing.get_args(info.annotation)) if _is_block(block)]
+        if not blocks:
+            yield f"{prefix}{name}", _value(default), _kind(info.annotation), meaning
+            continue
+        if blocks[0] is not info.annotation:
+            shown = "none" if default is None else "as below"
+            yield f"{prefix}{name}", shown, "the fields below, or null", meaning
+        yield from fields(blocks[0], f"{prefix}{name}.")
+
+
+def _is_block(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Config)
 
 
 def _value(value: Any) -> str:
@@ -51,6 +57,8 @@ def _value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {_value(item)}' for key, item in value.items())}}}" if value else "{}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -6,7 +6,7 @@ top, right, bottom in pixels), features (float32). Numbers are little-endian. Th
 features follow from each line; 36 × 2048 are only the published ones.
 
 The original reads a whole file into memory, believes every line, and takes the first rows of one file for the
-"minival" split. Here lines are decoded one at a time and checked, every error names file and line, and
+"minival" split (LXM-19). Here lines are decoded one at a time and checked, every error names file and line, and
 pictures are found by their id, wherever their line is.
 """
 

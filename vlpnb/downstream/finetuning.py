@@ -1,29 +1,34 @@
 """What all fine-tuning shares: configuration, one training, the loop over trainings, and what diverged means.
 
-`glue`, `squad` and `swag` each fine-tune one pre-trained model on several tasks or versions with several seeds. A
-system's stage gives them the model's folder and the examples' (`vlpnb.vokenization.glue`, …). Every
-such training is a `Job` with a folder of its own, `<folder>/result.json` is written when it is done, and finished ones
-are not done again: a kill loses at most the work since the last checkpoint of one job. Under `torchrun` the jobs are
-dealt out to the processes. A job itself always runs on one process, so its result does not depend on their number.
+`glue`, `squad` and `swag` each fine-tune one pre-trained model on several tasks or versions with several seeds, and so
+do the stages of LXMERT. A system's stage gives the folders of the model and the examples (`vlpnb.vokenization.glue`,
+…). Every such training is a `Job` with a folder of its own, `<folder>/result.json` is written when it is done, and
+finished ones are not done again: a kill loses at most the work since the last checkpoint of one job. Under `torchrun`
+the jobs are dealt out to the processes. A job itself always runs on one process, so its result does not depend on their
+number.
 """
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 from pydantic import Field
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vlpnb.config import Config, Seed
-from vlpnb.files import write_text
+from vlpnb.files import atomic, write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Diverged, TrainingPlan, fit
+from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import EpochSampler, Update
 
 
@@ -91,6 +96,8 @@ class Trained(Generic[Model]):
     losses: Sequence[float]  # of the log lines; one NaN when the training diverged
     reason: str  # why it diverged; "" if it did not
     updates: int
+    scores: Mapping[int, float] = field(default_factory=dict)  # updates done → score, where one was asked for
+    kept: int | None = None  # the updates after which the weights were kept; None: the last ones
 
     def summary(self) -> dict[str, float | None]:
         """`loss` of the last updates (None when it is no number) and the number of `updates`, for a result."""
@@ -105,6 +112,10 @@ def train(
     folder: Path,
     seed: int,
     device: str,
+    *,
+    drop_last: bool = False,
+    score: Callable[[Model], float] | None = None,
+    optimiser: Optimiser = "adamw",
 ) -> Trained[Model]:
     """Make a model and train it, continuing from the folder's checkpoint.
 
@@ -113,32 +124,79 @@ def train(
         data: the training examples; updates are made of similar lengths if `config.by_length` says so.
         loss: the name under which the model's forward returns its loss, summed over the batch.
         config: a `FineTuningConfig` with `lr` and `batch`.
+        drop_last: leave out the last batch of an epoch where it is not full.
+        score: says after each epoch how good the model is; the weights of the highest score are kept, of equal ones
+            the earliest. Without it the last weights are.
+        optimiser: "bert_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
     """
     torch.manual_seed(seed)
     model = make()
     lengths = longest(data) if config.by_length else None
-    sampler = EpochSampler(len(data), min(config.batch, len(data)), seed, lengths=lengths)
+    batch = min(config.batch, len(data))
+    sampler = EpochSampler(len(data), batch, seed, drop_last=drop_last, lengths=lengths)
 
     def batches(update: int) -> Update:
         batch = data.batch(sampler(update))
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     updates = max(1, round(config.epochs * sampler.per_epoch))
+    best = _Best(folder / "best.safetensors", model, score) if score else None
+    ends = {*range(sampler.per_epoch, updates, sampler.per_epoch), updates}
+    exact = optimiser == "bert_adam"
     plan = TrainingPlan(
         updates=updates,
         lr=config.lr,
-        warmup=round(config.warmup * updates),
+        optimiser=optimiser,
+        schedule="bert" if exact else "linear",
+        warmup=config.warmup * updates if exact else round(config.warmup * updates),
         weight_decay=config.weight_decay,
         clip=config.clip,
         seed=seed,
+        evaluate_at=frozenset(ends if best else ()),
         log_every=max(1, updates // 20),
         checkpoint_seconds=config.checkpoint_seconds,
     )
     try:
-        records = fit(model, batches, plan, folder, device=device, keep=True)
+        records = fit(model, batches, plan, folder, device=device, evaluate=best, keep=True)
     except Diverged as error:
         return Trained(model, [float("nan")], str(error), updates)
-    return Trained(model, [record["loss"] for record in records], "", updates)
+    losses = [record["loss"] for record in records if "loss" in record]
+    scores = {int(record["step"]): record["score"] for record in records if "score" in record}
+    return Trained(model, losses, "", updates, scores, best.restore() if best else None)
+
+
+class _Best:
+    """The weights with the highest score so far, in a file, so that a kill does not lose them.
+
+    A training that continues may be behind the file; its scores are then those that the file has seen, and change
+    nothing.
+    """
+
+    def __init__(self, file: Path, model: nn.Module, score: Callable[[Any], float]):
+        self.file, self.model, self.score = file, model, score
+
+    def __call__(self, update: int) -> dict[str, float]:
+        score = float(self.score(self.model))
+        if score > self._about()[0]:
+            weights = {name: value.cpu().contiguous() for name, value in self.model.state_dict().items()}
+            with atomic(self.file) as temporary:
+                save_file(weights, temporary, {"score": repr(score), "update": str(update)})
+        return {"score": score}
+
+    def restore(self) -> int | None:
+        """Give the model these weights; returns after how many updates they were kept, None where no score was one."""
+        if not self.file.is_file():
+            return None
+        self.model.load_state_dict(load_file(self.file))
+        return self._about()[1]
+
+    def _about(self) -> tuple[float, int]:
+        """Score and update of the file's weights."""
+        if not self.file.is_file():
+            return -math.inf, 0
+        with safe_open(self.file, "pt") as file:
+            about = file.metadata()
+        return float(about["score"]), int(about["update"])
 
 
 def divergence(constant: bool, losses: Sequence[float], value: float, trivial: float) -> str:

@@ -72,12 +72,14 @@ class RegionsConfig(Config):
     """Grid: a picture is shrunk until its short side has so many pixels."""
     long: int = Field(600, ge=16)
     """Grid: the same for its long side."""
+    enlarge: bool = False
+    """Grid: a smaller picture is enlarged to these sides."""
     torchvision: str = "fasterrcnn_resnet50_fpn_v2"
     """Torchvision: the name of a Faster R-CNN."""
     torchvision_weights: ModelName | None = "DEFAULT"
     """Torchvision: published name, a file, or none (random)."""
     files: OutsidePath = ""
-    """Obj36: a TSV file, or a folder of them; vlp: the folder of the features."""
+    """Obj36: a TSV file, or a folder with all of them below it; vlp: the folder of the features."""
     boxes: OutsidePath = ""
     """Vlp: the HDF5 file of the boxes."""
     objects: OutsidePath = ""
@@ -112,7 +114,7 @@ def open_extractor(config: RegionsConfig, inputs: Mapping[str, Path], device: st
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of random weights: the same in every process
         backbone = load_backbone(name, config.vision_weights).fuse().to(device)
-    return GridWindows(backbone, config.grid, config.short, config.long, about)
+    return GridWindows(backbone, config.grid, config.short, config.long, config.enlarge, about)
 
 
 Maker = Callable[[Sequence[int]], tuple[list[tuple[int, PictureRegions]], list[tuple[int, str]]]]
@@ -158,7 +160,7 @@ def open_files(
     files = require(Path(config.files), f"regions for the source '{config.source}'")
     objects = len(read_classes(Path(config.objects), "objects")) if config.objects else None
     if config.source == "obj36":
-        paths = sorted(files.glob("*.tsv")) if files.is_dir() else [files]
+        paths = sorted(files.rglob("*.tsv")) if files.is_dir() else [files]
         if not paths:
             raise UserError(f"{files}: holds no .tsv file; expected obj36 files")
         attributes = len(read_classes(Path(config.attributes), "attributes")) if config.attributes else None

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from vlpnb.errors import UserError
 from vlpnb.nn.heads import Pooler
 from vlpnb.nn.masks import padding_mask
+from vlpnb.nn.onednn import quick_in_inference
 from vlpnb.nn.transformer import AttentionLayer, Block, Embeddings, TransformerConfig, init_weights
 
 BOX = 4  # left, top, right, bottom, relative to the picture
@@ -301,6 +302,7 @@ class Lxmert(nn.Module):
         """The word table, which is the decoder of the word head too."""
         return self.embeddings.words.weight
 
+    @quick_in_inference
     def see(
         self,
         features: Float[Tensor, "B R F"],
@@ -319,6 +321,7 @@ class Lxmert(nn.Module):
         """
         return _run(self.visual_blocks, self.visual_embedding(features, boxes), mask, maps)
 
+    @quick_in_inference
     def listen(
         self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None = None, *, maps: bool = False
     ) -> Stream:
@@ -326,6 +329,7 @@ class Lxmert(nn.Module):
         # Types are looked up, not broadcast, because a look-up is what leaves row 0 without gradient.
         return _run(self.text_blocks, self.embeddings(ids, torch.zeros_like(ids)), mask, maps)
 
+    @quick_in_inference
     def meet(
         self, text: Stream, visual: Stream, *, pooled_only: bool = False, maps: bool = False
     ) -> LxmertOutput:

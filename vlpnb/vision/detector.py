@@ -25,9 +25,10 @@ from torch.nn.functional import cross_entropy, smooth_l1_loss
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import content_hash, write_text
+from vlpnb.hashes import describe
 from vlpnb.vision.backbones import Backbone, load_backbone, read_state
 from vlpnb.vision.extracting import Found
-from vlpnb.vision.proposals import select, windows
+from vlpnb.vision.proposals import CERTAIN, OVERLAP, select, windows
 from vlpnb.vision.regions import WindowPooling, feature_maps
 from vlpnb.vision.transforms import eval_view, to_pixels
 
@@ -138,7 +139,8 @@ class Detector:
             name: value for name, value in asdict(config).items() if name not in ("objects", "attributes")
         }
         self.provenance = {
-            "extractor": "detector", "colours": "RGB", "least": least, "most": most, **shape, **about,
+            "extractor": "detector", "colours": "RGB", "least": least, "most": most, "overlap": OVERLAP,
+            "certain": CERTAIN, **shape, **about,
         }  # fmt: skip
 
     def _inputs(self) -> int:
@@ -220,8 +222,12 @@ def load_detector(folder: Path, least: int = 36, most: int = 36) -> Detector:
     if weights is not None and str(weights).startswith(f"{BACKBONE}/"):
         weights = Path(folder) / weights
     backbone = load_backbone(name if name is not None else Path(folder) / BACKBONE, weights).fuse()
-    hashes = {"weights": content_hash(Path(folder) / WEIGHTS)}
-    detector = Detector(backbone, None, config, least, most, hashes)
+    hashes = {"weights": content_hash(Path(folder) / WEIGHTS), "vision": name, "vision_weights": weights}
+    if (Path(folder) / BACKBONE).is_dir():  # what was copied: by its content
+        hashes["vision_weights"] = describe(Path(folder) / BACKBONE)
+    detector = Detector(
+        backbone, None, config, least, most, {k: v for k, v in hashes.items() if v is not None}
+    )
     try:
         detector.head.load_state_dict(read_state(Path(folder) / WEIGHTS))
     except RuntimeError as error:

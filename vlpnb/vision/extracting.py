@@ -70,7 +70,8 @@ class GridWindows:
 
     Args:
         grid: numbers of rows and columns: (1, 2) is the whole picture and its four quarters.
-        short, long: bounds of the picture's sides; nothing is enlarged.
+        short, long: bounds of the picture's sides.
+        enlarge: scale a small picture up to these bounds, too: a map needs some pixels a cell.
     """
 
     objects: tuple[str, ...] = ()
@@ -82,17 +83,19 @@ class GridWindows:
         grid: Sequence[int] = (1, 2, 3, 4),
         short: int = 400,
         long: int = 600,
+        enlarge: bool = False,
         about: Mapping[str, Any] = {},
     ):
-        self.backbone, self.short, self.long = backbone, short, long
+        self.backbone, self.short, self.long, self.enlarge = backbone, short, long, enlarge
         self.boxes = torch.cat([grid_cells(n) for n in grid])
         self.provenance = {
-            "extractor": "grid", "colours": "RGB", "grid": list(grid), "short": short, "long": long, **about,
+            "extractor": "grid", "colours": "RGB", "grid": list(grid), "short": short, "long": long,
+            "enlarge": enlarge, **about,
         }  # fmt: skip
 
     def pixels(self, picture: Image.Image) -> Float[Tensor, "3 H W"]:
-        """The whole picture in its own shape, shrunk and normalised."""
-        view = bounded_view(picture, self.short, self.long)
+        """The whole picture in its own shape, scaled and normalised."""
+        view = bounded_view(picture, self.short, self.long, self.enlarge)
         return to_pixels(view, self.backbone.mean, self.backbone.std)
 
     @torch.no_grad()

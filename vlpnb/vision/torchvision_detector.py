@@ -21,7 +21,7 @@ from vlpnb.errors import UserError, did_you_mean
 from vlpnb.files import content_hash
 from vlpnb.vision.backbones import have_weights, read_state
 from vlpnb.vision.extracting import Found
-from vlpnb.vision.proposals import select
+from vlpnb.vision.proposals import CERTAIN, OVERLAP, select
 from vlpnb.vision.transforms import to_pixels
 
 CLASSES = "roi_heads.box_predictor.cls_score.weight"
@@ -48,7 +48,8 @@ class TorchvisionDetector:
         self.net, self.objects, self.least, self.most = net.eval().requires_grad_(False), objects, least, most
         transform = net.transform
         self.provenance = {
-            "extractor": "torchvision", "colours": "RGB", "least": least, "most": most,
+            "extractor": "torchvision", "colours": "RGB", "least": least, "most": most, "overlap": OVERLAP,
+            "certain": CERTAIN,
             "min_size": list(transform.min_size), "max_size": transform.max_size, **about,
         }  # fmt: skip
 

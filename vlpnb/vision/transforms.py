@@ -111,12 +111,12 @@ def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Imag
     return result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result
 
 
-def bounded_view(image: Image.Image, short: int = 400, long: int = 600) -> Image.Image:
+def bounded_view(image: Image.Image, short: int = 400, long: int = 600, enlarge: bool = False) -> Image.Image:
     """The whole picture with its aspect ratio, scaled down until its short side has at most `short` pixels and its
-    long side at most `long`. A picture within both bounds stays as it is: nothing is enlarged.
+    long side at most `long`. A picture within both bounds stays as it is, unless `enlarge` asks for one of them.
     """
     scale = min(short / min(image.size), long / max(image.size))
-    if scale >= 1:
+    if scale == 1 or (scale > 1 and not enlarge):
         return image
     width, height = (max(1, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.BILINEAR)

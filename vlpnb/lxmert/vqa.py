@@ -1,0 +1,54 @@
+"""Stage `lxmert.vqa`: fine-tune a model on VQA v2 (Goyal et al. 2017).
+
+Paper: LXMERT (Tan and Bansal 2019), section 4.2. The metric is the official one, over ten people's answers, by type of
+answer; where a data set gives scores of answers and no people, it is the mean score of the given answers.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from vlpnb.data.asked import AskedQuestion
+from vlpnb.data.asked_data import QuestionData
+from vlpnb.data.submissions import vqa_submission
+from vlpnb.lxmert import answering
+from vlpnb.lxmert.answering import AnsweringConfig, Benchmark
+from vlpnb.lxmert.finetuning import inputs as shared_inputs
+from vlpnb.metrics.vqa import vqa_scores
+from vlpnb.stage import Request, Stage, StageContext
+
+
+class VqaConfig(AnsweringConfig):
+    """How to fine-tune. Defaults: the paper's."""
+
+    lr: float = Field(5e-5, gt=0)
+    """Peak learning rate."""
+
+
+def inputs(config: VqaConfig) -> Mapping[str, Request]:
+    """The stage `questions`, the regions, and the pre-training unless a model is named."""
+    return shared_inputs("questions", config)
+
+
+def score(
+    said: Mapping[Any, str], asked: Sequence[AskedQuestion], data: QuestionData, split: str
+) -> dict[str, float]:
+    """`accuracy`, and by type of answer `yes_no`, `number` and `other` where questions have one."""
+    return {name.replace("/", "_"): value for name, value in vqa_scores(said, asked).items()}
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Fine-tune with every seed; files and metrics as `lxmert.answering.run` says."""
+    return answering.run(context, Benchmark("vqa", "VQA", score, vqa_submission))
+
+
+VQA = Stage(
+    name="lxmert.vqa",
+    config=VqaConfig,
+    run=run,
+    inputs=inputs,
+    variant=("start", "model", "blind", "load_answers", "objective"),
+    distributed=True,
+    doc="Fine-tune on VQA v2.",
+)
