@@ -27,7 +27,7 @@ class Size:
     """Half of the published layers, at their width, for the memory that both sides' moments take."""
 
     config: LxmertConfig = inputs.HALF_LXMERT
-    batch: int = 16
+    batch: int = 8
     words: int = 20
     regions: int = 36
     rounds: int = 3
