@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -194,10 +195,19 @@ def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
     small.pretrain(inputs, tmp_path, updates=0, start=str(trained[0] / "model"))
     one, other = (load_pretraining(folder / "model").state_dict() for folder in (trained[0], tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(
-        UserError, match=r"start: .* has the shape .*cross_layers=1.*; expected .*cross_layers=2"
-    ):
+    with pytest.raises(UserError, match=r"start: .* does not fit this training: cross_layers 1, expected 2"):
         small.pretrain(inputs, tmp_path / "other", start=str(trained[0] / "model"), cross_layers=2)
+
+
+def test_a_start_whose_rows_mean_something_else_is_refused(inputs, trained, tmp_path):
+    start = tmp_path / "run" / "model"
+    shutil.copytree(trained[0] / "model", start)
+    rows = load_answers(trained[0]).rows()
+    (start.parent / "answers.json").write_text(json.dumps(rows[::-1]))
+    with pytest.raises(UserError, match=r"answers.json is not this training's answer table"):
+        small.pretrain(inputs, tmp_path / "one", start=str(start))
+    with pytest.raises(UserError, match="trained with other word pieces; set `tokenizer` to that folder"):
+        small.pretrain(inputs, tmp_path / "two", start=str(trained[0] / "model"), tokenizer="sentences")
 
 
 @pytest.mark.parametrize(

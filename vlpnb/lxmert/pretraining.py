@@ -40,6 +40,7 @@ from vlpnb.lxmert.original.weights import load_model, save_model, start_from_ber
 from vlpnb.lxmert.sentence_table import OWN, bert_of, tables
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
@@ -201,7 +202,7 @@ def available(wanted: Wanted, store: RegionStore, table: AnswerTable) -> Wanted:
 
 
 def new_model(
-    context: StageContext, store: RegionStore, tokenizer: PreTrainedTokenizerFast, answers: int
+    context: StageContext, store: RegionStore, tokenizer: PreTrainedTokenizerFast, table: AnswerTable
 ) -> LxmertForPretraining:
     """The model as it begins. UserError where it does not fit what it is to start from."""
     config: PretrainingConfig = context.config
@@ -212,30 +213,55 @@ def new_model(
         feature_width=store.feature_width,
         objects=max(len(store.objects), 1),
         attributes=max(len(store.attributes), 1),
-        answers=max(answers, 1),
+        answers=max(len(table), 1),
         dropout=config.dropout,
         attention_dropout=config.dropout,
         init_std=config.init_std,
     )
+    if config.start not in ("scratch", "bert"):
+        _check_meaning(Path(config.start), tokenizer, table)
+        return _continued(config, shape)
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     if config.start == "bert":
         for line in start_from_bert(model, bert_of(context)):
             context.log(line)
-    elif config.start != "scratch":
-        loaded = load_model(config.start, LxmertForPretraining)
-        if replace(loaded.config, **_training_only(shape)) != shape:
-            raise UserError(
-                f"lxmert.pretraining.start: {config.start} has the shape {loaded.config}; expected {shape}"
-            )
-        model.load_state_dict(loaded.state_dict())
     return model
 
 
-def _training_only(shape: LxmertConfig) -> dict[str, float]:
-    return {
-        name: getattr(shape, name) for name in ("dropout", "attention_dropout", "init_std", "max_positions")
-    }
+def _check_meaning(start: Path, tokenizer: PreTrainedTokenizerFast, table: AnswerTable) -> None:
+    """UserError where rows of a model of ours stand for other words or answers than here, though equally many."""
+    answers = start.parent / "answers.json"
+    if answers.is_file() and AnswerTable.read(answers).answers != table.answers:
+        raise UserError(
+            f"lxmert.pretraining.start: {answers} is not this training's answer table; use one for both"
+        )
+    if (start / "tokenizer.json").is_file() and load_tokenizer(start).get_vocab() != tokenizer.get_vocab():
+        raise UserError(
+            f"lxmert.pretraining.start: {start} was trained with other word pieces; set `tokenizer` to that folder"
+        )
+
+
+def _continued(config: PretrainingConfig, shape: LxmertConfig) -> LxmertForPretraining:
+    """A pre-trained model, with this training's dropout; UserError names the sizes that are not as wanted."""
+    loaded = load_model(config.start, LxmertForPretraining)
+    wanted = replace(shape, max_positions=loaded.config.max_positions, init_std=loaded.config.init_std)
+    found = replace(loaded.config, dropout=wanted.dropout, attention_dropout=wanted.attention_dropout)
+    differ = [name for name, value in vars(wanted).items() if getattr(found, name) != value]
+    if config.text_length > wanted.max_positions:
+        raise UserError(
+            f"lxmert.pretraining.start: {config.start} reads at most {wanted.max_positions} word pieces; found "
+            f"text_length {config.text_length}"
+        )
+    if differ:
+        sizes = (f"{name} {getattr(found, name)}, expected {getattr(wanted, name)}" for name in differ)
+        raise UserError(
+            f"lxmert.pretraining.start: {config.start} does not fit this training: {'; '.join(sizes)}. Give it the "
+            "model's own sizes, tokenizer, regions and answer table"
+        )
+    model = LxmertForPretraining(wanted, config.feature_loss)
+    model.load_state_dict(loaded.state_dict())
+    return model
 
 
 def training_plan(config: PretrainingConfig, losses: tuple[str, ...], per_epoch: int) -> TrainingPlan:
@@ -288,7 +314,7 @@ def run(context: StageContext) -> dict[str, float]:
     )  # fmt: skip
     mismatched = PAPERS_MISMATCH if "match" in config.tasks else 0.0
     valid = Batches(found["valid"], masking=replace(config.masking, mismatched=mismatched), **shared)
-    model = new_model(context, store, tokenizer, len(table))
+    model = new_model(context, store, tokenizer, table)
     model.freeze_what_lacks_a_loss(wanted.losses)
     plan = training_plan(config, wanted.losses, batches.sampler.per_epoch)
     parameters = sum(p.numel() for p in model.parameters())
