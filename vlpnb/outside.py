@@ -12,7 +12,16 @@ from typing import Annotated, Any
 
 from pydantic.fields import FieldInfo
 
-WORDS = ("stage", "minilm", "efficientnet_lite0", "byte-bpe", "DEFAULT")  # that mean no folder of such a name
+WORDS = (
+    "stage",
+    "sentences",
+    "scratch",
+    "bert",
+    "minilm",
+    "efficientnet_lite0",
+    "byte-bpe",
+    "DEFAULT",
+)  # that mean no folder of such a name
 
 
 class Written(str):

@@ -11,6 +11,7 @@ import torch
 
 from tests.lxmert import small_pretraining as small
 from vlpnb.config import parse_config
+from vlpnb.data.asked_data import load_sentences
 from vlpnb.data.store import mapped
 from vlpnb.errors import UserError
 from vlpnb.lxmert import pretraining
@@ -19,7 +20,7 @@ from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.original.weights import load_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
-from vlpnb.lxmert.sentence_table import thinned
+from vlpnb.lxmert.sentence_table import tables, thinned
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
 
@@ -171,6 +172,23 @@ def test_a_late_answer_loss_leaves_the_answer_head_alone_until_then(inputs, tmp_
     torch.testing.assert_close(late, new, atol=0.0, rtol=1e-4)  # but for weight decay
 
 
+def test_word_pieces_of_the_sentences_own_are_whole_words(inputs, tmp_path):
+    metrics = small.pretrain(inputs, tmp_path, updates=1, tokenizer="sentences", text_length=12)
+    tokenizer = load_tokenizer(tmp_path / "model")
+    assert tokenizer.tokenize("What color is the BLACK dog ?") == [
+        "what",
+        "color",
+        "is",
+        "the",
+        "black",
+        "dog",
+        "?",
+    ]
+    assert metrics["words_loss"] > 0
+    assert "language" not in pretraining.inputs(PretrainingConfig(tokenizer="sentences"))
+    assert "language" in pretraining.inputs(PretrainingConfig())
+
+
 def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
     small.pretrain(inputs, tmp_path, updates=0, start=str(trained[0] / "model"))
     one, other = (load_pretraining(folder / "model").state_dict() for folder in (trained[0], tmp_path))
@@ -190,6 +208,7 @@ def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
         ({"tasks": []}, "no loss is left"),
         ({"tasks": ["objects"], "visual_losses": []}, "no loss is left"),
         ({"mismatch_rate": 1.0}, "mismatch_rate"),
+        ({"start": "bert", "tokenizer": "sentences"}, "belong to no BERT to start from"),
         ({"sources": {"vqa": 2}}, "sources"),
         ({"warmupp": 1}, "did you mean 'warmup'"),
     ],
@@ -269,7 +288,7 @@ def test_limits_are_of_each_split(inputs, tmp_path):
 
 
 def test_a_share_of_a_source_keeps_sentences_and_answers_together(inputs):
-    images = pretraining.load_sentences(inputs["sentences"]).read("train")
+    images = load_sentences(inputs["sentences"]).read("train")
     half = list(thinned(images, {"vqa": 0.5}))
     questions = sum(len(image.sentences["vqa"]) for image in half)
     assert 0.3 < questions / (2 * len(images)) < 0.7
@@ -287,9 +306,8 @@ def test_a_share_of_a_source_keeps_sentences_and_answers_together(inputs):
 @pytest.fixture(scope="module")
 def valid(inputs, tmp_path_factory):
     context = small.context(inputs, tmp_path_factory.mktemp("evaluation"))
-    tokenizer = load_tokenizer(inputs["language"] / "model")
     store = pretraining.load_regions(inputs["regions"])
-    found, _ = pretraining.tables(context, store, tokenizer)
+    found, _, tokenizer = tables(context, store)
     return Batches(found["valid"], store, tokenizer, Wanted(), Masking(), length=10)
 
 

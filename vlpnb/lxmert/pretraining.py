@@ -12,19 +12,18 @@ smooth-L1 on features (LXM-05).
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
+from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Seed
-from vlpnb.data.asked_data import load_sentences
-from vlpnb.data.limits import limit_images
 from vlpnb.data.lxmert import AnswerTable
 from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
-from vlpnb.files import write_json, write_text
+from vlpnb.files import write_json
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert.evaluation import (
     EVALUATION_SEED,
@@ -38,10 +37,9 @@ from vlpnb.lxmert.examples import Batches, Masking, Task, VisualLoss, Wanted
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import SIZES, LxmertConfig
 from vlpnb.lxmert.original.weights import load_model, save_model, start_from_bert
-from vlpnb.lxmert.sentence_table import Examples, flat_table, thinned
+from vlpnb.lxmert.sentence_table import OWN, bert_of, tables
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
@@ -75,7 +73,11 @@ class PretrainingConfig(Config):
     cross_layers: int | None = Field(None, ge=1)
     """Cross-modality layers in place of the size's."""
     tokenizer: ModelName = ""
-    """Empty: that of the stage `language`; else a folder or a hub name, such as bert-base-uncased."""
+    """Empty: that of the stage `language`; "sentences": word pieces learned from the training sentences; else a folder
+    or a hub name, such as bert-base-uncased.
+    """
+    vocab_size: int = Field(2000, ge=100)
+    """Word pieces of "sentences", at most."""
     text_length: int = Field(20, ge=4, le=512)
     """Word pieces of a sentence with [CLS] and [SEP]; longer ones are cut."""
     start: ModelName = "scratch"
@@ -159,6 +161,10 @@ class PretrainingConfig(Config):
     def _something_to_learn(self) -> "PretrainingConfig":
         if not self.wanted.losses:
             raise ValueError("no loss is left: give `tasks`, and `visual_losses` with the task 'objects'")
+        if self.start == "bert" and self.tokenizer == OWN:
+            raise ValueError(
+                "word pieces of one's own belong to no BERT to start from; name a BERT as `tokenizer`"
+            )
         return self
 
     @property
@@ -179,41 +185,9 @@ class PretrainingConfig(Config):
 
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
+    """Regions of sentences' pictures, and the stage `language` where its tokenizer is used."""
     needed = {"sentences": Request("sentences"), "regions": Request("regions")}
     return needed if config.tokenizer else {**needed, "language": Request("language")}
-
-
-def tables(
-    context: StageContext, store: RegionStore, tokenizer: Any
-) -> tuple[dict[str, Examples], AnswerTable]:
-    """The examples of the splits `train` and `valid`, and the table of their answers.
-
-    Pictures without regions are counted, and listed in `without_regions.txt`.
-
-    Raises:
-        UserError: a split is empty; none of its pictures has regions.
-    """
-    config: PretrainingConfig = context.config
-    data = load_sentences(context.inputs["sentences"])
-    table = data.table() or AnswerTable((), ())
-    if config.answers:
-        table = table.restricted(config.answers)
-    rows = dict(zip(store.ids, store.rows(store.ids).tolist(), strict=True))
-    found: dict[str, Examples] = {}
-    for split in ("train", "valid"):
-        images = limit_images(data.read(split), config.limit_images, lambda image: image.image_id)
-        if split == "train" and config.sources:
-            images = thinned(images, config.sources)
-        where = f"the sentences of split '{split}'"
-        found[split] = flat_table(images, rows, tokenizer, table.prune, config.text_length, where)
-    dropped = [name for examples in found.values() for name in examples.without_regions]
-    if dropped and context.rank == 0:
-        write_text(context.folder / "without_regions.txt", "".join(f"{name}\n" for name in dropped))
-        context.log(
-            f"{len(dropped):,} pictures have no regions and are left out (listed in without_regions.txt): "
-            f"{dropped[0]} …"
-        )
-    return found, table
 
 
 def available(wanted: Wanted, store: RegionStore, table: AnswerTable) -> Wanted:
@@ -227,9 +201,10 @@ def available(wanted: Wanted, store: RegionStore, table: AnswerTable) -> Wanted:
 
 
 def new_model(
-    config: PretrainingConfig, store: RegionStore, tokenizer: Any, answers: int, bert: str
+    context: StageContext, store: RegionStore, tokenizer: PreTrainedTokenizerFast, answers: int
 ) -> LxmertForPretraining:
-    """The model as it begins. `bert`: the BERT of the tokenizer, for `start: bert`."""
+    """The model as it begins. UserError where it does not fit what it is to start from."""
+    config: PretrainingConfig = context.config
     layers = {name: getattr(config, name) for name in ("text_layers", "visual_layers", "cross_layers")}
     shape = LxmertConfig(
         **SIZES[config.size] | {name: number for name, number in layers.items() if number is not None},
@@ -245,7 +220,8 @@ def new_model(
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     if config.start == "bert":
-        start_from_bert(model, bert)
+        for line in start_from_bert(model, bert_of(context)):
+            context.log(line)
     elif config.start != "scratch":
         loaded = load_model(config.start, LxmertForPretraining)
         if replace(loaded.config, **_training_only(shape)) != shape:
@@ -292,10 +268,8 @@ def run(context: StageContext) -> dict[str, float]:
     Metrics: those of `evaluate` and `grounding`, updates, epochs, examples, without_regions, tokens_per_second.
     """
     config: PretrainingConfig = context.config
-    bert = config.tokenizer or str(context.inputs["language"] / "model")
-    tokenizer = load_tokenizer(bert, MASKED)
     store = load_regions(context.inputs["regions"])
-    found, table = tables(context, store, tokenizer)
+    found, table, tokenizer = tables(context, store)
     wanted = available(config.wanted, store, table)
     if missing := sorted(set(config.wanted.losses) - set(wanted.losses)):
         context.log(
@@ -314,7 +288,7 @@ def run(context: StageContext) -> dict[str, float]:
     )  # fmt: skip
     mismatched = PAPERS_MISMATCH if "match" in config.tasks else 0.0
     valid = Batches(found["valid"], masking=replace(config.masking, mismatched=mismatched), **shared)
-    model = new_model(config, store, tokenizer, len(table), bert)
+    model = new_model(context, store, tokenizer, len(table))
     model.freeze_what_lacks_a_loss(wanted.losses)
     plan = training_plan(config, wanted.losses, batches.sampler.per_epoch)
     parameters = sum(p.numel() for p in model.parameters())

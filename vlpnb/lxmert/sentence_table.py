@@ -13,11 +13,19 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.lxmert import LxmertImage
+from vlpnb.data.asked_data import SentenceData, load_sentences
+from vlpnb.data.limits import limit_images
+from vlpnb.data.lxmert import AnswerTable, LxmertImage
+from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
-from vlpnb.text.tokenizers import encode_lines
+from vlpnb.files import write_text
+from vlpnb.stage import StageContext
+from vlpnb.text.tokenizers import MASKED, encode_lines, load_tokenizer, train_wordpiece
+from vlpnb.train.distributed import barrier
 
+OWN = "sentences"  # the tokenizer that is learned from the training sentences
 THINNING_SEED = 9595  # which sentences of a source are kept is the same for every run
 
 
@@ -168,3 +176,62 @@ def thinned(images: list[LxmertImage], shares: Mapping[str, float]) -> Iterator[
                 if source in column:
                     column[source] = tuple(column[source][i] for i in kept)
         yield replace(image, sentences=sentences, labels=labels)
+
+
+def read_split(context: StageContext, data: SentenceData, split: str) -> list[LxmertImage]:
+    """The pictures of a split, of the training split with the chosen shares of their sentences."""
+    config = context.config
+    images = limit_images(data.read(split), config.limit_images, lambda image: image.image_id)
+    return list(thinned(images, config.sources)) if split == "train" and config.sources else images
+
+
+def tables(
+    context: StageContext, store: RegionStore
+) -> tuple[dict[str, Examples], AnswerTable, PreTrainedTokenizerFast]:
+    """The examples of the splits `train` and `valid`, the table of their answers, and the tokenizer.
+
+    Pictures without regions are counted, and listed in `without_regions.txt`.
+
+    Raises:
+        UserError: a split is empty; none of its pictures has regions.
+    """
+    config = context.config
+    data = load_sentences(context.inputs["sentences"])
+    table = data.table() or AnswerTable((), ())
+    if config.answers:
+        table = table.restricted(config.answers)
+    rows = dict(zip(store.ids, store.rows(store.ids).tolist(), strict=True))
+    splits = {split: read_split(context, data, split) for split in ("train", "valid")}
+    tokenizer = open_tokenizer(context, splits["train"])
+    found = {
+        split: flat_table(
+            images, rows, tokenizer, table.prune, config.text_length, f"the sentences of split '{split}'"
+        )
+        for split, images in splits.items()
+    }
+    dropped = [name for examples in found.values() for name in examples.without_regions]
+    if dropped and context.rank == 0:
+        write_text(context.folder / "without_regions.txt", "".join(f"{name}\n" for name in dropped))
+        context.log(
+            f"{len(dropped):,} pictures have no regions and are left out (listed in without_regions.txt): "
+            f"{dropped[0]} …"
+        )
+    return found, table, tokenizer
+
+
+def open_tokenizer(context: StageContext, train: list[LxmertImage]) -> PreTrainedTokenizerFast:
+    """The configured tokenizer; one of the sentences' own is learned by process 0 and lies in `tokenizer`."""
+    config = context.config
+    if config.tokenizer != OWN:
+        return load_tokenizer(bert_of(context), MASKED)
+    folder = context.folder / "tokenizer"
+    if context.rank == 0 and not (folder / "tokenizer.json").is_file():
+        lines = (text for image in train for texts in image.sentences.values() for text in texts)
+        train_wordpiece(lines, config.vocab_size, folder)
+    barrier(context.world_size)
+    return load_tokenizer(folder, MASKED)
+
+
+def bert_of(context: StageContext) -> str:
+    """The BERT whose tokenizer is used: a folder or a name."""
+    return context.config.tokenizer or str(context.inputs["language"] / "model")
