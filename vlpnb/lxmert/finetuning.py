@@ -205,7 +205,7 @@ def fine_tune(
         "metrics": valid.metrics,
         "splits": {name: answered.metrics for name, answered in found.items() if answered.metrics},
         "diverged": trained.reason or ("" if config.blind else reason),
-        "note": MAJORITY if math.isclose(valid.value, task.majority) else "",
+        "note": MAJORITY if math.isclose(valid.value, task.majority) and not config.blind else "",
         "losses": list(trained.losses),
         "scores": dict(trained.scores),
         "kept": trained.kept,
