@@ -162,9 +162,9 @@ def test_every_number_of_every_configuration_has_a_bound():
 @pytest.mark.parametrize(
     ("cls", "values"),
     [
-        ("PretrainingConfig", {"updates": 0}),
-        ("PretrainingConfig", {"original.exclude": "5,3"}),
-        ("PretrainingConfig", {"seed": -1}),
+        ("vokenization.pretraining.PretrainingConfig", {"updates": 0}),
+        ("vokenization.pretraining.PretrainingConfig", {"original.exclude": "5,3"}),
+        ("vokenization.pretraining.PretrainingConfig", {"seed": -1}),
         ("FeaturesConfig", {"max_images": -1}),
         ("FeaturesConfig", {"layers": (1,)}),
         ("FeaturesConfig", {"crop_scale": (0.9, 0.1)}),
@@ -173,7 +173,7 @@ def test_every_number_of_every_configuration_has_a_bound():
     ],
 )
 def test_numbers_out_of_their_bounds_are_refused_by_name(cls, values):
-    (found,) = (c for c in configs() if c.__name__ == cls)
+    (found,) = (c for c in configs() if f".{c.__module__}.{c.__name__}".endswith(f".{cls}"))
     with pytest.raises(UserError, match=next(iter(values))):
         parse_config(found, values, "stage")
 

@@ -48,6 +48,8 @@ def test_notebooks_wait_for_what_they_read(run):
     assert {number[n] for n in ("01", "10", "11", "12")} <= needs[number["13"]]
     assert number["14"] not in needs[number["15"]], "the benchmark is not needed to train with vokens"
     assert number["15"] in needs[number["16"]]
+    assert number["21"] in needs[number["22"]], "the table of results has VQA and GQA"
+    assert number["15"] not in needs[number["22"]], "no system needs another"
     near = direct(needs)
     assert number["15"] in near[number["16"]]
     assert number["10"] not in near[number["16"]], "implied by 15"

@@ -58,13 +58,17 @@ def test_a_papers_cells_exist_and_its_symbols_import(name):
         assert pages.read_code(item["symbols"])
 
 
-def test_the_papers_rows_are_whole_and_their_averages_right():
-    for table in PAPERS["vokenization"]["tables"]:
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_rows_are_whole(name):
+    for table in PAPERS[name]["tables"]:
         for row in table["rows"]:
             assert len(row["cells"]) == len(table["columns"]), row["label"]
             for cell in row["cells"]:
                 assert ("paper" in cell) == ("status" in cell)
                 assert cell.get("status", "confirmed") in pages.STATUSES
+
+
+def test_the_averages_of_vokenization_are_right():
     main = PAPERS["vokenization"]["tables"][0]
     confirmed = [c for row in main["rows"] for c in row["cells"] if c["status"] == "confirmed"]
     assert [cell["paper"] for cell in confirmed] == [89.3, 87.9, 83.2, 79.4]
@@ -90,7 +94,38 @@ def test_the_reports_figures_are_the_papers():
     )
     # Of the base model: four GLUE tasks, SWAG and the average, with vokens and without; and four tasks of each of the
     # three coarser kinds of vokens.
-    assert len(figures) == 12 + 12
+    assert sum(name.startswith("vokenization.") for name in figures) == 12 + 12
+    assert figures["lxmert.results.nlvr2.scratch.accuracy"] == (50.9, "no pre-training, from scratch")
+
+
+def test_lxmerts_numbers_agree_where_two_of_its_tables_say_the_same():
+    tables = {
+        table["name"]: pages.paper_rows("lxmert", table["name"]) for table in PAPERS["lxmert"]["tables"][1:]
+    }
+    whole = [tables[name][row] for name, row in (
+        ("BERT or LXMERT", "pre-trained from scratch"),
+        ("Questions as a pre-training task", "P10 + QA10, plain fine-tuning"),
+        ("Vision tasks of pre-training", "both"),
+    )]  # fmt: skip
+    assert whole[0] == whole[1] == whole[2]
+    released = tables["The released code"]
+    for task in ("VQA", "GQA", "NLVR2"):
+        assert abs(released["local validation"][task].mean - whole[0][task].mean) < 0.25
+        assert (
+            abs(released["test-standard, Test-U"][task].mean - tables["Test sets"]["LXMERT"][task].mean)
+            < 0.05
+        )
+
+
+def test_lxmerts_parameters_are_those_of_the_formula():
+    from vlpnb.lxmert.model import LxmertConfig, parameter_count
+
+    parts = parameter_count(LxmertConfig())
+    said = [int(row["parameters"].mean) for row in pages.paper_rows("lxmert", "Parameters").values()]
+    backbone, whole = said.pop(6), said.pop()
+    assert said == list(parts.values())
+    assert backbone == sum(said[:6])
+    assert whole == sum(said) == 228_051_752
 
 
 def test_the_papers_rows_are_read_as_numbers():

@@ -13,8 +13,10 @@ from vlpnb.course import charts, picture_charts, pipeline, plotting
 MOST_IMPORTS = 10  # of the package's names in a set-up cell
 MOST_DRAWING = 0.2  # of a notebook's lines
 # the stages that train; `probes` and `squad`, `swag` belong to no notebook's own cell
-TRAINING = {"language", "vision", "detector", "lxmert.pretraining"} | {
-    f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")
+TRAINING = {
+    *("language", "vision", "detector"),
+    *(f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")),
+    *(f"lxmert.{name}" for name in ("pretraining", "vqa", "gqa", "nlvr2")),
 }
 # one-cell names of a derive-and-check cell, and of the words for a picture
 SCRATCH = {"by_hand", "package", "alt", "told"}

@@ -1,7 +1,7 @@
 """Stages that train small models, read finished ones or deal out shards, under `torchrun` with two processes (gloo).
 
-Their artefacts are those of one process to the byte: no sum runs across processes here. `glue`, `squad` and `swag` deal
-out whole trainings, `regions` deals out shards of pictures, the others run on process 0. (Where a sum does run across
+Their artefacts are those of one process to the byte: no sum runs across processes here. Fine-tuning deals out whole
+trainings, `regions` deals out shards of pictures, the others run on process 0. (Where a sum does run across
 processes, in `matching` and `pretraining`, only losses to a tolerance are promised: tests/parity/test_invariance.py and
 test_torchrun.py.)
 """
@@ -19,9 +19,11 @@ from vlpnb.config import merge
 from vlpnb.course import open_run
 from vlpnb.files import read_back
 
-DEALT_OUT = {"vokenization.glue", "vokenization.squad", "vokenization.swag"}
+DEALT_OUT = {
+    "vokenization.glue", "vokenization.squad", "vokenization.swag", "lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2",
+}  # fmt: skip
 CUT = {"regions"}
-ON_ONE = {"language", "vokenization.benchmark", "vokenization.results"}
+ON_ONE = {"language", "vokenization.benchmark", "vokenization.results", "lxmert.results"}
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(
     SETTINGS,
@@ -35,6 +37,11 @@ CHOSEN = merge(
             "squad": True,
             "swag": True,
         },
+        **{
+            f"lxmert.{task}": {"seeds": [1, 2], "epochs": 1, "checkpoint_seconds": 60}
+            for task in ("vqa", "gqa", "nlvr2")
+        },
+        "lxmert.results": {"models": ["blind", "pretrained"]},
     },
 )
 PATIENCE = 300  # seconds, on a busy machine; some thirty on two idle cores
@@ -44,10 +51,10 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
 def test_two_processes_make_what_one_makes(tmp_path):
     run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
-    for name in ("regions", "vokenization.benchmark", "vokenization.results"):
+    for name in ("regions", "vokenization.benchmark", "vokenization.results", "lxmert.results"):
         run.stage(name)
     folders = [path for name in sorted(DEALT_OUT | CUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
-    assert len(folders) == 2 * len(DEALT_OUT) + len(CUT) + len(ON_ONE)  # two kinds of supervision
+    assert len(folders) == 2 * len(DEALT_OUT) + len(CUT) + len(ON_ONE)  # two kinds of each
     expected = {folder.name: content(folder) for folder in folders}
     for folder in folders:
         folder.rename(tmp_path / folder.name)
@@ -55,7 +62,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [
         str(Path(__file__).with_name("several.py")),
-        "language,regions,vokenization.benchmark,vokenization.results",
+        "language,regions,vokenization.benchmark,vokenization.results,lxmert.results",
     ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(

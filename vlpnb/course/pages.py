@@ -27,6 +27,8 @@ PAPERS = HERE / "papers"
 NOT_RUN = "not run here"
 STATUSES = {
     "confirmed": ("✓", "a second source quotes this number"),
+    "read": ("¶", "looked up in the paper"),
+    "counted": ("Σ", "not printed there: counted from its sizes, and tested here"),
     "unverified": ("?", "recalled and not looked up: do not cite from here"),
     "elsewhere": ("°", "published by others about models of this kind, not in the paper"),
 }
@@ -75,10 +77,15 @@ def read_glossary(path: Path = GLOSSARY) -> list[GlossaryTerm]:
 
 @cache
 def read_papers() -> dict[str, dict[str, Any]]:
-    """File name → the content of each paper's file."""
-    return {
+    """File name → the content of each paper's file; a table's `status` is that of its figures without one."""
+    found = {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(PAPERS.glob("*.yaml"))
     }
+    for table in (table for paper in found.values() for table in paper["tables"]):
+        for cell in (cell for row in table["rows"] for cell in row["cells"]):
+            if "paper" in cell and "status" in table:
+                cell.setdefault("status", table["status"])
+    return found
 
 
 def paper_figures() -> dict[str, tuple[float, str]]:
@@ -89,7 +96,8 @@ def paper_figures() -> dict[str, tuple[float, str]]:
             for row in table["rows"]:
                 for cell in row["cells"]:
                     if "metric" in cell and isinstance(cell.get("paper"), int | float):
-                        doubt = "" if cell["status"] == "confirmed" else f", {cell['status']}"
+                        sure = cell["status"] in ("confirmed", "read", "counted")
+                        doubt = "" if sure else f", {cell['status']}"
                         found.setdefault(cell["metric"], (float(cell["paper"]), row["label"] + doubt))
     return found
 
@@ -110,6 +118,8 @@ class Figure:
 def paper_rows(paper: str, table: str) -> dict[str, dict[str, Figure]]:
     """A table of numbers from `papers/<paper>.yaml`: label of the row → column → figure, in the table's order.
 
+    Columns of which the paper says nothing in a row are left out of it.
+
     Raises:
         UserError: no such paper or table, or a cell that holds something else than numbers.
     """
@@ -123,12 +133,14 @@ def paper_rows(paper: str, table: str) -> dict[str, dict[str, Figure]]:
     for row in tables[table]["rows"]:
         rows[row["label"]] = {}
         for column, cell in zip(tables[table]["columns"], row["cells"], strict=True):
+            if "paper" not in cell:
+                continue
             try:
-                values = tuple(float(text) for text in str(cell.get("paper", "")).split("/"))
+                values = tuple(float(text) for text in str(cell["paper"]).split("/"))
             except ValueError:
                 raise UserError(
                     f"{PAPERS / paper}.yaml: {table}, {row['label']}, {column}: found "
-                    f"{cell.get('paper')!r}, expected a number, or numbers with / between them"
+                    f"{cell['paper']!r}, expected a number, or numbers with / between them"
                 ) from None
             rows[row["label"]][column] = Figure(values, cell["status"])
     return rows

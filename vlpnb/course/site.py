@@ -306,7 +306,8 @@ def _paper(
                     "measured": any(cell["shown"] != pages.NOT_RUN for cell in cells),
                 }
             )
-        tables.append({**linked(table), "rows": rows})
+        compared = any("metric" in cell for row in rows for cell in row["cells"])
+        tables.append({**linked(table), "rows": rows, "compared": compared})
     claims = [
         {**linked(claim), "ours": [{**one, "shown": pages.ours(one, metrics)} for one in claim["ours"]]}
         for claim in paper["claims"]
@@ -331,16 +332,20 @@ def _save_figures(notebook, page: Page, site: Path) -> Iterable[dict[str, str]]:
 
 
 def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
-    """The results stage's Markdown page as HTML without its title, and its part above the diverged runs."""
+    """The pages of the results stages as HTML, each under its system's name; and their parts above the single runs."""
+    texts: dict[str, str] = {}
     for result in results:
+        room, _, stage = result.name.partition(".")
         page = result.folder / "results.md"
-        if result.name == "vokenization.results" and page.is_file():
-            text = page.read_text(encoding="utf-8").removeprefix("# Results\n")
-            summary = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[
-                0
-            ]
-            return _html(text), _html(summary.replace("\n## ", "\n### "))
-    return "", ""
+        if stage == "results" and page.is_file():
+            texts.setdefault(room, page.read_text(encoding="utf-8").removeprefix("# Results\n"))
+    whole, summary = [], []
+    for room, text in texts.items():
+        title = f"## {pages.read_papers()[room]['title']}\n"
+        above = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[0]
+        whole.append(title + text.replace("\n## ", "\n### "))
+        summary.append(f"#{title}{above}".replace("\n## ", "\n#### "))
+    return _html("\n\n".join(whole)), _html("\n\n".join(summary))
 
 
 def _html(markdown: str) -> str:
