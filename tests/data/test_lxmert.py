@@ -114,6 +114,8 @@ def test_of_two_answers_that_become_one_the_rewritten_wins():
     assert table.prune({"dog": 1.0}) == {}
     with pytest.raises(UserError, match="no answer of the table is of source 'vqq'; expected some of vqa"):
         table.restricted(["vqq"])
+    with pytest.raises(UserError, match="expected some of none: the table is empty"):
+        AnswerTable((), ()).restricted(["vqa"])
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,20 @@ def test_vqa(tmp_path):
     assert coco_image_name(9, "train2014") == "COCO_train2014_000000000009.jpg"
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"label": {"cat": 7}}, r"\[0\]\.label\['cat'\]: score 7, expected a number from 0 to 1"),
+        ({"label": ["cat"]}, r"\[0\]\.label: expected an object, found a list"),
+    ],
+)
+def test_scores_of_lxmerts_questions_are_checked(tmp_path, row, message):
+    path = tmp_path / "q.json"
+    path.write_text(json.dumps([{"question_id": 1, "img_id": "a", "sent": "What?"} | row]))
+    with pytest.raises(UserError, match=message):
+        read_lxmert_questions(path)
+
+
 def test_gqa(tmp_path):
     path = tmp_path / "g.json"
     item = {

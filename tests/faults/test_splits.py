@@ -101,6 +101,7 @@ def test_a_list_of_pictures_does_not_lead_out_of_the_data(root, line):
         ("line\nbreak.jpg", "expected a name or id on one line"),
         ("../1.jpg", "outside the folder"),
         ("/etc/1.jpg", "outside the folder"),
+        (".", "or is none"),
         ("", "expected a name or id on one line"),
     ],
 )

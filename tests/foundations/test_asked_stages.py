@@ -352,6 +352,27 @@ def test_numbers_that_two_pictures_end_with_are_refused(tmp_path):
         PictureNames(tmp_path).numbered()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "number"),
+    [("COCO_{:012d}", "x9"), ("COCO_{year}", 9), ("COCO_{", 9), ("COCO", 9), ("COCO_{:d}", "²")],
+)
+def test_names_that_a_pattern_cannot_make_are_refused(tmp_path, pattern, number):
+    with pytest.raises(UserError, match=r"picture '?(x9|9|²)'? has no name by the pattern 'COCO"):
+        PictureNames(None, pattern).numbered()(number)
+    assert PictureNames(None, "COCO_{:04d}").numbered()("9") == "COCO_0009"
+    assert PictureNames(tmp_path).numbered()("²") == "²"  # a digit, but no number
+
+
+def test_a_list_of_answers_without_a_choice_is_refused(tmp_path):
+    rows = [{"question_id": 1, "img_id": "a", "sent": "?", "label": {"x": 1}}]
+    (tmp_path / "q.json").write_text(json.dumps(rows))
+    (tmp_path / "a.json").write_text("[]")
+    section = {"format": "lxmert", "questions": {"train": "q.json"}, "images": "", "answers": "a.json"}
+    config = parse_config(QuestionsConfig, {"root": str(tmp_path), "vqa": section, "gqa": None})
+    with pytest.raises(UserError, match=r"a\.json: 0 answers; expected 2 at least"):
+        run_stage(QUESTIONS, config, tmp_path / "out")
+
+
 def test_two_questions_with_one_id_and_no_task_at_all_are_refused(tmp_path):
     rows = [{"question_id": 1, "img_id": "a", "sent": "?", "label": {"x": 1}}] * 2
     (tmp_path / "q.json").write_text(json.dumps(rows))

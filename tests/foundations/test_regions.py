@@ -22,14 +22,15 @@ from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
 from vlpnb.foundations import regions as regions_module
 from vlpnb.foundations.detector import DETECTOR, DetectorStageConfig, choose
-from vlpnb.foundations.distinct_pictures import distinct
+from vlpnb.foundations.distinct_pictures import Picture, distinct
 from vlpnb.foundations.region_export import export_regions
-from vlpnb.foundations.regions import REGIONS, RegionsConfig, load_regions
+from vlpnb.foundations.regions import REGIONS, RegionsConfig, from_pictures, load_regions
 from vlpnb.vision.backbones import load_backbone, save_backbone
 from vlpnb.vision.detector import load_detector
 from vlpnb.vision.proposals import windows
 from vlpnb.vision.regions import region_features
 from vlpnb.vision.small import SmallResNet
+from vlpnb.vision.torchvision_detector import load_torchvision
 
 LEARNED = DetectorStageConfig(
     vision="given", image_size=32, width=8, windows=8, epochs=1, batch=8, checkpoint_seconds=0
@@ -227,6 +228,25 @@ def test_a_tsv_of_other_pictures_is_refused(pictures, tmp_path):
         run(pictures, tmp_path / "s", source="obj36", files=str(tmp_path / "a.tsv"))
     with pytest.raises(UserError, match=r"regions\.files: expected"):
         run(pictures, tmp_path / "s", source="obj36")
+    (tmp_path / "a.tsv").write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.tsv: holds no line"):
+        run_stage(REGIONS, RegionsConfig(of=(), files=str(tmp_path / "a.tsv")), tmp_path / "t")
+
+
+@pytest.mark.parametrize("shard", [1, 2])
+def test_features_of_different_widths_are_refused_wherever_they_are(tmp_path, shard):
+    write_obj36(tmp_path / "a.tsv", [invented("a", width=8), invented("b", width=5)])
+    config = RegionsConfig(of=(), files=str(tmp_path / "a.tsv"), shard=shard)
+    with pytest.raises(UserError, match=r"different widths: 8 \(a\) and 5 \(b\)"):
+        run_stage(REGIONS, config, tmp_path / "s")
+
+
+def test_a_picture_as_thin_as_a_line_is_named(tmp_path):
+    Image.new("RGB", (2, 3000)).save(tmp_path / "thin.png")
+    detector = load_torchvision("fasterrcnn_mobilenet_v3_large_320_fpn", None)
+    make = from_pictures(detector, [Picture(["thin"], tmp_path / "thin.png")], 1)
+    with pytest.raises(UserError, match=r"thin\.png: a picture of 2 × 3000 pixels cannot be scaled"):
+        make([0])
 
 
 def write_vlp(folder: Path, names: list[str], layout: str) -> dict[str, tuple[np.ndarray, ...]]:

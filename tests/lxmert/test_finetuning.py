@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 from tests.lxmert import small_finetuning as small
 from tests.lxmert.small_finetuning import ANSWERS, BRIEF, LEARNS, TABLE, context
+from tests.regions import region_store
 from vlpnb.data.asked_data import load_pairs, load_questions
 from vlpnb.data.region_store import RegionStore
 from vlpnb.downstream.finetuning import FineTuningConfig
@@ -24,6 +26,7 @@ from vlpnb.lxmert.original.weights import load_model, save_model, save_original
 from vlpnb.lxmert.start import NO_ANSWERS, STARTS, starting_point
 from vlpnb.lxmert.vqa import VQA, VqaConfig
 from vlpnb.metrics.nlvr2 import read_nlvr2_predictions
+from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 
 STAGES = {"vqa": (VQA, VqaConfig), "gqa": (GQA, GqaConfig), "nlvr2": (NLVR2, Nlvr2Config)}
 each = pytest.mark.parametrize("name", STAGES)
@@ -288,6 +291,48 @@ def test_a_validation_split_without_answers_is_refused(run):
         run("gqa", valid="test", **BRIEF)
     with pytest.raises(UserError, match=r"no questions for split 'tset'"):
         run("gqa", "b", test=("tset",), **BRIEF)
+
+
+def test_questions_whose_answers_are_all_outside_the_list_count_nothing(run, inputs, tmp_path):
+    rows = {split: small.questions(split, n) for split, n in small.SPLITS.items()}
+    for row in rows["valid"][::2]:
+        row["label"] = {}  # as in LXMERT's files
+    small.write_questions(tmp_path, tmp_path / "questions", rows)
+    brief = {**BRIEF, "seeds": (3,), "test": ("valid",)}
+    some = run("vqa", "some", given={**inputs, "questions": tmp_path / "questions"}, **brief)
+    said = json.loads((tmp_path / "some" / "seed-3" / "predictions_valid.json").read_text())
+    given = {q["question_id"]: q["label"] for q in rows["valid"]}
+    assert len(said) == len(given)
+    scores = [given[row["question_id"]].get(row["answer"], 0) for row in said]
+    assert some["accuracy"] == pytest.approx(np.mean(scores))
+    assert 0 < some["accuracy"] <= 0.45
+
+
+def test_a_pre_training_without_answers_gives_the_backbone_alone(run, inputs, tmp_path):
+    own = load_model(inputs["pretraining"] / "model", LxmertForPretraining)
+    folder = tmp_path / "pretraining"
+    save_model(folder / "model", LxmertForPretraining(replace(own.config, answers=1)))
+    for file in (inputs["pretraining"] / "model").glob("*token*"):
+        shutil.copyfile(file, folder / "model" / file.name)
+    (folder / "answers.json").write_text("[]")
+    assert 0 <= run("vqa", "a", given={**inputs, "pretraining": folder}, **BRIEF)["accuracy"] <= 1
+
+
+@pytest.mark.parametrize("name", ["vqa", "nlvr2"])
+def test_a_model_that_has_learnt_with_other_regions_or_words_is_refused(run, inputs, tmp_path, name):
+    names = [f"{split}{i}" for split, count in small.SPLITS.items() for i in range(count)]
+    region_store(tmp_path / "wide", names, width=small.WIDTH + 1)
+    with pytest.raises(UserError, match="reads features of 8 numbers, and the stage `regions` has 9"):
+        run(name, "a", given={**inputs, "regions": tmp_path / "wide"}, **BRIEF)
+    train_wordpiece(["many other words than those of the model"] * 5, 400, tmp_path / "words")
+    tokenizer = load_tokenizer(tmp_path / "words")
+    tokenizer.add_tokens([f"more{i}" for i in range(200)])
+    tokenizer.save_pretrained(tmp_path / "words")
+    given = {"model": str(inputs["pretraining"]), "tokenizer": str(tmp_path / "words")}
+    with pytest.raises(UserError, match=r"knows \d+ word pieces, and the tokenizer has the id \d+"):
+        run(name, "b", **given, **BRIEF)
+    with pytest.raises(UserError, match="max_length: 33 tokens, and pre-trained reads 32 at most"):
+        run(name, "c", max_length=33, **BRIEF)
 
 
 def test_submissions_are_written_for_every_split_also_without_answers(run, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from vlpnb.lxmert import pretraining
 from vlpnb.lxmert.evaluation import evaluate, evenly_spaced, hidden_words, visible_words
 from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
-from vlpnb.lxmert.original.weights import load_model
+from vlpnb.lxmert.original.weights import load_model, save_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
 from vlpnb.lxmert.sentence_table import tables, thinned
 from vlpnb.text.tokenizers import load_tokenizer
@@ -193,10 +194,28 @@ def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
     small.pretrain(inputs, tmp_path, updates=0, start=str(trained[0] / "model"))
     one, other = (load_pretraining(folder / "model").state_dict() for folder in (trained[0], tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(
-        UserError, match=r"start: .* has the shape .*cross_layers=1.*; expected .*cross_layers=2"
-    ):
+    with pytest.raises(UserError, match=r"start: .* has another shape: cross_layers 1, expected 2\. These"):
         small.pretrain(inputs, tmp_path / "other", start=str(trained[0] / "model"), cross_layers=2)
+
+
+def test_training_starts_from_a_model_of_fewer_positions(inputs, trained, tmp_path):
+    whole = load_pretraining(trained[0] / "model")
+    short = LxmertForPretraining(replace(whole.config, max_positions=16))
+    tokenizer = load_tokenizer(trained[0] / "model")
+    save_model(tmp_path / "short", short, tokenizer)
+    small.pretrain(inputs, tmp_path / "a", updates=1, start=str(tmp_path / "short"))
+    assert load_pretraining(tmp_path / "a" / "model").config.max_positions == 16
+    with pytest.raises(UserError, match=r"reads 16 word pieces at most; lower `text_length` \(17\)"):
+        small.pretrain(inputs, tmp_path / "b", start=str(tmp_path / "short"), text_length=17)
+
+
+def test_training_starts_from_a_folder_of_its_stage_with_the_same_answers_alone(inputs, trained, tmp_path):
+    small.pretrain(inputs, tmp_path / "a", updates=0, start=str(trained[0]))
+    shutil.copytree(trained[0], tmp_path / "other")
+    rows = json.loads((trained[0] / "answers.json").read_text())
+    (tmp_path / "other" / "answers.json").write_text(json.dumps(rows[::-1]))
+    with pytest.raises(UserError, match=r"other/answers\.json is not the answer table of the sentences"):
+        small.pretrain(inputs, tmp_path / "b", updates=0, start=str(tmp_path / "other"))
 
 
 @pytest.mark.parametrize(

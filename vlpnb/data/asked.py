@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from vlpnb.data.fields import id_field, list_field, text_field
 from vlpnb.data.gqa import read_gqa
 from vlpnb.data.images import list_images, picture_id
 from vlpnb.data.text_files import read_json
-from vlpnb.data.vqa import read_lxmert_questions, read_vqa
+from vlpnb.data.vqa import numbered_picture, read_lxmert_questions, read_vqa
 from vlpnb.data.vqa_labels import soft_targets
 from vlpnb.errors import UserError
 
@@ -60,7 +61,7 @@ class PictureNames:
         if isinstance(self.names, Path):
             return _from_coco(self.names)
         if self.names:
-            return lambda number: self.names.format(int(number))
+            return partial(numbered_picture, self.names)
         return _from_folder(self.images)
 
     def place(self, split: str) -> Callable[[str], Path | None]:
@@ -181,4 +182,4 @@ def _from_folder(images: Path | None) -> Callable[[int | str], str]:
                     f"{images}: pictures '{first}' and '{name}' both end with number {int(end[0])}; say with "
                     "`image_names` which one questions mean"
                 )
-    return lambda number: found.get(int(number), str(number)) if str(number).isdigit() else str(number)
+    return lambda number: found.get(int(number), str(number)) if str(number).isdecimal() else str(number)

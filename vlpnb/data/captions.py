@@ -138,9 +138,9 @@ def joined(
 def refuse_outside(name: str, where: str) -> None:
     """UserError for the name of a picture that leads out of the folder of pictures."""
     path = PurePath(name)
-    if path.is_absolute() or ".." in path.parts:
+    if path.is_absolute() or ".." in path.parts or not path.name:
         raise UserError(
-            f"{where}: picture {name!r} lies outside the folder of pictures; expected a path inside it."
+            f"{where}: picture {name!r} lies outside the folder of pictures, or is none; expected a path inside it."
         )
 
 

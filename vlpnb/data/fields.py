@@ -61,8 +61,13 @@ def as_list(value: Any, where: str) -> list:
 def object_field(item: Any, name: str, where: str) -> dict:
     """A field that holds an object; an empty one where it is absent or null."""
     value = {} if isinstance(item, dict) and item.get(name) is None else field(item, name, where)
+    return as_object(value, f"{where}.{name}")
+
+
+def as_object(value: Any, where: str) -> dict:
+    """The value itself if it is an object."""
     if not isinstance(value, dict):
-        raise UserError(f"{where}.{name}: expected an object, found {_kind(value)}.")
+        raise UserError(f"{where}: expected an object, found {_kind(value)}.")
     return value
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from vlpnb.data.fields import (
     as_list,
     as_number,
+    as_object,
     as_text,
     field,
     id_field,
@@ -83,7 +84,7 @@ def read_lxmert(path: Path) -> list[LxmertImage]:
 def scored_answers(item: object, where: str) -> dict[str, float]:
     """`{answer: score}` of one question. UserError unless it is an object of numbers in [0, 1]."""
     scores = {}
-    for answer, score in object_field({"label": item}, "label", where).items():
+    for answer, score in as_object(item, where).items():
         value = as_number(score, f"{where}[{answer!r}]")
         if not 0 <= value <= 1:
             raise UserError(f"{where}[{answer!r}]: score {value:g}, expected a number from 0 to 1.")
@@ -145,9 +146,8 @@ class AnswerTable:
         """
         wanted, known = set(sources), frozenset().union(*self.sources)
         if unknown := sorted(wanted - known):
-            raise UserError(
-                f"no answer of the table is of source '{unknown[0]}'; expected some of {', '.join(sorted(known))}"
-            )
+            there = ", ".join(sorted(known)) or "none: the table is empty"
+            raise UserError(f"no answer of the table is of source '{unknown[0]}'; expected some of {there}")
         kept = [i for i, of in enumerate(self.sources) if of & wanted]
         return AnswerTable(tuple(self.answers[i] for i in kept), tuple(self.sources[i] for i in kept))
 

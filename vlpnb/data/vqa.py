@@ -7,14 +7,13 @@ from pathlib import Path
 
 from vlpnb.data.fields import (
     as_list,
-    as_number,
-    as_text,
     id_field,
     list_field,
     object_field,
     text_field,
     unknown_id,
 )
+from vlpnb.data.lxmert import scored_answers
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 
@@ -47,6 +46,22 @@ class ScoredQuestion:
 def coco_image_name(image_id: int, split: str) -> str:
     """The file name of a COCO 2014 picture: `coco_image_name(9, "train2014")`."""
     return f"COCO_{split}_{int(image_id):012d}.jpg"
+
+
+def numbered_picture(pattern: str, number: int | str) -> str:
+    """The id of a picture by its number in VQA's files: `COCO_train2014_{:012d}` makes 9 COCO_train2014_000000000009.
+
+    UserError where the pattern has no place for the number, or another than this number fits.
+    """
+    try:
+        if pattern.format(0) != pattern.format(1):
+            return pattern.format(int(number) if str(number).isdecimal() else number)
+    except (ValueError, LookupError, AttributeError):
+        pass
+    raise UserError(
+        f"picture {number!r} has no name by the pattern {pattern!r}; expected a number, and a pattern with one place "
+        "for it such as COCO_train2014_{:012d}."
+    )
 
 
 def read_vqa(questions: Path, annotations: Path | None = None) -> list[VqaExample]:
@@ -95,10 +110,7 @@ def read_lxmert_questions(path: Path) -> list[ScoredQuestion]:
     for i, item in enumerate(data):
         where = f"{path}: [{i}]"
         image_id, sentence = str(id_field(item, "img_id", where)), text_field(item, "sent", where)
-        scores = {
-            as_text(answer, f"{where}.label"): as_number(score, f"{where}.label[{answer!r}]")
-            for answer, score in object_field(item, "label", where).items()
-        }
+        scores = scored_answers(object_field(item, "label", where), f"{where}.label")
         kinds = (text_field(item, name, where, "") for name in ("question_type", "answer_type"))
         identity = id_field(item, "question_id", where)
         examples.append(ScoredQuestion(identity, image_id, sentence, scores, *kinds))

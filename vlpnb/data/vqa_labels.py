@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vlpnb.data.lxmert import read_labels
-from vlpnb.data.vqa import VqaExample, read_vqa
+from vlpnb.data.vqa import VqaExample, numbered_picture, read_vqa
 from vlpnb.data.vqa_answers import normalise
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
@@ -65,7 +65,11 @@ def lxmert_rows(examples: Iterable[VqaExample], answers: Iterable[str], names: s
     """
     known, rows = set(answers), []
     for q in examples:
-        row = {"img_id": names.format(q.image_id), "question_id": q.question_id, "sent": q.question}
+        row = {
+            "img_id": numbered_picture(names, q.image_id),
+            "question_id": q.question_id,
+            "sent": q.question,
+        }
         if q.answers:
             kinds = {"question_type": q.question_type, "answer_type": q.answer_type}
             scores = {answer: score for answer, score in soft_targets(q.answers).items() if answer in known}

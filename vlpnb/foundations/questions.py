@@ -201,7 +201,10 @@ def _settle_answers(context: StageContext, data: QuestionData, task: str) -> lis
     """Write a task's answers into the stage's folder: those of the file, or the frequent ones of the training split."""
     config = context.config.tasks()[task]
     if config.answers:
-        answers = list(read_labels(require(data.root / config.answers, f"the answers of the task {task}")))
+        path = require(data.root / config.answers, f"the answers of the task {task}")
+        answers = list(read_labels(path))
+        if len(answers) < 2:
+            raise UserError(f"{path}: {len(answers)} answers; expected 2 at least to choose from.")
     else:
         answers = frequent((_best(q) for q in data.read(task, "train") if q.targets), config.min_answers)
         if len(answers) < 2:

@@ -130,7 +130,10 @@ def from_pictures(extractor: RegionExtractor, pictures: Sequence[Picture], batch
         waiting: list[tuple[int, Tensor, int, int]] = []
 
         def extract() -> None:
-            found = extractor.extract(torch.stack([pixels for _, pixels, _, _ in waiting])) if waiting else []
+            try:
+                found = extractor.extract(torch.stack([part[1] for part in waiting])) if waiting else []
+            except UserError as error:
+                raise UserError(f"{pictures[waiting[0][0]]}: {error}") from error
             for (i, _, height, width), regions in zip(waiting, found, strict=True):
                 made.append((i, regions.of(pictures[i].names[0], height, width)))
             waiting.clear()
@@ -165,6 +168,10 @@ def open_files(
             raise UserError(f"{files}: holds no .tsv file; expected obj36 files")
         attributes = len(read_classes(Path(config.attributes), "attributes")) if config.attributes else None
         places = index_obj36(paths)
+        if not places:
+            raise UserError(
+                f"{files}: holds no line; expected a picture with its regions in each. Fetch it again"
+            )
         known: Callable[[str], bool] = places.__contains__
         listed = list(places)
 
@@ -227,6 +234,7 @@ def extract_regions(
             "kept": [n for n, _ in full],
             "broken": broken,
             "most": [np.max(most, 0).tolist()] if most else [],
+            "widths": [[r.features.shape[1], r.image_id] for _, r in full[:1]],
         }
         return unit_arrays([regions for _, regions in full]), notes | {
             "empty": [number for number, regions in made if not len(regions)]
@@ -247,6 +255,9 @@ def extract_regions(
             for kind, lines in (("broken", broken), ("empty", empty)):
                 if lines:
                     write_text(folder / f"{kind}.txt", "".join(f"{line}\n" for line in lines))
+            if len(widths := dict(notes["widths"])) > 1:
+                shown = " and ".join(f"{width} ({name})" for width, name in widths.items())
+                raise UserError(f"features have different widths: {shown}; expected one width")
             found = classes(*(1 + n for n in np.max(notes["most"], 0).tolist()))
             join_store(shards, folder, names, *found, provenance)
 

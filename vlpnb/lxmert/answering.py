@@ -39,6 +39,7 @@ from vlpnb.lxmert.finetuning import (
     LxmertFineTuningConfig,
     Pictures,
     Sentences,
+    check_fits,
     kept_model,
     run_seeds,
 )
@@ -183,7 +184,9 @@ class Asked:
 
     def make(self) -> AnsweringModel:
         """The model as it starts."""
-        return self.start.answering(self.answers, self.config.load_answers, self.config.objective)
+        model = self.start.answering(self.answers, self.config.load_answers, self.config.objective)
+        check_fits(model, self.start, self.store, self.config.max_length)
+        return model
 
     def answered(self, model: AnsweringModel, split: str, device: str) -> Answered:
         """What the model says to a split. UserError where the validation split has no answers."""
@@ -191,7 +194,7 @@ class Asked:
         rows = answer(model, encoded, device)
         said = {question.question_id: self.answers[row] for question, row in zip(asked, rows, strict=True)}
         metrics = {}
-        if all(question.targets for question in asked):
+        if self._has_answers(asked):
             metrics = self.benchmark.score(said, asked, self.data, split)
         elif split == self.config.valid:
             raise UserError(
@@ -203,6 +206,12 @@ class Asked:
             len(rows) > 1 and int(np.ptp(rows)) == 0,
             lambda folder: write_text(folder / f"predictions_{split}.json", self.benchmark.submission(said)),
         )
+
+    def _has_answers(self, asked: Sequence[AskedQuestion]) -> bool:
+        """Whether a split can be scored. LXMERT's files of VQA have questions without any answer of the list: they
+        count 0 whatever is said.
+        """
+        return (any if self.benchmark.name == "vqa" else all)(bool(question.targets) for question in asked)
 
     @cached_property
     def _listed(self) -> frozenset[str]:

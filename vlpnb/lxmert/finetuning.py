@@ -117,6 +117,26 @@ class Pictures:
         return {"features": found.features, "boxes": found.boxes, **mask}
 
 
+def check_fits(model: nn.Module, start: StartingPoint, store: RegionStore, max_length: int) -> None:
+    """UserError where a model cannot read these regions or sentences, because it has learnt with others."""
+    config = model.config
+    if store.feature_width != config.feature_width:
+        raise UserError(
+            f"{start.name}: reads features of {config.feature_width:,} numbers, and the stage `regions` has "
+            f"{store.feature_width:,}; expected regions of the detector that the model has learnt with"
+        )
+    largest = max(start.tokenizer.get_vocab().values(), default=-1)
+    if largest >= config.vocab_size:
+        raise UserError(
+            f"{start.name}: knows {config.vocab_size:,} word pieces, and the tokenizer has the id {largest:,}; name "
+            "the model's own in `tokenizer`"
+        )
+    if max_length > config.max_positions:
+        raise UserError(
+            f"max_length: {max_length} tokens, and {start.name} reads {config.max_positions} at most; lower it"
+        )
+
+
 @dataclass(frozen=True)
 class Answered:
     """What a model says to a split."""
@@ -185,7 +205,7 @@ def fine_tune(
         "metrics": valid.metrics,
         "splits": {name: answered.metrics for name, answered in found.items() if answered.metrics},
         "diverged": trained.reason or ("" if config.blind else reason),
-        "note": MAJORITY if math.isclose(valid.value, task.majority) else "",
+        "note": MAJORITY if math.isclose(valid.value, task.majority) and not config.blind else "",
         "losses": list(trained.losses),
         "scores": dict(trained.scores),
         "kept": trained.kept,

@@ -39,6 +39,7 @@ from vlpnb.lxmert.finetuning import (
     LxmertFineTuningConfig,
     Pictures,
     Sentences,
+    check_fits,
     kept_model,
     run_seeds,
 )
@@ -133,7 +134,9 @@ class Judged:
 
     def make(self) -> PairModel:
         """The model as it starts."""
-        return self.start.pairs()
+        model = self.start.pairs()
+        check_fits(model, self.start, self.store, self.config.max_length)
+        return model
 
     def answered(self, model: PairModel, split: str, device: str) -> Answered:
         """What the model says to a split. UserError where the validation split has no labels."""

@@ -141,7 +141,11 @@ def results_page(
         lines += ["", "The test split, on which nothing was chosen:", ""]
         lines += _table(["model", *(TITLES[task] for task in tested)], rows)
     lines += ["", "## What this shows", "", *(f"* {sentence}" for sentence in sentences), ""]
-    lines += [f"* {note}" for note in notes] or ["No fine-tuning run diverged."]
+    lines += (
+        ["Runs that learnt nothing:", "", *(f"* {note}" for note in notes)]
+        if notes
+        else ["Every run learnt."]
+    )
     return "\n".join([*lines, ""])
 
 

@@ -75,7 +75,7 @@ class StartingPoint:
     """A folder or file."""
     tokenizer: PreTrainedTokenizerFast
     table: AnswerTable | None
-    """Of the head of answers; None where that head learnt nothing."""
+    """Of the head of answers; None, or without an answer, where that head learnt nothing."""
     fresh: bool = False
     """Take the shape alone: every fine-tuning seed draws weights of its own."""
 
@@ -85,7 +85,7 @@ class StartingPoint:
         Raises:
             UserError: the weights lack names, or have no head of answers where one is to be loaded.
         """
-        if not load_head or self.table is None:
+        if not load_head or not self.table:
             return self._filled(lambda config: AnsweringModel(config, len(answers), objective))
         source = load_model(self.weights, LxmertForPretraining)
         model = AnsweringModel(source.config, len(answers), objective)

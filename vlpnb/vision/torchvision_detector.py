@@ -63,9 +63,15 @@ class TorchvisionDetector:
 
     @torch.no_grad()
     def extract(self, pixels: Float[Tensor, "B 3 H W"]) -> list[Found]:
-        """The selected proposals of each picture, most certain first."""
+        """The selected proposals of each picture, most certain first. UserError for one as thin as a line."""
         net, device = self.net, next(self.net.parameters()).device
-        images, _ = net.transform(list(pixels.to(device)))
+        try:
+            images, _ = net.transform(list(pixels.to(device)))
+        except RuntimeError as error:
+            _, _, height, width = pixels.shape
+            raise UserError(
+                f"a picture of {width} × {height} pixels cannot be scaled for the detector ({error}); crop or remove it"
+            ) from error
         maps = net.backbone(images.tensors)
         maps = {"0": maps} if isinstance(maps, Tensor) else maps
         proposals, _ = net.rpn(images, maps)
