@@ -20,7 +20,7 @@ from vlpnb.lxmert import pretraining
 from vlpnb.lxmert.evaluation import evaluate, evenly_spaced, hidden_words, visible_words
 from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
-from vlpnb.lxmert.original.weights import load_model
+from vlpnb.lxmert.original.weights import load_model, save_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
 from vlpnb.lxmert.sentence_table import flat_table, tables, thinned
 from vlpnb.text.tokenizers import load_tokenizer
@@ -195,19 +195,38 @@ def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
     small.pretrain(inputs, tmp_path, updates=0, start=str(trained[0] / "model"))
     one, other = (load_pretraining(folder / "model").state_dict() for folder in (trained[0], tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(UserError, match=r"start: .* does not fit this training: cross_layers 1, expected 2"):
+    with pytest.raises(UserError, match=r"start: .* has another shape: cross_layers 1, expected 2\. These"):
         small.pretrain(inputs, tmp_path / "other", start=str(trained[0] / "model"), cross_layers=2)
 
 
-def test_a_start_whose_rows_mean_something_else_is_refused(inputs, trained, tmp_path):
-    start = tmp_path / "run" / "model"
-    shutil.copytree(trained[0] / "model", start)
-    rows = load_answers(trained[0]).rows()
-    (start.parent / "answers.json").write_text(json.dumps(rows[::-1]))
-    with pytest.raises(UserError, match=r"answers.json is not this training's answer table"):
-        small.pretrain(inputs, tmp_path / "one", start=str(start))
-    with pytest.raises(UserError, match="trained with other word pieces; set `tokenizer` to that folder"):
-        small.pretrain(inputs, tmp_path / "two", start=str(trained[0] / "model"), tokenizer="sentences")
+def test_training_starts_from_a_model_of_fewer_positions(inputs, trained, tmp_path):
+    whole = load_pretraining(trained[0] / "model")
+    short = LxmertForPretraining(replace(whole.config, max_positions=16))
+    tokenizer = load_tokenizer(trained[0] / "model")
+    save_model(tmp_path / "short", short, tokenizer)
+    small.pretrain(inputs, tmp_path / "a", updates=1, start=str(tmp_path / "short"))
+    assert load_pretraining(tmp_path / "a" / "model").config.max_positions == 16
+    with pytest.raises(UserError, match=r"reads 16 word pieces at most; lower `text_length` \(17\)"):
+        small.pretrain(inputs, tmp_path / "b", start=str(tmp_path / "short"), text_length=17)
+
+
+def test_training_starts_from_a_folder_of_its_stage_with_the_same_answers_alone(inputs, trained, tmp_path):
+    small.pretrain(inputs, tmp_path / "a", updates=0, start=str(trained[0]))
+    shutil.copytree(trained[0], tmp_path / "other")
+    rows = json.loads((trained[0] / "answers.json").read_text())
+    (tmp_path / "other" / "answers.json").write_text(json.dumps(rows[::-1]))
+    with pytest.raises(UserError, match=r"other/answers\.json is not the answer table of the sentences"):
+        small.pretrain(inputs, tmp_path / "b", updates=0, start=str(tmp_path / "other"))
+
+
+def test_training_starts_from_a_model_of_the_same_word_pieces_alone(inputs, trained, tmp_path):
+    words = tmp_path / "words"
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    about = (tmp_path / "model" / "tokenizer.json").read_text()
+    about = about.replace('"red"', '"RED"').replace('"blue"', '"red"').replace('"RED"', '"blue"')
+    (tmp_path / "model" / "tokenizer.json").write_text(about)
+    with pytest.raises(UserError, match="was trained with other word pieces; set `tokenizer` to"):
+        small.pretrain(inputs, words, updates=0, start=str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import SIZES, LxmertConfig
 from vlpnb.lxmert.original.weights import load_model, save_model, start_from_bert
 from vlpnb.lxmert.sentence_table import OWN, bert_of, tables
+from vlpnb.lxmert.start import MODEL, TABLE
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
@@ -219,8 +220,7 @@ def new_model(
         init_std=config.init_std,
     )
     if config.start not in ("scratch", "bert"):
-        _check_meaning(Path(config.start), tokenizer, table)
-        return _continued(config, shape)
+        return _continued(config, shape, tokenizer, table)
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     if config.start == "bert":
@@ -229,37 +229,34 @@ def new_model(
     return model
 
 
-def _check_meaning(start: Path, tokenizer: PreTrainedTokenizerFast, table: AnswerTable) -> None:
-    """UserError where rows of a model of ours stand for other words or answers than here, though equally many."""
-    answers = start.parent / "answers.json"
-    if answers.is_file() and AnswerTable.read(answers).answers != table.answers:
+def _continued(
+    config: PretrainingConfig, shape: LxmertConfig, tokenizer: PreTrainedTokenizerFast, table: AnswerTable
+) -> LxmertForPretraining:
+    """A pre-trained model with the dropout of this training."""
+    where, start = f"lxmert.pretraining.start: {config.start}", Path(config.start)
+    folder = start / MODEL if (start / MODEL).is_dir() else start
+    loaded = load_model(folder if folder.is_dir() else config.start, LxmertForPretraining)
+    own = {name: getattr(shape, name) for name in ("dropout", "attention_dropout", "init_std")}
+    found, shape = replace(loaded.config, **own), replace(shape, max_positions=loaded.config.max_positions)
+    if found != shape:
+        others = [name for name, value in vars(found).items() if value != getattr(shape, name)]
+        told = ", ".join(f"{name} {getattr(found, name)}, expected {getattr(shape, name)}" for name in others)
         raise UserError(
-            f"lxmert.pretraining.start: {answers} is not this training's answer table; use one for both"
+            f"{where} has another shape: {told}. These come from `size` and the layers, the tokenizer, the regions and "
+            "the answer table"
         )
-    if (start / "tokenizer.json").is_file() and load_tokenizer(start).get_vocab() != tokenizer.get_vocab():
+    if config.text_length > found.max_positions:
         raise UserError(
-            f"lxmert.pretraining.start: {start} was trained with other word pieces; set `tokenizer` to that folder"
+            f"{where} reads {found.max_positions} word pieces at most; lower `text_length` ({config.text_length})"
         )
-
-
-def _continued(config: PretrainingConfig, shape: LxmertConfig) -> LxmertForPretraining:
-    """A pre-trained model, with this training's dropout; UserError names the sizes that are not as wanted."""
-    loaded = load_model(config.start, LxmertForPretraining)
-    wanted = replace(shape, max_positions=loaded.config.max_positions, init_std=loaded.config.init_std)
-    found = replace(loaded.config, dropout=wanted.dropout, attention_dropout=wanted.attention_dropout)
-    differ = [name for name, value in vars(wanted).items() if getattr(found, name) != value]
-    if config.text_length > wanted.max_positions:
+    if (start / TABLE).is_file() and load_answers(start).answers != table.answers:
         raise UserError(
-            f"lxmert.pretraining.start: {config.start} reads at most {wanted.max_positions} word pieces; found "
-            f"text_length {config.text_length}"
+            f"{where}/{TABLE} is not the answer table of the sentences; expected the same, row by row"
         )
-    if differ:
-        sizes = (f"{name} {getattr(found, name)}, expected {getattr(wanted, name)}" for name in differ)
-        raise UserError(
-            f"lxmert.pretraining.start: {config.start} does not fit this training: {'; '.join(sizes)}. Give it the "
-            "model's own sizes, tokenizer, regions and answer table"
-        )
-    model = LxmertForPretraining(wanted, config.feature_loss)
+    if (folder / "tokenizer.json").is_file() and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"{where} was trained with other word pieces; set `tokenizer` to {folder}")
+    torch.manual_seed(config.seed)
+    model = LxmertForPretraining(shape, config.feature_loss)
     model.load_state_dict(loaded.state_dict())
     return model
 
@@ -357,8 +354,8 @@ def run(context: StageContext) -> dict[str, float]:
     )
     if context.rank == 0:
         model.requires_grad_(True)
-        write_json(context.folder / "answers.json", table.rows())
-        save_model(context.folder / "model", model, tokenizer)
+        write_json(context.folder / TABLE, table.rows())
+        save_model(context.folder / MODEL, model, tokenizer)
     barrier(context.world_size)
     final = next((record for record in reversed(records) if "loss" not in record), {})
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
@@ -374,7 +371,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 def load_answers(folder: Path) -> AnswerTable:
     """The answer table of a finished pre-training: row i is class i of its answer head."""
-    return AnswerTable.read(Path(folder) / "answers.json")
+    return AnswerTable.read(Path(folder) / TABLE)
 
 
 PRETRAINING = Stage(
