@@ -13,6 +13,7 @@ import torch
 from tests.lxmert import small_pretraining as small
 from vlpnb.config import parse_config
 from vlpnb.data.asked_data import load_sentences
+from vlpnb.data.lxmert import LxmertImage
 from vlpnb.data.store import mapped
 from vlpnb.errors import UserError
 from vlpnb.lxmert import pretraining
@@ -21,7 +22,7 @@ from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.original.weights import load_model, save_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
-from vlpnb.lxmert.sentence_table import tables, thinned
+from vlpnb.lxmert.sentence_table import flat_table, tables, thinned
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
 
@@ -218,6 +219,16 @@ def test_training_starts_from_a_folder_of_its_stage_with_the_same_answers_alone(
         small.pretrain(inputs, tmp_path / "b", updates=0, start=str(tmp_path / "other"))
 
 
+def test_training_starts_from_a_model_of_the_same_word_pieces_alone(inputs, trained, tmp_path):
+    words = tmp_path / "words"
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    about = (tmp_path / "model" / "tokenizer.json").read_text()
+    about = about.replace('"red"', '"RED"').replace('"blue"', '"red"').replace('"RED"', '"blue"')
+    (tmp_path / "model" / "tokenizer.json").write_text(about)
+    with pytest.raises(UserError, match="was trained with other word pieces; set `tokenizer` to"):
+        small.pretrain(inputs, words, updates=0, start=str(tmp_path / "model"))
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -378,7 +389,9 @@ def test_each_hidden_word_is_in_its_caption_and_not_said_of_the_wrong_picture(va
     words = visible_words(small.KINDS, small.COLOURS)
     hidden = hidden_words(valid.examples, valid.tokenizer, words, 1000)
     examples = valid.examples
-    assert len(hidden.words) == int((~examples.asked).sum())  # one of every caption and phrase
+    assert len(hidden.words) == int(
+        (~examples.asked).sum()
+    )  # one of every caption and phrase; none is a word alone
     ids, _ = examples.text(hidden.examples, 10, valid.tokenizer)
     assert ids[np.arange(len(ids)), hidden.positions].tolist() == hidden.words.tolist()
     assert set(valid.tokenizer.convert_ids_to_tokens(hidden.words.tolist())) <= words
@@ -389,3 +402,16 @@ def test_each_hidden_word_is_in_its_caption_and_not_said_of_the_wrong_picture(va
         said = examples.text(rows, 10, valid.tokenizer)[0]
         assert not (said == int(word)).any()
     assert len(hidden_words(examples, valid.tokenizer, words, 7).words) == 7
+
+
+def test_a_word_that_is_a_phrase_of_its_own_is_not_asked_for(valid):
+    images = [LxmertImage(f"valid{i}", {"vg": ("cat", "dog here")}, {}) for i in range(4)]
+    rows = {name: i for i, name in enumerate(valid.store.ids)}
+    examples = flat_table(images, rows, valid.tokenizer)
+    hidden = hidden_words(examples, valid.tokenizer, {"cat", "dog"}, 10)
+    assert len(hidden.words) == 0  # "cat" stands alone, and every picture is said to show a dog
+    images[0] = LxmertImage("valid0", {"vg": ("cat", "red cat")}, {})
+    hidden = hidden_words(flat_table(images, rows, valid.tokenizer), valid.tokenizer, {"red"}, 10)
+    assert valid.tokenizer.convert_ids_to_tokens(hidden.words.tolist()) == ["red"]
+    assert (hidden.right == rows["valid0"]).all()
+    assert (hidden.wrong != rows["valid0"]).all()

@@ -41,6 +41,7 @@ from vlpnb.lxmert.sentence_table import OWN, bert_of, tables
 from vlpnb.lxmert.start import MODEL, TABLE
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
@@ -219,7 +220,7 @@ def new_model(
         init_std=config.init_std,
     )
     if config.start not in ("scratch", "bert"):
-        return _continued(config, shape, table)
+        return _continued(config, shape, tokenizer, table)
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     if config.start == "bert":
@@ -228,10 +229,13 @@ def new_model(
     return model
 
 
-def _continued(config: PretrainingConfig, shape: LxmertConfig, table: AnswerTable) -> LxmertForPretraining:
+def _continued(
+    config: PretrainingConfig, shape: LxmertConfig, tokenizer: PreTrainedTokenizerFast, table: AnswerTable
+) -> LxmertForPretraining:
     """A pre-trained model with the dropout of this training."""
     where, start = f"lxmert.pretraining.start: {config.start}", Path(config.start)
-    loaded = load_model(start / MODEL if (start / MODEL).is_dir() else config.start, LxmertForPretraining)
+    folder = start / MODEL if (start / MODEL).is_dir() else start
+    loaded = load_model(folder if folder.is_dir() else config.start, LxmertForPretraining)
     own = {name: getattr(shape, name) for name in ("dropout", "attention_dropout", "init_std")}
     found, shape = replace(loaded.config, **own), replace(shape, max_positions=loaded.config.max_positions)
     if found != shape:
@@ -249,6 +253,8 @@ def _continued(config: PretrainingConfig, shape: LxmertConfig, table: AnswerTabl
         raise UserError(
             f"{where}/{TABLE} is not the answer table of the sentences; expected the same, row by row"
         )
+    if (folder / "tokenizer.json").is_file() and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"{where} was trained with other word pieces; set `tokenizer` to {folder}")
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     model.load_state_dict(loaded.state_dict())
