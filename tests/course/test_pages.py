@@ -117,6 +117,15 @@ def test_lxmerts_numbers_agree_where_two_of_its_tables_say_the_same():
         )
 
 
+def test_the_table_of_lxmerts_results_quotes_the_papers_page():
+    from vlpnb.lxmert.reading_results import PAPER, TITLES
+
+    figures = pages.paper_figures()
+    for model, quoted in PAPER.items():
+        for task, value in zip(TITLES, quoted, strict=True):
+            assert figures[f"lxmert.results.{task}.{model}.accuracy"][0] == value, (model, task)
+
+
 def test_lxmerts_parameters_are_those_of_the_formula():
     from vlpnb.lxmert.model import LxmertConfig, parameter_count
 

@@ -2,10 +2,11 @@
 
 import pytest
 
-from vlpnb.course import PROFILE_NAMES
+from vlpnb.course import PROFILE_NAMES, open_run
 from vlpnb.course.cli_options import ProfileOption
 from vlpnb.course.doctor import examine, profiles
 from vlpnb.errors import UserError
+from vlpnb.lxmert.pretraining import PRETRAINING
 from vlpnb.nn.language_model import SIZES
 from vlpnb.stage import Run
 from vlpnb.stage.profiles import addition_names, load_profile, profile_names
@@ -211,3 +212,9 @@ def test_what_cannot_be_extended_is_named(tmp_path, text, message):
     (tmp_path / "two.yaml").write_text("extends: one.yaml\n")
     with pytest.raises(UserError, match=message):
         load_profile(tmp_path / "one.yaml")
+
+
+def test_the_papers_lxmert_reads_berts_word_pieces(tmp_path):
+    config = open_run("paper", root=tmp_path).config("lxmert.pretraining")
+    assert (config.tokenizer, config.batch, config.lr, config.epochs) == ("bert-base-uncased", 256, 1e-4, 20)
+    assert set(PRETRAINING.inputs(config)) == {"sentences", "regions"}  # no language model of the world

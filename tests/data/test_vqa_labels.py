@@ -135,9 +135,11 @@ def test_the_command(tmp_path):
     assert read_lxmert_questions(tmp_path / "out/train.json")[0].image_id == "n040"
     for entry, message in (
         (f"={files}", "expected NAME=QUESTIONS"),
-        (f"train={files},n{{x}}", "is no pattern"),
+        (f"../train={files}", "NAME without folders"),
+        (f"train={files},n{{x}}", "has no name by the pattern 'n{x}'"),
+        (f"train={files} --split train={files}", "'train' is named twice"),
     ):
-        found = CliRunner().invoke(app, [*command, entry])
+        found = CliRunner().invoke(app, [*command, *entry.split(" ")])
         assert isinstance(found.exception, UserError)
         assert message in str(found.exception)
 

@@ -13,7 +13,7 @@ from tests.lxmert import small_finetuning as small
 from tests.lxmert.small_finetuning import ANSWERS, BRIEF, LEARNS, TABLE, context
 from tests.regions import region_store
 from vlpnb.data.asked_data import load_pairs, load_questions
-from vlpnb.data.region_store import RegionStore
+from vlpnb.data.region_store import RegionStore, write_store_of
 from vlpnb.downstream.finetuning import FineTuningConfig
 from vlpnb.errors import UserError
 from vlpnb.lxmert import answering, nlvr2
@@ -277,13 +277,27 @@ def test_a_checkpoint_with_missing_names_is_refused(run, inputs, tmp_path):
             run(name, name, model=str(broken), **BRIEF)
 
 
-def test_questions_about_unknown_pictures_are_refused_by_name(run, inputs, tmp_path):
-    rows = {split: small.questions(split, n) for split, n in small.SPLITS.items()}
-    rows["train"][3]["img_id"] = "n4711"
-    small.write_questions(tmp_path, tmp_path / "questions", rows)
-    given = {**inputs, "questions": tmp_path / "questions"}
-    with pytest.raises(UserError, match=r"VQA: .*has no regions of 1 of 96 pictures: n4711"):
-        run("vqa", "a", given=given, **{**BRIEF, "max_train": None})
+def test_examples_whose_pictures_have_no_regions_are_left_out_counted_and_listed(run, inputs, tmp_path):
+    names = [f"{split}{i}" for split, count in small.SPLITS.items() for i in range(count)]
+    without = {"train3", "valid1"}
+    write_store_of(tmp_path / "regions", [small.regions(name) for name in names if name not in without])
+    given, said = {**inputs, "regions": tmp_path / "regions"}, []
+    assert run("vqa", "vqa", said, given, **BRIEF)["without_regions"] == 4
+    assert any("4 examples are left out, whose pictures have no regions" in line for line in said)
+    lines = (tmp_path / "vqa" / "without_regions.txt").read_text().splitlines()
+    assert lines == ["train 30 train3", "train 31 train3", "valid 10 valid1", "valid 11 valid1"]
+    found = json.loads((tmp_path / "vqa" / "seed-3" / "predictions_valid.json").read_text())
+    assert {10, 11}.isdisjoint(row["question_id"] for row in found)
+    judged = run("nlvr2", "nlvr2", said, given, **BRIEF)["without_regions"]
+    rows = [row for split, n in small.SPLITS.items() for row in small.statements(split, n)]
+    assert judged == sum(not without.isdisjoint((row["img0"], row["img1"])) for row in rows) > 0
+
+
+@each
+def test_examples_about_unknown_pictures_alone_are_refused_by_name(run, inputs, tmp_path, name):
+    write_store_of(tmp_path / "regions", [small.regions(f"elsewhere{i}") for i in range(4)])
+    with pytest.raises(UserError, match=r"has no regions of \d+ of \d+ pictures: train0, train"):
+        run(name, given={**inputs, "regions": tmp_path / "regions"}, **BRIEF)
 
 
 def test_a_validation_split_without_answers_is_refused(run):

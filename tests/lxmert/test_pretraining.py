@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,15 +13,16 @@ import torch
 from tests.lxmert import small_pretraining as small
 from vlpnb.config import parse_config
 from vlpnb.data.asked_data import load_sentences
+from vlpnb.data.lxmert import LxmertImage
 from vlpnb.data.store import mapped
 from vlpnb.errors import UserError
 from vlpnb.lxmert import pretraining
 from vlpnb.lxmert.evaluation import evaluate, evenly_spaced, hidden_words, visible_words
 from vlpnb.lxmert.examples import Batches, Masking, Wanted, draw
 from vlpnb.lxmert.heads import LxmertForPretraining
-from vlpnb.lxmert.original.weights import load_model
+from vlpnb.lxmert.original.weights import load_model, save_model
 from vlpnb.lxmert.pretraining import PretrainingConfig, load_answers, training_plan
-from vlpnb.lxmert.sentence_table import tables, thinned
+from vlpnb.lxmert.sentence_table import flat_table, tables, thinned
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import spawn
 
@@ -193,10 +195,38 @@ def test_training_starts_from_a_pretrained_model(inputs, trained, tmp_path):
     small.pretrain(inputs, tmp_path, updates=0, start=str(trained[0] / "model"))
     one, other = (load_pretraining(folder / "model").state_dict() for folder in (trained[0], tmp_path))
     assert all(torch.equal(one[name], other[name]) for name in one)
-    with pytest.raises(
-        UserError, match=r"start: .* has the shape .*cross_layers=1.*; expected .*cross_layers=2"
-    ):
+    with pytest.raises(UserError, match=r"start: .* has another shape: cross_layers 1, expected 2\. These"):
         small.pretrain(inputs, tmp_path / "other", start=str(trained[0] / "model"), cross_layers=2)
+
+
+def test_training_starts_from_a_model_of_fewer_positions(inputs, trained, tmp_path):
+    whole = load_pretraining(trained[0] / "model")
+    short = LxmertForPretraining(replace(whole.config, max_positions=16))
+    tokenizer = load_tokenizer(trained[0] / "model")
+    save_model(tmp_path / "short", short, tokenizer)
+    small.pretrain(inputs, tmp_path / "a", updates=1, start=str(tmp_path / "short"))
+    assert load_pretraining(tmp_path / "a" / "model").config.max_positions == 16
+    with pytest.raises(UserError, match=r"reads 16 word pieces at most; lower `text_length` \(17\)"):
+        small.pretrain(inputs, tmp_path / "b", start=str(tmp_path / "short"), text_length=17)
+
+
+def test_training_starts_from_a_folder_of_its_stage_with_the_same_answers_alone(inputs, trained, tmp_path):
+    small.pretrain(inputs, tmp_path / "a", updates=0, start=str(trained[0]))
+    shutil.copytree(trained[0], tmp_path / "other")
+    rows = json.loads((trained[0] / "answers.json").read_text())
+    (tmp_path / "other" / "answers.json").write_text(json.dumps(rows[::-1]))
+    with pytest.raises(UserError, match=r"other/answers\.json is not the answer table of the sentences"):
+        small.pretrain(inputs, tmp_path / "b", updates=0, start=str(tmp_path / "other"))
+
+
+def test_training_starts_from_a_model_of_the_same_word_pieces_alone(inputs, trained, tmp_path):
+    words = tmp_path / "words"
+    shutil.copytree(trained[0] / "model", tmp_path / "model")
+    about = (tmp_path / "model" / "tokenizer.json").read_text()
+    about = about.replace('"red"', '"RED"').replace('"blue"', '"red"').replace('"RED"', '"blue"')
+    (tmp_path / "model" / "tokenizer.json").write_text(about)
+    with pytest.raises(UserError, match="was trained with other word pieces; set `tokenizer` to"):
+        small.pretrain(inputs, words, updates=0, start=str(tmp_path / "model"))
 
 
 @pytest.mark.parametrize(
@@ -359,7 +389,9 @@ def test_each_hidden_word_is_in_its_caption_and_not_said_of_the_wrong_picture(va
     words = visible_words(small.KINDS, small.COLOURS)
     hidden = hidden_words(valid.examples, valid.tokenizer, words, 1000)
     examples = valid.examples
-    assert len(hidden.words) == int((~examples.asked).sum())  # one of every caption and phrase
+    assert len(hidden.words) == int(
+        (~examples.asked).sum()
+    )  # one of every caption and phrase; none is a word alone
     ids, _ = examples.text(hidden.examples, 10, valid.tokenizer)
     assert ids[np.arange(len(ids)), hidden.positions].tolist() == hidden.words.tolist()
     assert set(valid.tokenizer.convert_ids_to_tokens(hidden.words.tolist())) <= words
@@ -370,3 +402,16 @@ def test_each_hidden_word_is_in_its_caption_and_not_said_of_the_wrong_picture(va
         said = examples.text(rows, 10, valid.tokenizer)[0]
         assert not (said == int(word)).any()
     assert len(hidden_words(examples, valid.tokenizer, words, 7).words) == 7
+
+
+def test_a_word_that_is_a_phrase_of_its_own_is_not_asked_for(valid):
+    images = [LxmertImage(f"valid{i}", {"vg": ("cat", "dog here")}, {}) for i in range(4)]
+    rows = {name: i for i, name in enumerate(valid.store.ids)}
+    examples = flat_table(images, rows, valid.tokenizer)
+    hidden = hidden_words(examples, valid.tokenizer, {"cat", "dog"}, 10)
+    assert len(hidden.words) == 0  # "cat" stands alone, and every picture is said to show a dog
+    images[0] = LxmertImage("valid0", {"vg": ("cat", "red cat")}, {})
+    hidden = hidden_words(flat_table(images, rows, valid.tokenizer), valid.tokenizer, {"red"}, 10)
+    assert valid.tokenizer.convert_ids_to_tokens(hidden.words.tolist()) == ["red"]
+    assert (hidden.right == rows["valid0"]).all()
+    assert (hidden.wrong != rows["valid0"]).all()

@@ -87,6 +87,7 @@ def data_labels(
     ] = None,
 ) -> None:
     """Make LXMERT's files of questions with soft targets from VQA's raw annotations."""
+    from vlpnb.data.vqa import numbered_picture
     from vlpnb.data.vqa_labels import SplitFiles, build_labels
     from vlpnb.errors import UserError
 
@@ -94,16 +95,14 @@ def data_labels(
     for entry in split:
         name, equals, places = entry.partition("=")
         questions, annotations, images, *more = [*places.split(","), "", ""]
-        if not equals or not name or not questions or any(more):
+        if not equals or not name or Path(name).name != name or not questions or any(more):
             raise UserError(
-                f"--split {entry}: expected NAME=QUESTIONS,ANNOTATIONS,IMAGES (the last two may be empty)"
+                f"--split {entry}: expected NAME=QUESTIONS,ANNOTATIONS,IMAGES (the last two may be empty), NAME "
+                "without folders"
             )
-        try:
-            (images or "{}").format(1)
-        except (ValueError, LookupError) as error:
-            raise UserError(
-                f"--split {entry}: {images!r} is no pattern for a picture's number ({error})"
-            ) from None
+        if name in splits:
+            raise UserError(f"--split {entry}: '{name}' is named twice; expected each split once")
+        numbered_picture(images or "{}", 1)  # a wrong pattern is told before the files are read
         splits[name] = SplitFiles(Path(questions), Path(annotations) if annotations else None, images or "{}")
     counts = build_labels(splits, folder, least, answers)
     print(f"{folder}: {', '.join(f'{count:,} {what}' for what, count in counts.items())}")

@@ -8,6 +8,7 @@ process whatever their number: it takes half a minute.
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -51,9 +52,9 @@ class DetectorStageConfig(Config):
     """A window is read in so many rows and columns."""
     width: Count = 256
     """Of a region's feature."""
-    scales: tuple[float, ...] = Field((0.2, 0.3, 0.45, 0.65), min_length=1)
+    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((0.2, 0.3, 0.45, 0.65), min_length=1)
     """Sides of the windows as shares of the picture's."""
-    ratios: tuple[float, ...] = Field((0.5, 1.0, 2.0), min_length=1)
+    ratios: tuple[Annotated[float, Field(ge=0.05, le=20)], ...] = Field((0.5, 1.0, 2.0), min_length=1)
     """Width of a window by its height."""
     step: float = Field(0.5, gt=0, le=1)
     """From window to window, as a share of its side."""

@@ -6,6 +6,7 @@ many boxes there are, can then not be judged from the pair: results on it compar
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -28,6 +29,8 @@ from vlpnb.foundations.datasets import (
 )
 from vlpnb.stage import Request, Stage, StageContext
 
+Box = Annotated[int, Field(ge=0, lt=BOXES)]
+
 
 class PairsConfig(DatasetConfig):
     """Statements about two pictures, relative to the root."""
@@ -40,14 +43,14 @@ class PairsConfig(DatasetConfig):
     """File per split, or several one after the other; further test sets have names of their own."""
     images: str = "nlvr2/images/{split}"
     """Folder of the pictures; {split} is replaced; empty: features come from files. NLVR's lie beside its file."""
-    boxes: tuple[int, int] = (0, 1)
+    boxes: tuple[Box, Box] = (0, 1)
     """Of the format nlvr: which two of the three boxes are shown, from the left."""
     hold_out: float = Field(0, ge=0, lt=1)
     """The share of the training sets of pictures, by the hashes of their ids, that become the split `valid`."""
 
     @model_validator(mode="after")
     def _two_boxes_and_one_validation_set(self) -> "PairsConfig":
-        if len(set(self.boxes)) != 2 or not all(0 <= box < BOXES for box in self.boxes):
+        if len(set(self.boxes)) != 2:
             raise ValueError(f"boxes: expected two different ones of 0, 1 and 2, found {self.boxes}")
         if self.hold_out and VALID in self.statements:
             raise ValueError(

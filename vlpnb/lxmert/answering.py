@@ -42,6 +42,8 @@ from vlpnb.lxmert.finetuning import (
     check_fits,
     kept_model,
     run_seeds,
+    tell_left_out,
+    with_regions,
 )
 from vlpnb.lxmert.heads import AnsweringModel, Objective
 from vlpnb.lxmert.original.weights import load_model
@@ -160,6 +162,7 @@ class Asked:
         self.benchmark, self.config, self.data, self.store, self.start = benchmark, config, data, store, start
         self.title, self.file = benchmark.title, f"{benchmark.name}.json"
         self.answers, self.outside = data.answers(benchmark.name), 0  # `outside` is known once `training` is
+        self.without_regions: list[str] = []  # of the splits that were read
         self._known: dict[str, tuple[list[AskedQuestion], Questions]] = {}
 
     @cached_property
@@ -219,6 +222,8 @@ class Asked:
 
     def _read(self, split: str) -> list[AskedQuestion]:
         asked = self.data.read(self.benchmark.name, split)
+        asked, left_out = with_regions(asked, lambda question: (question.image_id,), self.store)
+        self.without_regions += [f"{split} {q.question_id} {q.image_id}" for q in left_out]
         if split not in (TRAIN, self.config.valid):
             return asked
         return limit_images(asked, self.config.limit_images)
@@ -235,7 +240,7 @@ class Asked:
 def run(context: StageContext, benchmark: Benchmark) -> dict[str, float]:
     """Fine-tune with every seed; files and metrics as `lxmert.finetuning.run_seeds` says.
 
-    Also `outside`: training questions none of whose answers is in the task's list.
+    Also `outside`: training questions none of whose answers is in the task's list; and `without_regions`.
     """
     data, store = load_questions(context.inputs["questions"]), load_regions(context.inputs["regions"])
     asked = Asked(benchmark, context.config, data, store, starting_point(context))
@@ -243,9 +248,12 @@ def run(context: StageContext, benchmark: Benchmark) -> dict[str, float]:
         f"fine-tuning {asked.start.name} on {len(asked.training):,} questions, {len(asked.answers):,} answers"
         + (f"; the answers of {asked.outside:,} questions are none of these" if asked.outside else "")
     )
+    for split in (context.config.valid, *context.config.test):
+        asked.split(split)  # what is wrong with one is told before the training, not after it
+    left_out = tell_left_out(context, asked.without_regions)
     if context.rank == 0:
         write_json(context.folder / ANSWERS, asked.answers)
-    return {**run_seeds(context, asked), "outside": float(asked.outside)}
+    return {**run_seeds(context, asked), "outside": float(asked.outside), **left_out}
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,8 @@ class Hidden:
 def hidden_words(examples: Examples, tokenizer: Any, words: set[str], most: int) -> Hidden:
     """One visible word of each caption that has one, at most so many, and pictures of which nobody says that word.
 
-    Questions are left out: what they name need not be in the picture. So are words of several pieces.
+    Questions are left out: what they name need not be in the picture. So are words of several pieces, and phrases of
+    one word, of which nothing would be left to say what is asked for.
     """
     random = np.random.default_rng(EVALUATION_SEED)
     size = len(tokenizer)
@@ -183,6 +184,7 @@ def hidden_words(examples: Examples, tokenizer: Any, words: set[str], most: int)
     owner = np.repeat(np.arange(len(examples)), examples.lengths)  # the sentence of each token
     whole = named[tokens]
     whole[:-1] &= ~(goes_on[tokens[1:]] & (owner[1:] == owner[:-1]))
+    whole &= examples.lengths[owner] > 1
     at = random.permutation(np.flatnonzero(whole & ~examples.asked[owner]))
     at = np.sort(at[np.unique(owner[at], return_index=True)[1]])  # one of each caption
     at = at[evenly_spaced(len(at), most)]

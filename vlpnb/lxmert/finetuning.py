@@ -10,10 +10,10 @@ is drawn by their names, not by their place in a file.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ from vlpnb.downstream import finetuning
 from vlpnb.downstream.comparison import spread
 from vlpnb.downstream.finetuning import Examples, FineTuningConfig, Job
 from vlpnb.errors import UserError
+from vlpnb.foundations.datasets import list_left_out
 from vlpnb.lxmert.original.weights import save_model
 from vlpnb.lxmert.start import StartConfig, StartingPoint, pretraining_of
 from vlpnb.stage import Request, StageContext
 
 TRAIN = "train"  # the split to train on
+Example = TypeVar("Example")
 MAJORITY = "exactly the share of the more frequent answer: nothing was learnt"
 
 
@@ -115,6 +117,31 @@ class Pictures:
         found = self.store.batch(rows)
         mask = {} if found.mask is None else {"visual_mask": found.mask}
         return {"features": found.features, "boxes": found.boxes, **mask}
+
+
+def with_regions(
+    examples: Sequence[Example], pictures: Callable[[Example], Sequence[str]], store: RegionStore
+) -> tuple[list[Example], list[Example]]:
+    """The examples all of whose pictures have regions, and those that are left out (LXM-20).
+
+    UserError names pictures where no example is left.
+    """
+    kept, left_out = [], []
+    for example in examples:
+        (kept if all(name in store for name in pictures(example)) else left_out).append(example)
+    if left_out and not kept:
+        store.rows([name for example in left_out for name in pictures(example)])
+    return kept, left_out
+
+
+def tell_left_out(context: StageContext, lines: Iterable[str]) -> dict[str, float]:
+    """List what was left out in `without_regions.txt`; its number as the metric `without_regions`."""
+    lines = list(dict.fromkeys(lines))  # a split may be read twice
+    if context.rank == 0:
+        list_left_out(
+            context, "without_regions.txt", lines, "examples are left out, whose pictures have no regions"
+        )
+    return {"without_regions": float(len(lines))}
 
 
 def check_fits(model: nn.Module, start: StartingPoint, store: RegionStore, max_length: int) -> None:

@@ -42,6 +42,8 @@ from vlpnb.lxmert.finetuning import (
     check_fits,
     kept_model,
     run_seeds,
+    tell_left_out,
+    with_regions,
 )
 from vlpnb.lxmert.heads import PairModel
 from vlpnb.lxmert.original.weights import load_model
@@ -111,6 +113,7 @@ class Judged:
 
     def __init__(self, config: Nlvr2Config, data: PairData, store: RegionStore, start: StartingPoint):
         self.config, self.data, self.store, self.start = config, data, store, start
+        self.without_regions: list[str] = []  # of the splits that were read
         self._known: dict[str, tuple[list[Pair], Statements]] = {}
 
     @cached_property
@@ -158,7 +161,10 @@ class Judged:
         )
 
     def _read(self, split: str) -> list[Pair]:
-        pairs = self.data.read(split)
+        pairs, left_out = with_regions(
+            self.data.read(split), lambda pair: (pair.left, pair.right), self.store
+        )
+        self.without_regions += [f"{split} {p.identifier} {p.left} {p.right}" for p in left_out]
         if split not in (TRAIN, self.config.valid):
             return pairs
         return limit_images(pairs, self.config.limit_images, attrgetter("left"))
@@ -184,7 +190,10 @@ def run(context: StageContext) -> dict[str, float]:
     data, store = load_pairs(context.inputs["pairs"]), load_regions(context.inputs["regions"])
     judged = Judged(context.config, data, store, starting_point(context))
     context.log(f"fine-tuning {judged.start.name} on {len(judged.training):,} statements about two pictures")
-    return run_seeds(context, judged)
+    for split in (context.config.valid, *context.config.test):
+        judged.split(split)  # what is wrong with one is told before the training, not after it
+    left_out = tell_left_out(context, judged.without_regions)
+    return {**run_seeds(context, judged), **left_out}
 
 
 NLVR2 = Stage(

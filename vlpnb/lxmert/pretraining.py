@@ -38,8 +38,10 @@ from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import SIZES, LxmertConfig
 from vlpnb.lxmert.original.weights import load_model, save_model, start_from_bert
 from vlpnb.lxmert.sentence_table import OWN, bert_of, tables
+from vlpnb.lxmert.start import MODEL, TABLE
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
@@ -201,7 +203,7 @@ def available(wanted: Wanted, store: RegionStore, table: AnswerTable) -> Wanted:
 
 
 def new_model(
-    context: StageContext, store: RegionStore, tokenizer: PreTrainedTokenizerFast, answers: int
+    context: StageContext, store: RegionStore, tokenizer: PreTrainedTokenizerFast, table: AnswerTable
 ) -> LxmertForPretraining:
     """The model as it begins. UserError where it does not fit what it is to start from."""
     config: PretrainingConfig = context.config
@@ -212,30 +214,51 @@ def new_model(
         feature_width=store.feature_width,
         objects=max(len(store.objects), 1),
         attributes=max(len(store.attributes), 1),
-        answers=max(answers, 1),
+        answers=max(len(table), 1),
         dropout=config.dropout,
         attention_dropout=config.dropout,
         init_std=config.init_std,
     )
+    if config.start not in ("scratch", "bert"):
+        return _continued(config, shape, tokenizer, table)
     torch.manual_seed(config.seed)
     model = LxmertForPretraining(shape, config.feature_loss)
     if config.start == "bert":
         for line in start_from_bert(model, bert_of(context)):
             context.log(line)
-    elif config.start != "scratch":
-        loaded = load_model(config.start, LxmertForPretraining)
-        if replace(loaded.config, **_training_only(shape)) != shape:
-            raise UserError(
-                f"lxmert.pretraining.start: {config.start} has the shape {loaded.config}; expected {shape}"
-            )
-        model.load_state_dict(loaded.state_dict())
     return model
 
 
-def _training_only(shape: LxmertConfig) -> dict[str, float]:
-    return {
-        name: getattr(shape, name) for name in ("dropout", "attention_dropout", "init_std", "max_positions")
-    }
+def _continued(
+    config: PretrainingConfig, shape: LxmertConfig, tokenizer: PreTrainedTokenizerFast, table: AnswerTable
+) -> LxmertForPretraining:
+    """A pre-trained model with the dropout of this training."""
+    where, start = f"lxmert.pretraining.start: {config.start}", Path(config.start)
+    folder = start / MODEL if (start / MODEL).is_dir() else start
+    loaded = load_model(folder if folder.is_dir() else config.start, LxmertForPretraining)
+    own = {name: getattr(shape, name) for name in ("dropout", "attention_dropout", "init_std")}
+    found, shape = replace(loaded.config, **own), replace(shape, max_positions=loaded.config.max_positions)
+    if found != shape:
+        others = [name for name, value in vars(found).items() if value != getattr(shape, name)]
+        told = ", ".join(f"{name} {getattr(found, name)}, expected {getattr(shape, name)}" for name in others)
+        raise UserError(
+            f"{where} has another shape: {told}. These come from `size` and the layers, the tokenizer, the regions and "
+            "the answer table"
+        )
+    if config.text_length > found.max_positions:
+        raise UserError(
+            f"{where} reads {found.max_positions} word pieces at most; lower `text_length` ({config.text_length})"
+        )
+    if (start / TABLE).is_file() and load_answers(start).answers != table.answers:
+        raise UserError(
+            f"{where}/{TABLE} is not the answer table of the sentences; expected the same, row by row"
+        )
+    if (folder / "tokenizer.json").is_file() and load_tokenizer(folder).get_vocab() != tokenizer.get_vocab():
+        raise UserError(f"{where} was trained with other word pieces; set `tokenizer` to {folder}")
+    torch.manual_seed(config.seed)
+    model = LxmertForPretraining(shape, config.feature_loss)
+    model.load_state_dict(loaded.state_dict())
+    return model
 
 
 def training_plan(config: PretrainingConfig, losses: tuple[str, ...], per_epoch: int) -> TrainingPlan:
@@ -288,7 +311,7 @@ def run(context: StageContext) -> dict[str, float]:
     )  # fmt: skip
     mismatched = PAPERS_MISMATCH if "match" in config.tasks else 0.0
     valid = Batches(found["valid"], masking=replace(config.masking, mismatched=mismatched), **shared)
-    model = new_model(context, store, tokenizer, len(table))
+    model = new_model(context, store, tokenizer, table)
     model.freeze_what_lacks_a_loss(wanted.losses)
     plan = training_plan(config, wanted.losses, batches.sampler.per_epoch)
     parameters = sum(p.numel() for p in model.parameters())
@@ -331,8 +354,8 @@ def run(context: StageContext) -> dict[str, float]:
     )
     if context.rank == 0:
         model.requires_grad_(True)
-        write_json(context.folder / "answers.json", table.rows())
-        save_model(context.folder / "model", model, tokenizer)
+        write_json(context.folder / TABLE, table.rows())
+        save_model(context.folder / MODEL, model, tokenizer)
     barrier(context.world_size)
     final = next((record for record in reversed(records) if "loss" not in record), {})
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
@@ -348,7 +371,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 def load_answers(folder: Path) -> AnswerTable:
     """The answer table of a finished pre-training: row i is class i of its answer head."""
-    return AnswerTable.read(Path(folder) / "answers.json")
+    return AnswerTable.read(Path(folder) / TABLE)
 
 
 PRETRAINING = Stage(

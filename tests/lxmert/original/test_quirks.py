@@ -12,6 +12,7 @@ from torch import nn
 
 import vlpnb.lxmert
 from vlpnb.config import flatten, parse_config
+from vlpnb.data.lxmert import AnswerTable
 from vlpnb.errors import UserError
 from vlpnb.lxmert.pretraining import PretrainingConfig, new_model, training_plan
 from vlpnb.lxmert.stages import STAGES
@@ -85,7 +86,8 @@ def test_no_setting_is_accepted_and_unused():
         parse_config(PretrainingConfig, {"drop_out": 0.2})
     config = PretrainingConfig(size="tiny", dropout=0.3, optimiser="adamw")
     store = SimpleNamespace(feature_width=4, objects=("dog",), attributes=("red",))
-    model = new_model(config, store, ["word"] * 50, 3, "")
+    table = AnswerTable(("a", "b", "c"), (frozenset(),) * 3)
+    model = new_model(SimpleNamespace(config=config), store, ["word"] * 50, table)
     assert {part.p for part in model.modules() if isinstance(part, nn.Dropout)} == {0.3}
     assert {part.dropout for part in model.modules() if isinstance(part, Attention)} == {0.3}
     assert training_plan(config, ("words",), per_epoch=2).optimiser == "adamw"
