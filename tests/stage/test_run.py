@@ -13,7 +13,7 @@ import pytest
 
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
-from vlpnb.stage import Run, Stage
+from vlpnb.stage import Request, Run, Stage
 from vlpnb.stage.folder import remove_leftovers
 from vlpnb.stage.profiles import Profile
 
@@ -162,6 +162,17 @@ def test_grid_in_workers_equals_grid_in_this_process(make, tmp_path, lines):
     assert pool is not None
     with pytest.raises(RuntimeError, match="killed by signal 9"):
         run.grid("count", jobs=2, way=["die", "die"], seed=[7, 8])
+    run.close()
+
+
+@pytest.mark.slow
+def test_several_stages_share_workers_and_come_back_in_the_order_asked(make):
+    run = make()
+    asked = [Request("count", {"seed": 1}), Request("source"), Request("count", {"seed": 1, "rate": 0.25})]
+    results = run.several(asked, jobs=2)
+    assert [result.name for result in results] == ["count", "source", "count"]
+    assert results[2].config.rate == 0.25 != results[0].config.rate
+    assert [again.folder for again in run.several(asked)] == [result.folder for result in results]
     run.close()
 
 

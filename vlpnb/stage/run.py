@@ -13,7 +13,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import make_writable, plain, read_back, write_json
 from vlpnb.machine import say_line
 from vlpnb.outside import typed_here
-from vlpnb.stage.definition import Stage, StageResult, load_stages
+from vlpnb.stage.definition import Request, Stage, StageResult, load_stages
 from vlpnb.stage.execution import execute
 from vlpnb.stage.folder import finished_folders
 from vlpnb.stage.plan import Plan, Planner, in_order
@@ -104,12 +104,17 @@ class Run:
         for axis, values in axes.items():
             if isinstance(values, str) or not isinstance(values, Sequence):
                 raise UserError(f"grid of {name}: {axis}: expected a list of values, found {values!r}")
-        points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+        points = itertools.product(*axes.values())
+        return self.several([Request(name, dict(zip(axes, values, strict=True))) for values in points], jobs)
+
+    def several(self, requests: Sequence[Request], jobs: int = 1) -> list[StageResult]:
+        """Several stages with their overrides, in this order; `jobs` as in `grid`."""
         known: dict[str, Plan] = {}
-        plans = [self._planner.plan(name, point, known) for point in points]
+        plans = [self._planner.plan(request.stage, request.overrides, known) for request in requests]
         order = in_order(plans)
         if jobs > 1 and (reason := self._cannot_share()):
-            say_line(self.say, f"[{name}] one job at a time: {reason}")
+            names = ", ".join(dict.fromkeys(request.stage for request in requests))
+            say_line(self.say, f"[{names}] one job at a time: {reason}")
             jobs = 1
         if jobs > 1 and sum(not item.finished for item in order) > 1:
             self._run_in_workers(order, jobs)
