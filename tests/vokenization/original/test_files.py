@@ -367,5 +367,5 @@ def test_the_command_names_the_stages_it_knows(capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         main(["export", "glue", str(tmp_path)])
     assert stopped.value.code == 2
-    assert "expected corpus, vokenization.keys, vokenization.vokens, " in capsys.readouterr().err
+    assert "expected regions, corpus, vokenization.keys, vokenization.vokens, " in capsys.readouterr().err
     assert json.dumps(sorted(path.name for path in tmp_path.iterdir())) == "[]"
