@@ -34,7 +34,8 @@ def picture(
         axis.imshow(np.asarray(image), extent=(0, size[0], size[1], 0))
         for name, (left, top, right, bottom) in (boxes or {}).items():
             axis.add_patch(Rectangle((left, top), right - left, bottom - top, fill=False, ec=ORANGE, lw=2))
-            axis.text(left, top, name, color="white", fontsize=8, backgroundcolor="black", va="bottom")
+            within = "top" if top < 0.1 * size[1] else "bottom"  # not over the title
+            axis.text(left, top, name, color="white", fontsize=8, backgroundcolor="black", va=within)
         if len(dots):
             axis.scatter(*np.asarray(dots).T, s=14, color="white", edgecolors="black", zorder=3)
         if grid:
