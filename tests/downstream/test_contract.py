@@ -34,7 +34,7 @@ def test_a_killed_training_continues_to_the_same_result(task, inputs, brief, tmp
     for limit in (brief.asked // 3, brief.asked // 2):
         with pytest.raises(KeyboardInterrupt):
             asked.during(lambda: task.stage.run(context), limit)
-        assert list(tmp_path.glob("seed-*/**/work/checkpoint.pt"))
+        assert any(path.parent.name == "work" for path in tmp_path.glob("seed-*/**/checkpoint.pt"))
         assert not (tmp_path / f"{task.name}.json").exists()
     again = asked.during(lambda: task.stage.run(context))
     assert str(again) == str(brief.metrics)  # NaN is NaN too
