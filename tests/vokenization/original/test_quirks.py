@@ -1,12 +1,7 @@
 """The page of quirks names code and tests that exist, and the answers that no other test shows."""
 
-import ast
-import functools
-import importlib
-import re
 import types
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +9,8 @@ import torch
 from torch.nn import functional as F
 
 import vlpnb.vokenization
-from vlpnb.config import flatten, parse_config
+from tests import quirks
+from vlpnb.config import parse_config
 from vlpnb.data.description import load_captions, load_pictures
 from vlpnb.errors import UserError
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
@@ -33,60 +29,29 @@ from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 from vlpnb.vokenization.vokeniser import Vokeniser
 from vlpnb.vokenization.vokens import VokensConfig, vokenise_corpus
 
-ROOT = Path(__file__).parents[3]
-PAGE = Path(vlpnb.vokenization.__file__).parent / "original" / "quirks.md"
-ROWS = [
-    [cell.strip() for cell in line.strip("|\n").split("|")]
-    for line in PAGE.read_text(encoding="utf-8").splitlines()
-    if line.startswith("| VOK-")
-]
+PAGE = quirks.page_of(vlpnb.vokenization)
+ROWS = quirks.rows_of(PAGE, "VOK")
 
 
 def test_every_quirk_has_one_row():
-    further = len(ROWS) - 23
+    numbers, further = quirks.check_numbers(ROWS, "VOK")
+    assert numbers == 23
     assert further >= 18
-    assert [row[0] for row in ROWS] == [
-        *(f"VOK-{number:02d}" for number in range(1, 24)), *(f"VOK-D{number:02d}" for number in range(1, further + 1))
-    ]  # fmt: skip
-    assert all(len(row) == 5 and all(row) for row in ROWS)
-
-
-def names(cell: str) -> list[str]:
-    """The names in backticks; nothing but commas may be between them."""
-    found = re.findall(r"`([^`]+)`", cell)
-    assert re.sub(r"`[^`]+`", "", cell).strip(", ") == ""
-    assert found
-    return found
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row[0])
 def test_its_code_and_its_tests_exist(row):
-    for name in names(row[3]):
-        module, _, attribute = name.rpartition(".")
-        assert hasattr(importlib.import_module(module), attribute), name
-        assert name.startswith("vlpnb.")
-    for name in names(row[4]):
-        file, _, function = name.partition("::")
-        assert function in functions(ROOT / file), name
-
-
-@functools.cache
-def functions(path: Path) -> frozenset[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return frozenset(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
+    quirks.check_row(row, constants=True)
 
 
 def test_switches_that_the_page_names_exist():
-    fields = {f"{stage.name}.{name}" for stage in STAGES for name in flatten(stage.config().model_dump())}
-    stages = "|".join(stage.name for stage in STAGES)
-    named = set(re.findall(rf"`((?:{stages})\.[\w.]+)(?:=\w+)?`", PAGE.read_text(encoding="utf-8")))
-    assert {
+    expected = {
         "vokenization.matching.original.recall",
         "vokenization.vokens.original.pieces",
         "vokenization.pretraining.original.blocks",
         "vokenization.pretraining.original.baseline",
-    } <= named
-    assert named <= fields
+    }
+    quirks.check_settings(PAGE, STAGES, expected)
 
 
 def test_without_a_gpu_stages_run_on_the_cpu(tmp_path, monkeypatch):
