@@ -134,11 +134,10 @@ def train(
         alter: (batch, update, seed) → the batch as the model gets it; a pure function.
         plan: further fields of the `TrainingPlan`.
     """
-    torch.manual_seed(seed)
-    model = make()
     lengths = longest(data) if config.by_length else None
-    batch = min(config.batch, len(data))
-    sampler = EpochSampler(len(data), batch, seed, drop_last=drop_last, lengths=lengths)
+    sampler = EpochSampler(
+        len(data), min(config.batch, len(data)), seed, drop_last=drop_last, lengths=lengths
+    )
 
     def batches(update: int) -> Update:
         batch = data.batch(sampler(update))
@@ -146,9 +145,29 @@ def train(
             batch = alter(batch, update, seed)
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
-    updates = max(1, round(config.epochs * sampler.per_epoch))
+    return train_on(
+        make, batches, sampler.per_epoch, config, folder, seed, device, score=score, optimiser=optimiser
+    )
+
+
+def train_on(
+    make: Callable[[], Model],
+    batches: Callable[[int], Update],
+    per_epoch: int,
+    config: Any,
+    folder: Path,
+    seed: int,
+    device: str,
+    *,
+    score: Callable[[Model], float] | None = None,
+    optimiser: Optimiser = "adamw",
+) -> Trained[Model]:
+    """`train` with batches of one's own: update → data, `per_epoch` of which are a pass. Other arguments as there."""
+    torch.manual_seed(seed)
+    model = make()
+    updates = max(1, round(config.epochs * per_epoch))
     best = _Best(folder / "best.safetensors", model, score) if score else None
-    ends = {*range(sampler.per_epoch, updates, sampler.per_epoch), updates}
+    ends = {*range(per_epoch, updates, per_epoch), updates}
     exact = optimiser == "bert_adam"
     training = TrainingPlan(
         updates=updates,
