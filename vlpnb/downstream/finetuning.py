@@ -93,7 +93,7 @@ class Trained(Generic[Model]):
     """A fine-tuned model and how its training went."""
 
     model: Model
-    losses: Sequence[float]  # of the log lines; one NaN when the training diverged
+    losses: Sequence[float]  # of the log lines; one NaN when the training diverged; none without a training
     reason: str  # why it diverged; "" if it did not
     updates: int
     scores: Mapping[int, float] = field(default_factory=dict)  # updates done → score, where one was asked for
@@ -101,7 +101,8 @@ class Trained(Generic[Model]):
 
     def summary(self) -> dict[str, float | None]:
         """`loss` of the last updates (None when it is no number) and the number of `updates`, for a result."""
-        return {"loss": self.losses[-1] if np.isfinite(self.losses[-1]) else None, "updates": self.updates}
+        last = self.losses[-1] if self.losses else math.nan
+        return {"loss": last if np.isfinite(last) else None, "updates": self.updates}
 
 
 def train(
