@@ -188,7 +188,11 @@ class Asked:
 
     def make(self) -> AnsweringModel:
         """The model as it starts."""
-        model = self.start.answering(self.answers, self.config.load_answers, self.config.objective)
+        if self.config.epochs:
+            model = self.start.answering(self.answers, self.config.load_answers, self.config.objective)
+        else:
+            model = self.start.finished(AnsweringModel)
+            self._check_answers(model)
         check_fits(model, self.start, self.store, self.config.max_length)
         return model
 
@@ -200,7 +204,7 @@ class Asked:
         metrics = {}
         if self._has_answers(asked):
             metrics = self.benchmark.score(said, asked, self.data, split)
-        elif split == self.config.valid:
+        elif split == self.config.valid and self.config.epochs:
             raise UserError(
                 f"lxmert.{self.benchmark.name}.valid: the questions of '{split}' have no answers; name another split"
             )
@@ -210,6 +214,21 @@ class Asked:
             len(rows) > 1 and int(np.ptp(rows)) == 0,
             lambda folder: write_text(folder / f"predictions_{split}.json", self.benchmark.submission(said)),
         )
+
+    def _check_answers(self, model: AnsweringModel) -> None:
+        """UserError where the answers of a fine-tuned model are not those of the task, class by class."""
+        name, classes = self.start.name, model.answers.out.out_features
+        if classes != len(self.answers):
+            raise UserError(
+                f"{name}: has {classes:,} answers, and the task {len(self.answers):,}; name the file of its answers in "
+                f"`questions.{self.benchmark.name}.answers`"
+            )
+        file = Path(self.start.weights).parent.parent / ANSWERS  # of a stage, in whose folder `seed-1/model` is
+        if file.is_file() and tuple(read_back(file)) != self.answers:
+            raise UserError(
+                f"{name}: learnt the answers of {file}, and those of the task differ; name that file in "
+                f"`questions.{self.benchmark.name}.answers`"
+            )
 
     def _has_answers(self, asked: Sequence[AskedQuestion]) -> bool:
         """Whether a split can be scored. LXMERT's files of VQA have questions without any answer of the list: they
@@ -245,10 +264,13 @@ def run(context: StageContext, benchmark: Benchmark) -> dict[str, float]:
     """
     data, store = load_questions(context.inputs["questions"]), load_regions(context.inputs["regions"])
     asked = Asked(benchmark, context.config, data, store, starting_point(context))
-    context.log(
-        f"fine-tuning {asked.start.name} on {len(asked.training):,} questions, {len(asked.answers):,} answers"
-        + (f"; the answers of {asked.outside:,} questions are none of these" if asked.outside else "")
-    )
+    if context.config.epochs:
+        context.log(
+            f"fine-tuning {asked.start.name} on {len(asked.training):,} questions, {len(asked.answers):,} answers"
+            + (f"; the answers of {asked.outside:,} questions are none of these" if asked.outside else "")
+        )
+    else:
+        context.log(f"answering with {asked.start.name}, which is not trained")
     for split in (context.config.valid, *context.config.test):
         asked.split(split)  # what is wrong with one is told before the training, not after it
     left_out = tell_left_out(context, asked.without_regions)

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
@@ -25,7 +25,7 @@ from vlpnb.config import Name
 from vlpnb.data.region_store import RegionStore
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.comparison import spread
-from vlpnb.downstream.finetuning import Examples, FineTuningConfig, Job
+from vlpnb.downstream.finetuning import Examples, FineTuningConfig, Job, Trained
 from vlpnb.errors import UserError
 from vlpnb.lxmert.original.weights import save_model
 from vlpnb.lxmert.start import StartConfig, StartingPoint, pretraining_of
@@ -41,8 +41,8 @@ class LxmertFineTuningConfig(StartConfig, FineTuningConfig):
 
     optimiser: Literal["bert_adam", "adamw"] = "bert_adam"
     """The original's, with its schedule, whose first rate is 0; or AdamW with the course's, for short trainings."""
-    epochs: float = Field(4.0, gt=0)
-    """Passes over the training examples."""
+    epochs: float = Field(4.0, ge=0)
+    """Passes over the training examples. 0: none are read; `model` is a fine-tuned one, and answers as it is."""
     batch: int = Field(32, ge=1)
     """Examples per update; what fills no batch at the end of an epoch is left out."""
     weight_decay: float = Field(0.01, ge=0)
@@ -63,6 +63,12 @@ class LxmertFineTuningConfig(StartConfig, FineTuningConfig):
     """Split to validate on; trained is on `train`."""
     test: tuple[Name, ...] = ("test",)
     """Splits to answer when all is done."""
+
+    @model_validator(mode="after")
+    def _something_to_answer_with(self) -> "LxmertFineTuningConfig":
+        if not self.epochs and not self.model:
+            raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
+        return self
 
 
 def inputs(data: str, config: LxmertFineTuningConfig) -> Mapping[str, Request]:
@@ -205,16 +211,20 @@ def fine_tune(
 
     Returns: seed, value (the validation score), majority, metrics (of the validation split), splits (metrics of the
     others that have labels), diverged ("" or why), note ("" or what is remarkable), losses, scores (validation after
-    each epoch), kept (updates of the weights that are kept; none: the last), loss and updates.
+    each epoch), kept (updates of the weights that are kept; none: the last), loss and updates. Of 0 epochs the value is
+    NaN where the validation split has no labels.
     """
 
     def score(model: nn.Module) -> float:
         return task.answered(model, config.valid, device).value
 
-    trained = finetuning.train(
-        task.make, task.training, task.loss, config, work, seed, device,
-        drop_last=True, score=score if config.best else None, optimiser=config.optimiser,
-    )  # fmt: skip
+    if config.epochs:
+        trained = finetuning.train(
+            task.make, task.training, task.loss, config, work, seed, device,
+            drop_last=True, score=score if config.best else None, optimiser=config.optimiser,
+        )  # fmt: skip
+    else:
+        trained = Trained(task.make().to(device), [], "", 0)
     found = {}
     for split in dict.fromkeys((config.valid, *config.test)):
         found[split] = task.answered(trained.model, split, device)
@@ -222,7 +232,9 @@ def fine_tune(
     if config.keep_models:
         save_model(work / "model", trained.model, task.start.tokenizer)
     valid = found.pop(config.valid)
-    reason = finetuning.divergence(valid.constant, trained.losses, valid.value, task.majority)
+    reason = ""
+    if config.epochs:
+        reason = finetuning.divergence(valid.constant, trained.losses, valid.value, task.majority)
     return {
         "seed": seed,
         "value": valid.value,
@@ -256,7 +268,8 @@ def run_seeds(context: StageContext, task: Task) -> dict[str, float]:
         note = f"   {result['note']}" if result["note"] else ""
         return f"{task.title} seed {result['seed']}: {100 * result['value']:6.2f}{note}"
 
-    results = finetuning.run_jobs(context, [job(seed) for seed in config.seeds], line, task.file)
+    seeds = config.seeds if config.epochs else config.seeds[:1]  # without a training nothing is drawn
+    results = finetuning.run_jobs(context, [job(seed) for seed in seeds], line, task.file)
     return summary(results)
 
 

@@ -137,7 +137,7 @@ class Judged:
 
     def make(self) -> PairModel:
         """The model as it starts."""
-        model = self.start.pairs()
+        model = self.start.pairs() if self.config.epochs else self.start.finished(PairModel)
         check_fits(model, self.start, self.store, self.config.max_length)
         return model
 
@@ -149,7 +149,7 @@ class Judged:
         metrics = {}
         if all(pair.label is not None for pair in pairs):
             metrics = nlvr2_scores(said, pairs)
-        elif split == self.config.valid:
+        elif split == self.config.valid and self.config.epochs:
             raise UserError(
                 f"lxmert.nlvr2.valid: the statements of '{split}' have no labels; name another split"
             )
@@ -189,7 +189,12 @@ def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed; files and metrics as `lxmert.finetuning.run_seeds` says."""
     data, store = load_pairs(context.inputs["pairs"]), load_regions(context.inputs["regions"])
     judged = Judged(context.config, data, store, starting_point(context))
-    context.log(f"fine-tuning {judged.start.name} on {len(judged.training):,} statements about two pictures")
+    if context.config.epochs:
+        context.log(
+            f"fine-tuning {judged.start.name} on {len(judged.training):,} statements about two pictures"
+        )
+    else:
+        context.log(f"judging with {judged.start.name}, which is not trained")
     for split in (context.config.valid, *context.config.test):
         judged.split(split)  # what is wrong with one is told before the training, not after it
     left_out = tell_left_out(context, judged.without_regions)
