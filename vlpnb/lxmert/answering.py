@@ -45,9 +45,10 @@ from vlpnb.lxmert.finetuning import (
     tell_left_out,
     with_regions,
 )
-from vlpnb.lxmert.heads import AnsweringModel, Objective
+from vlpnb.lxmert.heads import AnsweringModel
 from vlpnb.lxmert.original.weights import load_model
 from vlpnb.lxmert.start import StartingPoint, starting_point
+from vlpnb.nn.losses import AnswerObjective
 from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 
@@ -59,7 +60,7 @@ class AnsweringConfig(LxmertFineTuningConfig):
 
     load_answers: bool = True
     """Start the head from that of pre-training; false: the backbone alone."""
-    objective: Objective = "soft"
+    objective: AnswerObjective = "soft"
     """"soft": binary cross-entropy of all answers; "best": cross-entropy with the best one, times their number."""
 
 

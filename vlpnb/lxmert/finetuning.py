@@ -27,7 +27,6 @@ from vlpnb.downstream import finetuning
 from vlpnb.downstream.comparison import spread
 from vlpnb.downstream.finetuning import Examples, FineTuningConfig, Job
 from vlpnb.errors import UserError
-from vlpnb.foundations.datasets import list_left_out
 from vlpnb.lxmert.original.weights import save_model
 from vlpnb.lxmert.start import StartConfig, StartingPoint, pretraining_of
 from vlpnb.stage import Request, StageContext
@@ -137,10 +136,9 @@ def with_regions(
 def tell_left_out(context: StageContext, lines: Iterable[str]) -> dict[str, float]:
     """List what was left out in `without_regions.txt`; its number as the metric `without_regions`."""
     lines = list(dict.fromkeys(lines))  # a split may be read twice
-    if context.rank == 0:
-        list_left_out(
-            context, "without_regions.txt", lines, "examples are left out, whose pictures have no regions"
-        )
+    context.list_left_out(
+        "without_regions.txt", lines, "examples are left out, whose pictures have no regions"
+    )
     return {"without_regions": float(len(lines))}
 
 
