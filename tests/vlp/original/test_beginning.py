@@ -125,6 +125,19 @@ def test_a_model_of_captions_seeds_one_of_answers_and_back(tmp_path):
     assert torch.equal(backbone.word_weight, source.backbone.word_weight)
 
 
+def test_regions_of_another_kind_may_be_left_out(tmp_path):
+    source = model(seed=1, feature_width=1, classes=1)
+    save_model(tmp_path, source)
+    ours = model()
+    before = ours.backbone.features[0].weight.clone()
+    with pytest.raises(UserError, match=r"4 tensors have another shape than this VLP: vis_embed\.0\.weight"):
+        start_from(ours, tmp_path)
+    lines = start_from(ours, tmp_path, regions=False)
+    assert torch.equal(ours.backbone.features[0].weight, before)
+    assert torch.equal(ours.backbone.word_weight, source.backbone.word_weight)
+    assert lines[1].startswith("stays as it was: vis_embed.0.weight")
+
+
 def test_a_model_of_another_shape_or_without_a_trunk_is_refused(tmp_path):
     bert(tmp_path / "wide", hidden=64)
     with pytest.raises(UserError, match="another shape than this VLP"):

@@ -89,13 +89,14 @@ def adapt(
     return adapted, told
 
 
-def start_from(model: nn.Module, name: str | Path, mode: Mode = "s2s") -> list[str]:
+def start_from(model: nn.Module, name: str | Path, mode: Mode = "s2s", *, regions: bool = True) -> list[str]:
     """Copy into a model, in place, what a file has of it. Returns lines for the log.
 
     Args:
         model: `Vlp`, `VlpForGeneration` or `VlpForAnswers`.
         name: a folder or a hub name (HuggingFace's BERT, our VLP), or a state dict: UniLM's, the original's, BERT's.
         mode: whose slot is taken of a word head with four.
+        regions: take φ and ψ too; False where the source learned from text alone, or saw other regions.
     Raises:
         UserError: the file is absent or damaged, lacks a part of the trunk, or is of another width or vocabulary.
     """
@@ -103,6 +104,8 @@ def start_from(model: nn.Module, name: str | Path, mode: Mode = "s2s") -> list[s
     found = read_state(file)
     refuse_untied(found, file)
     tensors, told = adapt(found, model.config, mode)
+    if not regions:
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith("vis_")}
     wanted, ours = named_tensors(model), our_names(model)
     missing = [name for name in wanted if name not in tensors]
     wrong = [
@@ -120,7 +123,7 @@ def start_from(model: nn.Module, name: str | Path, mode: Mode = "s2s") -> list[s
     if wrong:
         raise UserError(
             f"{file}: {len(wrong)} tensors have another shape than this VLP: {some(wrong)}. Choose the size and the "
-            "tokenizer of that model, and features of its width"
+            "tokenizer of that model, and regions of its kind"
         )
     taken = {
         name: tensors[name]
