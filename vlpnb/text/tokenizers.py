@@ -48,6 +48,7 @@ ROLES = {
     "cls": "the beginning ([CLS])",
     "sep": "the end ([SEP])",
     "pad": "padding ([PAD])",
+    "unk": "unknown words ([UNK])",
 }
 MASKED = ("mask", "cls", "sep", "pad")  # what a masked language model needs
 PAIRED = ("cls", "sep", "pad")  # what a classifier of sentences needs
