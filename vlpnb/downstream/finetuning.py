@@ -146,7 +146,16 @@ def train(
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     return train_on(
-        make, batches, sampler.per_epoch, config, folder, seed, device, score=score, optimiser=optimiser
+        make,
+        batches,
+        sampler.per_epoch,
+        config,
+        folder,
+        seed,
+        device,
+        score=score,
+        optimiser=optimiser,
+        plan=plan,
     )
 
 
@@ -161,6 +170,7 @@ def train_on(
     *,
     score: Callable[[Model], float] | None = None,
     optimiser: Optimiser = "adamw",
+    plan: Mapping[str, Any] | None = None,
 ) -> Trained[Model]:
     """`train` with batches of one's own: update → data, `per_epoch` of which are a pass. Other arguments as there."""
     torch.manual_seed(seed)
