@@ -3,9 +3,9 @@
 Paper: VLP (Zhou et al. 2020), section 4.1: pairs of Conceptual Captions, one caption a picture; COCO and Flickr30k with
 five. Text alone is where UniLM, the paper's starting point, learned.
 
-Differs from the original: special tokens that a caption spells out, such as "[SEP]", are left out of it; captions without
-a word piece and pictures without regions are counted and listed (the original stops); of text alone the sentences about
-pictures that are to be captioned later are left out.
+Differs from the original: special tokens that a caption spells out, such as "[SEP]", are left out of it; captions
+without a word piece and pictures without regions are counted and listed (the original stops); of text alone the
+sentences about pictures that are to be captioned later are left out.
 """
 
 import re
@@ -102,8 +102,8 @@ def caption_table(
         pieces.append(ids)
     if not pieces:
         raise UserError(
-            f"{where}: found {'no caption' if not left_out else f'{left_out[0]} …'}; expected captions with words about "
-            "pictures of the stage `regions`"
+            f"{where}: found {'no caption' if not left_out else f'{left_out[0]} …'}; expected captions with words "
+            "about pictures of the stage `regions`"
         )
     small = np.uint16 if len(tokenizer) <= 1 << 16 else np.int32
     starts = np.concatenate([[0], np.cumsum([len(ids) for ids in pieces])]).astype(np.int64)

@@ -17,7 +17,6 @@ Differs from the original:
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -208,7 +207,10 @@ class Batches:
     """Update number → its examples, drawn and hidden for all processes, cut into this one's micro-batches.
 
     Args:
-        drop: update → the share of the worst examples that is left out of the loss (`objectives.Guessing`).
+        packed: all captions of a picture in a row.
+        any_random: special and unused pieces may stand for a hidden word too (VLP-12).
+        by_length: batches of rows of similar length.
+        drop: share of the rows of a micro-batch with the greatest loss that is left out, after `drop_after` epochs.
     """
 
     def __init__(
@@ -224,7 +226,8 @@ class Batches:
         any_random: bool = False,
         seed: int = 0,
         by_length: bool = False,
-        drop: Callable[[int], float] | None = None,
+        drop: float = 0.0,
+        drop_after: float = 0.0,
         rank: int = 0,
         world_size: int = 1,
     ):
@@ -233,27 +236,26 @@ class Batches:
         self.table, self.pictures, self.hiding = table, pictures, hiding
         self.vocabulary, self.pad = Words.of(tokenizer, any_random), tokenizer.pad_token_id
         self.groups = table.together() if packed else np.arange(len(table) + 1)
-        self.seed, self.drop, self.rank, self.world_size = seed, drop, rank, world_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.drop, self.drop_after = drop, drop_after
         units = len(self.groups) - 1
         sizes = np.diff(table.starts[self.groups]) if by_length else None
         self.sampler = EpochSampler(units, min(batch, units), seed, lengths=sizes)
         self.micro = max(1, -(-self.sampler.batch // (world_size * micro_batch)))
 
-    def layout(self, units: Int[np.ndarray, " B"], *seed: int) -> Layout:
+    def layout(self, units: Int[np.ndarray, " B"], *seed: int, hiding: Hiding | None = None) -> Layout:
         """What some rows look like."""
-        counts = None
-        if self.hiding.region_rate and self.pictures is not None:
+        hiding, counts = hiding or self.hiding, None
+        if hiding.region_rate and self.pictures is not None:
             counts = self.pictures.store.counts(self.table.pictures[self.groups[units]])
-        return lay_out(self.table, self.groups, units, self.vocabulary, self.hiding, counts, *seed)
+        return lay_out(self.table, self.groups, units, self.vocabulary, hiding, counts, *seed)
 
     def __call__(self, update: int) -> Update:
         layout = self.layout(self.sampler(update), self.seed, update)
         parts = share(np.arange(len(layout.pictures)), self.rank, self.world_size, self.micro)
         micro = [tensors(layout, part, self.pictures, self.pad) for part in parts]
-        worst = self.drop(update) if self.drop is not None else 0.0
-        if worst:
-            for one in micro:
-                one["drop"] = torch.tensor(worst)
+        if self.drop and update >= self.drop_after * self.sampler.per_epoch:
+            micro = [{**one, "drop": torch.tensor(self.drop)} for one in micro]
         counts = {"words": int((layout.labels != IGNORE).sum())}
         if layout.hidden is not None:
             counts["regions"] = len(layout.pictures)

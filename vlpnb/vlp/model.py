@@ -83,7 +83,9 @@ class VlpConfig:
 
     def __post_init__(self) -> None:
         ids = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-        least = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout", "joint_norm"), 0) | {"segments": 2}
+        least = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout", "joint_norm"), 0) | {
+            "segments": 2
+        }
         for name, value in vars(self).items():
             if isinstance(value, int) and value < least.get(name, 1):
                 raise UserError(f"VlpConfig.{name} = {value}; expected at least {least.get(name, 1)}")

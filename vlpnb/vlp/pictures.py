@@ -9,7 +9,6 @@ picture's true size, which the original estimates from the boxes (VLP-04).
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -32,8 +31,8 @@ class Pictures:
     def __init__(self, store: RegionStore, estimated_sizes: bool = False, blind: bool = False):
         self.store, self.estimated_sizes, self.blind = store, estimated_sizes, blind
         self.feature_width = store.feature_width
-        self.tells_all = bool(getattr(store, "classes", 0))
-        self.classes = store.classes if self.tells_all else 1 + len(store.objects)
+        self.tells_all = store.classes > 0
+        self.classes = store.classes or 1 + len(store.objects)
 
     @property
     def said(self) -> str:
@@ -43,6 +42,10 @@ class Pictures:
         if self.classes == 1:
             return "no classes: the regions' source tells none"
         return f"the best of {self.classes:,} classes alone, whose others share what is left"
+
+    def by_name(self) -> dict[str, int]:
+        """The row of every picture by its ids."""
+        return dict(zip(self.store.ids, self.store.rows(self.store.ids).tolist(), strict=True))
 
     def rows(self, image_ids: Sequence[str], where: str) -> Int[np.ndarray, " N"]:
         """The rows of some pictures. UserError, beginning with `where`, when the store lacks some."""
@@ -55,7 +58,7 @@ class Pictures:
         """`features` [B R F], `geometry` [B R 6+C] and, unless all pictures have R, `visual_mask` [B R], float32."""
         if self.blind:
             return no_pictures(len(rows), self.feature_width, self.classes)
-        found = self.store.batch(rows)
+        found = self.store.batch(rows, probabilities=True)
         boxes, sizes = found.boxes, torch.ones(len(rows), 2)
         if self.estimated_sizes:
             height, width = torch.from_numpy(self.store.sizes(rows).astype(np.float32)).T
@@ -92,8 +95,3 @@ def one_hot_of_best(
         .expand(*ids.shape, classes)
         .scatter(-1, torch.where(known, ids + 1, 0)[..., None], best[..., None])
     )
-
-
-def without_regions(image_ids: Sequence[str], store: Any) -> list[str]:
-    """Those of some pictures, each once, that the store does not have."""
-    return [name for name in dict.fromkeys(image_ids) if name not in store]

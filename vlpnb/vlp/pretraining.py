@@ -6,29 +6,25 @@ matching, and the pretext of masked regions (`region_mask_rate`) is in no recipe
 learned from text alone; `pictures: false` does that, and `start: text` begins with it.
 
 Differs from the original: what is hidden is a function of (seed, update) and means are over the update on all processes
-(`examples.py`), a killed run continues to the bit (VLP-11), and the fc7 layer of the regions' detector is welcome but not
-insisted on (VLP-16).
+(`examples.py`), a killed run continues to the bit (VLP-11), and the fc7 layer of the regions' detector is welcome but
+not insisted on (VLP-16).
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Name, Seed
 from vlpnb.data.description import load_captions, load_text
-from vlpnb.errors import UserError
 from vlpnb.foundations.regions import load_regions
-from vlpnb.nn.losses import IGNORE
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
+from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
 from vlpnb.vlp.caption_table import (
     OWN,
@@ -39,16 +35,14 @@ from vlpnb.vlp.caption_table import (
     read_captions_of,
     read_sentences,
 )
-from vlpnb.vlp.examples import Batches, Hiding, Targets, tensors
+from vlpnb.vlp.evaluation import evaluate
+from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.model import SIZES, VlpConfig
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.weights import save_model
 from vlpnb.vlp.pictures import Pictures
-from vlpnb.vlp.start import MODEL, START_WORDS, fill, load_start
-
-EVALUATION_SEED = 123
-AT_ONCE = 256  # rows of a batch of evaluation
+from vlpnb.vlp.start import MODEL, STARTS, begin
 
 
 class OriginalPretraining(Config):
@@ -168,7 +162,9 @@ class PretrainingConfig(Config):
                 "word pieces of one's own belong to no BERT to start from; name a BERT as `tokenizer`"
             )
         if self.start == "text" and not self.pictures:
-            raise ValueError("start: 'text' is this pre-training without pictures; expected another start for it")
+            raise ValueError(
+                "start: 'text' is this pre-training without pictures; expected another start for it"
+            )
         if self.region_mask_rate and not self.pictures:
             raise ValueError("region_mask_rate: there are no regions where `pictures` is false")
         return self
@@ -179,9 +175,6 @@ class PretrainingConfig(Config):
         return Hiding(self.s2s, self.mask_rate, self.most_targets, self.targets, self.region_mask_rate)
 
 
-TEXT_START = {"pictures": False, "start": "scratch", "region_mask_rate": 0.0}
-
-
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """Captions, and regions or text; the tokenizer's stage, and the pre-training on text where it is the start."""
     needed = {"captions": Request("captions")}
@@ -190,7 +183,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     if not config.pictures or (config.start == "text" and config.tokenizer == OWN):
         needed["text"] = Request("text", config.text)
     if config.start == "text":
-        needed["start"] = Request("vlp.pretraining", TEXT_START)
+        needed["start"] = Request("vlp.pretraining", STARTS["text"])
     return needed if config.tokenizer else {**needed, "language": Request("language")}
 
 
@@ -252,7 +245,10 @@ def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictu
         joint_norm=config.original.joint_norm,
         dropout=config.dropout,
         init_std=config.init_std,
-        **{f"{name}_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "mask")},
+        **{
+            f"{name}_id": getattr(tokenizer, f"{name}_token_id")
+            for name in ("pad", "unk", "cls", "sep", "mask")
+        },
     )
 
 
@@ -261,14 +257,19 @@ def new_model(
 ) -> VlpForGeneration:
     """The model as it begins. UserError where it does not fit what it is to start from."""
     config: PretrainingConfig = context.config
-    regions = ("visible" if config.original.visible_regions else "hidden") if config.region_mask_rate else "off"
+    regions = (
+        ("visible" if config.original.visible_regions else "hidden") if config.region_mask_rate else "off"
+    )
     torch.manual_seed(config.seed)
     model = VlpForGeneration(model_shape(config, tokenizer, pictures), config.label_smoothing, regions)
-    if config.start != "scratch":
-        where = str(context.inputs["start"] / MODEL) if config.start == "text" else config.start
-        bert = config.tokenizer or str(context.inputs["language"] / MODEL)
-        for line in begin(model, bert if config.start == "bert" else where, tokenizer, f"{context.name}.start"):
+    if config.start == "bert":
+        from vlpnb.vlp.original.beginning import start_from_bert
+
+        for line in start_from_bert(model, config.tokenizer or context.inputs["language"] / MODEL):
             context.log(line)
+    elif config.start != "scratch":
+        source = context.inputs["start"] if config.start == "text" else config.start
+        begin(model, str(source), tokenizer, "vlp.pretraining.start")
     if config.fc7:
         load_fc7(model, config.fc7)
     return model
@@ -294,42 +295,6 @@ def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     )
 
 
-@torch.no_grad()
-def evaluate(
-    model: Guessing, batches: Batches, most: int, device: str, precision: Precision, shuffled: bool = False
-) -> dict[str, float]:
-    """Mean cross-entropy of the words of up to `most` captions, and the share that is guessed right.
-
-    `s2s_loss` and `s2s_accuracy` ask for every word after those before it, `bi_loss` and `bi_accuracy` for masked ones.
-
-    Args:
-        shuffled: show the picture of another caption to each, to see what the picture gives.
-    """
-    model.eval()
-    table, found = batches.table, {}
-    chosen = np.linspace(0, len(table) - 1, min(most, len(table))).astype(np.int64)
-    for mode, hiding in (("s2s", Hiding(1.0, targets="every")), ("bi", Hiding(0.0))):
-        total, right, count = 0.0, 0, 0
-        for first in range(0, len(chosen), AT_ONCE):
-            rows = chosen[first : first + AT_ONCE]
-            layout = batches.layout(rows, EVALUATION_SEED, first, hiding=hiding)
-            if shuffled:
-                other = table.pictures[chosen[(np.arange(first, first + len(rows)) + len(chosen) // 2) % len(chosen)]]
-                layout = replace(layout, pictures=other)
-            micro = tensors(layout, np.arange(len(rows)), batches.pictures, batches.pad)
-            micro = {name: value.to(device) for name, value in micro.items()}
-            with autocast(torch.device(device), precision):
-                hidden, _, _, targets = model.states(**micro)
-                counted = targets != IGNORE
-                slots = slots_of(micro["s2s"])[:, None].expand_as(targets)[counted]
-                scores = model.model.word_scores(hidden[counted], slots)
-            total += nn.functional.cross_entropy(scores.float(), targets[counted], reduction="sum").item()
-            right += int((scores.argmax(-1) == targets[counted]).sum())
-            count += int(counted.sum())
-        found |= {f"{mode}_loss": total / count, f"{mode}_accuracy": right / count}
-    return found
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Train, evaluate, save `model`.
 
@@ -340,7 +305,9 @@ def run(context: StageContext) -> dict[str, float]:
     pictures = picture_inputs(context)
     found, tokenizer = tables(context, pictures)
     if config.drop_worst and context.world_size * config.micro_batch < config.batch:
-        context.log("`drop_worst` leaves out the worst of every micro-batch, as the original does of every process's")
+        context.log(
+            "`drop_worst` leaves out the worst of every micro-batch, as the original does of every process's"
+        )
     shared = {
         "pictures": pictures, "tokenizer": tokenizer, "any_random": config.original.any_random,
         "micro_batch": config.micro_batch, "rank": context.rank, "world_size": context.world_size,
@@ -355,14 +322,16 @@ def run(context: StageContext) -> dict[str, float]:
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
         f"{parameters / 1e6:.2f} M parameters, {len(found['train']):,} {'captions' if pictures else 'sentences'}, "
-        f"{len(tokenizer):,} word pieces, {plan.updates:,} updates of {batches.sampler.batch}; {config.s2s:.0%} from left "
-        "to right"
+        f"{len(tokenizer):,} word pieces, {plan.updates:,} updates of {batches.sampler.batch}; {config.s2s:.0%} from "
+        "left to right"
     )
 
     def at(step: int) -> dict[str, float]:
         measured = evaluate(model, valid, config.eval_captions, context.device, config.precision)
         if step == plan.updates and pictures is not None:
-            other = evaluate(model, valid, config.eval_captions, context.device, config.precision, shuffled=True)
+            other = evaluate(
+                model, valid, config.eval_captions, context.device, config.precision, shuffled=True
+            )
             measured |= {f"{name}_shuffled": value for name, value in other.items()}
         context.log(
             f"update {step:,}: " + ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
