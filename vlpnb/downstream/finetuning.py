@@ -130,7 +130,7 @@ def train(
         drop_last: leave out the last batch of an epoch where it is not full.
         score: says after each epoch how good the model is; the weights of the highest score are kept, of equal ones
             the earliest. Without it the last weights are.
-        optimiser: "bert_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
+        optimiser: "bert_adam" or "vlp_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
         alter: (batch, update, seed) → the batch as the model gets it; a pure function.
         plan: further fields of the `TrainingPlan`.
     """
@@ -178,7 +178,7 @@ def train_on(
     updates = max(1, round(config.epochs * per_epoch))
     best = _Best(folder / "best.safetensors", model, score) if score else None
     ends = {*range(per_epoch, updates, per_epoch), updates}
-    exact = optimiser == "bert_adam"
+    exact = optimiser in ("bert_adam", "vlp_adam")
     training = TrainingPlan(
         updates=updates,
         lr=config.lr,
