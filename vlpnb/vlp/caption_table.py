@@ -160,10 +160,14 @@ def read_sentences(text: TextData, split: str, unseen: set[str], most: int | Non
 
 
 def open_tokenizer(context: StageContext, lines: Iterable[str]) -> PreTrainedTokenizerFast:
-    """The configured tokenizer; one of the captions' own is learned by process 0 and lies in `tokenizer`."""
+    """The configured tokenizer; one of the captions' own is that of the training on text that this one starts from, or
+    is learned by process 0 and lies in `tokenizer`.
+    """
     config = context.config
-    if config.tokenizer != OWN:
-        return load_tokenizer(config.tokenizer or context.inputs["language"] / "model", (*MASKED, "unk"))
+    if config.tokenizer != OWN or "start" in context.inputs:
+        start = context.inputs.get("start" if config.tokenizer == OWN else "language", Path())
+        known = start / "model" if config.tokenizer in ("", OWN) else config.tokenizer
+        return load_tokenizer(known, (*MASKED, "unk"))
     folder = context.folder / "tokenizer"
     if context.rank == 0 and not (folder / "tokenizer.json").is_file():
         train_wordpiece(lines, config.vocab_size, folder)

@@ -150,7 +150,13 @@ class Captioned:
         """What the model says to the pictures of a split."""
         names = [image.image_id for image in self.splits(split)]
         return describe(
-            model.model, self.start.tokenizer, self.pictures, names, self.config.decode_batch, device, **search
+            model.model,
+            self.start.tokenizer,
+            self.pictures,
+            names,
+            self.config.decode_batch,
+            device,
+            **search,
         )
 
     def cider(self, model: Guessing, device: str) -> float:
@@ -205,7 +211,8 @@ def run(context: StageContext) -> dict[str, float]:
     batches = task.batches(config.seeds[0])
     context.log(
         f"{task.start.name}: {len(task.training):,} captions of {len(splits.training()):,} pictures, "
-        f"{batches.sampler.batch} {'pictures' if config.packed else 'captions'} per update; regions with {pictures.said}"
+        f"{batches.sampler.batch} {'pictures' if config.packed else 'captions'} per update; regions with "
+        f"{pictures.said}"
     )
     for split in (config.valid, *config.test):
         splits(split)  # what is wrong with one is told before the training, not after it

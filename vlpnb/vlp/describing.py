@@ -56,7 +56,9 @@ class Splits:
         if split not in self._known:
             images = self.data.annotated(split)
             kept = [image for image in images if image.image_id in self.pictures.store]
-            self.left_out += [f"{split} {i.image_id}" for i in images if i.image_id not in self.pictures.store]
+            self.left_out += [
+                f"{split} {i.image_id}" for i in images if i.image_id not in self.pictures.store
+            ]
             if not kept:
                 self.pictures.rows([image.image_id for image in images], f"the captions of split '{split}'")
             self._known[split] = kept[: self.config.max_valid if split == self.config.valid else None]
@@ -74,7 +76,13 @@ class Splits:
 
 
 def describe(
-    model: VlpForGeneration, tokenizer: Any, pictures: Pictures, names: Sequence[str], at_once: int, device: str, **search: Any
+    model: VlpForGeneration,
+    tokenizer: Any,
+    pictures: Pictures,
+    names: Sequence[str],
+    at_once: int,
+    device: str,
+    **search: Any,
 ) -> dict[str, str]:
     """The best caption of each picture; `search` are options of `VlpDecoder.captions`."""
     model.eval()

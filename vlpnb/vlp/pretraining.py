@@ -11,6 +11,7 @@ not insisted on (VLP-16).
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import evenly
 from vlpnb.vlp.caption_table import (
     OWN,
+    Captioned,
     CaptionTable,
     caption_table,
     held_out,
@@ -40,6 +42,7 @@ from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.model import SIZES, VlpConfig
 from vlpnb.vlp.objectives import Guessing
+from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
 from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.start import MODEL, STARTS, begin
@@ -180,7 +183,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     needed = {"captions": Request("captions")}
     if config.pictures:
         needed["regions"] = Request("regions", config.regions)
-    if not config.pictures or (config.start == "text" and config.tokenizer == OWN):
+    if not config.pictures:
         needed["text"] = Request("text", config.text)
     if config.start == "text":
         needed["start"] = Request("vlp.pretraining", STARTS["text"])
@@ -203,24 +206,21 @@ def tables(
     """What is trained on and what is evaluated on, and the tokenizer. What is left out is counted and listed."""
     config: PretrainingConfig = context.config
     data = load_captions(context.inputs["captions"])
-    lines: list[str] = []
-    if "text" in context.inputs:
-        unseen = held_out(data)
-        text = load_text(context.inputs["text"])
-        lines = list(read_sentences(text, "train", unseen, config.sentences))
     if pictures is None:
-        valid = list(read_sentences(text, "valid", unseen, config.eval_captions))
-        captioned = {"train": [("", lines)], "valid": [("", valid)]}
-        said = (*lines, *(text for _, texts in read_captions_of(data, ["train"]) for text in texts))
+        unseen, text = held_out(data), load_text(context.inputs["text"])
+        most = {"train": config.sentences, "valid": config.eval_captions}
+        captioned: dict[str, Captioned] = {
+            split: [("", list(read_sentences(text, split, unseen, limit)))] for split, limit in most.items()
+        }
     else:
         captioned = {
             "train": read_captions_of(data, config.sets)[: config.limit_images],
             "valid": read_captions_of(data, ["valid"])[: config.limit_images],
         }
-        said = (*lines, *(text for _, texts in captioned["train"] for text in texts))
-        if config.tokenizer == OWN and "train" not in config.sets:
-            said += tuple(text for _, texts in read_captions_of(data, ["train"]) for text in texts)
-    tokenizer = open_tokenizer(context, said)
+    also = (
+        () if "train" in config.sets else read_captions_of(data, ["train"])
+    )  # for fine-tuning, of the same words
+    tokenizer = open_tokenizer(context, (line for _, said in (*captioned["train"], *also) for line in said))
     rows = None if pictures is None else pictures.by_name()
     found = {
         name: caption_table(each, rows, tokenizer, config.text_length, f"vlp.pretraining, what is {use}")
@@ -263,15 +263,16 @@ def new_model(
     torch.manual_seed(config.seed)
     model = VlpForGeneration(model_shape(config, tokenizer, pictures), config.label_smoothing, regions)
     if config.start == "bert":
-        from vlpnb.vlp.original.beginning import start_from_bert
-
-        for line in start_from_bert(model, config.tokenizer or context.inputs["language"] / MODEL):
-            context.log(line)
-    elif config.start != "scratch":
+        lines = start_from(model, config.tokenizer or context.inputs["language"] / MODEL)
+    elif config.start == "scratch":
+        lines = []
+    else:
         source = context.inputs["start"] if config.start == "text" else config.start
-        begin(model, str(source), tokenizer, "vlp.pretraining.start")
+        lines = begin(model, source, tokenizer, "vlp.pretraining.start")
+    for line in lines:
+        context.log(line)
     if config.fc7:
-        load_fc7(model, config.fc7)
+        load_fc7(model.backbone, Path(config.fc7) / "fc7_w.pkl", Path(config.fc7) / "fc7_b.pkl")
     return model
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
-from torch import nn
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Seed
@@ -19,9 +18,10 @@ from vlpnb.errors import UserError
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
-from vlpnb.vlp.heads import VlpForGeneration
+from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.model import VlpConfig
-from vlpnb.vlp.original.weights import Model, Weights, new_model, open_weights, original_state
+from vlpnb.vlp.original.beginning import Mode, start_from
+from vlpnb.vlp.original.weights import Model, new_model, open_weights
 from vlpnb.vlp.pictures import Pictures
 
 MODEL = "model"  # in the folder of a pre-training
@@ -72,38 +72,19 @@ def learned_from_text(config: VlpConfig) -> bool:
     return config.feature_width == config.classes == 1
 
 
-def fill(model: nn.Module, weights: Weights) -> None:
-    """Give a model the weights that a file has: all of its backbone, but for what reads regions where the file's model
-    learned from text alone, and the heads that are there.
+def begin(
+    model: VlpForGeneration, source: str | Path, tokenizer: PreTrainedTokenizerFast, where: str
+) -> list[str]:
+    """Give a model to pre-train the weights of a pre-trained one: a stage's folder, a model's, or a file.
 
-    UserError where the backbone lacks something, or shapes differ.
-    """
-    own = original_state(model)
-    new = ("vis_embed.", "vis_pe_embed.") if learned_from_text(weights.config) else ()
-    taken = {
-        name: weights.tensors[name]
-        for name in own
-        if name in weights.tensors and not name.startswith(new or ("\0",))
-    }
-    kept = {
-        name: tensor
-        for name, tensor in own.items()
-        if name not in taken and (name.startswith(new or ("\0",)) or not name.startswith("bert."))
-    }
-    Weights(weights.file, {**kept, **taken}, weights.config).fill(model)
-
-
-def begin(model: VlpForGeneration, source: str, tokenizer: PreTrainedTokenizerFast, where: str) -> None:
-    """Give a model to pre-train the weights of a pre-trained one: a stage's folder, a model's or a file.
-
-    UserError where its words are others or its shape is another; `where` is the field that names it.
+    Returns lines for the log. UserError where its words are others or its shape is another; `where` is the field that
+    names it.
     """
     folder = Path(source)
     place = folder / MODEL if (folder / MODEL).is_dir() else folder
-    weights = open_weights(place)
     if (place / "tokenizer.json").is_file() and load_tokenizer(place).get_vocab() != tokenizer.get_vocab():
         raise UserError(f"{where}: {source} was trained with other word pieces; set `tokenizer` to {place}")
-    fill(model, weights)
+    return start_from(model, place, regions=not learned_from_text(open_weights(place).config))
 
 
 @dataclass(frozen=True)
@@ -138,7 +119,8 @@ class StartingPoint:
                 )
         model = new_model(kind, shape)
         if not self.fresh:
-            fill(model, weights)
+            mode: Mode = "bi" if kind is VlpForAnswers else "s2s"
+            start_from(model, weights.file, mode, regions=not learned_from_text(weights.config))
         return model
 
 
