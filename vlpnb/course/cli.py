@@ -25,6 +25,7 @@ from vlpnb.course.cli_options import (
     SetOption,
     open_asked,
 )
+from vlpnb.course.cli_score import score
 from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data, name="data")
+app.add_typer(score, name="score")
 
 
 @app.command(epilog=EXIT_CODES)

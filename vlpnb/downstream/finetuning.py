@@ -93,7 +93,7 @@ class Trained(Generic[Model]):
     """A fine-tuned model and how its training went."""
 
     model: Model
-    losses: Sequence[float]  # of the log lines; one NaN when the training diverged
+    losses: Sequence[float]  # of the log lines; one NaN when the training diverged; none without a training
     reason: str  # why it diverged; "" if it did not
     updates: int
     scores: Mapping[int, float] = field(default_factory=dict)  # updates done → score, where one was asked for
@@ -101,7 +101,8 @@ class Trained(Generic[Model]):
 
     def summary(self) -> dict[str, float | None]:
         """`loss` of the last updates (None when it is no number) and the number of `updates`, for a result."""
-        return {"loss": self.losses[-1] if np.isfinite(self.losses[-1]) else None, "updates": self.updates}
+        last = self.losses[-1] if self.losses else math.nan
+        return {"loss": last if np.isfinite(last) else None, "updates": self.updates}
 
 
 def train(
@@ -116,6 +117,8 @@ def train(
     drop_last: bool = False,
     score: Callable[[Model], float] | None = None,
     optimiser: Optimiser = "adamw",
+    alter: Callable[[dict[str, Tensor], int, int], dict[str, Tensor]] | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Trained[Model]:
     """Make a model and train it, continuing from the folder's checkpoint.
 
@@ -127,7 +130,9 @@ def train(
         drop_last: leave out the last batch of an epoch where it is not full.
         score: says after each epoch how good the model is; the weights of the highest score are kept, of equal ones
             the earliest. Without it the last weights are.
-        optimiser: "bert_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
+        optimiser: "bert_adam" or "vlp_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
+        alter: (batch, update, seed) → the batch as the model gets it; a pure function.
+        plan: further fields of the `TrainingPlan`.
     """
     lengths = longest(data) if config.by_length else None
     sampler = EpochSampler(
@@ -136,10 +141,21 @@ def train(
 
     def batches(update: int) -> Update:
         batch = data.batch(sampler(update))
+        if alter is not None:
+            batch = alter(batch, update, seed)
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
     return train_on(
-        make, batches, sampler.per_epoch, config, folder, seed, device, score=score, optimiser=optimiser
+        make,
+        batches,
+        sampler.per_epoch,
+        config,
+        folder,
+        seed,
+        device,
+        score=score,
+        optimiser=optimiser,
+        plan=plan,
     )
 
 
@@ -154,6 +170,7 @@ def train_on(
     *,
     score: Callable[[Model], float] | None = None,
     optimiser: Optimiser = "adamw",
+    plan: Mapping[str, Any] | None = None,
 ) -> Trained[Model]:
     """`train` with batches of one's own: update → data, `per_epoch` of which are a pass. Other arguments as there."""
     torch.manual_seed(seed)
@@ -161,8 +178,8 @@ def train_on(
     updates = max(1, round(config.epochs * per_epoch))
     best = _Best(folder / "best.safetensors", model, score) if score else None
     ends = {*range(per_epoch, updates, per_epoch), updates}
-    exact = optimiser == "bert_adam"
-    plan = TrainingPlan(
+    exact = optimiser in ("bert_adam", "vlp_adam")
+    training = TrainingPlan(
         updates=updates,
         lr=config.lr,
         optimiser=optimiser,
@@ -174,9 +191,10 @@ def train_on(
         evaluate_at=frozenset(ends if best else ()),
         log_every=max(1, updates // 20),
         checkpoint_seconds=config.checkpoint_seconds,
+        **(plan or {}),
     )
     try:
-        records = fit(model, batches, plan, folder, device=device, evaluate=best, keep=True)
+        records = fit(model, batches, training, folder, device=device, evaluate=best, keep=True)
     except Diverged as error:
         return Trained(model, [float("nan")], str(error), updates)
     losses = [record["loss"] for record in records if "loss" in record]

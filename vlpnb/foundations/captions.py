@@ -21,7 +21,6 @@ from vlpnb.foundations.datasets import (
     below_root,
     data_root,
     file_paths,
-    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -160,13 +159,12 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{name}_captions"] = sum(len(image.sentences) for image in present)
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
-    list_left_out(
-        context,
+    context.list_left_out(
         "uncaptioned.txt",
         uncaptioned,
         "empty captions, and pictures without one or off their list, are left out",
     )
-    list_left_out(context, "missing.txt", absent, f"pictures are missing in {root} and left out")
+    context.list_left_out("missing.txt", absent, f"pictures are missing in {root} and left out")
     if data.scenes is not None:
         require(data.scenes, "the scenes behind the pictures (real data has none: set captions.scenes to '')")
     data.save(context.folder)

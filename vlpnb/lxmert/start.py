@@ -96,6 +96,10 @@ class StartingPoint:
         load_answers(model.answers, source.answers, answers, self.table)
         return model
 
+    def finished(self, kind: type[Model]) -> Model:
+        """A fine-tuned model as it is, with its head. UserError when the weights are of another kind."""
+        return load_model(self.weights, kind)
+
     def pairs(self) -> PairModel:
         """A model for pairs of pictures. UserError when the weights lack names."""
         return self._filled(PairModel)

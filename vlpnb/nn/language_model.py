@@ -12,7 +12,8 @@ from vlpnb.nn.checkpoints import load_mlm
 from vlpnb.nn.heads import MLMHead
 from vlpnb.nn.transformer import Encoder, TransformerConfig
 
-# name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores.
+# name: layers, hidden, heads, ffn. Small and base are the paper's; mini and tiny are for two CPU cores, and nano is
+# what LXMERT's "tiny" can start from: its width, heads and language layer.
 SIZES = {
     "base": (12, 768, 12, 3072),
     "small": (6, 512, 8, 2048),
@@ -20,6 +21,7 @@ SIZES = {
     "mini": (4, 128, 4, 512),
     "tiny": (2, 128, 2, 512),
     "micro": (2, 64, 2, 256),
+    "nano": (1, 64, 4, 256),
 }
 
 
