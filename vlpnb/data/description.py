@@ -102,7 +102,10 @@ def within(path: Path, root: Path) -> str:
 
 @dataclass(frozen=True)
 class CaptionFiles:
-    """Annotation files per split, all in one format, and the folder of their pictures (`{split}` is replaced)."""
+    """Annotation files per split, all in one format, and the folder of their pictures (`{split}` is replaced).
+
+    Without a folder ("") there are no pictures: their regions come from files.
+    """
 
     format: CaptionFormat
     annotations: dict[str, tuple[Path, ...]]
@@ -110,12 +113,17 @@ class CaptionFiles:
     source: str | None = None  # one sentence source of the lxmert layout
     max_images: int | None = None  # only the first pictures of each split
     max_sentences: int | None = None  # only the first sentences of each picture
+    split: str | None = (
+        None  # of a set in the karpathy or flickr layout: the file's split that it is; None: all
+    )
+    valid: Path | None = None  # a list of the pictures that count; see `read_valid_images`
 
     def described(self, root: Path) -> dict[str, Any]:
         """This as plain values, paths relative to the root."""
         files = {split: [within(path, root) for path in paths] for split, paths in self.annotations.items()}
-        images = within(Path(self.images), root)
-        return {**vars(self), "annotations": files, "images": images}
+        images = within(Path(self.images), root) if self.images else ""
+        valid = self.valid and within(self.valid, root)
+        return {**vars(self), "annotations": files, "images": images, "valid": valid}
 
     @classmethod
     def from_description(cls, values: Any, root: Path, where: str) -> CaptionFiles:
@@ -124,9 +132,11 @@ class CaptionFiles:
             split: tuple(root / path for path in paths)
             for split, paths in json_field(values, "annotations", where).items()
         }
-        kind, images = json_field(values, "format", where), str(root / json_field(values, "images", where))
-        limits = (values.get(name) for name in ("source", "max_images", "max_sentences"))
-        return cls(kind, files, images, *limits)
+        kind, images = json_field(values, "format", where), json_field(values, "images", where)
+        images = str(root / images) if images else ""
+        rest = (values.get(name) for name in ("source", "max_images", "max_sentences", "split"))
+        valid = values.get("valid")
+        return cls(kind, files, images, *rest, root / valid if valid else None)
 
 
 @dataclass(frozen=True)
@@ -152,10 +162,12 @@ class CaptionData:
         return self.sets[name]
 
     def captioned(self, name: str) -> list[CaptionedImage]:
-        """Captioned pictures of a split or a further set whose files exist, in file order.
+        """Captioned pictures of a split or a further set whose files exist, in file order; all if they have no folder.
 
         UserError if there are none.
         """
+        if not self.files(name).images:
+            return self.annotated(name)
         present, missing = split_missing(self.annotated(name))
         if not present:
             place = f"captions.sets.{name}.images" if name in self.sets else "captions.images"
@@ -169,9 +181,10 @@ class CaptionData:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.files(name)
         images = Path(c.images.replace("{split}", name))
+        split = c.split if name in self.sets and c.format in ("karpathy", "flickr") else name
         found: dict[Path, CaptionedImage] = {}
         for path in c.annotations[name]:
-            for image in read_captions(c.format, path, images, name, c.source, left_out):
+            for image in read_captions(c.format, path, images, split, c.source, left_out, c.valid):
                 found[image.path] = joined(found.get(image.path), image, left_out)
         refuse_clashes(found.values())
         kept = list(found.values())[: c.max_images]
