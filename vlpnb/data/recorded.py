@@ -28,6 +28,7 @@ class Entries(Mapping):
         self.file, self.prefix = file, prefix
         self._entries = {name: _wrapped(file, value, f"{prefix}{name}") for name, value in entries.items()}
         self._read: set[str] = set()
+        self._passed_over: set[str] = set()
         self.skipped: list[str] = []
         """What was not compared for a lack of this machine: names, and why."""
 
@@ -65,10 +66,7 @@ class Entries(Mapping):
     def skip(self, why: str, *names: str) -> None:
         """Leave entries out that this machine cannot compute, which is told and no failure."""
         names = [name for name in names if name in self]
-        self._read |= {*names}
-        for name in names:
-            for inner in _objects(self._entries[name]):
-                inner.leave_out("*")
+        self._passed_over |= {*names}
         self.skipped += [f"{', '.join(names)}: {why}"] if names else []
 
     def unread(self) -> list[str]:
@@ -77,7 +75,7 @@ class Entries(Mapping):
         for name, value in self._entries.items():
             if name in self._read:
                 names += [left for inner in _objects(value) for left in inner.unread()]
-            elif not any(fnmatch(name, pattern) for pattern in NOTES):
+            elif name not in self._passed_over and not any(fnmatch(name, pattern) for pattern in NOTES):
                 names.append(f"{self.prefix}{name}")
         return names
 
