@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vlpnb.errors import UserError
+from vlpnb.nn.cache import Cache
 from vlpnb.nn.heads import Pooler
 from vlpnb.nn.onednn import quick_on_cpu
 from vlpnb.nn.transformer import Block, Embeddings, EncoderOutput, TransformerConfig, init_weights
@@ -54,6 +55,8 @@ class VlpConfig:
     """Most word pieces of a text, without the closing [SEP]."""
     feature_width: int = 2048
     """F, numbers of a region's feature."""
+    visual_hidden: int = 0
+    """Width between φ's two layers; 0: F, the paper's."""
     classes: int = 1601
     """C, class probabilities of a region, the background first."""
     slots: int = 1
@@ -81,7 +84,9 @@ class VlpConfig:
 
     def __post_init__(self) -> None:
         ids = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-        least = dict.fromkeys((*ids, "regions", "dropout", "joint_norm"), 0) | {"segments": 2}
+        least = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout", "joint_norm"), 0) | {
+            "segments": 2
+        }
         for name, value in vars(self).items():
             if isinstance(value, int) and value < least.get(name, 1):
                 raise UserError(f"VlpConfig.{name} = {value}; expected at least {least.get(name, 1)}")
@@ -141,6 +146,7 @@ SIZES: dict[str, dict[str, int]] = {
 def parameter_count(config: VlpConfig) -> dict[str, int]:
     """Parameters of each part, from the formula; of the paper's 121,929,853, and without answers 115,939,396."""
     d, f, norm = config.hidden, config.feature_width, 2 * config.hidden
+    inside = config.visual_hidden or f
     dense = (d + 1) * d
     block = 4 * dense + norm + (d + 1) * config.ffn + (config.ffn + 1) * d + norm
     tables = config.vocab_size + config.max_positions + config.segments
@@ -148,7 +154,7 @@ def parameter_count(config: VlpConfig) -> dict[str, int]:
         "embedding": tables * d + norm,
         "blocks": config.layers * block,
         "pooler": dense,
-        "φ, features": (f + 1) * f + (f + 1) * d,
+        "φ, features": (f + 1) * inside + (inside + 1) * d,
         "ψ, geometry": (PLACE + config.classes + 1) * d,
         "word head": config.slots * (dense + norm) + config.vocab_size,
         "answer head": (d + 1) * 2 * d + (2 * d + 1) * config.answers,
@@ -171,8 +177,9 @@ class Vlp(nn.Module):
         init_weights(self, config.init_std)
         self.pooler.requires_grad_(False)
         f, d = config.feature_width, config.hidden
+        inside = config.visual_hidden or f
         self.features = nn.Sequential(
-            nn.Linear(f, f), nn.ReLU(), nn.Linear(f, d), nn.ReLU(), nn.Dropout(config.dropout)
+            nn.Linear(f, inside), nn.ReLU(), nn.Linear(inside, d), nn.ReLU(), nn.Dropout(config.dropout)
         )
         self.geometry = nn.Sequential(
             nn.Linear(PLACE + config.classes, d), nn.ReLU(), nn.Dropout(config.dropout)
@@ -241,27 +248,32 @@ class Vlp(nn.Module):
     def encode(
         self,
         x: Float[Tensor, "B L D"],
-        mask: Bool[Tensor, "B 1 L L"],
+        mask: Bool[Tensor, "#B 1 #L S"] | None,
         rows: Int[Tensor, "B K"] | None = None,
         *,
         maps: bool = False,
         hidden_states: bool = False,
+        cache: Cache | None = None,
     ) -> EncoderOutput:
-        """The blocks over an embedded sequence, under a mask of `masks.py`.
+        """The blocks over an embedded sequence, under a mask of `masks.py`; S is L.
 
-        With `rows` the last block computes these positions alone, and the result's `last` is (B, K, D).
+        With `rows` the last block computes these positions alone, and the result's `last` is (B, K, D). With a `cache`
+        the sequence follows what that holds, which the S keys begin with, and is added to it.
         """
         states, found = [x], []
-        for block in self.blocks[: -1 if rows is not None else None]:
-            x, attention = block(x, mask, weights=maps)
+        kept = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, layer in zip(self.blocks[: -1 if rows is not None else None], kept, strict=False):
+            x, attention = block(x, mask, weights=maps, cache=layer)
             states.append(x)
             found.append(attention)
         if rows is not None:
             if maps or hidden_states:
                 raise ValueError("rows leave out most of the last block; ask for them or for maps and states")
             wanted = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (B, K, D)
-            seen = mask.gather(2, rows[:, None, :, None].expand(-1, 1, -1, x.shape[1]))  # (B, 1, K, L)
-            x = self.blocks[-1].think(self.blocks[-1].look(wanted, seen, x)[0])
+            if mask is not None:
+                mask = mask.expand(len(x), 1, x.shape[1], -1)
+                mask = mask.gather(2, rows[:, None, :, None].expand(-1, 1, -1, mask.shape[3]))  # (B, 1, K, S)
+            x = self.blocks[-1].think(self.blocks[-1].look(wanted, mask, x, cache=kept[-1])[0])
         return EncoderOutput(x, states if hidden_states else None, found if maps else None)
 
     def forward(
