@@ -16,7 +16,7 @@ from vlpnb.metrics.overlap import bleu, rouge_l
 from vlpnb.metrics.vqa import spelt, vqa_scores
 from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
 from vlpnb.vlp.geometry import PLACE, region_geometry
-from vlpnb.vlp.masks import packed_mask, segment_ids, sequence_mask
+from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.original.recorded_model import config_of, whole_rows
 
 
@@ -58,7 +58,7 @@ def masks(folder: RecordedFolder) -> Iterator[Case]:
     yield recorded.case("decode.ids", whole_rows(config, torch.zeros(1, 0, dtype=torch.long))[0])
     everything = torch.tensor([steps - 1]), torch.tensor([True]), prefix, steps
     yield recorded.case("decode.segments", segment_ids(*everything, 6)[0])
-    yield recorded.case("decode.mask", packed_mask(torch.tensor([[steps - 1]]), prefix, steps)[0, 0])
+    yield recorded.case("decode.mask", sequence_mask(*everything)[0, 0])
     yield recorded.case("decode.positions", torch.arange(prefix + steps))
 
 
