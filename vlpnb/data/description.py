@@ -321,10 +321,14 @@ class TextData:
     train: tuple[Path, ...] = ()
     valid: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
+    images: tuple[
+        Path, ...
+    ] = ()  # where its lines describe pictures: the list of those of each training file
 
     def save(self, folder: Path) -> Path:
         """Write `text.json` into a stage's folder."""
-        files = {split: [within(path, self.root) for path in getattr(self, split)] for split in SPLITS}
+        parts = (*SPLITS, "images") if self.images else SPLITS
+        files = {part: [within(path, self.root) for path in getattr(self, part)] for part in parts}
         return write_description(folder, "text", self.root, {"rules": self.rules, **files})
 
 
@@ -332,7 +336,8 @@ def load_text(folder: Path) -> TextData:
     """Read the `text.json` of a folder. UserError if it is absent or lacks a field."""
     about, root, where = read_description(folder, "text")
     files = (tuple(root / path for path in json_field(about, split, where)) for split in SPLITS)
-    return TextData(root, json_field(about, "rules", where), *files)
+    images = tuple(root / path for path in about.get("images", ()))
+    return TextData(root, json_field(about, "rules", where), *files, images=images)
 
 
 @dataclass(frozen=True)
