@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vlpnb.config import Config, Name, Seed
 from vlpnb.data.description import load_captions
+from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
 from vlpnb.files import read_back
@@ -291,7 +292,10 @@ class PictureBatches:
 def fine_tune(
     task: Drawn, config: ScstConfig, folder: Path, work: Path, seed: int, device: str
 ) -> dict[str, Any]:
-    """Go on with one seed and caption the splits, as `downstream.seeds.fine_tune` does; `before_…` beside them."""
+    """Go on with one seed and caption the splits, as `downstream.seeds.fine_tune` does.
+
+    Adds `before_…` to the metrics, and `rewards`: the mean of the updates of each line of the log.
+    """
     mine = task.of_seed(seed)
     batches = mine.batches(seed)
     trained = finetuning.train_on(
@@ -300,6 +304,10 @@ def fine_tune(
         optimiser=config.optimiser, plan=mine.plan,
     )  # fmt: skip
     found = answer_splits(mine, config, folder, work, seed, device, trained)
+    if not trained.reason and found["metrics"]["different"] > 1:
+        found["diverged"] = ""  # the loss of one's own captions need not fall
+    lines = [line for _, line in read_json_lines(work / "metrics.jsonl", "lines of a training")]
+    found["rewards"] = [line["reward"] for line in lines if "reward" in line]
     before = task.before(seed)
     found["metrics"] = {**found["metrics"], **_compared(before.get("metrics", {}))}
     splits = before.get("splits", {})
