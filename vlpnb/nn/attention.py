@@ -53,7 +53,7 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
-        memory: Float[Tensor, "B S M"] | None = None,
+        memory: Float[Tensor, "B N M"] | None = None,
         *,
         weights: bool = False,
         cache: LayerCache | None = None,
@@ -65,7 +65,7 @@ class Attention(nn.Module):
             mask: True where a query may look at a key; None lets everybody see everybody.
             memory: the keys' and values' stream.
             weights: also return the attention map.
-            cache: earlier positions, which come first among the S keys; the new ones are added to it.
+            cache: earlier positions, which come first among the S keys (else S is N); the new ones are added to it.
 
         Returns:
             The attended stream, and the attention map or None; its rows sum to one, or to zero where nothing

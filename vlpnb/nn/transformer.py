@@ -150,7 +150,7 @@ class AttentionLayer(nn.Module):
         self,
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
-        memory: Float[Tensor, "B S M"] | None = None,
+        memory: Float[Tensor, "B N M"] | None = None,
         *,
         weights: bool = False,
         cache: LayerCache | None = None,

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from vlpnb.errors import UserError
+from vlpnb.nn.cache import Cache
 from vlpnb.nn.heads import Pooler
 from vlpnb.nn.onednn import quick_on_cpu
 from vlpnb.nn.transformer import Block, Embeddings, EncoderOutput, TransformerConfig, init_weights
@@ -241,27 +242,32 @@ class Vlp(nn.Module):
     def encode(
         self,
         x: Float[Tensor, "B L D"],
-        mask: Bool[Tensor, "B 1 L L"],
+        mask: Bool[Tensor, "#B 1 #L S"] | None,
         rows: Int[Tensor, "B K"] | None = None,
         *,
         maps: bool = False,
         hidden_states: bool = False,
+        cache: Cache | None = None,
     ) -> EncoderOutput:
-        """The blocks over an embedded sequence, under a mask of `masks.py`.
+        """The blocks over an embedded sequence, under a mask of `masks.py`; S is L.
 
-        With `rows` the last block computes these positions alone, and the result's `last` is (B, K, D).
+        With `rows` the last block computes these positions alone, and the result's `last` is (B, K, D). With a `cache`
+        the sequence follows what that holds, which the S keys begin with, and is added to it.
         """
         states, found = [x], []
-        for block in self.blocks[: -1 if rows is not None else None]:
-            x, attention = block(x, mask, weights=maps)
+        kept = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, layer in zip(self.blocks[: -1 if rows is not None else None], kept, strict=False):
+            x, attention = block(x, mask, weights=maps, cache=layer)
             states.append(x)
             found.append(attention)
         if rows is not None:
             if maps or hidden_states:
                 raise ValueError("rows leave out most of the last block; ask for them or for maps and states")
             wanted = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (B, K, D)
-            seen = mask.gather(2, rows[:, None, :, None].expand(-1, 1, -1, x.shape[1]))  # (B, 1, K, L)
-            x = self.blocks[-1].think(self.blocks[-1].look(wanted, seen, x)[0])
+            if mask is not None:
+                mask = mask.expand(len(x), 1, x.shape[1], -1)
+                mask = mask.gather(2, rows[:, None, :, None].expand(-1, 1, -1, mask.shape[3]))  # (B, 1, K, S)
+            x = self.blocks[-1].think(self.blocks[-1].look(wanted, mask, x, cache=kept[-1])[0])
         return EncoderOutput(x, states if hidden_states else None, found if maps else None)
 
     def forward(

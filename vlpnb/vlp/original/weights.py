@@ -72,7 +72,7 @@ class Weights:
 
     def fill(self, module: nn.Module, ignore: Iterable[str] = ()) -> None:
         """Copy into a model; UserError lists what is missing, unexpected (but for `ignore`) or misshapen."""
-        wanted = _named(module)
+        wanted = named_tensors(module)
         missing = [name for name in wanted if name not in self.tensors]
         patterns = (DECODER, *NOT_NEEDED, *ignore)
         unexpected = [
@@ -83,26 +83,26 @@ class Weights:
         misshapen = _misshapen(self.tensors, wanted)
         found = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
         if any(found.values()):
-            told = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in found.items() if names)
+            told = "; ".join(f"{len(names)} {what}: {some(names)}" for what, names in found.items() if names)
             raise UserError(
                 f"{self.file} does not hold the weights of {type(module).__name__}: {told}. Names are those of the "
                 "original. Name the right file; to begin with what a file has, choose it as the start of a training"
             )
         refuse_untied(self.tensors, self.file)
-        ours = _ours(module)
+        ours = our_names(module)
         module.load_state_dict({ours[name]: self.tensors[name] for name in wanted})
 
 
-def _ours(module: nn.Module) -> dict[str, str]:
+def our_names(module: nn.Module) -> dict[str, str]:
     """The original's name of each of a model's tensors → ours."""
     inside = "backbone." if isinstance(module, Vlp) else ""
     return {original_name(inside + name): name for name in module.state_dict()}
 
 
-def _named(module: nn.Module) -> dict[str, Tensor]:
+def named_tensors(module: nn.Module) -> dict[str, Tensor]:
     """A model's tensors by the original's names."""
     state = module.state_dict()
-    return {theirs: state[name] for theirs, name in _ours(module).items()}
+    return {theirs: state[name] for theirs, name in our_names(module).items()}
 
 
 def _misshapen(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
@@ -113,7 +113,8 @@ def _misshapen(tensors: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[st
     ]
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first of many names, for a message."""
     return ", ".join(names[:SHOWN]) + " …" * (len(names) > SHOWN)
 
 
@@ -212,7 +213,7 @@ def new_model(kind: type[Model], config: VlpConfig) -> Model:
 
 def original_state(model: nn.Module) -> dict[str, Tensor]:
     """The model's tensors by the original's names, with the copy of the word table that it writes beside words."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in _named(model).items()}
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in named_tensors(model).items()}
     if isinstance(model, VlpForGeneration):
         state[DECODER] = state[WORDS]
     return state
