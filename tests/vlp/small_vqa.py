@@ -1,4 +1,4 @@
-"""The inputs of VLP's questions without a world: invented regions with class probabilities, questions, a pre-training."""
+"""The inputs of VLP's questions without a world: invented regions, questions, a pre-training that learnt nothing."""
 
 import json
 from dataclasses import replace
@@ -32,7 +32,7 @@ def regions(name: str) -> PictureRegions:
 
 
 def make(root: Path) -> dict[str, Path]:
-    """Folders of the stages `questions`, `regions` and `vlp.pretraining` (which learnt nothing)."""
+    """Folders of the stages `questions`, `regions` and `vlp.pretraining`."""
     root.mkdir(exist_ok=True)
     rows = {split: small.questions(split, n, split != "test") for split, n in SPLITS.items()}
     small.write_questions(root, root / "questions", rows)
@@ -53,7 +53,7 @@ def make(root: Path) -> dict[str, Path]:
 
 
 def official_questions(root: Path, folder: Path) -> None:
-    """VQA v2's pair of files in the place of the questions: five people of ten write "The" before what they say."""
+    """VQA v2's pair of files in the place of the questions: nine people of ten write "The" before what they say."""
     questions, annotations = {}, {}
     for split in ("train", "valid"):
         asked, annotated = [], []
@@ -61,7 +61,7 @@ def official_questions(root: Path, folder: Path) -> None:
             best = max(row["label"], key=row["label"].get)
             picture = {"question_id": number, "image_id": int(row["img_id"].removeprefix(split))}
             asked.append({**picture, "question": row["sent"]})
-            answers = [{"answer": answer} for answer in [best] * 5 + [f"The {best}"] * 5]
+            answers = [{"answer": answer} for answer in [best] + [f"The {best}"] * 9]
             annotated.append({**picture, "answers": answers, "answer_type": row["answer_type"]})
         questions[split], annotations[split] = (
             (root / f"{split}_{kind}.json",) for kind in ("asked", "said")

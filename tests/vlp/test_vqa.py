@@ -36,7 +36,10 @@ from vlpnb.vlp.vqa import (
     with_targets,
 )
 
-LEARNS = {"seeds": (1, 2), "epochs": 20, "batch": 16, "lr": 2e-3, "optimiser": "adamw", "dropout": 0.0}
+LEARNS = {
+    "seeds": (1, 2), "epochs": 60, "batch": 8, "lr": 3e-3, "optimiser": "adamw", "dropout": 0.0, "best": False,
+    "text_length": 12, "corrupt": False,
+}  # fmt: skip
 BRIEF = {
     "seeds": (3, 4), "epochs": 2, "batch": 8, "lr": 1e-3, "max_train": 24, "checkpoint_seconds": 0,
     "text_length": 12,
@@ -68,10 +71,9 @@ def asked(inputs, folder, **fields):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", ["soft", "best"])
-def test_it_learns_small_data_by_heart(run, tmp_path, objective):
+def test_it_learns_small_data_by_heart(run, tmp_path):
     said: list[str] = []
-    metrics = run(said=said, objective=objective, corrupt=False, valid="train", test=("valid",), **LEARNS)
+    metrics = run(said=said, valid="train", test=("valid",), **LEARNS)
     top = (2 * SPLITS["train"] - 6) / (2 * SPLITS["train"])
     assert metrics["accuracy"] > 0.93 * top
     assert metrics["diverged"] == 0
@@ -289,8 +291,11 @@ def test_a_captioner_answers_too_and_a_model_of_other_answers_gives_its_backbone
     from_stage = run("a", model=str(tmp_path / "captioner"), **brief)
     assert str(from_stage) == str(run("b", **brief))
     run("trained", keep_models=True, **brief)
-    questions = tmp_path / "questions"
-    shutil.copytree(inputs["questions"], questions)
+    questions, rows = (
+        tmp_path / "questions",
+        {split: lxmert.questions(split, n) for split, n in SPLITS.items()},
+    )
+    lxmert.write_questions(tmp_path, questions, rows)
     (questions / "vqa_label2ans.json").write_text(json.dumps([*ANSWERS, "more"]))
     given = {**inputs, "questions": questions}
     model = str(tmp_path / "trained")
@@ -308,7 +313,8 @@ def test_a_fine_tuned_model_answers_again_without_training(run, inputs, tmp_path
     model = str(tmp_path / "trained" / "seed-3")
     fields = {"epochs": 0, "seeds": (3, 4), "text_length": 12, "test": ("valid", "test")}
     again = run("again", said=said, given=given, model=model, **fields)
-    assert again == {key: value for key, value in trained.items() if key in again}
+    for name in ("accuracy", "yes_no", "other", "majority", "without_regions"):
+        assert again[name] == trained[name]
     (result,) = results(tmp_path / "again")
     assert (result["updates"], result["loss"], result["diverged"]) == (0, None, "")
     files = sorted((tmp_path / "trained" / "seed-3").glob("predictions_*"))
