@@ -1,7 +1,6 @@
 """Self-critical learning: what is counted, rewards, probabilities in one pass, and the recorded numbers."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from vlpnb.errors import UserError
 from vlpnb.metrics import ptb
 from vlpnb.metrics.cider import Frequencies
 from vlpnb.nn.decoding import greedy
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original import verify_metrics
 from vlpnb.vlp.self_critical import (
@@ -22,9 +22,8 @@ from vlpnb.vlp.self_critical import (
     batch_rewards,
     counted,
     cut,
-    log_probs_of,
     policy_loss,
-    step_as_reference,
+    view_of_reference,
 )
 
 SHARED = Path(os.environ.get("VLPNB_SHARED_GOLDEN_VLP", Path(__file__).parents[3] / "shared/golden/vlp"))
@@ -40,7 +39,7 @@ def model():
 @pytest.fixture
 def seen(model):
     given = inputs()
-    return model.backbone.look(given["features"], given["geometry"]), given["visual_mask"]
+    return VlpDecoder(model).see(given["features"], given["geometry"], given["visual_mask"])
 
 
 @pytest.mark.parametrize("check", verify_metrics.CHECKS, ids=lambda check: check.__name__)
@@ -106,48 +105,26 @@ def test_the_originals_reward_is_zero_for_the_same_caption_and_compares_ids():
     assert (batch_rewards(references, other, references, PAD) > 0).all()
 
 
-def test_probabilities_of_a_pass_are_those_of_decoding_word_by_word(model, seen):
-    """Three captions of each picture behind one prefix."""
-    captions = torch.stack([texts(LENGTHS, seed=seed) for seed in range(3)], dim=1)  # (B, C, T)
-    together = log_probs_of(model, seen[0], captions, seen[1])
-    everywhere = torch.full((3,), captions.shape[2] - 1)
-    for c in range(3):
-        step = step_as_reference(model, seen[0], everywhere, seen[1])
-        rows, words = torch.arange(3), None
-        for t in range(captions.shape[2]):
-            scores = step(words, rows)
-            words = captions[:, c, t]
-            expected = scores.log_softmax(-1)[rows, words].float()
-            torch.testing.assert_close(together[:, c, t].float(), expected, rtol=1e-5, atol=1e-5)
-
-
 def test_a_reference_hides_what_stands_behind_its_end(model, seen):
     """VLP-01: words behind it change nothing, and what is asked there is asked of the picture alone."""
-    ids = texts(LENGTHS)[:, None]
-    lengths = torch.tensor([2, 2, 2])
+    ids = texts(LENGTHS)
+    mask, segments = view_of_reference(torch.tensor([2, 2, 2]), ids.shape[1])
+    assert segments.tolist() == [[5, 5, 5, 0, 0, 0, 0, 0]] * 3
     other = ids.clone()
-    other[:, :, 3] = 9
-    one, two = (log_probs_of(model, seen[0], given, seen[1], lengths) for given in (ids, other))
-    torch.testing.assert_close(one[:, :, 4:], two[:, :, 4:])
-    visible = log_probs_of(model, seen[0], other, seen[1]) - log_probs_of(model, seen[0], ids, seen[1])
-    assert (visible[:, :, 4:].abs() > 1e-4).any()
+    other[:, 3] = 9
+    one, two = (log_probs_of(model, seen, given, mask=mask, segments=segments) for given in (ids, other))
+    torch.testing.assert_close(one[:, 4:], two[:, 4:])
+    visible = log_probs_of(model, seen, other) - log_probs_of(model, seen, ids)
+    assert (visible[:, 4:].abs() > 1e-4).any()
 
 
 def test_the_originals_roll_outs_follow_the_reference(model, seen):
     """As long as the reference they are decoding's; behind it they repeat what the picture alone suggests."""
-    everywhere = torch.full((3,), 8)
-    plain = greedy(step_as_reference(model, seen[0], everywhere, seen[1]), 8, SEP, stop=False).ids
-    short = greedy(
-        step_as_reference(model, seen[0], torch.tensor([2, 3, 8]), seen[1]), 8, SEP, stop=False
-    ).ids
+    decoder = VlpDecoder(model, steps=8)
+    mask, segments = view_of_reference(torch.tensor([2, 3, 8]), 8)
+    plain = greedy(decoder.step(seen), 8, SEP, stop=False).ids
+    short = greedy(decoder.step(seen, mask=mask, segments=segments), 8, SEP, stop=False).ids
     assert (plain[0, :3] == short[0, :3]).all()
     assert (plain[1, :4] == short[1, :4]).all()
     assert (plain[2] == short[2]).all()
     assert (plain != short).any()
-
-
-def test_captions_longer_than_the_position_table_are_refused(seen):
-    torch.manual_seed(1)
-    model = VlpForGeneration(replace(CONFIG, max_positions=CONFIG.length)).double()
-    with pytest.raises(UserError, match="tokens of text"):
-        log_probs_of(model, seen[0], torch.full((3, 1, 30), 7), seen[1])

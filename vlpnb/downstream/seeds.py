@@ -66,12 +66,8 @@ class Task(Protocol):
 def fine_tune(task: Task, config: Any, folder: Path, work: Path, seed: int, device: str) -> dict[str, Any]:
     """Fine-tune with one seed and answer the splits; works in `work`, resumes there, and writes answers to `folder`.
 
-    `config` is a `pictured.PicturedConfig` with `lr`, `batch` and `optimiser`. Of 0 epochs nothing is trained, and the
-    value is NaN where the validation split has no labels.
-
-    Returns: seed, value (the validation score), majority, metrics (of the validation split), splits (metrics of the
-    others that have labels), diverged ("" or why), note ("" or what is remarkable), losses, scores (validation after
-    each epoch), kept (updates of the weights that are kept; none: the last), loss and updates.
+    `config` is a `pictured.PicturedConfig` with `lr`, `batch` and `optimiser`. Of 0 epochs nothing is trained. Returns
+    what `answer_splits` does.
     """
 
     def score(model: nn.Module) -> float:
@@ -85,6 +81,19 @@ def fine_tune(task: Task, config: Any, folder: Path, work: Path, seed: int, devi
         )  # fmt: skip
     else:
         trained = Trained(task.make().to(device), [], "", 0)
+    return answer_splits(task, config, folder, work, seed, device, trained)
+
+
+def answer_splits(
+    task: Task, config: Any, folder: Path, work: Path, seed: int, device: str, trained: Trained
+) -> dict[str, Any]:
+    """What a fine-tuned model says to the splits; writes answers to `folder`, and the model to `work` if it is kept.
+
+    Returns: seed, value (the validation score; NaN where that split has no labels, which may be of 0 epochs), majority,
+    metrics (of the validation split), splits (metrics of the others that have labels), diverged ("" or why), note (""
+    or what is remarkable), losses, scores (validation after each epoch), kept (updates of the weights that are kept;
+    none: the last), loss and updates.
+    """
     found = {}
     for split in dict.fromkeys((config.valid, *config.test)):
         found[split] = task.answered(trained.model, split, device)
@@ -110,8 +119,12 @@ def fine_tune(task: Task, config: Any, folder: Path, work: Path, seed: int, devi
     }
 
 
-def run_seeds(context: StageContext, task: Task) -> dict[str, float]:
+def run_seeds(
+    context: StageContext, task: Task, tune: Callable[..., dict[str, Any]] = fine_tune
+) -> dict[str, float]:
     """Fine-tune with every seed; writes `task.file`, and of each seed its answers as the benchmark takes them.
+
+    `tune` is called as `fine_tune` is.
 
     Metrics: those of the validation split and, with `<split>_`, of the others, as means over the seeds with `_std`;
     `majority`, and the number of `diverged` runs.
@@ -121,7 +134,7 @@ def run_seeds(context: StageContext, task: Task) -> dict[str, float]:
     def job(seed: int) -> Job:
         return Job(
             f"seed-{seed}",
-            lambda folder, work: [fine_tune(task, config, folder, work, seed, context.device)],
+            lambda folder, work: [tune(task, config, folder, work, seed, context.device)],
         )
 
     def line(result: Mapping[str, Any]) -> str:

@@ -12,9 +12,10 @@ frozen detector. They come from pictures, one at a time, because a batch padded 
 or from files that hold them already: `obj36` (LXMERT's TSV) and `vlp` (VLP's HDF5 or numpy files), where a picture is
 found by its id and never by its place.
 
-The store covers the pictures of the stages that `of` names. A file that several of them name, under whatever ids, is
-worked on once, and every id finds it. Pictures that cannot be read, that a file does not have, or in which nothing is
-found are left out, counted and listed. What is really in a picture of the world is asked by nothing here.
+The store covers the pictures of the stages that `of` names, of `captions` also those of its further sets. A file that
+several of them name, under whatever ids, is worked on once, and every id finds it. Pictures that cannot be read, that a
+file does not have, or in which nothing is found are left out, counted and listed. What is really in a picture of the
+world is asked by nothing here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -39,7 +40,6 @@ from vlpnb.data.text_files import require
 from vlpnb.data.vlp_regions import VlpRegions
 from vlpnb.errors import UserError
 from vlpnb.files import content_hash, write_text
-from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.distinct_pictures import Dataset, Picture, pictures_of
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Run, Stage, StageContext
@@ -346,9 +346,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 def inputs(config: RegionsConfig) -> Mapping[str, Request]:
     """The stages whose pictures are covered, and what looks at them."""
-    found: dict[str, Request] = {
-        name: splits_only if name == "captions" else Request(name) for name in config.of
-    }
+    found: dict[str, Request] = {name: Request(name) for name in config.of}
     if config.source == "detector":
         found["detector"] = Request("detector")
     if config.source == "grid" and config.vision == "stage":

@@ -186,18 +186,18 @@ class VlpForGeneration(nn.Module):
         seen = self.backbone.look(features, geometry)
         if ids.dim() == 3:
             hidden, targets, slot = self._captions(seen, ids, lengths, labels, visual_mask)
-            return {"words": self._words(hidden, targets, slot, drop_worst)}
+            return {"words": self.word_loss(hidden, targets, slot, drop_worst)}
         columns, targets = labelled(labels)
         rows = columns + seen[0].shape[1] + EDGES
         if masked_regions is None:
             out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, rows=rows)
-            return {"words": self._words(out.last, targets, slots_of(s2s), drop_worst)}
+            return {"words": self.word_loss(out.last, targets, slots_of(s2s), drop_worst)}
         if self.regions == "hidden":
             visual_mask = ~masked_regions if visual_mask is None else visual_mask & ~masked_regions
         rows = F.pad(rows, (1, 0))  # [CLS] first, for the pooler
         out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, masked=masked_regions, rows=rows)
         return {
-            "words": self._words(out.last[:, 1:], targets, slots_of(s2s), drop_worst),
+            "words": self.word_loss(out.last[:, 1:], targets, slots_of(s2s), drop_worst),
             "regions": region_loss(seen, self.backbone.pooler(out.last), masked_regions),
         }
 
@@ -225,7 +225,7 @@ class VlpForGeneration(nn.Module):
         out = self.backbone.encode(torch.cat(x, dim=1), mask, rows)
         return out.last, targets, torch.full_like(lengths[:, 0], SLOT["s2s"])
 
-    def _words(
+    def word_loss(
         self,
         hidden: Float[Tensor, "B K D"],
         targets: Int[Tensor, "B K"],

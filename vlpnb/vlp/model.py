@@ -55,6 +55,8 @@ class VlpConfig:
     """Most word pieces of a text, without the closing [SEP]."""
     feature_width: int = 2048
     """F, numbers of a region's feature."""
+    visual_hidden: int = 0
+    """Width between φ's two layers; 0: F, the paper's."""
     classes: int = 1601
     """C, class probabilities of a region, the background first."""
     slots: int = 1
@@ -82,7 +84,9 @@ class VlpConfig:
 
     def __post_init__(self) -> None:
         ids = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-        least = dict.fromkeys((*ids, "regions", "dropout", "joint_norm"), 0) | {"segments": 2}
+        least = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout", "joint_norm"), 0) | {
+            "segments": 2
+        }
         for name, value in vars(self).items():
             if isinstance(value, int) and value < least.get(name, 1):
                 raise UserError(f"VlpConfig.{name} = {value}; expected at least {least.get(name, 1)}")
@@ -142,6 +146,7 @@ SIZES: dict[str, dict[str, int]] = {
 def parameter_count(config: VlpConfig) -> dict[str, int]:
     """Parameters of each part, from the formula; of the paper's 121,929,853, and without answers 115,939,396."""
     d, f, norm = config.hidden, config.feature_width, 2 * config.hidden
+    inside = config.visual_hidden or f
     dense = (d + 1) * d
     block = 4 * dense + norm + (d + 1) * config.ffn + (config.ffn + 1) * d + norm
     tables = config.vocab_size + config.max_positions + config.segments
@@ -149,7 +154,7 @@ def parameter_count(config: VlpConfig) -> dict[str, int]:
         "embedding": tables * d + norm,
         "blocks": config.layers * block,
         "pooler": dense,
-        "φ, features": (f + 1) * f + (f + 1) * d,
+        "φ, features": (f + 1) * inside + (inside + 1) * d,
         "ψ, geometry": (PLACE + config.classes + 1) * d,
         "word head": config.slots * (dense + norm) + config.vocab_size,
         "answer head": (d + 1) * 2 * d + (2 * d + 1) * config.answers,
@@ -172,8 +177,9 @@ class Vlp(nn.Module):
         init_weights(self, config.init_std)
         self.pooler.requires_grad_(False)
         f, d = config.feature_width, config.hidden
+        inside = config.visual_hidden or f
         self.features = nn.Sequential(
-            nn.Linear(f, f), nn.ReLU(), nn.Linear(f, d), nn.ReLU(), nn.Dropout(config.dropout)
+            nn.Linear(f, inside), nn.ReLU(), nn.Linear(inside, d), nn.ReLU(), nn.Dropout(config.dropout)
         )
         self.geometry = nn.Sequential(
             nn.Linear(PLACE + config.classes, d), nn.ReLU(), nn.Dropout(config.dropout)

@@ -5,8 +5,8 @@ Captioning": the gradient of the expected CIDEr, less a baseline that needs no s
 
     loss = - Σ (reward of a caption - baseline) · ln p(its words)
 
-Captions are drawn without a gradient; the probability of all their words then comes out of one parallel pass, a [MASK]
-query for each word (`masks.packed_mask`), all captions of a picture behind one prefix.
+Captions are drawn without a gradient; the probability of all their words then comes out of one pass
+(`generating.log_probs_of`), all captions of a picture behind one prefix.
 
 Differs from the original, unless its ways are asked for (`scst.OriginalScst`):
 
@@ -21,6 +21,7 @@ In both [SEP] is a word for the reward: without it, captions learn to break off.
 """
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,11 +30,11 @@ from torch import Tensor
 from vlpnb.errors import UserError
 from vlpnb.metrics.caption_words import own_words
 from vlpnb.metrics.cider import Frequencies, Reference
-from vlpnb.nn.decoding import Step
-from vlpnb.vlp.heads import WRITES, VlpForGeneration
-from vlpnb.vlp.masks import EDGES, packed_mask
+from vlpnb.vlp.heads import WRITES
+from vlpnb.vlp.masks import EDGES, sequence_mask
 
 END = "[SEP]"  # the word that says that a caption has ended
+REMEMBERED = 4096  # pictures whose weighted references are kept
 
 
 # what is counted
@@ -84,15 +85,19 @@ class CiderRewards:
     """
 
     def __init__(self, references: Sequence[Sequence[str]], frequencies: Frequencies | None = None):
-        self.references = [[[*own_words(text), END] for text in those] for those in references]
-        self.frequencies = frequencies or Frequencies.of(self.references)
-        self._known: dict[int, Reference] = {}
+        self.references = references
+        self.frequencies = frequencies or Frequencies.of(map(_ended, references))
+        self._weighted = lru_cache(REMEMBERED)(
+            lambda picture: Reference(_ended(references[picture]), self.frequencies)
+        )
 
     def __call__(self, picture: int, text: str, ended: bool = True) -> float:
         """The reward of a caption of a picture, by its place among the references."""
-        if picture not in self._known:
-            self._known[picture] = Reference(self.references[picture], self.frequencies)
-        return self._known[picture].score([*own_words(text), *[END] * ended])
+        return self._weighted(picture).score([*own_words(text), *[END] * ended])
+
+
+def _ended(texts: Sequence[str]) -> list[list[str]]:
+    return [[*own_words(text), END] for text in texts]
 
 
 def batch_rewards(
@@ -122,66 +127,22 @@ def _ids_as_words(row: Int[Tensor, " T"], pad_id: int) -> list[Hashable]:
     return ids[: ids.index(pad_id) + 1] if pad_id in ids else ids
 
 
-# probabilities
+# the original's roll-outs
 
 
-def log_probs_of(
-    model: VlpForGeneration,
-    seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
-    ids: Int[Tensor, "B C T"],
-    visual_mask: Bool[Tensor, "B R"] | None = None,
-    lengths: Int[Tensor, " B"] | None = None,
-) -> Float[Tensor, "B C T"]:
-    """ln p of every word of C captions of each picture, given those before it, as decoding asks for it; in one pass.
+def view_of_reference(
+    lengths: Int[Tensor, " B"], places: int
+) -> tuple[Bool[Tensor, "B T T"], Int[Tensor, "B T"]]:
+    """Mask and segments with which the original draws captions: those of a reference (VLP-01).
+
+    What stands behind the reference's [SEP] is seen by nobody, sees the picture alone, and has segment 0. They are for
+    `VlpDecoder.step` and `log_probs_of`.
 
     Args:
-        seen: what `Vlp.look` makes of the regions.
-        ids: words of the captions; what stands behind an end is given a probability too, which nobody needs.
-        lengths: word pieces of a reference, for the original's roll-outs (VLP-01): what stands behind its [SEP] is seen
-            by nobody and sees the picture alone, in segment 0.
+        lengths: word pieces of each reference, without its [SEP].
+        places: T, places of a text.
     """
-    (rows, captions, length), device = ids.shape, ids.device
-    backbone, prefix = model.backbone, seen[0].shape[1] + EDGES
-    backbone.refuse_too_long(seen[0].shape[1], length)
-    place = torch.arange(length, device=device).repeat(captions)
-    real = torch.full((rows, captions), length - 1, device=device)
-    segments = torch.full((rows, 2 * captions * length), WRITES[1], device=device)
-    if lengths is not None:
-        real = lengths[:, None].expand(rows, captions)
-        segments = segments.where(place.repeat(2) <= lengths[:, None], 0)
-    mask = packed_mask(real, prefix, length, visual_mask, queries=True)
-    text = torch.cat([ids.flatten(1), torch.full_like(ids.flatten(1), backbone.config.mask_id)], dim=1)
-    positions = backbone.config.prefix + place.repeat(2)[None]
-    x = [backbone.assemble(seen, WRITES[0]), backbone.words(text, segments, positions)]
-    asked = prefix + captions * length + torch.arange(captions * length, device=device)
-    states = backbone.encode(torch.cat(x, dim=1), mask, asked.expand(rows, -1)).last  # (B, C·T, D)
-    scores = model.word_scores(states).float()
-    chosen = scores.gather(-1, ids.flatten(1)[..., None])[..., 0] - scores.logsumexp(-1)
-    return chosen.unflatten(1, (captions, length))
-
-
-def step_as_reference(
-    model: VlpForGeneration,
-    seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
-    lengths: Int[Tensor, " B"],
-    visual_mask: Bool[Tensor, "B R"] | None = None,
-) -> Step:
-    """The original's roll-out for `nn.decoding`: the mask and segments of a reference of so many pieces (VLP-01).
-
-    For one caption of each picture; without a cache, as it is here to be compared with.
-    """
-    backbone, prefix = model.backbone, seen[0].shape[1] + EDGES
-    asked = torch.full_like(lengths, backbone.config.mask_id)[:, None]  # (B, 1)
-    written = asked[:, :0]
-
-    def step(words: Tensor | None, parents: Tensor | None) -> Tensor:
-        nonlocal written
-        if words is not None:
-            written = torch.cat([written[parents], words[:, None]], dim=1)
-        last = torch.full_like(asked, prefix + written.shape[1])
-        text, writes = torch.cat([written, asked], dim=1), torch.ones_like(lengths, dtype=torch.bool)
-        return model.word_scores(
-            backbone.read(seen, text, lengths, writes, visual_mask, rows=last).last[:, 0]
-        )
-
-    return step
+    writes = torch.ones_like(lengths, dtype=torch.bool)
+    mask = sequence_mask(lengths, writes, EDGES, places)[:, 0, EDGES:, EDGES:]
+    at = torch.arange(places, device=lengths.device)
+    return mask, torch.full_like(mask[:, 0], WRITES[1], dtype=torch.long).where(at <= lengths[:, None], 0)

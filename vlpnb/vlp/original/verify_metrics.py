@@ -21,6 +21,7 @@ from vlpnb.metrics.cider import cider
 from vlpnb.metrics.overlap import bleu, rouge_l
 from vlpnb.metrics.vqa import Spelling, spelt, vqa_accuracy
 from vlpnb.nn.decoding import greedy
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.original.names import original_name
@@ -29,9 +30,8 @@ from vlpnb.vlp.self_critical import (
     batch_rewards,
     counted,
     cut,
-    log_probs_of,
     policy_loss,
-    step_as_reference,
+    view_of_reference,
 )
 
 
@@ -115,23 +115,25 @@ def scst(folder: RecordedFolder) -> Iterator[Case]:
     lengths = (cut(references, sep, pad) != pad).sum(dim=1) - 1
     yield about.case("reference_lengths", lengths)
     writes = torch.ones_like(lengths, dtype=torch.bool)
-    mask = sequence_mask(lengths, writes, prefix, steps)[:, 0, prefix:]
-    yield recorded.case("ref_mask", mask)
+    yield recorded.case("ref_mask", sequence_mask(lengths, writes, prefix, steps)[:, 0, prefix:])
     yield recorded.case("ref_segments", segment_ids(lengths, writes, prefix, steps, sizes["segment_types"]))
-    everywhere = torch.full_like(lengths, steps - 1)
-    for name, as_long in (("faithful", lengths), ("decoding_mask", everywhere)):
+    mask, segments = view_of_reference(lengths, steps)
+    for name, view in (
+        ("faithful", {"mask": mask, "segments": segments}),
+        ("decoding_mask", {}),
+    ):
         model = load_model(
             folder.path("weights.safetensors"), VlpForGeneration, heads=sizes["heads"],
             regions=sizes["regions"], text_length=sizes["max_text"],
             **{f"{token}_id": sizes[token] for token in ("pad", "unk", "cls", "sep", "mask")},
         )  # fmt: skip
-        seen = model.backbone.look(pictures["feat"], pictures["vis_pe"])
+        decoder = VlpDecoder(model, steps=steps)
+        seen = decoder.see(pictures["feat"], pictures["vis_pe"])
         with torch.no_grad():
-            step = step_as_reference(model, seen, as_long)
-            likeliest = greedy(step, steps, sep, pad_id=pad, stop=False).ids
+            likeliest = greedy(decoder.step(seen, **view), steps, sep, pad_id=pad, stop=False).ids
         sampled, best = cut(raw, sep, pad), cut(likeliest, sep, pad)
         rewards = batch_rewards(sampled, best, references, pad)
-        log_probs = log_probs_of(model, seen, raw[:, None], lengths=as_long)[:, 0]
+        log_probs = log_probs_of(model, seen, raw, **view)
         words = counted(sampled, pad, past_end=True)
         loss = policy_loss(log_probs, rewards, words) / words.sum()
         loss.backward()

@@ -182,6 +182,8 @@ def _config_of(tensors: dict[str, Tensor], file: Path, given: dict[str, Any]) ->
         for field, (name, at, less) in SIZES.items()
         if name in tensors and tensors[name].ndim > at
     }
+    inside = len(tensors.get("vis_embed.0.weight", ()))
+    fields["visual_hidden"] = 0 if inside == fields.get("feature_width") else inside
     fields["layers"] = len({n.split(".")[3] for n in tensors if n.startswith("bert.encoder.layer.")})
     fields["heads"] = max(1, fields["hidden"] // HEAD_WIDTH)
     if f"{TRANSFORM}dense.weight" in tensors:
