@@ -16,6 +16,7 @@ from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.model import VlpConfig
 from vlpnb.vlp.original.weights import save_model
+from vlpnb.vlp.start import special_ids
 
 CLASSES = 4
 NAMES = tuple(f"{split}{i}" for split, count in SPLITS.items() for i in range(count))
@@ -41,12 +42,9 @@ def make(root: Path) -> dict[str, Path]:
     train_wordpiece([words] * 5, 200, root / "words")
     tokenizer = load_tokenizer(root / "words")
     torch.manual_seed(0)
-    ids = {
-        f"{name}_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "mask")
-    }
     config = VlpConfig(
-        vocab_size=len(tokenizer), hidden=32, layers=2, heads=4, ffn=64, max_positions=48, regions=6,
-        text_length=12, feature_width=WIDTH, classes=CLASSES, dropout=0.0, init_std=0.18, **ids,
+        vocab_size=len(tokenizer), hidden=32, layers=2, heads=1, ffn=64, max_positions=128, feature_width=WIDTH,
+        classes=CLASSES, dropout=0.0, init_std=0.18, **special_ids(tokenizer),
     )  # fmt: skip
     save_model(root / "pretraining" / "model", VlpForGeneration(config), tokenizer)
     return {name: root / name for name in ("questions", "regions", "pretraining")}

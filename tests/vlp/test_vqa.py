@@ -129,14 +129,21 @@ def test_batches_of_any_size_and_padding_give_the_answers_of_one_question_alone(
 ):
     task = asked(inputs, tmp_path, text_length=12)
     model, data = task.make().eval(), task.split("train")[1]
-    torch.nn.init.normal_(model.answers.out.weight)  # or the highest score is nearly a draw
-    alone = []
+    singly = []
     for row in range(len(data)):
         batch = with_lengths(data.batch([row]))
         batch.pop("targets")
         assert "visual_mask" not in batch  # one picture needs no padding
+        singly.append(batch)
+
+    def scores():
         with torch.no_grad():
-            alone.append(int(model.scores(**batch)[0, 1:].argmax()) + 1)
+            return torch.cat([model.scores(**batch) for batch in singly])
+
+    with torch.no_grad():  # a model that learnt nothing answers all alike but for this
+        model.answers.out.weight.mul_(100)
+        model.answers.out.bias.sub_(scores().mean(0))
+    alone = (scores()[:, 1:].argmax(1) + 1).tolist()
     assert len(set(alone)) > 2
     for rows_at_once in (256, 7):
         monkeypatch.setattr("vlpnb.vlp.vqa.ROWS_AT_ONCE", rows_at_once)
@@ -270,18 +277,15 @@ def test_from_scratch_every_seed_draws_weights_of_its_own_and_pre_trained_ones_a
 @pytest.mark.parametrize("form", ["folder", "stage", "original"])
 def test_a_model_from_outside_is_fine_tuned_as_the_runs_own(run, inputs, tmp_path, form):
     own, brief = inputs["pretraining"], {**BRIEF, "seeds": (3,)}
-    fields = {"folder": {"model": str(own / "model")}, "stage": {"model": str(own)}}.get(form)
+    fields = {"model": str(own)}
+    if form == "folder":
+        fields = {"model": str(own / "model")}
     if form == "original":
-        source = load_model(own / "model", VlpForGeneration)
-        file = save_original(tmp_path / "model.30.bin", source)
+        file = save_original(tmp_path / "model.30.bin", load_model(own / "model", VlpForGeneration))
         fields = {"model": str(file), "tokenizer": str(own / "model")}
         with pytest.raises(UserError, match=r"tokenizer: .*model.30.bin has no tokenizer"):
             run("none", **{**fields, "tokenizer": ""}, **brief)
-        assert (
-            0 <= run("a", **fields, **brief)["accuracy"] <= 1
-        )  # heads of 64 and 100 regions, as it cannot tell
-    else:
-        assert str(run("a", **fields, **brief)) == str(run("b", **brief))
+    assert str(run("a", **fields, **brief)) == str(run("b", **brief))
 
 
 def test_a_captioner_answers_too_and_a_model_of_other_answers_gives_its_backbone(run, inputs, tmp_path):

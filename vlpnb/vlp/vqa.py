@@ -172,7 +172,7 @@ class VlpReader:
 
     def finished(self, answers: Sequence[str]) -> VlpForAnswers:
         """A fine-tuned model as it is. UserError where it has another number of answers, or learnt other regions."""
-        model = load_model(self.weights, VlpForAnswers)
+        model = load_model(self.weights, VlpForAnswers, **self.start.untold)
         if (classes := model.answers.out.out_features) != len(answers):
             raise UserError(
                 f"{self.name}: has {classes:,} answers, and the task {len(answers):,} with the one that is none of "
