@@ -5,7 +5,16 @@ from collections.abc import Iterator
 import torch
 
 from vlpnb.data.agreement import Case, Tolerance
-from vlpnb.data.recorded import RecordedFolder
+from vlpnb.data.asked import AskedQuestion
+from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.data.vqa_answers import normalise, stripped, without_marks
+from vlpnb.data.vqa_labels import PEOPLE, imdb_spelling, imdb_targets, with_unknown
+from vlpnb.metrics import ptb
+from vlpnb.metrics.captions import score as score_captions
+from vlpnb.metrics.cider import cider
+from vlpnb.metrics.overlap import bleu, rouge_l
+from vlpnb.metrics.vqa import spelt, vqa_scores
+from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
 from vlpnb.vlp.geometry import PLACE, region_geometry
 from vlpnb.vlp.masks import packed_mask, segment_ids, sequence_mask
 from vlpnb.vlp.original.recorded_model import config_of, whole_rows
@@ -53,4 +62,81 @@ def masks(folder: RecordedFolder) -> Iterator[Case]:
     yield recorded.case("decode.positions", torch.arange(prefix + steps))
 
 
-CHECKS = (regions, masks)
+def captions(folder: RecordedFolder) -> Iterator[Case]:
+    """BLEU, ROUGE-L and CIDEr over given words; with Java the Penn Treebank's words, METEOR, and raw sentences."""
+    about = folder.json("captions.json")
+    allowed, rows = Tolerance.of(about["tolerance"]), about["captions"]
+    words = [([*map(str.split, row["references"])], row["hypothesis"].split()) for row in rows]
+    about.leave_out("order")
+    for name, run in about.items():
+        if not isinstance(run, Entries) or "bleu_each" not in run:
+            continue
+        chosen = [words[i] for i in run.get("images", range(len(words)))]
+        known = [those[:1] if name == "one_reference" else those for those, _ in chosen]
+        said = [hypothesis for _, hypothesis in chosen]
+        for metric, compute in (("bleu", bleu), ("rouge_l", rouge_l), ("cider", cider)):
+            total, each = compute(said, known)
+            yield run.case(metric, total, allowed)
+            yield run.case(f"{metric}_each", each, allowed)
+    if (reason := ptb.why_no_meteor()) is not None:
+        about.skip(reason, "meteor")
+    elif "meteor" in about:
+        chosen = [words[i] for i in about["meteor"]["images"]]
+        score, each = ptb.meteor([said for _, said in chosen], [known for known, _ in chosen])
+        yield about["meteor"].case("score", score, allowed)
+        yield about["meteor"].case("each", each, allowed)
+    if (reason := ptb.why_no_words()) is not None:
+        about.skip(reason, "ptb", "from_raw")
+        return
+    found = ptb.ptb_words([row["raw"] for row in about["ptb"]])
+    for row, ours in zip(about["ptb"], found, strict=True):
+        yield row.case("tokens", " ".join(ours))
+    raw = about["from_raw"]
+    said, known = (dict(enumerate(raw[side])) for side in ("hypotheses", "references"))
+    yield raw.case("tokenised_hypotheses", [" ".join(ours) for ours in ptb.ptb_words([*said.values()])])
+    scores = score_captions(said, known, "ptb")
+    yield raw.case("bleu", [scores[f"bleu_{n}"] for n in range(1, 5)], allowed)
+    yield raw.case("rouge_l", scores["rouge_l"], allowed)
+    yield raw.case("cider", scores["cider"], allowed)
+
+
+def percent(share: float) -> float:
+    """As the recorded programs round."""
+    return round(100 * share, 2)
+
+
+def vqa_accuracy(folder: RecordedFolder) -> Iterator[Case]:
+    """Answers as both evaluations spell and count them, and as training looks them up (VLP-14)."""
+    about = folder.json("vqa_accuracy.json")
+    rows = about["questions"]
+    asked = [
+        AskedQuestion(i, "picture", "?", {}, tuple(row["answers"]), row["answer_type"])
+        for i, row in enumerate(rows)
+    ]
+    for row in rows:
+        yield row.case("prediction_normalised", normalise(stripped(row["prediction"])))
+        for spelling in ("pythia", "official"):
+            counted = answer_accuracy(row["prediction"], row["answers"], spelling)
+            yield row[spelling].case(
+                "answers_normalised", spelt(row["prediction"], row["answers"], spelling)[1]
+            )
+            yield row[spelling].case("accuracy", percent(counted))
+    for spelling in about["totals"]:
+        scores = vqa_scores({i: row["prediction"] for i, row in enumerate(rows)}, asked, spelling)
+        scores["overall"] = scores.pop("accuracy")
+        for name, value in scores.items():
+            yield about["totals"][spelling].case(name, percent(value))
+    for name, spell in (("words", normalise), ("punctuation", without_marks)):
+        yield about.case(name, [[text, spell(text)] for text, _ in about[name]])
+    targets = about["training_targets"]
+    answers = targets["answer_list"]
+    yield targets.case("answer_list", with_unknown(answers))
+    for row in targets["examples"]:
+        cleaned = [imdb_spelling(answer) for answer in row["answers"]]
+        yield row.case("cleaned", cleaned)
+        places = [answers.index(answer) if answer in answers else 0 for answer in cleaned]
+        yield row.case("indices", places + [0] * (PEOPLE - len(places)))
+        yield row.case("scores", imdb_targets(row["answers"], answers), Tolerance(1e-9))
+
+
+CHECKS = (regions, masks, captions, vqa_accuracy)
