@@ -222,7 +222,9 @@ class Asked:
                 f"{name}: has {classes:,} answers, and the task {len(self.answers):,}; name the file of its answers in "
                 f"`questions.{self.benchmark.name}.answers`"
             )
-        file = Path(self.start.weights).parent.parent / ANSWERS  # of a stage, in whose folder `seed-1/model` is
+        file = (
+            Path(self.start.weights).parent.parent / ANSWERS
+        )  # of a stage, in whose folder `seed-1/model` is
         if file.is_file() and tuple(read_back(file)) != self.answers:
             raise UserError(
                 f"{name}: learnt the answers of {file}, and those of the task differ; name that file in "
