@@ -32,9 +32,9 @@ class Size:
             inputs.HALF_LXMERT,
             1,
         ),  # at the published width; all with both sides' moments is 7 GB
-        ("laptop's LXMERT", LAPTOP, 50),
+        ("laptop's LXMERT", LAPTOP, 10),
     )
-    rounds: int = 5
+    rounds: int = 9
 
 
 class PlainBertAdam:

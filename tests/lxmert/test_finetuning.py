@@ -461,7 +461,9 @@ def test_answering_without_training_needs_a_fine_tuned_model_of_the_same_answers
     run("vqa", "trained", keep_models=True, **{**BRIEF, "seeds": (3,)})
     listed = tmp_path / "trained" / "answers.json"
     listed.write_text(json.dumps(json.loads(listed.read_text())[::-1]))
-    with pytest.raises(UserError, match=r"learnt the answers of .*answers\.json, and those of the task differ"):
+    with pytest.raises(
+        UserError, match=r"learnt the answers of .*answers\.json, and those of the task differ"
+    ):
         run("vqa", "c", model=str(tmp_path / "trained" / "seed-3"), epochs=0)
 
 

@@ -93,6 +93,10 @@ class Lamb(torch.optim.Optimizer):
         return loss
 
 
+Row = tuple[Tensor, Tensor, Tensor, dict]
+"""A parameter of `BertAdam`, its means of gradients and of their squares, and its state, which counts its updates."""
+
+
 class BertAdam(torch.optim.Optimizer):
     """Adam of BERT's first code (LXM-08): no bias correction, weight decay of every parameter, by AdamW's fused kernel.
 
@@ -119,7 +123,7 @@ class BertAdam(torch.optim.Optimizer):
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self.rate = rate
-        self._rows: list[list[tuple[Tensor, dict]]] = []  # of each group its parameters with their states
+        self._rows: list[list[list[Row]]] = []  # by group, and in it by device and type
         self._infinite: dict[torch.device, Tensor] = {}
 
     @torch.no_grad()
@@ -129,38 +133,35 @@ class BertAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        if [len(rows) for rows in self._rows] != [len(group["params"]) for group in self.param_groups]:
-            self._rows = [[(p, self._state_of(p)) for p in group["params"]] for group in self.param_groups]
-        for group, rows in zip(self.param_groups, self._rows, strict=True):
-            due = [(p, gradient, state) for p, state in rows if (gradient := p.grad) is not None]
-            alike: dict[tuple, list[tuple[Tensor, Tensor, Tensor, Tensor]]] = {}
-            for p, gradient, state in due:
-                key = state["step"], p.device, p.dtype
-                alike.setdefault(key, []).append((p, gradient, state["mean"], state["square"]))
-                state["step"] += 1
-            for (done, device, _), tensors in alike.items():
-                rate = group["lr"] if self.rate is None else self.rate(done)
-                self._update(*map(list, zip(*tensors, strict=True)), rate, device, group)
+        known = [sum(map(len, kinds)) for kinds in self._rows]
+        if known != [len(group["params"]) for group in self.param_groups]:
+            self._rows = [self._kinds(group["params"]) for group in self.param_groups]
+        for group, kinds in zip(self.param_groups, self._rows, strict=True):
+            for rows in kinds:
+                due: dict[int, list[Row]] = {}
+                for row in rows:
+                    if row[0].grad is not None:
+                        due.setdefault(row[3]["step"], []).append(row)
+                for done, alike in due.items():
+                    self._update(alike, group["lr"] if self.rate is None else self.rate(done), group)
         return loss
 
-    def _state_of(self, p: Tensor) -> dict:
-        state = self.state[p]
-        if not state:
-            state["step"] = 0
-            state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
-        return state
+    def _kinds(self, params: list[Tensor]) -> list[list[Row]]:
+        """The parameters with their states, which are made where there are none."""
+        kinds: dict[tuple[torch.device, torch.dtype], list[Row]] = {}
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state |= {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+            kinds.setdefault((p.device, p.dtype), []).append((p, state["mean"], state["square"], state))
+        return list(kinds.values())
 
-    def _update(
-        self,
-        weights: list[Tensor],
-        gradients: list[Tensor],
-        means: list[Tensor],
-        squares: list[Tensor],
-        rate: float,
-        device: torch.device,
-        group: dict,
-    ) -> None:
-        """The formulas for some tensors of one device and type."""
+    def _update(self, rows: list[Row], rate: float, group: dict) -> None:
+        """The formulas for some parameters of one device and type."""
+        weights, means, squares, states = map(list, zip(*rows, strict=True))
+        gradients = [p.grad for p in weights]
+        for state in states:
+            state["step"] += 1
         beta1, beta2 = group["betas"]
         if FUSED_ADAMW is None:
             for p, gradient, mean, square in zip(weights, gradients, means, squares, strict=True):
@@ -168,6 +169,7 @@ class BertAdam(torch.optim.Optimizer):
                 square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
                 p.sub_(rate * (mean / (square.sqrt() + group["eps"]) + group["weight_decay"] * p))
             return
+        device = weights[0].device
         if device not in self._infinite:
             self._infinite[device] = torch.tensor(math.inf, device=device)
         steps = [self._infinite[device]] * len(weights)
