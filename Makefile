@@ -32,7 +32,7 @@ $(VENV)/.installed-photos: $(VENV)/.installed
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(INSTALL) --editable '.[dev,photos,explore]'
+	$(INSTALL) --editable '.[dev,photos,explore,captions]'
 	@touch $@
 
 course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=1 for one part), write HTML pages, figures, results

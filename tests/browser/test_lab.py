@@ -30,6 +30,7 @@ VIEWS = {
     "attention": "attention",
     "regions": "regions",
     "embedding": "map",
+    "stepper": "stepper",
 }  # toy → class
 WAIT = 120_000  # ms, for a busy machine
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -148,6 +149,11 @@ def use_views(page, tmp_path):
     page.keyboard.press("+")
     assert embedding.locator(".vlpnb-plane").get_attribute("data-zoom") == "1.50"
 
+    stepper = views["stepper"]
+    stepper.get_by_role("gridcell", name="step 1, beam 1").first.click()
+    page.keyboard.press("ArrowRight")
+    stepper.get_by_text("step 2, beam 1").wait_for()
+
     for name, view in views.items():
         view.screenshot(path=tmp_path / f"{name}.png")
         assert (tmp_path / f"{name}.png").stat().st_size > 5000
@@ -195,8 +201,9 @@ def test_the_exported_page_shows_every_fallback(browser, tmp_path):
         "layer 1, head 1",
         "regions look at words",
         "Toy map",
+        "Toy captions",
     )
-    assert [expected in text for expected, text in zip(told, shown, strict=True)] == [True] * 5
+    assert [expected in text for expected, text in zip(told, shown, strict=True)] == [True] * 6
     pictures = page.locator(".jp-OutputArea-output img")
     assert pictures.count() > 30
     assert pictures.evaluate_all("(all) => all.every((i) => i.alt && i.complete && i.naturalWidth > 0)")

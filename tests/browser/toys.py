@@ -94,3 +94,37 @@ def regions() -> RegionExplorer:
     to_words = np.exp(rng.normal(scale=1.5, size=(2, 3, len(BOXES), len(WORDS))))
     maps = (m / m.sum(-1, keepdims=True) for m in (to_regions, to_words))
     return RegionExplorer(scene(), BOXES, WORDS, *maps, names=REGIONS, title="Toy regions", word=2)
+
+
+CAPTIONS = (  # scores of the next word by the word before, of a language with six words
+    (0.0, 3.0, 0.5, 2.2, 0.0, 1.0),
+    (0.0, 0.0, 2.4, 0.4, 1.6, 0.5),
+    (0.5, 0.0, 0.0, 2.6, 0.0, 0.3),
+    (1.9, 0.3, 0.0, 0.0, 0.9, 1.6),
+    (0.0, 1.0, 2.0, 0.6, 0.0, 0.2),
+    (0.0, 2.3, 0.0, 0.4, 1.1, 0.0),
+)
+PIECES = ("[SEP]", "a", "red", "disc", "big", "##s")
+
+
+def stepper(width: int = 3, steps: int = 7):
+    """Two settings of a search in that language, with made-up attention (torch is imported where it is needed)."""
+    import torch
+
+    from vlpnb.nn.beam import beam
+    from vlpnb.widgets.caption_stepper import CaptionStepper
+
+    table, rng = torch.tensor(CAPTIONS), np.random.default_rng(7)
+
+    def step(words, _):
+        return table[:1] if words is None else table[words]
+
+    settings = {"three beams": {}, "a bonus of 1, no repeated pair": {"length_bonus": 1.0, "no_repeat": 2}}
+    traces = {
+        name: beam(step, width, steps, 0, best=4, min_length=2, trace=True, **more).traces[0]
+        for name, more in settings.items()
+    }
+    looks = {n: rng.dirichlet(np.full(len(BOXES), 0.4), (len(t.steps), width)) for n, t in traces.items()}
+    return CaptionStepper(
+        scene(), BOXES, traces, PIECES.__getitem__, looks, names=REGIONS, title="Toy captions"
+    )

@@ -11,6 +11,7 @@ from vlpnb.data.captions import (
     read_captions,
     split_missing,
 )
+from vlpnb.data.submissions import official_id
 from vlpnb.errors import UserError
 
 
@@ -64,6 +65,82 @@ def test_karpathy(tmp_path):
         (None, [r["split"] for r in rows]),
     ):
         assert [i.image_id for i in read_captions("karpathy", path, tmp_path, split)] == names
+
+
+def karpathy_row(name, raw="a dog .", **fields):
+    return {"filename": name, "split": "train", "sentences": [{"raw": raw}], **fields}
+
+
+def test_karpathys_pictures_lie_where_their_entry_says(tmp_path):
+    names = {
+        "COCO_val2014_000000000042.jpg": "val2014",  # the folder of the entry
+        "99.jpg": "trainval",  # that of an entry without one
+        "b.jpg": "",  # the folder itself
+    }
+    rows = [
+        karpathy_row("COCO_val2014_000000000042.jpg", filepath="val2014"),
+        karpathy_row("99.jpg"),
+        karpathy_row("b.jpg"),
+    ]
+    for name, folder in names.items():
+        touch(tmp_path / "images" / folder / name)
+    path = dump(tmp_path / "dataset.json", {"images": rows})
+    found = read_captions("karpathy", path, tmp_path / "images", "train")
+    assert [i.path for i in found] == [tmp_path / "images" / folder / name for name, folder in names.items()]
+    dump(path, {"images": [karpathy_row("b.jpg", filepath="../elsewhere")]})
+    with pytest.raises(UserError, match=r"images\[0\]: picture '\.\./elsewhere/b\.jpg' lies outside"):
+        read_captions("karpathy", path, tmp_path)
+
+
+def test_pictures_are_known_to_official_evaluations_by_numbers(tmp_path):
+    rows = [
+        karpathy_row("COCO_val2014_000000000042.jpg", cocoid=42, imgid=7),
+        karpathy_row("000123.jpg", imgid=8),  # Conceptual Captions: the number of the entry
+        karpathy_row("b_c.jpg"),
+    ]
+    found = read_captions("karpathy", dump(tmp_path / "d.json", {"images": rows}), tmp_path)
+    assert [official_id(image) for image in found] == [42, 8, "b_c"]
+    flickr = {"dataset": "flickr30k", "images": [karpathy_row("1000092795.jpg", imgid=0)]}
+    (image,) = read_captions("karpathy", dump(tmp_path / "f.json", flickr), tmp_path)
+    assert official_id(image) == 1000092795
+    coco = {"images": [{"id": 5, "file_name": "x.png"}], "annotations": [{"image_id": 5, "caption": "a"}]}
+    (image,) = read_captions("coco", dump(tmp_path / "c.json", coco), tmp_path)
+    assert official_id(image) == 5
+    assert official_id(CaptionedImage("COCO_val2014_000000000042", tmp_path, ())) == 42
+    assert official_id(CaptionedImage("36979", tmp_path, ())) == 36979
+    assert official_id(CaptionedImage("667626_18933d713e", tmp_path, ())) == "667626_18933d713e"
+
+
+@pytest.mark.parametrize("content", [["b.jpg", "c.jpg"], {"b.jpg": 1, "c.jpg": 0}, ["b", "c"]])
+def test_a_list_of_valid_pictures_keeps_only_those(tmp_path, content):
+    rows = [karpathy_row(f"{name}.jpg") for name in "abd"]
+    path, listed = dump(tmp_path / "dataset.json", {"images": rows}), dump(tmp_path / "valid.json", content)
+    left_out = []
+    found = read_captions("karpathy", path, tmp_path, left_out=left_out, valid=listed)
+    assert [image.image_id for image in found] == ["b"]
+    assert left_out == [f"{name}.jpg: a picture that {listed} does not list" for name in "ad"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "lists no picture, so that nothing would be left"),
+        ("{}", "lists no picture"),
+        ('"a.jpg"', "expected a JSON list of file names"),
+        ("[7]", r"\[0\]: expected text, found a number"),
+        ('["x.jpg"]', "no captioned picture in karpathy format among the 1 pictures that .*valid.json lists"),
+        ("[", "not valid JSON"),
+    ],
+)
+def test_a_list_of_valid_pictures_that_is_wrong_is_an_error(tmp_path, content, message):
+    path = dump(tmp_path / "dataset.json", {"images": [karpathy_row("a.jpg")]})
+    listed = tmp_path / "valid.json"
+    with pytest.raises(UserError, match=r"valid\.json does not exist"):
+        read_captions("karpathy", path, tmp_path, valid=listed)
+    assert not listed.exists()  # the original would write an empty one here
+    listed.write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_captions("karpathy", path, tmp_path, valid=listed)
 
 
 def test_flickr30k_names(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from tests.regions import invented, region_store
 from vlpnb.data.region_store import RegionStore, write_store_of
+from vlpnb.data.regions import checked
 from vlpnb.errors import UserError
 
 IDS = ["a", "b", "c"]
@@ -122,3 +124,69 @@ def test_a_store_without_its_lists_or_with_wrong_ones_is_refused(tmp_path):
 def test_features_of_different_widths_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"different widths: 8 \(a\) and 9 \(b\)"):
         write_store_of(tmp_path, [invented("a"), invented("b", width=9)])
+
+
+def test_probabilities_of_all_classes_come_with_a_batch_that_asks_for_them(tmp_path):
+    store = region_store(tmp_path, IDS, counts=[3, 1, 4], probabilities=True)
+    assert store.classes == 7
+    rows = store.rows(["c", "b"])
+    assert store.batch(rows).probabilities is None
+    found = store.batch(rows, probabilities=True).probabilities
+    assert (found.shape, found.dtype) == ((2, 4, 7), torch.float32)
+    for i, (name, n) in enumerate((("c", 4), ("b", 1))):
+        expected = invented(name, n, probabilities=True).probabilities
+        np.testing.assert_array_equal(found[i, :n], expected.astype(np.float16).astype(np.float32))
+        np.testing.assert_allclose(store.picture(rows[i]).probabilities, expected, atol=5e-4)
+        assert not found[i, n:].any()
+
+
+def test_a_store_without_probabilities_says_so(tmp_path):
+    store = region_store(tmp_path, IDS)
+    assert store.classes == 0
+    assert store.batch(np.arange(3), probabilities=True).probabilities is None
+    assert store.picture(0).probabilities is None
+
+
+def test_pictures_with_and_without_probabilities_do_not_share_a_store(tmp_path):
+    told = invented("a", probabilities=True)
+    with pytest.raises(UserError, match=r"classes with probabilities differ: 7 \(a\) and 0 \(b\)"):
+        write_store_of(tmp_path, [told, invented("b")])
+    with pytest.raises(UserError, match=r"classes with probabilities differ: 7 \(a\) and 5 \(b\)"):
+        write_store_of(tmp_path, [told, invented("b", objects=4, probabilities=True)])
+
+
+def test_damaged_probabilities_are_named(tmp_path):
+    store = region_store(tmp_path, IDS, probabilities=True)
+    with h5py.File(store.path, "r+") as file:
+        file["probabilities"][5, 2] = np.nan
+    RegionStore(tmp_path).batch(np.arange(3))
+    with pytest.raises(UserError, match="the probabilities of picture b are not finite"):
+        RegionStore(tmp_path).batch(np.arange(3), probabilities=True)
+    with h5py.File(store.path, "r+") as file:
+        del file["probabilities"]
+        file["probabilities"] = np.zeros((5, 7), np.float16)
+    with pytest.raises(UserError, match=r"probabilities have the shape \[5, 7\]; expected \[12, classes\]"):
+        RegionStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (np.nan, "the probabilities of region 1 go from nan to nan"),
+        (-0.5, "the probabilities of region 1 go from -0.5 to"),
+        (0.9, "sum to .*; expected numbers of 0 or more that sum to 1"),
+    ],
+)
+def test_probabilities_that_are_none_are_refused(change, message):
+    item = invented("a", probabilities=True)
+    item.probabilities[1, 3] = change
+    with pytest.raises(UserError, match=f"here: .*{message}"):
+        checked(item, "here")
+
+
+def test_probabilities_of_another_number_of_classes_are_refused():
+    item = replace(invented("a", objects=5), probabilities=invented("a", probabilities=True).probabilities)
+    with pytest.raises(
+        UserError, match="here: probabilities of 7 classes; expected 6: the background and 5 kinds"
+    ):
+        checked(item, "here", 5)

@@ -9,6 +9,7 @@ from vlpnb.config import parse_config
 from vlpnb.data.description import load_captions
 from vlpnb.errors import UserError
 from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
+from vlpnb.foundations.distinct_pictures import pictures_of
 from vlpnb.stage import StageContext
 
 
@@ -97,6 +98,60 @@ def test_a_conceptual_set_lacks_pictures(root, tmp_path):
     table.write_text("nothing\tvalidation_5\n")
     with pytest.raises(UserError, match=r"none of the 1 pictures.*captions\.sets\.cc_valid\.images"):
         describe(root, folder, sets={"cc_valid": cc})
+
+
+def write_conceptual(root):
+    """VLP's layout of a set: Karpathy's JSON with two splits, and the pictures in a folder of their own."""
+    (root / "cc/images").mkdir(parents=True)
+    rows = []
+    for n in range(4):
+        Image.new("RGB", (8, 8)).save(root / f"cc/images/{n}.png")
+        rows.append(
+            {
+                "filename": f"{n}.png",
+                "split": ("train", "val")[n == 3],
+                "imgid": n,
+                "sentences": [{"raw": f"dot {n}"}],
+            }
+        )
+    (root / "cc/dataset_cc.json").write_text(json.dumps({"images": rows}))
+    return {
+        "format": "karpathy",
+        "annotations": "cc/dataset_cc.json",
+        "images": "cc/images",
+        "split": "train",
+    }
+
+
+def test_a_set_in_karpathys_layout_with_a_list_of_its_valid_pictures(root, tmp_path):
+    cc, folder = write_conceptual(root), tmp_path / "stage"
+    metrics, _ = describe(root, folder, sets={"conceptual": cc})
+    assert (metrics["conceptual_images"], metrics["conceptual_captions"]) == (3, 3)
+    listed = {**cc, "valid_images": "cc/valid.json"}
+    with pytest.raises(UserError, match=r"cc/valid\.json does not exist"):
+        describe(root, folder, sets={"conceptual": listed})
+    (root / "cc/valid.json").write_text(json.dumps(["0.png", "2.png", "3.png"]))
+    before = metrics["left_out_captions"]
+    metrics, _ = describe(root, folder, sets={"conceptual": listed})
+    assert (metrics["conceptual_images"], metrics["left_out_captions"]) == (2, before + 1)
+    assert "1.png: a picture that" in (folder / "uncaptioned.txt").read_text()
+    assert [(i.image_id, i.number) for i in load_captions(folder).captioned("conceptual")] == [
+        ("0", 0),
+        ("2", 2),
+    ]
+
+
+def test_captions_may_come_without_pictures(root, tmp_path):
+    """Where regions of the pictures come from files, nobody looks for the pictures themselves."""
+    cc, folder = write_conceptual(root), tmp_path / "stage"
+    metrics, _ = describe(root, folder, images="", sets={"conceptual": {**cc, "images": ""}})
+    assert (metrics["train_images"], metrics["conceptual_images"], metrics["missing_images"]) == (3, 3, 0)
+    data = load_captions(folder)
+    assert [image.image_id for image in data.captioned("train")] == ["good", "missing", "half"]
+    found = pictures_of(["captions"], {"captions": folder})
+    assert [(picture.names, picture.path) for picture in found] == [
+        ([name], None) for name in ("good", "missing", "half", "0", "1", "2")
+    ]
 
 
 @pytest.mark.parametrize("name", ["train", "CC valid"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.models import resnet18
 from torchvision.ops import box_iou
 
 from benchmarks.measure import OwnMemory
@@ -73,7 +74,9 @@ def pictures(tmp_path_factory) -> Path:
 
 def run(root: Path, folder: Path, **fields) -> dict[str, float]:
     config = RegionsConfig(**{"of": ["captions"], "least": 3, "most": 3, "shard": 5, **fields})
-    inputs = {"detector": root / "detector", "vision": root / "vision", **data_in(root / "dataset")}
+    inputs = {"detector": root / "detector", **data_in(root / "dataset")}
+    if config.vision == "stage":
+        inputs["vision"] = root / "vision"
     return run_stage(REGIONS, config, folder, **inputs)
 
 
@@ -163,10 +166,64 @@ def test_a_grid_needs_no_detector_and_names_nothing(pictures, tmp_path):
 def test_torchvisions_detector_by_name(pictures, tmp_path):
     metrics = run(
         pictures, tmp_path, source="torchvision", torchvision="fasterrcnn_mobilenet_v3_large_320_fpn",
-        torchvision_weights=None, least=2, most=2,
+        torchvision_weights=None, least=2, most=2, probabilities=True,
     )  # fmt: skip
     assert metrics["regions"] == 62
-    assert load_regions(tmp_path).feature_width == 1024
+    store = load_regions(tmp_path)
+    assert (store.feature_width, store.classes) == (1024, 91)
+    batch = store.batch(np.arange(31), probabilities=True)
+    torch.testing.assert_close(batch.probabilities[..., 1:].max(2).values, batch.object_conf, rtol=0, atol=0)
+
+
+def test_probabilities_are_kept_where_they_are_asked_for(pictures, detected, tmp_path):
+    run(pictures, tmp_path, source="detector", probabilities=True)
+    first, second = load_regions(detected), load_regions(tmp_path)
+    rows = np.arange(len(second))
+    a, b = first.batch(rows), second.batch(rows, probabilities=True)
+    assert (first.classes, second.classes) == (0, 3)
+    torch.testing.assert_close(a.features, b.features, rtol=0, atol=0)
+    torch.testing.assert_close(b.probabilities.sum(2), torch.ones(31, 3), atol=2e-3, rtol=0)
+    conf, ids = b.probabilities[:, :, 1:].max(2)
+    assert torch.equal(ids, b.object_ids)
+    torch.testing.assert_close(conf, b.object_conf, rtol=0, atol=0)
+
+
+def test_a_grids_probabilities_are_those_of_the_backbones_own_classifier(pictures, tmp_path):
+    torch.manual_seed(0)
+    net = resnet18(num_classes=1000)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    own = {
+        "vision": "resnet18",
+        "vision_weights": str(tmp_path / "w.pth"),
+        "grid": [1, 2],
+        "probabilities": True,
+    }
+    with pytest.raises(UserError, match=r"train0\.png: the last map of 24 × 30 pixels is too small"):
+        run(pictures, tmp_path / "small", source="grid", **own)
+    run(pictures, tmp_path / "s", source="grid", enlarge=True, short=64, long=80, **own)
+    store = load_regions(tmp_path / "s")
+    assert store.classes == 1001
+    batch = store.batch(store.rows(["test2"]), probabilities=True)
+    expected = net.eval().fc(batch.features).softmax(2)
+    torch.testing.assert_close(batch.probabilities[..., 1:], expected, atol=1e-4, rtol=0)
+    assert not batch.probabilities[..., 0].any()
+    assert (batch.object_ids == -1).all()
+    assert store.provenance["probabilities"] is True
+
+
+def test_a_classifier_that_reads_more_than_means_is_refused(pictures, tmp_path):
+    with pytest.raises(
+        UserError, match=r"regions\.probabilities: .*reads 16 numbers that are not the means of the 8"
+    ):
+        run(pictures, tmp_path, source="grid", grid=[1], probabilities=True)
+    headless = {key: value for key, value in resnet18().state_dict().items() if not key.startswith("fc.")}
+    torch.save(headless, tmp_path / "w.pth")
+    own = {"vision": "resnet18", "vision_weights": str(tmp_path / "w.pth"), "grid": [1]}
+    with pytest.raises(UserError, match=r"w\.pth do not fit the network: missing or unexpected fc\.weight"):
+        run(pictures, tmp_path / "s", source="grid", probabilities=True, **own)
+    assert run(pictures, tmp_path / "s", source="grid", **own)["pictures"] == 31
+    with pytest.raises(ValueError, match="obj36 files tell the best class alone"):
+        RegionsConfig(probabilities=True)
 
 
 def test_regions_of_a_tsv_are_found_by_id_and_those_that_it_lacks_are_listed(pictures, tmp_path):
@@ -284,6 +341,14 @@ def test_vlps_files_are_imported(pictures, tmp_path, layout):
     np.testing.assert_allclose(batch.object_conf[0], scores[:, 1:].max(1), atol=1e-3)
     assert (batch.attribute_ids == -1).all()
     assert store.sizes(np.array([0])).tolist() == [[30, 24]]
+    assert store.classes == 0
+    run(pictures, tmp_path / "all", source="vlp", probabilities=True, **files)
+    store = load_regions(tmp_path / "all")
+    batch = store.batch(store.rows(["valid2"]), probabilities=True)
+    np.testing.assert_array_equal(batch.probabilities[0], scores)
+    np.testing.assert_allclose(
+        batch.object_conf[0], box[:, 5], atol=1e-3
+    )  # what stands with the box (VLP-15)
 
 
 def test_damaged_files_of_vlp_are_named(pictures, tmp_path):

@@ -14,11 +14,13 @@ from tests.lxmert.small_finetuning import ANSWERS, BRIEF, LEARNS, TABLE, context
 from tests.regions import region_store
 from vlpnb.data.asked_data import load_pairs, load_questions
 from vlpnb.data.region_store import RegionStore, write_store_of
+from vlpnb.downstream.answering import Benchmark, Questions
 from vlpnb.downstream.finetuning import FineTuningConfig
+from vlpnb.downstream.pictured import Pictures, Sentences
+from vlpnb.downstream.seeds import MAJORITY
 from vlpnb.errors import UserError
-from vlpnb.lxmert import answering, nlvr2
-from vlpnb.lxmert.answering import Asked, answer, load_answerer
-from vlpnb.lxmert.finetuning import MAJORITY, Pictures, Sentences
+from vlpnb.lxmert import nlvr2
+from vlpnb.lxmert.answering import answer, asked_of, load_answerer
 from vlpnb.lxmert.gqa import GQA, GqaConfig
 from vlpnb.lxmert.heads import AnsweringModel, LxmertForPretraining, PairModel
 from vlpnb.lxmert.nlvr2 import NLVR2, Judged, Nlvr2Config, judge, load_pair_reader
@@ -142,10 +144,7 @@ def test_without_pictures_two_pictures_are_alike(run, inputs, tmp_path, name):
 
 def test_a_picture_is_seen_once_and_every_answer_is_that_of_the_plain_pass(inputs, tmp_path, monkeypatch):
     made = context(VqaConfig(), tmp_path, inputs)
-    asked = Asked(
-        answering.Benchmark("vqa", "VQA", lambda *_: {}, str), made.config,
-        load_questions(inputs["questions"]), RegionStore(inputs["regions"]), starting_point(made),
-    )  # fmt: skip
+    asked = asked_of(Benchmark("vqa", "VQA", lambda *_: {}, str), made.config, inputs, starting_point(made))
     model, data = asked.make().eval(), asked.split("train")[1]
     torch.nn.init.normal_(model.answers.out.weight)  # or the highest score is nearly a draw
     batch = data.batch(np.arange(len(data)))
@@ -192,9 +191,8 @@ def test_answers_outside_the_list_have_no_target_and_are_counted(run, inputs, tm
     assert any("the answers of 6 questions are none of these" in line for line in said)
     made = context(VqaConfig(), tmp_path / "a", inputs)
     best = context(VqaConfig(objective="best"), tmp_path / "b", inputs)
-    data, store = load_questions(inputs["questions"]), RegionStore(inputs["regions"])
-    benchmark = answering.Benchmark("vqa", "VQA", lambda *_: {}, str)
-    soft, chosen = (Asked(benchmark, m.config, data, store, starting_point(m)) for m in (made, best))
+    benchmark = Benchmark("vqa", "VQA", lambda *_: {}, str)
+    soft, chosen = (asked_of(benchmark, m.config, inputs, starting_point(m)) for m in (made, best))
     targets = soft.training.targets(np.arange(len(soft.training)))
     assert int((targets.sum(1) == 0).sum()) == 6
     assert len(chosen.training) == len(soft.training) - 6
@@ -397,7 +395,7 @@ def test_kept_models_answer_again_what_they_answered(run, inputs, tmp_path):
     asked = load_questions(inputs["questions"]).read("vqa", "valid")
     sentences = Sentences([q.sentence for q in asked], kept.tokenizer, 20)
     pictures = Pictures(RegionStore(inputs["regions"]), [q.image_id for q in asked], "here")
-    again = answer(kept.model, answering.Questions(asked, kept.answers, sentences, pictures), "cpu")
+    again = answer(kept.model, Questions(asked, kept.answers, sentences, pictures), "cpu")
     assert [kept.answers[row] for row in again] == [row["answer"] for row in rows]
     run("nlvr2", "nlvr2", **brief)
     assert isinstance(load_pair_reader(tmp_path / "nlvr2", 3).model, PairModel)

@@ -13,11 +13,11 @@ from vlpnb.lxmert.heads import (
     AnsweringModel,
     LxmertForPretraining,
     PairModel,
-    answer_loss,
     trim,
 )
 from vlpnb.lxmert.model import SIZES, Lxmert, LxmertConfig, look_across, parameter_count
 from vlpnb.nn import onednn
+from vlpnb.nn.losses import answer_loss
 from vlpnb.nn.masks import padding_mask
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.lxmert.small_finetuning import context
 from vlpnb.downstream.comparison import paired
-from vlpnb.lxmert.finetuning import MAJORITY
+from vlpnb.downstream.seeds import MAJORITY
 from vlpnb.lxmert.reading_results import NAMES, PAPER, comparisons, read_results
 from vlpnb.lxmert.results import RESULTS, LxmertResultsConfig
 from vlpnb.lxmert.start import STARTS

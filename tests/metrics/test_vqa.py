@@ -7,9 +7,10 @@ import pytest
 
 from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.lxmert import read_lxmert
-from vlpnb.data.vqa_labels import soft_targets
+from vlpnb.data.vqa_answers import normalise, without_marks
+from vlpnb.data.vqa_labels import imdb_spelling, imdb_targets, soft_targets, with_unknown
 from vlpnb.errors import UserError
-from vlpnb.metrics.vqa import label_score, source_scores, vqa_accuracy, vqa_scores
+from vlpnb.metrics.vqa import label_score, source_scores, spelt, vqa_accuracy, vqa_scores
 
 RECORDED = json.loads((Path(__file__).parents[1] / "golden/lxmert/metrics.json").read_text())
 
@@ -68,3 +69,53 @@ def test_the_accuracy_of_pre_trainings_answers_is_the_recorded_one(tmp_path):
         predictions[image, source, int(place)] = answer
     scores = source_scores(predictions, read_lxmert(tmp_path / "l.json"))
     assert scores == pytest.approx({"overall": recorded["overall"], **recorded["per_source"]})
+
+
+VLP = json.loads((Path(__file__).parents[1] / "golden/vlp/vqa_accuracy.json").read_text())
+
+
+@pytest.mark.parametrize("spelling", ["official", "pythia"])
+def test_both_programs_spell_and_count_as_recorded(spelling):
+    rows = VLP["questions"]
+    questions = [
+        AskedQuestion(i, "x", "?", {}, tuple(r["answers"]), r["answer_type"]) for i, r in enumerate(rows)
+    ]
+    for row in rows:
+        answer, said = spelt(row["prediction"], row["answers"], spelling)
+        assert said == row[spelling]["answers_normalised"]
+        if spelling == "pythia":
+            assert answer == row["prediction_normalised"]
+        assert (
+            round(100 * vqa_accuracy(row["prediction"], row["answers"], spelling), 2)
+            == row[spelling]["accuracy"]
+        )
+    found = vqa_scores({i: row["prediction"] for i, row in enumerate(rows)}, questions, spelling)
+    totals = {name: round(100 * value, 2) for name, value in found.items()}
+    assert totals.pop("accuracy") == VLP["totals"][spelling]["overall"]
+    assert totals == {name: value for name, value in VLP["totals"][spelling].items() if name != "overall"}
+
+
+def test_the_two_programs_differ_on_the_recorded_answers():
+    differ = [r for r in VLP["questions"] if r["official"]["accuracy"] != r["pythia"]["accuracy"]]
+    assert differ
+    with pytest.raises(UserError, match="'pythai' is unknown; expected official or pythia"):
+        spelt("yes", ["yes"], "pythai")
+
+
+def test_every_word_and_every_mark_is_spelt_as_recorded():
+    assert [normalise(word) for word, _ in VLP["words"]] == [spelt for _, spelt in VLP["words"]]
+    assert [without_marks(text) for text, _ in VLP["punctuation"]] == [
+        spelt for _, spelt in VLP["punctuation"]
+    ]
+
+
+def test_training_targets_of_vlp_are_the_recorded_ones():
+    recorded = VLP["training_targets"]
+    for row in recorded["examples"]:
+        assert [imdb_spelling(text) for text in row["answers"]] == row["cleaned"]
+        assert imdb_targets(row["answers"], recorded["answer_list"]) == row["scores"]
+
+
+def test_missing_answers_count_as_unknown_and_unknown_never_scores():
+    assert imdb_targets(["yes"] * 2 + ["<unk>"] * 3, ["<unk>", "yes"]) == {"yes": 0.6}
+    assert with_unknown(["yes"]) == ["<unk>", "yes"] == with_unknown(["<unk>", "yes"])

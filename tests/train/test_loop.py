@@ -1,5 +1,6 @@
 """The loop: a killed run continues to the bit, processes and accumulation do not matter, NaN stops it."""
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from vlpnb.errors import UserError
 from vlpnb.train.checkpoint import NAME, save_checkpoint
@@ -195,3 +197,18 @@ def test_a_damaged_checkpoint_is_named_moved_aside_and_not_continued(tmp_path, d
     assert (tmp_path / f"{NAME}.damaged").read_bytes() == content
     for ours, theirs in zip(model.parameters(), untouched.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_with_vlps_optimiser_tensors_are_clipped_and_the_whole_gradient_is_not(tmp_path):
+    """A global clip far below every tensor's norm would show in the second moments."""
+    plan = dataclasses.replace(PLAN, updates=1, optimiser="vlp_adam", schedule="bert", clip=1e-3, log_every=1)
+    model, seen = Regression(), {}
+
+    def hook(optimiser, *_):
+        seen.update({p: p.grad.norm().item() for group in optimiser.param_groups for p in group["params"]})
+
+    handle = register_optimizer_step_post_hook(hook)
+    records = fit(model, batches, plan, tmp_path)
+    handle.remove()
+    assert records[-1]["gradient_norm"] > 0.1
+    assert list(seen.values()) == pytest.approx([1e-3] * 4, rel=1e-2)

@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from vlpnb.train.optim import BertAdam, adamw, learning_rate, new_optimiser, parameter_groups
+from vlpnb.train.optim import (
+    BertAdam,
+    adamw,
+    clip_each,
+    learning_rate,
+    new_optimiser,
+    parameter_groups,
+)
 
 
 class Tied(nn.Module):
@@ -139,6 +146,13 @@ def test_berts_schedule_starts_and_ends_at_rest():
     assert [rate(step) for step in (3, 10, 19)] == pytest.approx([2 * 17 / 17.5, 2 * 10 / 17.5, 2 / 17.5])
     assert [rate(step) for step in (20, 30)] == [0, 0]
     assert learning_rate(5, 5, 1.0, warmup=5, schedule="bert") == 0  # nothing but warm-up
+    stays = partial(learning_rate, total=20, peak=2.0, warmup=2.5, schedule="bert_constant")
+    assert [stays(step) for step in (0, 1, 2, 3, 30)] == pytest.approx([0, 0.8, 1.6, 2, 2])
+
+
+@pytest.mark.parametrize(("step", "factor"), [(0, 0), (50, 0.5), (100, 1), (550, 0.5), (1000, 0)])
+def test_berts_schedule_at_the_places_that_its_users_quote(step, factor):
+    assert learning_rate(step, 1000, 3e-5, warmup=100, schedule="bert") == pytest.approx(3e-5 * factor)
 
 
 class Formula:
@@ -245,3 +259,39 @@ def test_bert_adam_decays_everything_in_one_group():
     torch.testing.assert_close(model.layernorm.weight, before * (1 - 0.01 * 0.1))
     assert optimiser.param_groups == [group]  # the numbers of one update do not stay
     assert group["lr"] == 0.01
+
+
+def test_the_optimiser_of_vlp_clips_every_tensor_and_decays_weights_alone():
+    """Its first updates by hand: each tensor's gradient has at most the norm 1, no bias correction, own counts."""
+    model = nn.Linear(3, 2).double()
+    rate = partial(learning_rate, total=10, peak=0.1, warmup=0, schedule="bert")
+    optimiser = new_optimiser("vlp_adam", model, 0.1, 0.01, rate=rate, clip=1.0)
+    gradients = {"weight": torch.arange(6.0).view(2, 3).double(), "bias": torch.tensor([0.3, -0.4]).double()}
+    expected = {name: p.detach().clone() for name, p in model.named_parameters()}
+    m, v = ({name: torch.zeros_like(p) for name, p in expected.items()} for _ in range(2))
+    done = dict.fromkeys(gradients, 0)
+    for step in range(4):
+        for name, parameter in model.named_parameters():
+            parameter.grad = gradients[name] * (step + 1) if (name, step) != ("bias", 1) else None
+            if parameter.grad is None:
+                continue
+            g = parameter.grad.clone()
+            g *= min(1, 1 / (g.norm().item() + 1e-6))
+            m[name], v[name] = 0.9 * m[name] + 0.1 * g, 0.999 * v[name] + 0.001 * g**2
+            decay = 0.01 if name == "weight" else 0
+            change = m[name] / (v[name].sqrt() + 1e-6) + decay * expected[name]
+            expected[name] = expected[name] - rate(done[name]) * change
+            done[name] += 1
+        optimiser.step()
+        for name, parameter in model.named_parameters():
+            torch.testing.assert_close(parameter.detach(), expected[name], rtol=0, atol=1e-12)
+
+
+def test_a_gradient_that_is_short_enough_is_not_clipped():
+    weights = [nn.Parameter(torch.zeros(2)) for _ in range(3)]
+    for weight, gradient in zip(weights, ([3.0, 4.0], [0.03, 0.04]), strict=False):
+        weight.grad = torch.tensor(gradient)
+    clip_each([{"params": weights}], 0.5)
+    torch.testing.assert_close(weights[0].grad, torch.tensor([0.3, 0.4]))
+    assert torch.equal(weights[1].grad, torch.tensor([0.03, 0.04]))
+    assert weights[2].grad is None

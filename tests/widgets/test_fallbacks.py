@@ -108,6 +108,25 @@ def test_regions_keep_what_every_word_and_every_region_looks_at():
     assert "layer 2 of 2, mean of the heads" in left.text
 
 
+def test_a_search_keeps_its_captions_and_every_step():
+    view = toys.stepper()
+    left = Sanitised(view.to_html())
+    for label, trace in view.traces.items():
+        assert label in left.text
+        for one in trace.texts:
+            assert [f"{one.score:.2f}", view.text(trace, *one.place)] in [row[1:] for row in left.rows]
+        for number, step in enumerate(trace.steps, 1):
+            assert f"step {number}" in left.text
+            for k, word in enumerate(step.words):
+                assert [str(k + 1), toys.PIECES[word], f"{step.totals[k]:.2f}"] in [
+                    row[:3] for row in left.rows
+                ]
+    assert "[SEP] -" in left.text
+    assert "(too short to end)" in left.text
+    assert "(repeats itself)" in left.text
+    assert f"[{view.picture['alt']}]" in left.text
+
+
 def test_the_map_keeps_every_token_its_nearest_pictures_and_cosines():
     view = toys.embedding()
     left = Sanitised(view.to_html())

@@ -20,6 +20,7 @@ from vlpnb.data.vqa_labels import soft_targets
 from vlpnb.errors import UserError
 from vlpnb.foundations.world import WORLD
 from vlpnb.stage import StageContext
+from vlpnb.world.alt_text import alt_text
 from vlpnb.world.scene import KINDS, SPLITS, make_scene
 from vlpnb.world.writers import WorldConfig, coco_id, image_id, load_scenes, write_world
 
@@ -68,6 +69,16 @@ def test_captions_read_alike_from_coco_karpathy_and_lxmert(world):
         assert coco == karpathy == lxmert
         assert len(coco) == TINY[split]
         assert all(image.path.is_file() and len(image.sentences) == 5 for image in coco)
+
+
+def test_the_webs_texts_leave_the_first_twentieth_of_the_pictures_out(world):
+    found = read_captions("karpathy", world / "conceptual/dataset_cc.json", world / "images", "train")
+    assert [image.image_id for image in found] == [f"world_train_{i:07d}" for i in range(8, TINY["train"])]
+    scenes = load_scenes(world)
+    assert all(
+        image.path.is_file() and image.sentences == (alt_text(scenes[image.image_id]),) for image in found
+    )
+    assert all(image.number == coco_id(scenes[image.image_id]) for image in found)
 
 
 def test_pictures_and_scenes_belong_together(world):

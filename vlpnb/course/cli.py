@@ -25,6 +25,7 @@ from vlpnb.course.cli_options import (
     SetOption,
     open_asked,
 )
+from vlpnb.course.cli_score import score
 from vlpnb.errors import UserError, is_full_disk, is_refused
 
 
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data, name="data")
+app.add_typer(score, name="score")
 
 
 @app.command(epilog=EXIT_CODES)
@@ -246,7 +248,7 @@ def world(
 
 @app.command()
 def verify(
-    system: Annotated[str, typer.Argument(help="A part of the course: vokenization or lxmert.")],
+    system: Annotated[str, typer.Argument(help="A part of the course: vokenization, lxmert or vlp.")],
     folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
     each: Annotated[
         bool, typer.Option("--each", help="A line for every entry, not only for every file.")

@@ -3,6 +3,7 @@
 from vlpnb.foundations.stages import STAGES as FOUNDATIONS
 from vlpnb.lxmert.stages import STAGES as LXMERT
 from vlpnb.stage import Stage
+from vlpnb.vlp.stages import STAGES as VLP
 from vlpnb.vokenization.stages import STAGES as VOKENIZATION
 
-STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION, *LXMERT)
+STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION, *LXMERT, *VLP)

@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from pathlib import Path, PurePath
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from vlpnb.data.fields import (
     as_text,
@@ -28,6 +29,7 @@ from vlpnb.data.fields import (
 from vlpnb.data.flickr_tables import read_flickr_lines
 from vlpnb.data.images import picture_id
 from vlpnb.data.text_files import lines_of, read_json, require
+from vlpnb.data.valid_images import read_valid_images
 from vlpnb.errors import UserError
 
 CaptionFormat = Literal["coco", "karpathy", "flickr", "lxmert", "conceptual"]
@@ -53,15 +55,29 @@ FLICKR_LINES = (
 )
 CONCEPTUAL = "lines 'sentence<TAB>image id', such as 'a red ball<TAB>training_0'"
 CONCEPTUAL_ID = re.compile("[A-Za-z]+_[0-9]+")  # <split>_<n>
+KARPATHY_FOLDER = "trainval"  # where pictures lie whose entry does not say it, as VLP takes it
 
 
 @dataclass(frozen=True)
 class CaptionedImage:
-    """One picture with its captions. `image_id` is its `picture_id`; `sentences` may be empty."""
+    """One picture with its captions. `image_id` is its `picture_id`; `sentences` may be empty.
+
+    `number` is what files of official evaluations call it, where its annotations say so.
+    """
 
     image_id: str
     path: Path
     sentences: tuple[str, ...]
+    number: int | None = dataclass_field(default=None, compare=False)
+
+
+class Row(NamedTuple):
+    """What a reader finds of one picture: its file's name, its captions, its folder and number if they are told."""
+
+    name: str
+    sentences: tuple[str, ...]
+    folder: str = ""
+    number: int | None = None
 
 
 def read_captions(
@@ -71,6 +87,7 @@ def read_captions(
     split: str | None = None,
     source: str | None = None,
     left_out: list[str] | None = None,
+    valid: Path | None = None,
 ) -> list[CaptionedImage]:
     """Read captioned pictures in file order. Empty captions, and then pictures without any, are left out.
 
@@ -78,9 +95,9 @@ def read_captions(
 
     `split` chooses train, valid or test inside the karpathy and flickr layouts (None: everything); the others
     have one file per split, and there `split` only helps to find the picture's sub-folder. `source` keeps one
-    of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. What is left out is added
-    to `left_out`, in words. Raises UserError naming the file and its field or line; the conceptual layout's one
-    caption of a picture must not be empty.
+    of the lxmert sentence sources (mscoco, vg, vqa, gqa, visual7w); None keeps all. `valid` is a file that lists the
+    pictures to keep (`read_valid_images`). What is left out is added to `left_out`, in words. Raises UserError naming
+    the file and its field or line; the conceptual layout's one caption of a picture must not be empty.
     """
     annotations, images = Path(annotations), Path(images)
     readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr, "conceptual": _conceptual}
@@ -94,8 +111,13 @@ def read_captions(
         )
     finder = PictureFinder(images, split, conceptual=format == "conceptual")
     found: dict[Path, CaptionedImage] = {}
-    for name, sentences in rows:
+    listed = None if valid is None else read_valid_images(valid)
+    for name, sentences, folder, number in rows:
         refuse_outside(name, f"{annotations}")
+        if listed is not None and picture_id(name) not in listed:
+            if left_out is not None:
+                left_out.append(f"{name}: a picture that {valid} does not list")
+            continue
         kept = tuple(sentence for sentence in sentences if sentence)
         if left_out is not None and len(kept) < len(sentences):
             left_out.append(
@@ -104,10 +126,13 @@ def read_captions(
         if left_out is not None and not kept:
             left_out.append(f"{name}: a picture without a caption")
         if kept:
-            path = finder.path(name)
-            found[path] = joined(found.get(path), CaptionedImage(picture_id(name), path, kept), left_out)
+            path = finder.path(name, folder)
+            image = CaptionedImage(picture_id(name), path, kept, number)
+            found[path] = joined(found.get(path), image, left_out)
     if not found:
-        raise UserError(f"{annotations}: no captioned picture for split '{split}' in {format} format.")
+        of = f" for split '{split}'" if split else ""
+        among = "" if valid is None else f" among the {len(listed):,} pictures that {valid} lists"
+        raise UserError(f"{annotations}: no captioned picture{of} in {format} format{among}.")
     refuse_clashes(found.values())
     return list(found.values())
 
@@ -189,13 +214,18 @@ class PictureFinder:
     def __init__(self, images: Path, split: str | None, conceptual: bool = False):
         self.images, self.split, self.conceptual, self.folders = images, split, conceptual, _Folders()
 
-    def path(self, name: str) -> Path:
-        """First existing candidate for a file name or a bare id (lxmert, conceptual); else the first candidate."""
+    def path(self, name: str, folder: str = "") -> Path:
+        """First existing candidate for a file name or a bare id (lxmert, conceptual); else the first candidate.
+
+        `folder` is a sub-folder that the annotations name.
+        """
         stem = Path(name).stem
         parts = stem.split("_")
         folders = [self.images]
         if len(parts) == 3:
             folders.append(self.images / parts[1])  # COCO_train2014_000000000009 -> train2014
+        if folder:
+            folders.append(self.images / folder)
         if self.split:
             folders.append(self.images / self.split)
         names = [name] if Path(name).suffix else [f"{name}.jpg", f"{name}.png", f"{name}.jpeg"]
@@ -206,7 +236,7 @@ class PictureFinder:
         return next((c for c in candidates if self.folders.holds(c)), candidates[0])
 
 
-def _coco(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _coco(path: Path, split: str | None) -> list[Row]:
     holds = "COCO captions {images: [{id, file_name}], annotations: [{image_id, caption}]}"
     data = read_json(path, holds)
     images: dict[int | str, str] = {}
@@ -222,23 +252,39 @@ def _coco(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
         if image_id not in sentences:
             raise UserError(f"{where}: image_id {unknown_id(image_id, images, 'the ids of the images')}.")
         sentences[image_id].append(_clean(text_field(annotation, "caption", where)))
-    return [(name, tuple(sentences[image_id])) for image_id, name in images.items()]
+    return [
+        Row(name, tuple(sentences[image_id]), number=image_id if isinstance(image_id, int) else None)
+        for image_id, name in images.items()
+    ]
 
 
-def _karpathy(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _karpathy(path: Path, split: str | None) -> list[Row]:
     holds = "Karpathy's dataset JSON {images: [{filename, split, sentences: [{raw}]}]}"
     wanted = _splits(split, KARPATHY_SPLITS, path)
-    rows = []
-    for i, image in enumerate(list_field(read_json(path, holds), "images", f"{path}")):
+    data, rows = read_json(path, holds), []
+    images = list_field(data, "images", f"{path}")
+    flickr = str(data.get("dataset", "")).startswith("flickr")
+    for i, image in enumerate(images):
         where = f"{path}: images[{i}]"
         if wanted is not None and text_field(image, "split", where) not in wanted:
             continue
         raw = [_clean(text_field(s, "raw", where)) for s in list_field(image, "sentences", where)]
-        rows.append((_name(image, "filename", where), tuple(raw)))
+        name = _name(image, "filename", where)
+        folder = text_field(image, "filepath", where, KARPATHY_FOLDER)
+        refuse_outside(f"{folder}/{name}", where)
+        rows.append(Row(name, tuple(raw), folder, _karpathy_number(image, name, flickr)))
     return rows
 
 
-def _flickr(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _karpathy_number(image: dict[str, Any], name: str, flickr: bool) -> int | None:
+    """COCO's number; of Flickr's pictures the file's name where it is one; else the entry's own (`imgid`)."""
+    stem = PurePath(name).stem
+    own = int(stem) if flickr and stem.isascii() and stem.isdigit() else None
+    numbers = (image.get("cocoid"), own, image.get("imgid"))
+    return next((n for n in numbers if isinstance(n, int) and not isinstance(n, bool)), None)
+
+
+def _flickr(path: Path, split: str | None) -> list[Row]:
     folder = require(path, f"one of {', '.join(FLICKR_CAPTIONS)} and the split lists")
     if folder.is_file():
         captions, folder = folder, folder.parent
@@ -256,7 +302,7 @@ def _flickr(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
     for number, name, sentence in read_flickr_lines(captions):
         if wanted is None or Path(name).stem in wanted:
             rows.setdefault(one_line(name, f"{captions}:{number}"), []).append(_clean(sentence))
-    return [(name, tuple(sentences)) for name, sentences in rows.items()]
+    return [Row(name, tuple(sentences)) for name, sentences in rows.items()]
 
 
 def _lxmert_rows(path: Path) -> list[dict]:
@@ -271,7 +317,7 @@ def lxmert_ids(path: Path) -> list[str]:
     return [_name(row, "img_id", f"{path}: [{i}]") for i, row in enumerate(_lxmert_rows(Path(path)))]
 
 
-def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _lxmert(path: Path, source: str | None) -> list[Row]:
     rows, known = [], set()
     for i, image in enumerate(_lxmert_rows(path)):
         where = f"{path}: [{i}]"
@@ -284,13 +330,13 @@ def _lxmert(path: Path, source: str | None) -> list[tuple[str, tuple[str, ...]]]
             for name in chosen
             for sentence in list_field(sources, name, f"{where}.sentf")
         ]
-        rows.append((_name(image, "img_id", where), tuple(raw)))
+        rows.append(Row(_name(image, "img_id", where), tuple(raw)))
     if source is not None and rows and source not in known:
         raise UserError(f"{path}: no sentence of source '{source}'; the file has {', '.join(sorted(known))}.")
     return rows
 
 
-def _conceptual(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...]]]:
+def _conceptual(path: Path, split: str | None) -> list[Row]:
     rows: dict[str, tuple[int, str]] = {}
     for number, text in lines_of(path, CONCEPTUAL):
         where, columns = f"{path}:{number}", text.split("\t")
@@ -312,12 +358,12 @@ def _conceptual(path: Path, split: str | None) -> list[tuple[str, tuple[str, ...
             first, _ = rows[name]
             raise UserError(f"{where}: image id {name} is in line {first} already; remove one of the lines.")
         rows[name] = (number, sentence)
-    return [(name, (sentence,)) for name, (_, sentence) in rows.items()]
+    return [Row(name, (sentence,)) for name, (_, sentence) in rows.items()]
 
 
 def conceptual_ids(path: Path) -> list[str]:
     """The picture ids of a file of the conceptual layout, in order. UserError names file and line."""
-    return [name for name, _ in _conceptual(Path(path), None)]
+    return [row.name for row in _conceptual(Path(path), None)]
 
 
 def _splits(split: str | None, table: dict, path: Path):

@@ -102,7 +102,10 @@ def within(path: Path, root: Path) -> str:
 
 @dataclass(frozen=True)
 class CaptionFiles:
-    """Annotation files per split, all in one format, and the folder of their pictures (`{split}` is replaced)."""
+    """Annotation files per split, all in one format, and the folder of their pictures (`{split}` is replaced).
+
+    Without a folder ("") there are no pictures: their regions come from files.
+    """
 
     format: CaptionFormat
     annotations: dict[str, tuple[Path, ...]]
@@ -110,12 +113,17 @@ class CaptionFiles:
     source: str | None = None  # one sentence source of the lxmert layout
     max_images: int | None = None  # only the first pictures of each split
     max_sentences: int | None = None  # only the first sentences of each picture
+    split: str | None = (
+        None  # of a set in the karpathy or flickr layout: the file's split that it is; None: all
+    )
+    valid: Path | None = None  # a list of the pictures that count; see `read_valid_images`
 
     def described(self, root: Path) -> dict[str, Any]:
         """This as plain values, paths relative to the root."""
         files = {split: [within(path, root) for path in paths] for split, paths in self.annotations.items()}
-        images = within(Path(self.images), root)
-        return {**vars(self), "annotations": files, "images": images}
+        images = within(Path(self.images), root) if self.images else ""
+        valid = self.valid and within(self.valid, root)
+        return {**vars(self), "annotations": files, "images": images, "valid": valid}
 
     @classmethod
     def from_description(cls, values: Any, root: Path, where: str) -> CaptionFiles:
@@ -124,9 +132,11 @@ class CaptionFiles:
             split: tuple(root / path for path in paths)
             for split, paths in json_field(values, "annotations", where).items()
         }
-        kind, images = json_field(values, "format", where), str(root / json_field(values, "images", where))
-        limits = (values.get(name) for name in ("source", "max_images", "max_sentences"))
-        return cls(kind, files, images, *limits)
+        kind, images = json_field(values, "format", where), json_field(values, "images", where)
+        images = str(root / images) if images else ""
+        rest = (values.get(name) for name in ("source", "max_images", "max_sentences", "split"))
+        valid = values.get("valid")
+        return cls(kind, files, images, *rest, root / valid if valid else None)
 
 
 @dataclass(frozen=True)
@@ -152,10 +162,12 @@ class CaptionData:
         return self.sets[name]
 
     def captioned(self, name: str) -> list[CaptionedImage]:
-        """Captioned pictures of a split or a further set whose files exist, in file order.
+        """Captioned pictures of a split or a further set whose files exist, in file order; all if they have no folder.
 
         UserError if there are none.
         """
+        if not self.files(name).images:
+            return self.annotated(name)
         present, missing = split_missing(self.annotated(name))
         if not present:
             place = f"captions.sets.{name}.images" if name in self.sets else "captions.images"
@@ -169,9 +181,10 @@ class CaptionData:
         """All captioned pictures of a split's annotations, whether their files exist or not; see `read_captions`."""
         c = self.files(name)
         images = Path(c.images.replace("{split}", name))
+        split = c.split if name in self.sets and c.format in ("karpathy", "flickr") else name
         found: dict[Path, CaptionedImage] = {}
         for path in c.annotations[name]:
-            for image in read_captions(c.format, path, images, name, c.source, left_out):
+            for image in read_captions(c.format, path, images, split, c.source, left_out, c.valid):
                 found[image.path] = joined(found.get(image.path), image, left_out)
         refuse_clashes(found.values())
         kept = list(found.values())[: c.max_images]
@@ -308,10 +321,14 @@ class TextData:
     train: tuple[Path, ...] = ()
     valid: tuple[Path, ...] = ()
     test: tuple[Path, ...] = ()
+    images: tuple[
+        Path, ...
+    ] = ()  # where its lines describe pictures: the list of those of each training file
 
     def save(self, folder: Path) -> Path:
         """Write `text.json` into a stage's folder."""
-        files = {split: [within(path, self.root) for path in getattr(self, split)] for split in SPLITS}
+        parts = (*SPLITS, "images") if self.images else SPLITS
+        files = {part: [within(path, self.root) for path in getattr(self, part)] for part in parts}
         return write_description(folder, "text", self.root, {"rules": self.rules, **files})
 
 
@@ -319,7 +336,8 @@ def load_text(folder: Path) -> TextData:
     """Read the `text.json` of a folder. UserError if it is absent or lacks a field."""
     about, root, where = read_description(folder, "text")
     files = (tuple(root / path for path in json_field(about, split, where)) for split in SPLITS)
-    return TextData(root, json_field(about, "rules", where), *files)
+    images = tuple(root / path for path in about.get("images", ()))
+    return TextData(root, json_field(about, "rules", where), *files, images=images)
 
 
 @dataclass(frozen=True)

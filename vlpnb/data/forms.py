@@ -121,12 +121,13 @@ def _refuse_encoding(path: Path, name: str, holds: str) -> None:
     )
 
 
-def refuse_markup(path: Path, holds: str) -> None:
-    """UserError when a file of running text is the output of a tool that wants one more step.
+def refuse_markup(path: Path, holds: str, compressed: bool = False) -> None:
+    """UserError when a file of running text is the output of a tool that wants one more step, or is compressed where
+    that is not possible.
 
     JSON lines, a dump of MediaWiki, WikiExtractor's pages, token ids: all would go through as text without a word.
     """
-    with open_text(path, holds, compressed=False) as file:
+    with open_text(path, holds, compressed) as file:
         head = file.read(HEAD).decode("utf-8", errors="replace")
     lines = [line.strip() for line in head.splitlines() if line.strip()]
     if not lines:

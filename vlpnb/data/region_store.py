@@ -2,7 +2,8 @@
 
     regions.hdf5   features [ΣR, F] float16; boxes [ΣR, 4] float32, relative to the picture; object_ids, attribute_ids
                    [ΣR] int16 (−1: none), object_conf, attribute_conf [ΣR] float16; offsets [N + 1] int64: where each
-                   picture's regions begin; sizes [N, 2] int32: height and width in pixels
+                   picture's regions begin; sizes [N, 2] int32: height and width in pixels; and where the source tells
+                   them, probabilities [ΣR, C] float16 of the background and then of every object class
     regions.ids    one id a line, and after a tab the row of its picture (a picture may have several ids)
     regions.json   names of the classes, and where the regions come from: extractor, hash of its weights, order of the
                    colours, parameters of the selection
@@ -18,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
@@ -32,6 +34,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
 
 PRODUCER, STORE, IDS, ABOUT = "regions", "regions.hdf5", "regions.ids", "regions.json"
+PROBABILITIES = "probabilities"  # only where the source tells them
 ARRAYS = (
     "features", "boxes", "object_ids", "object_conf", "attribute_ids", "attribute_conf", "offsets", "sizes",
 )  # fmt: skip
@@ -48,13 +51,17 @@ class RegionBatch:
     object_conf: Float[Tensor, "B R"]
     attribute_ids: Int[Tensor, "B R"]  # −1: none
     attribute_conf: Float[Tensor, "B R"]
+    probabilities: Float[Tensor, "B R C"] | None = (
+        None  # float32: of the background, then of every object class
+    )
 
 
 class RegionStore:
     """The store in a folder, opened lazily and mapped; row i is the i-th picture.
 
     `ids` are all names of pictures in the order of their rows; a picture that several data sets name under ids of
-    their own has several, so that there may be more ids than rows (`len`).
+    their own has several, so that there may be more ids than rows (`len`). `classes` is the number C of classes, the
+    background among them, of which the store has probabilities; 0: it has none.
     """
 
     def __init__(self, folder: Path):
@@ -63,12 +70,24 @@ class RegionStore:
             self.offsets: np.ndarray = file["offsets"][()]
             self._sizes: np.ndarray = file["sizes"][()]
             self.feature_width: int = file["features"].shape[1]
+            self.classes = self._read_classes(file)
         about = read_json(self.path.with_name(ABOUT), "the names of classes, beside a store of regions")
         where = str(self.path.with_name(ABOUT))
         self.objects = tuple(list_field(about, "objects", where))
         self.attributes = tuple(list_field(about, "attributes", where))
         self.provenance: Mapping[str, Any] = object_field(about, "provenance", where)
         self.ids, self._row_of_id = _read_ids(self.path.with_name(IDS), len(self))
+
+    def _read_classes(self, file: h5py.File) -> int:
+        if PROBABILITIES not in file:
+            return 0
+        shape, expected = file[PROBABILITIES].shape, len(file["features"])
+        if len(shape) != 2 or shape[0] != expected:
+            raise UserError(
+                f"{self.path}: {PROBABILITIES} have the shape {list(shape)}; expected [{expected}, classes], a row a "
+                "region. The file is damaged: delete the folder and run the stage `regions` again"
+            )
+        return shape[1]
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -101,11 +120,13 @@ class RegionStore:
         """Height and width of each picture in pixels."""
         return self._sizes[rows]
 
-    def batch(self, rows: Int[np.ndarray, " B"]) -> RegionBatch:
+    def batch(self, rows: Int[np.ndarray, " B"], probabilities: bool = False) -> RegionBatch:
         """The regions of some pictures, in one gather.
 
+        Args:
+            probabilities: read them, too, if the store has them; they may be as wide as the features.
         Raises:
-            UserError: a feature is not finite.
+            UserError: a feature or a probability is not finite.
         """
         starts, counts = self.offsets[rows], self.counts(rows)
         most = int(counts.max(initial=0))
@@ -113,7 +134,8 @@ class RegionStore:
         filled = at < counts[:, None]
         places = starts[:, None] + np.where(filled, at, 0)
         mask = None if filled.all() else torch.from_numpy(filled)
-        arrays = {name: self._taken(name, places, mask) for name in ARRAYS[:6]}
+        names = (*ARRAYS[:6], *([PROBABILITIES] if probabilities and self.classes else []))
+        arrays = {name: self._taken(name, places, mask) for name in names}
         for name in ("object_ids", "attribute_ids"):
             arrays[name] = arrays[name].long()
             if mask is not None:
@@ -142,7 +164,7 @@ class RegionStore:
         features = check_finite(self._array("features")[part], f"{self.path}, picture {name}")
         rest = {
             key: np.asarray(self._array(key)[part]).astype(np.int64 if key.endswith("ids") else np.float32)
-            for key in ARRAYS[2:6]
+            for key in (*ARRAYS[2:6], *([PROBABILITIES] if self.classes else []))
         }
         boxes = self._array("boxes")[part] * size
         return PictureRegions(name, height, width, boxes, features.astype(np.float32), **rest)
@@ -165,10 +187,10 @@ class RegionStore:
         found = torch.from_numpy(values).reshape(*places.shape, *values.shape[1:])
         if found.dtype == torch.float16:
             found = found.float()
-        if name == "features" and not torch.isfinite(found.sum(dtype=torch.float32)):
+        if name in ("features", PROBABILITIES) and not torch.isfinite(found.sum(dtype=torch.float32)):
             row = self._owner(places.ravel()[_first_wrong(found)])
             raise UserError(
-                f"{self.path}: the features of picture {self.ids[int(np.searchsorted(self._row_of_id, row))]} are not "
+                f"{self.path}: the {name} of picture {self.ids[int(np.searchsorted(self._row_of_id, row))]} are not "
                 "finite (NaN or infinity). The file is damaged: delete the folder and run the stage `regions` again"
             )
         return found if mask is None else found * mask.reshape(*mask.shape, *[1] * (found.ndim - 2))
@@ -177,9 +199,9 @@ class RegionStore:
         return int(np.searchsorted(self.offsets, place, side="right")) - 1
 
 
-def _first_wrong(features: Tensor) -> int:
+def _first_wrong(values: Tensor) -> int:
     """The first row that is not finite; 0 where only the sum of all is too large."""
-    rows = features.reshape(-1, features.shape[-1])
+    rows = values.reshape(-1, values.shape[-1])
     return int((~torch.isfinite(rows)).any(1).int().argmax())
 
 
@@ -199,7 +221,7 @@ def _read_ids(path: Path, pictures: int) -> tuple[list[str], np.ndarray]:
 def unit_arrays(pictures: Sequence[PictureRegions]) -> dict[str, np.ndarray]:
     """The store's arrays of some pictures, with counts in place of offsets: what a unit of `Shards` makes.
 
-    Every picture has a region: one without is the caller's to leave out. UserError if feature widths differ.
+    Every picture has a region: one without is the caller's to leave out. UserError if widths differ (`one_width`).
     """
     if not pictures:
         return {}
@@ -208,7 +230,8 @@ def unit_arrays(pictures: Sequence[PictureRegions]) -> dict[str, np.ndarray]:
     def joined(name: str, kind: type) -> np.ndarray:
         return np.concatenate([getattr(item, name) for item in pictures]).astype(kind)
 
-    return {
+    told = pictures[0].probabilities is not None
+    return ({PROBABILITIES: joined(PROBABILITIES, np.float16)} if told else {}) | {
         "features": joined("features", np.float16),
         "boxes": np.concatenate([item.relative_boxes() for item in pictures]),
         "object_ids": joined("object_ids", np.int16),

@@ -4,7 +4,7 @@ Region models (LXMERT, section 2.1) see a picture as a few boxes of a detector, 
 an attribute such as a colour. What comes from a file is checked here, whatever the file's format.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from vlpnb.errors import UserError
 
 OUTSIDE = 1e-5  # how far a box may lie outside of its picture, relative to it: the original's bound
 MOST_CLASSES = 2**15  # what int16 holds
+TOTAL = 0.02  # how far from 1 probabilities may sum: some thousand numbers in half precision
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +30,9 @@ class PictureRegions:
     object_conf: Float[np.ndarray, " R"]  # float32
     attribute_ids: Int[np.ndarray, " R"]
     attribute_conf: Float[np.ndarray, " R"]
+    probabilities: Float[np.ndarray, "R C"] | None = (
+        None  # float32: of the background, then of every object class
+    )
 
     def __len__(self) -> int:
         return len(self.boxes)
@@ -57,7 +61,8 @@ def checked(
         objects, attributes: how many classes there are, where it is known.
     Raises:
         UserError: features that are not finite (also in half precision), a box that lies outside of the picture or
-            is turned inside out, a class that does not exist, a confidence outside of [0, 1].
+            is turned inside out, a class that does not exist, a confidence outside of [0, 1], probabilities that are
+            none or of another number of classes.
     """
     if regions.height < 1 or regions.width < 1:
         raise UserError(
@@ -80,6 +85,8 @@ def checked(
         if wrong.any():
             at = int(wrong.argmax())
             raise UserError(f"{where}: region {at} has the {kind} confidence {conf[at]}; expected 0 to 1")
+    if regions.probabilities is not None:
+        _check_probabilities(regions.probabilities, where, objects)
     return regions
 
 
@@ -93,6 +100,24 @@ def _check_features(features: np.ndarray, where: str) -> None:
         raise UserError(
             f"{where}: number {place} of the feature of region {region} is {features[region, place]}; expected a "
             "finite number that half precision holds. What made it is damaged: make or fetch it again"
+        )
+
+
+def _check_probabilities(values: np.ndarray, where: str, objects: int | None) -> None:
+    if objects is not None and values.shape[1] != 1 + objects:
+        raise UserError(
+            f"{where}: probabilities of {values.shape[1]:,} classes; expected {1 + objects:,}: the background and "
+            f"{objects:,} kinds of objects"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
+        totals = values.sum(1, dtype=np.float64)
+        wrong = ~((values >= 0).all(1) & (np.abs(totals - 1) <= TOTAL))
+    if wrong.any():
+        at = int(wrong.argmax())
+        raise UserError(
+            f"{where}: the probabilities of region {at} go from {values[at].min():g} to {values[at].max():g} and "
+            f"sum to {totals[at]:g}; expected numbers of 0 or more that sum to 1. What made them is damaged: make or "
+            "fetch it again"
         )
 
 
@@ -114,10 +139,25 @@ def _check_boxes(regions: PictureRegions, where: str) -> None:
         )
 
 
-def one_width(regions: Sequence[PictureRegions], where: str = "") -> int:
-    """The width of the features of some pictures; UserError if they differ, 0 without any region."""
-    widths = {item.features.shape[1]: item.image_id for item in regions if len(item)}
-    if len(widths) > 1:
-        shown = " and ".join(f"{width} ({name})" for width, name in widths.items())
-        raise UserError(f"{where}features have different widths: {shown}; expected one width")
-    return next(iter(widths), 0)
+def one_width(regions: Sequence[PictureRegions]) -> None:
+    """UserError if the features of some pictures differ in width, or their probabilities in the number of classes."""
+    full = [(widths_of(item), item.image_id) for item in regions if len(item)]
+    refuse_widths(dict(full))
+
+
+def widths_of(regions: PictureRegions) -> tuple[int, int]:
+    """The width of the features, and of how many classes there are probabilities."""
+    classes = regions.probabilities.shape[1] if regions.probabilities is not None else 0
+    return regions.features.shape[1], classes
+
+
+def refuse_widths(found: Mapping[tuple[int, int], str]) -> None:
+    """UserError for more than one pair of `widths_of`; `found` has the name of a picture with each."""
+    for i, what in (
+        (0, "features have different widths"),
+        (1, "numbers of classes with probabilities differ"),
+    ):
+        names = {widths[i]: name for widths, name in reversed(found.items())}
+        if len(names) > 1:
+            shown = " and ".join(f"{width} ({name})" for width, name in reversed(names.items()))
+            raise UserError(f"{what}: {shown}; expected one number for all pictures")

@@ -33,11 +33,14 @@ class VlpRegions:
     Args:
         folder: of the feature files, in either layout.
         boxes: the HDF5 file of boxes.
+        probabilities: give them, too, and as confidence the score that stands with the box, which VLP reads (VLP-15):
+            0 for a box that no suppression spared. Without them it is the probability of the best class.
     Raises:
         UserError: there are no such files, or of several prefixes.
     """
 
-    def __init__(self, folder: Path, boxes: Path):
+    def __init__(self, folder: Path, boxes: Path, probabilities: bool = False):
+        self.probabilities = probabilities
         self.folder, self.boxes = require(Path(folder), "VLP's region features"), Path(boxes)
         self._files: dict[Path, h5py.File] = {}
         prefixes = {path.name[: -len("_feat000.h5")] for path in self.folder.glob("*_feat???.h5")}
@@ -101,11 +104,12 @@ class VlpRegions:
         most = np.array([width, height] * 2, np.float32)
         cut = edges.clip(0, most)
         edges = np.where(np.abs(edges - cut) <= SLACK, cut, edges)
-        probabilities = classes[:, 1:].astype(np.float32)
-        ids = probabilities.argmax(1) if len(boxes) else np.empty(0, np.int64)
+        told = classes.astype(np.float32)
+        ids = told[:, 1:].argmax(1) if len(boxes) else np.empty(0, np.int64)
+        best = boxes[:, 5].astype(np.float32) if self.probabilities else told[np.arange(len(ids)), 1 + ids]
         found = PictureRegions(
-            key, height, width, edges, features.astype(np.float32), ids,
-            probabilities[np.arange(len(ids)), ids], np.full(len(ids), -1), np.zeros(len(ids), np.float32),
+            key, height, width, edges, features.astype(np.float32), ids, best,
+            np.full(len(ids), -1), np.zeros(len(ids), np.float32), told if self.probabilities else None,
         )  # fmt: skip
         return checked(found, place, classes.shape[1] - 1)
 

@@ -25,6 +25,7 @@ from vlpnb.files import write_json
 
 PEOPLE = 10
 ENOUGH = 3  # people who agree with an answer make it right
+UNKNOWN = "<unk>"
 LEAST = 9  # questions that an answer must be most people's answer to
 
 
@@ -39,6 +40,26 @@ def soft_score(count: int, people: int = PEOPLE) -> float:
 def soft_targets(answers: Sequence[str]) -> dict[str, float]:
     """Answer → score of all that people said, compared as they wrote it, in the order in which it first occurs."""
     return {answer: soft_score(n, len(answers)) for answer, n in Counter(answers).items()}
+
+
+def imdb_spelling(answer: str) -> str:
+    """An answer as the training of Pythia, and after it of VLP, looks it up: full stops, hyphens and articles stay."""
+    return answer.lower().replace(",", "").replace("?", "").replace("'s", " 's").strip()
+
+
+def imdb_targets(answers: Sequence[str], known: Iterable[str]) -> dict[str, float]:
+    """Answer → score of what people said and is known, but `<unk>`; as VLP trains.
+
+    Answers that are missing to make ten count as unknown.
+    """
+    known = set(known) - {UNKNOWN}
+    said = Counter(imdb_spelling(answer) for answer in answers)
+    return {answer: soft_score(n, max(PEOPLE, len(answers))) for answer, n in said.items() if answer in known}
+
+
+def with_unknown(answers: Sequence[str]) -> list[str]:
+    """The answers with `<unk>` in front, where it is not among them: the class that is never predicted (VLP-18)."""
+    return list(answers) if UNKNOWN in answers else [UNKNOWN, *answers]
 
 
 def frequent(answers: Iterable[str], least: int) -> list[str]:

@@ -117,6 +117,8 @@ def train(
     drop_last: bool = False,
     score: Callable[[Model], float] | None = None,
     optimiser: Optimiser = "adamw",
+    alter: Callable[[dict[str, Tensor], int, int], dict[str, Tensor]] | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> Trained[Model]:
     """Make a model and train it, continuing from the folder's checkpoint.
 
@@ -128,23 +130,56 @@ def train(
         drop_last: leave out the last batch of an epoch where it is not full.
         score: says after each epoch how good the model is; the weights of the highest score are kept, of equal ones
             the earliest. Without it the last weights are.
-        optimiser: "bert_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
+        optimiser: "bert_adam" or "vlp_adam" brings the schedule of BERT's first code with it, whose first rate is 0.
+        alter: (batch, update, seed) → the batch as the model gets it; a pure function.
+        plan: further fields of the `TrainingPlan`.
     """
-    torch.manual_seed(seed)
-    model = make()
     lengths = longest(data) if config.by_length else None
-    batch = min(config.batch, len(data))
-    sampler = EpochSampler(len(data), batch, seed, drop_last=drop_last, lengths=lengths)
+    sampler = EpochSampler(
+        len(data), min(config.batch, len(data)), seed, drop_last=drop_last, lengths=lengths
+    )
 
     def batches(update: int) -> Update:
         batch = data.batch(sampler(update))
+        if alter is not None:
+            batch = alter(batch, update, seed)
         return Update([batch], {loss: len(batch["ids"])}, tokens=batch["ids"].numel())
 
-    updates = max(1, round(config.epochs * sampler.per_epoch))
+    return train_on(
+        make,
+        batches,
+        sampler.per_epoch,
+        config,
+        folder,
+        seed,
+        device,
+        score=score,
+        optimiser=optimiser,
+        plan=plan,
+    )
+
+
+def train_on(
+    make: Callable[[], Model],
+    batches: Callable[[int], Update],
+    per_epoch: int,
+    config: Any,
+    folder: Path,
+    seed: int,
+    device: str,
+    *,
+    score: Callable[[Model], float] | None = None,
+    optimiser: Optimiser = "adamw",
+    plan: Mapping[str, Any] | None = None,
+) -> Trained[Model]:
+    """`train` with batches of one's own: update → data, `per_epoch` of which are a pass. Other arguments as there."""
+    torch.manual_seed(seed)
+    model = make()
+    updates = max(1, round(config.epochs * per_epoch))
     best = _Best(folder / "best.safetensors", model, score) if score else None
-    ends = {*range(sampler.per_epoch, updates, sampler.per_epoch), updates}
-    exact = optimiser == "bert_adam"
-    plan = TrainingPlan(
+    ends = {*range(per_epoch, updates, per_epoch), updates}
+    exact = optimiser in ("bert_adam", "vlp_adam")
+    training = TrainingPlan(
         updates=updates,
         lr=config.lr,
         optimiser=optimiser,
@@ -156,9 +191,10 @@ def train(
         evaluate_at=frozenset(ends if best else ()),
         log_every=max(1, updates // 20),
         checkpoint_seconds=config.checkpoint_seconds,
+        **(plan or {}),
     )
     try:
-        records = fit(model, batches, plan, folder, device=device, evaluate=best, keep=True)
+        records = fit(model, batches, training, folder, device=device, evaluate=best, keep=True)
     except Diverged as error:
         return Trained(model, [float("nan")], str(error), updates)
     losses = [record["loss"] for record in records if "loss" in record]

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from vlpnb.config import Config, Name
-from vlpnb.data.captions import CaptionFormat, split_missing
+from vlpnb.data.captions import CaptionFormat, Split, split_missing
 from vlpnb.data.description import SPLITS, CaptionData, CaptionFiles, within
 from vlpnb.data.text_files import require
 from vlpnb.foundations.datasets import (
@@ -21,7 +21,6 @@ from vlpnb.foundations.datasets import (
     below_root,
     data_root,
     file_paths,
-    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -39,9 +38,13 @@ class CaptionSetConfig(Config):
     annotations: str | tuple[str, ...]
     """Annotation file (flickr: folder), or several files one after the other."""
     images: str
-    """Folder of the pictures."""
+    """Folder of the pictures; empty: there are none, and regions of them come from files."""
     source: str = ""
     """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
+    split: Split | None = None
+    """Karpathy and flickr only: the split of the files that is the set; none: all of them."""
+    valid_images: str = ""
+    """JSON list of the names of the pictures that count, such as those that could be downloaded; empty: all."""
     optional: bool = False
     """Without its annotation files the set is left out, and said so."""
 
@@ -56,7 +59,7 @@ class CaptionsConfig(DatasetConfig):
     )
     """Annotation file (flickr: folder) per split, or several files one after the other."""
     images: str = "images/{split}"
-    """Folder of the pictures; {split} is replaced by the split's name."""
+    """Folder of the pictures; {split} is replaced by the split's name; empty: there are none, as for sets."""
     source: str = ""
     """Lxmert only: keep one sentence source (mscoco, vg, …); empty keeps all."""
     max_images: int | None = Field(None, ge=1)
@@ -91,13 +94,15 @@ def describe(config: CaptionsConfig, root: Path) -> CaptionData:
 def _files(
     config: CaptionsConfig | CaptionSetConfig, annotations: Mapping[str, str | tuple[str, ...]], root: Path
 ) -> CaptionFiles:
-    limits = (getattr(config, name, None) for name in ("max_images", "max_sentences"))
+    rest = (getattr(config, name, None) for name in ("max_images", "max_sentences", "split"))
+    valid = getattr(config, "valid_images", "")
     return CaptionFiles(
         config.format,
         file_paths(annotations, root),
-        str(root / config.images),
+        str(root / config.images) if config.images else "",
         config.source or None,
-        *limits,
+        *rest,
+        root / valid if valid else None,
     )
 
 
@@ -107,7 +112,10 @@ def _read_files(config: CaptionsConfig, root: Path) -> Iterator[Path]:
         flickr = (*path.glob("*.t*"), *path.glob("*.csv"))  # .txt, .token and .csv
         yield from sorted(flickr) if path.is_dir() else [path]
     for name in data.names:
-        yield Path(data.files(name).images.replace("{split}", name))
+        if images := data.files(name).images:
+            yield Path(images.replace("{split}", name))
+        if (valid := data.files(name).valid) is not None:
+            yield valid
     if data.scenes is not None:
         yield data.scenes
 
@@ -142,17 +150,21 @@ def run(context: StageContext) -> dict[str, float]:
         files = data.files(name)
         for path in files.annotations[name]:
             require(path, f"the captions of split '{name}' in {files.format} format")
-        present, missing = split_missing(data.annotated(name, uncaptioned))
-        data.captioned(name)  # raises when there is no picture at all
+        present, missing = data.annotated(name, uncaptioned), []
+        if files.images:
+            present, missing = split_missing(present)
+            data.captioned(name)  # raises when there is no picture at all
         absent += [within(image.path, root) for image in missing]
         metrics[f"{name}_images"] = len(present)
         metrics[f"{name}_captions"] = sum(len(image.sentences) for image in present)
     metrics["missing_images"] = len(absent)
     metrics["left_out_captions"] = len(uncaptioned)
-    list_left_out(
-        context, "uncaptioned.txt", uncaptioned, "empty captions or pictures without one are left out"
+    context.list_left_out(
+        "uncaptioned.txt",
+        uncaptioned,
+        "empty captions, and pictures without one or off their list, are left out",
     )
-    list_left_out(context, "missing.txt", absent, f"pictures are missing in {root} and left out")
+    context.list_left_out("missing.txt", absent, f"pictures are missing in {root} and left out")
     if data.scenes is not None:
         require(data.scenes, "the scenes behind the pictures (real data has none: set captions.scenes to '')")
     data.save(context.folder)

@@ -34,7 +34,6 @@ from vlpnb.data.description import (
 )
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
-from vlpnb.files import write_text
 from vlpnb.outside import OutsidePath
 from vlpnb.stage import Request, Run, StageContext
 
@@ -104,13 +103,6 @@ def file_paths(files: Mapping[str, str | tuple[str, ...]], root: Path) -> dict[s
         split: tuple(root / path for path in ([paths] if isinstance(paths, str) else paths))
         for split, paths in files.items()
     }
-
-
-def list_left_out(context: StageContext, file: str, lines: list[str], what: str) -> None:
-    """Write what is left out into a file of the stage's folder, a line each, and say how many and the first."""
-    if lines:
-        write_text(context.folder / file, "\n".join(lines) + "\n")
-        context.log(f"{len(lines):,} {what} (listed in {file}): {lines[0]} …")
 
 
 def open_captions(run: Run) -> CaptionData:

@@ -77,8 +77,9 @@ def _listed(dataset: str, folder: Path) -> Iterator[tuple[str, Path | None]]:
     """Ids and files of the pictures of one stage; no file where features come without pictures."""
     if dataset == "captions":
         captions = load_captions(folder)
-        for split in captions.splits.annotations:
-            yield from ((image.image_id, image.path) for image in captions.captioned(split))
+        for name in captions.names:
+            there = bool(captions.files(name).images)
+            yield from ((i.image_id, i.path if there else None) for i in captions.captioned(name))
     elif dataset == "sentences":
         sentences = load_sentences(folder)
         for split in sentences.splits:

@@ -23,7 +23,6 @@ from vlpnb.foundations.datasets import (
     below_root,
     data_root,
     file_paths,
-    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -109,8 +108,8 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{split}_pairs"] = float(len(pairs))
         metrics[f"{split}_true"] = sum(labels) / len(labels) if labels else float("nan")
     metrics["missing_pairs"] = float(len(absent))
-    list_left_out(context, "broken.txt", broken, "pictures cannot be cropped")
-    list_left_out(context, "missing.txt", absent, "statements are left out, of which a picture is missing")
+    context.list_left_out("broken.txt", broken, "pictures cannot be cropped")
+    context.list_left_out("missing.txt", absent, "statements are left out, of which a picture is missing")
     data.save()
     shown = ", ".join(f"{split} {metrics[f'{split}_pairs']:,.0f}" for split in data.splits)
     context.log(f"statements about two pictures: {shown}")

@@ -23,7 +23,6 @@ from vlpnb.foundations.datasets import (
     below_root,
     data_root,
     file_paths,
-    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -183,9 +182,9 @@ def run(context: StageContext) -> dict[str, float]:
             metrics[f"{task}_{split}_images"] = float(len({q.image_id for q in questions}))
             metrics[f"{task}_{split}_outside"] = float(len(strange))
     metrics["missing_questions"] = float(len(absent))
-    list_left_out(context, "missing.txt", absent, "questions whose picture is missing are left out")
-    list_left_out(
-        context, "outside.txt", outside, "questions stay without a target, as no class is their answer"
+    context.list_left_out("missing.txt", absent, "questions whose picture is missing are left out")
+    context.list_left_out(
+        "outside.txt", outside, "questions stay without a target, as no class is their answer"
     )
     data.save()
     shown = ", ".join(

@@ -12,12 +12,14 @@ frozen detector. They come from pictures, one at a time, because a batch padded 
 or from files that hold them already: `obj36` (LXMERT's TSV) and `vlp` (VLP's HDF5 or numpy files), where a picture is
 found by its id and never by its place.
 
-The store covers the pictures of the stages that `of` names. A file that several of them name, under whatever ids, is
-worked on once, and every id finds it. Pictures that cannot be read, that a file does not have, or in which nothing is
-found are left out, counted and listed. What is really in a picture of the world is asked by nothing here.
+The store covers the pictures of the stages that `of` names, of `captions` also those of its further sets. A file that
+several of them name, under whatever ids, is worked on once, and every id finds it. Pictures that cannot be read, that a
+file does not have, or in which nothing is found are left out, counted and listed. What is really in a picture of the
+world is asked by nothing here.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import sha256
 from json import dumps
 from pathlib import Path
@@ -32,13 +34,12 @@ from vlpnb.config import Config, Count
 from vlpnb.data.images import BrokenImage, decoded, none_readable
 from vlpnb.data.obj36 import index_obj36, read_classes, read_place
 from vlpnb.data.region_store import STORE, RegionStore, join_store, unit_arrays
-from vlpnb.data.regions import PictureRegions, checked
+from vlpnb.data.regions import PictureRegions, checked, refuse_widths, widths_of
 from vlpnb.data.shards import Shards
 from vlpnb.data.text_files import require
 from vlpnb.data.vlp_regions import VlpRegions
 from vlpnb.errors import UserError
 from vlpnb.files import content_hash, write_text
-from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.distinct_pictures import Dataset, Picture, pictures_of
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Run, Stage, StageContext
@@ -74,6 +75,8 @@ class RegionsConfig(Config):
     """Grid: the same for its long side."""
     enlarge: bool = False
     """Grid: a smaller picture is enlarged to these sides."""
+    probabilities: bool = False
+    """Keep what VLP reads: probabilities of all classes (grid: of the backbone's own), and the scores of its files."""
     torchvision: str = "fasterrcnn_resnet50_fpn_v2"
     """Torchvision: the name of a Faster R-CNN."""
     torchvision_weights: ModelName | None = "DEFAULT"
@@ -95,6 +98,8 @@ class RegionsConfig(Config):
     def _least_below_most(self) -> "RegionsConfig":
         if self.least > self.most:
             raise ValueError(f"least: {self.least} boxes at least and {self.most} at most; expected a range")
+        if self.probabilities and self.source == "obj36":
+            raise ValueError("probabilities: obj36 files tell the best class alone; expected another source")
         return self
 
 
@@ -113,8 +118,9 @@ def open_extractor(config: RegionsConfig, inputs: Mapping[str, Path], device: st
         about["weights"] = content_hash(Path(config.vision_weights))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # of random weights: the same in every process
-        backbone = load_backbone(name, config.vision_weights).fuse().to(device)
-    return GridWindows(backbone, config.grid, config.short, config.long, config.enlarge, about)
+        backbone = load_backbone(name, config.vision_weights, config.probabilities).fuse().to(device)
+    sides = config.short, config.long, config.enlarge
+    return GridWindows(backbone, config.grid, *sides, about, config.probabilities)
 
 
 Maker = Callable[[Sequence[int]], tuple[list[tuple[int, PictureRegions]], list[tuple[int, str]]]]
@@ -148,7 +154,8 @@ def from_pictures(extractor: RegionExtractor, pictures: Sequence[Picture], batch
                 extract()
             waiting.append((i, *item))
         extract()
-        objects, attributes = len(extractor.objects), len(extractor.attributes)
+        # A grid names no objects, whatever its backbone's classes are.
+        objects, attributes = len(extractor.objects) or None, len(extractor.attributes)
         return [(i, checked(r, str(pictures[i]), objects, attributes)) for i, r in made], broken
 
     return make
@@ -180,7 +187,7 @@ def open_files(
     else:
         if not config.boxes:
             raise UserError("regions.boxes: expected VLP's HDF5 file of boxes; none is named")
-        source = VlpRegions(files, Path(config.boxes))
+        source = VlpRegions(files, Path(config.boxes), config.probabilities)
         known, listed = source.__contains__, []
         if pictures is None:
             raise UserError(
@@ -211,6 +218,7 @@ def extract_regions(
     identity: str,
     classes: Callable[[int, int], tuple[Sequence[str], Sequence[str]]],
     provenance: Mapping[str, Any],
+    probabilities: bool = False,
     shard: int = 128,
     rank: int = 0,
     world_size: int = 1,
@@ -220,21 +228,25 @@ def extract_regions(
 
     Args:
         classes: (largest object class, largest attribute class) → names of all.
+        probabilities: keep those of all classes, where they are told.
     """
     firsts = [*range(0, len(pictures), shard), len(pictures)]
     shards = Shards(
         folder / "checkpoint-regions", identity, np.diff(firsts).tolist(), rank, world_size, progress
     )
 
+    def kept(regions: PictureRegions) -> PictureRegions:
+        return regions if probabilities else replace(regions, probabilities=None)
+
     def unit(i: int) -> tuple[dict[str, np.ndarray], dict[str, list]]:
         made, broken = make(range(firsts[i], firsts[i + 1]))
-        full = [(number, regions) for number, regions in made if len(regions)]
+        full = [(number, kept(regions)) for number, regions in made if len(regions)]
         most = [[int(r.object_ids.max(initial=-1)), int(r.attribute_ids.max(initial=-1))] for _, r in full]
         notes = {
             "kept": [n for n, _ in full],
             "broken": broken,
             "most": [np.max(most, 0).tolist()] if most else [],
-            "widths": [[r.features.shape[1], r.image_id] for _, r in full[:1]],
+            "widths": [[widths_of(r), r.image_id] for _, r in full[:1]],
         }
         return unit_arrays([regions for _, regions in full]), notes | {
             "empty": [number for number, regions in made if not len(regions)]
@@ -255,9 +267,7 @@ def extract_regions(
             for kind, lines in (("broken", broken), ("empty", empty)):
                 if lines:
                     write_text(folder / f"{kind}.txt", "".join(f"{line}\n" for line in lines))
-            if len(widths := dict(notes["widths"])) > 1:
-                shown = " and ".join(f"{width} ({name})" for width, name in widths.items())
-                raise UserError(f"features have different widths: {shown}; expected one width")
+            refuse_widths({tuple(widths): name for widths, name in notes["widths"]})
             found = classes(*(1 + n for n in np.max(notes["most"], 0).tolist()))
             join_store(shards, folder, names, *found, provenance)
 
@@ -316,8 +326,8 @@ def run(context: StageContext) -> dict[str, float]:
     listed = [picture.names for picture in pictures]
     identity = sha256(dumps([config.identity(), dict(about), listed]).encode()).hexdigest()
     left_out |= extract_regions(
-        context.folder, pictures, make, identity, classes, about, config.shard, context.rank, context.world_size,
-        context.progress,
+        context.folder, pictures, make, identity, classes, about, config.probabilities, config.shard, context.rank,
+        context.world_size, context.progress,
     )  # fmt: skip
     if left_out["missing"] and context.rank == 0:
         write_text(context.folder / "missing.txt", "".join(f"{line}\n" for line in left_out["missing"]))
@@ -328,6 +338,7 @@ def run(context: StageContext) -> dict[str, float]:
     regions = int(store.offsets[-1])
     context.log(
         f"{len(store):,} pictures with {regions / len(store):.1f} regions each, F = {store.feature_width}"
+        + (f", with the probabilities of {store.classes:,} classes" if store.classes else "")
     )
     counts = {kind: float(len(lines)) for kind, lines in left_out.items()}
     return {"pictures": float(len(store)), "regions": float(regions), **counts}
@@ -335,9 +346,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 def inputs(config: RegionsConfig) -> Mapping[str, Request]:
     """The stages whose pictures are covered, and what looks at them."""
-    found: dict[str, Request] = {
-        name: splits_only if name == "captions" else Request(name) for name in config.of
-    }
+    found: dict[str, Request] = {name: Request(name) for name in config.of}
     if config.source == "detector":
         found["detector"] = Request("detector")
     if config.source == "grid" and config.vision == "stage":

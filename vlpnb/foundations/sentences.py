@@ -20,7 +20,6 @@ from vlpnb.foundations.datasets import (
     below_root,
     data_root,
     file_paths,
-    list_left_out,
     point_to_root,
     world_unless_rooted,
 )
@@ -101,7 +100,7 @@ def run(context: StageContext) -> dict[str, float]:
             sum(table is None or not table.prune(label) for label in answers)
         )
     metrics["missing_images"] = float(len(absent))
-    list_left_out(context, "missing.txt", absent, "pictures are missing and left out")
+    context.list_left_out("missing.txt", absent, "pictures are missing and left out")
     data.save(context.folder)
     shown = ", ".join(f"{split} {metrics[f'{split}_sentences']:,.0f}" for split in data.splits)
     context.log(f"sentences about pictures: {shown}; {metrics['answers']:,.0f} answers")

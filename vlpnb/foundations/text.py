@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlpnb.data.description import SPLITS, TextData
 from vlpnb.data.forms import refuse_markup
@@ -30,17 +30,29 @@ class TextConfig(DatasetConfig):
     """Likewise of the validation text."""
     test: tuple[str, ...] = ("text/wiki.test.raw",)
     """Likewise of the test text; there may be none."""
+    images: tuple[str, ...] = ()
+    """Of text whose lines describe pictures, as Multi30k's: for each training file the list of its lines' images. Such
+    text may be compressed.
+    """
+
+    @model_validator(mode="after")
+    def _a_list_for_each(self) -> "TextConfig":
+        if self.images and len(self.images) != len(self.train):
+            raise ValueError(
+                f"images: {len(self.images)} lists and {len(self.train)} training files; expected a list for each"
+            )
+        return self
 
 
 def describe(config: TextConfig, root: Path) -> TextData:
     """The description of configured text under a root; nothing is checked."""
     files = (tuple(root / path for path in getattr(config, split)) for split in SPLITS)
-    return TextData(root, config.rules, *files)
+    return TextData(root, config.rules, *files, images=tuple(root / path for path in config.images))
 
 
 def _read_files(config: TextConfig, root: Path) -> Iterator[Path]:
     data = describe(config, root)
-    yield from (*data.train, *data.valid, *data.test)
+    yield from (*data.train, *data.valid, *data.test, *data.images)
 
 
 def inputs(config: TextConfig) -> Mapping[str, Request]:
@@ -58,8 +70,10 @@ def run(context: StageContext) -> dict[str, float]:
             require(path, f"raw text of the {split} corpus, one paragraph a line")
             if path.stat().st_size == 0:
                 raise UserError(f"{path} is empty; expected raw text of the {split} corpus.")
-            refuse_markup(path, f"raw text of the {split} corpus, one paragraph a line")
+            refuse_markup(path, f"raw text of the {split} corpus, one paragraph a line", bool(data.images))
         metrics[f"{split}_bytes"] = float(sum(path.stat().st_size for path in paths))
+    for path in data.images:
+        require(path, "the image of each line of a training file, one a line")
     if not data.train or not data.valid:
         raise UserError("text: name at least one train and one valid file; found none.")
     data.save(context.folder)

@@ -13,7 +13,7 @@ def _run(context: StageContext) -> Mapping[str, float]:
 WORLD = Stage(
     name="world",
     config=WorldConfig,
-    version=2,
+    version=3,
     run=_run,
     doc="Write the generated world: pictures, captions, text, questions and a GLUE-shaped suite.",
 )

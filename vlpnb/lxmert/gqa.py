@@ -13,8 +13,9 @@ from pydantic import Field
 from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.asked_data import QuestionData
 from vlpnb.data.submissions import gqa_submission
+from vlpnb.downstream.answering import Benchmark
 from vlpnb.lxmert import answering
-from vlpnb.lxmert.answering import AnsweringConfig, Benchmark
+from vlpnb.lxmert.answering import AnsweringConfig
 from vlpnb.lxmert.finetuning import inputs as shared_inputs
 from vlpnb.metrics.gqa import gqa_scores
 from vlpnb.stage import Request, Stage, StageContext
@@ -40,7 +41,7 @@ def score(
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed; files and metrics as `lxmert.answering.run` says."""
+    """Fine-tune with every seed; files and metrics as `downstream.answering.run_asked` says."""
     return answering.run(context, Benchmark("gqa", "GQA", score, gqa_submission))
 
 

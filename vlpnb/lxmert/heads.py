@@ -24,11 +24,10 @@ from torch.nn import functional as F
 
 from vlpnb.lxmert.model import EPSILON, Lxmert, LxmertConfig, LxmertOutput, Stream
 from vlpnb.nn.heads import MLMHead, Transform
-from vlpnb.nn.losses import IGNORE
+from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss
 from vlpnb.nn.transformer import init_weights
 
 LOSSES = ("words", "match", "objects", "attributes", "features", "answers")
-Objective = Literal["soft", "best"]
 FeatureLoss = Literal["smooth_l1", "l2"]
 
 
@@ -186,30 +185,10 @@ class LxmertForPretraining(nn.Module):
             part.requires_grad_(bool(wanted))
 
 
-def answer_loss(
-    scores: Float[Tensor, "B Q"],
-    targets: Float[Tensor, "B Q"],
-    objective: Objective = "soft",
-    empty_is_first: bool = False,
-) -> Float[Tensor, ""]:
-    """The loss of answers, summed over the questions.
-
-    "soft" is binary cross-entropy summed over the answers (the original's mean × Q). "best" is the cross-entropy of
-    the best answer × Q, the original's `mceLoss`; a question without any target is left out, unless
-    `empty_is_first`, as in the original, takes it for one whose answer is row 0 (LXM-15).
-    """
-    if objective == "soft":
-        return F.binary_cross_entropy_with_logits(scores.float(), targets, reduction="sum")
-    best = targets.argmax(dim=1)
-    if not empty_is_first:
-        best = best.where(targets.amax(dim=1) > 0, IGNORE)
-    return F.cross_entropy(scores.float(), best, ignore_index=IGNORE, reduction="sum") * scores.shape[1]
-
-
 class AnsweringModel(nn.Module):
     """The backbone and a head of answers: VQA and GQA (appendix of the paper). Only the pooled vector is computed."""
 
-    def __init__(self, config: LxmertConfig, answers: int, objective: Objective = "soft"):
+    def __init__(self, config: LxmertConfig, answers: int, objective: AnswerObjective = "soft"):
         super().__init__()
         self.config, self.objective = config, objective
         self.backbone = Lxmert(config)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,24 +30,15 @@ from vlpnb.data.asked_data import Pair, PairData, load_pairs
 from vlpnb.data.limits import limit_images
 from vlpnb.data.region_store import RegionStore
 from vlpnb.data.submissions import nlvr2_submission
+from vlpnb.downstream.pictured import TRAIN, Pictures, Sentences, tell_left_out, with_regions
+from vlpnb.downstream.seeds import Answered, kept_model, run_seeds
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert import finetuning as shared
-from vlpnb.lxmert.finetuning import (
-    TRAIN,
-    Answered,
-    LxmertFineTuningConfig,
-    Pictures,
-    Sentences,
-    check_fits,
-    kept_model,
-    run_seeds,
-    tell_left_out,
-    with_regions,
-)
+from vlpnb.lxmert.finetuning import LxmertFineTuningConfig, check_fits
 from vlpnb.lxmert.heads import PairModel
-from vlpnb.lxmert.original.weights import load_model
+from vlpnb.lxmert.original.weights import load_model, save_model
 from vlpnb.lxmert.start import StartingPoint, starting_point
 from vlpnb.metrics.nlvr2 import nlvr2_scores
 from vlpnb.stage import Request, Stage, StageContext
@@ -107,12 +99,13 @@ def judge(
 
 
 class Judged:
-    """NLVR2's statements, read and encoded when they are first asked for (`lxmert.finetuning.Task`)."""
+    """NLVR2's statements, read and encoded when they are first asked for (`downstream.seeds.Task`)."""
 
     title, file, loss = "NLVR2", "nlvr2.json", "pairs"
 
     def __init__(self, config: Nlvr2Config, data: PairData, store: RegionStore, start: StartingPoint):
         self.config, self.data, self.store, self.start = config, data, store, start
+        self.plan: Mapping[str, Any] = {}
         self.without_regions: list[str] = []  # of the splits that were read
         self._known: dict[str, tuple[list[Pair], Statements]] = {}
 
@@ -140,6 +133,14 @@ class Judged:
         model = self.start.pairs() if self.config.epochs else self.start.finished(PairModel)
         check_fits(model, self.start, self.store, self.config.max_length)
         return model
+
+    def altered(self, batch: dict[str, Tensor], update: int, seed: int) -> dict[str, Tensor]:
+        """The batch as it is."""
+        return batch
+
+    def save(self, folder: Path, model: PairModel) -> None:
+        """Keep a fine-tuned model with its tokenizer."""
+        save_model(folder, model, self.start.tokenizer)
 
     def answered(self, model: PairModel, split: str, device: str) -> Answered:
         """What the model says to a split. UserError where the validation split has no labels."""
@@ -186,7 +187,7 @@ def inputs(config: Nlvr2Config) -> Mapping[str, Request]:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed; files and metrics as `lxmert.finetuning.run_seeds` says."""
+    """Fine-tune with every seed; files and metrics as `downstream.seeds.run_seeds` says."""
     data, store = load_pairs(context.inputs["pairs"]), load_regions(context.inputs["regions"])
     judged = Judged(context.config, data, store, starting_point(context))
     if context.config.epochs:

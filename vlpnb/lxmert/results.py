@@ -15,8 +15,8 @@ from pydantic import Field
 
 from vlpnb.config import Config
 from vlpnb.downstream.comparison import paired, verdict
+from vlpnb.downstream.seeds import summary
 from vlpnb.files import read_back, write_json, write_text
-from vlpnb.lxmert.finetuning import summary
 from vlpnb.lxmert.reading_results import (
     DETAILS,
     MAIN,

@@ -15,10 +15,11 @@ from transformers import PreTrainedTokenizerFast
 from vlpnb.config import Config, Seed
 from vlpnb.data.lxmert import AnswerTable
 from vlpnb.errors import UserError
-from vlpnb.lxmert.heads import AnsweringModel, LxmertForPretraining, Objective, PairModel
+from vlpnb.lxmert.heads import AnsweringModel, LxmertForPretraining, PairModel
 from vlpnb.lxmert.model import Lxmert, LxmertConfig
 from vlpnb.lxmert.original.weights import load_answers, load_model
 from vlpnb.lxmert.reading_results import NAMES
+from vlpnb.nn.losses import AnswerObjective
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, StageContext
 from vlpnb.text.tokenizers import PAIRED, load_tokenizer
@@ -79,7 +80,9 @@ class StartingPoint:
     fresh: bool = False
     """Take the shape alone: every fine-tuning seed draws weights of its own."""
 
-    def answering(self, answers: Sequence[str], load_head: bool, objective: Objective) -> AnsweringModel:
+    def answering(
+        self, answers: Sequence[str], load_head: bool, objective: AnswerObjective
+    ) -> AnsweringModel:
         """A model for these answers.
 
         Raises:

@@ -12,8 +12,9 @@ from pydantic import Field
 from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.asked_data import QuestionData
 from vlpnb.data.submissions import vqa_submission
+from vlpnb.downstream.answering import Benchmark
 from vlpnb.lxmert import answering
-from vlpnb.lxmert.answering import AnsweringConfig, Benchmark
+from vlpnb.lxmert.answering import AnsweringConfig
 from vlpnb.lxmert.finetuning import inputs as shared_inputs
 from vlpnb.metrics.vqa import vqa_scores
 from vlpnb.stage import Request, Stage, StageContext
@@ -39,7 +40,7 @@ def score(
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed; files and metrics as `lxmert.answering.run` says."""
+    """Fine-tune with every seed; files and metrics as `downstream.answering.run_asked` says."""
     return answering.run(context, Benchmark("vqa", "VQA", score, vqa_submission))
 
 

@@ -1,1 +1,1 @@
-"""Thin, tested fronts to accepted implementations of the field's metrics."""
+"""The field's metrics: tested fronts to accepted implementations, and what must run without Java."""

@@ -1,31 +1,56 @@
 """VQA accuracy (Antol et al. 2015, section 3), and LXMERT's local scores.
 
-All values are fractions of one. The official program leaves answers as they are where all ten people said the same,
-and else spells people's and the model's officially; so does `vqa_accuracy`.
+All values are fractions of one. Two programs count, and spell answers differently before they compare them:
+
+* `official`, today's: leaves answers as they are where all ten people said the same, and else spells people's and the
+  model's officially;
+* `pythia`, of 2019, which VLP's published figures come from (quirk VLP-14): spells the model's answer always, and takes
+  no more than the punctuation out of people's, unless all said the same. A capital, an article or a number word of
+  theirs is then never matched.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, get_args
 
 from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.lxmert import LxmertImage
-from vlpnb.data.vqa_answers import normalise, stripped
+from vlpnb.data.vqa_answers import normalise, stripped, without_marks
 from vlpnb.errors import UserError
 
 Identity = int | str
+Spelling = Literal["official", "pythia"]
 
 
-def vqa_accuracy(prediction: str, people: Sequence[str]) -> float:
+def spelt(prediction: str, people: Sequence[str], spelling: Spelling = "official") -> tuple[str, list[str]]:
+    """The answer and people's answers as they are compared. UserError for an unknown spelling."""
+    answer = stripped(prediction)
+    if spelling == "official":
+        said = [stripped(text) for text in people]
+        return (
+            (normalise(answer), [normalise(text) for text in said]) if len(set(said)) > 1 else (answer, said)
+        )
+    if spelling == "pythia":
+        differ = len(set(people)) > 1
+        return normalise(answer), [without_marks(text) for text in people] if differ else list(people)
+    raise UserError(
+        f"spelling of answers '{spelling}' is unknown; expected {' or '.join(get_args(Spelling))}"
+    )
+
+
+def vqa_accuracy(prediction: str, people: Sequence[str], spelling: Spelling = "official") -> float:
     """min(n / 3, 1), n of the other people saying the same, on average over all who can be left out."""
-    said, answer = [stripped(text) for text in people], stripped(prediction)
-    if len(set(said)) > 1:
-        said, answer = [normalise(text) for text in said], normalise(answer)
+    answer, said = spelt(prediction, people, spelling)
     agree = [text == answer for text in said]
     others = (sum(agree) - own for own in agree)
     return sum(min(n / 3, 1.0) for n in others) / len(said)
 
 
-def vqa_scores(predictions: Mapping[Identity, str], questions: Iterable[AskedQuestion]) -> dict[str, float]:
+def vqa_scores(
+    predictions: Mapping[Identity, str],
+    questions: Iterable[AskedQuestion],
+    spelling: Spelling = "official",
+) -> dict[str, float]:
     """`accuracy`, and by type of answer `yes/no`, `number` and `other` where questions have one.
 
     Questions without people's answers (LXMERT's files) count the score of their targets. Raises UserError where a
@@ -33,7 +58,8 @@ def vqa_scores(predictions: Mapping[Identity, str], questions: Iterable[AskedQue
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for question, answer in answered(predictions, questions):
-        score = vqa_accuracy(answer, question.human) if question.human else question.targets.get(answer, 0.0)
+        people = question.human
+        score = vqa_accuracy(answer, people, spelling) if people else question.targets.get(answer, 0.0)
         scores["accuracy"].append(score)
         if question.answer_type:
             scores[question.answer_type].append(score)

@@ -10,6 +10,9 @@ never exists in memory. With `weights` the map is computed in the open and retur
 produces the output*: the map one looks at is the one that was used, not the result of a second pass. Both
 agree to float rounding.
 
+With a `cache` the keys and values of earlier positions are looked at too and the new ones are kept (`cache.py`); rows
+that share a prefix are computed in the open.
+
 Differs from BERT's original code: boolean masks (`masks.py`) instead of adding -10000, and a query that may
 look nowhere gives zeros. In training the returned map is the one before dropout, so that its rows still sum
 to one.
@@ -22,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
+from vlpnb.nn.cache import LayerCache, mix, scores_of
 
 
 class Attention(nn.Module):
@@ -49,9 +53,10 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
-        memory: Float[Tensor, "B S M"] | None = None,
+        memory: Float[Tensor, "B N M"] | None = None,
         *,
         weights: bool = False,
+        cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Attend from `x` to `memory` (to `x` itself when None).
 
@@ -60,6 +65,7 @@ class Attention(nn.Module):
             mask: True where a query may look at a key; None lets everybody see everybody.
             memory: the keys' and values' stream.
             weights: also return the attention map.
+            cache: earlier positions, which come first among the S keys (else S is N); the new ones are added to it.
 
         Returns:
             The attended stream, and the attention map or None; its rows sum to one, or to zero where nothing
@@ -70,16 +76,20 @@ class Attention(nn.Module):
         k = rearrange(self.key(source), "b s (h d) -> b h s d", h=self.heads)
         v = rearrange(self.value(source), "b s (h d) -> b h s d", h=self.heads)
         dropout = self.dropout if self.training else 0.0
+        prefix = None, None
+        if cache is not None:
+            prefix = cache.prefix or prefix
+            k, v = cache.extend(k, v)
 
-        if not weights:
+        if not weights and prefix[0] is None:
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
             return self.out(rearrange(mixed, "b h t d -> b t (h d)")), None
 
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # (B, H, T, S)
+        scores = scores_of(q, k, prefix[0]) / q.shape[-1] ** 0.5  # (B, H, T, S)
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         attention = scores.softmax(dim=-1)
         if mask is not None:
             attention = attention.masked_fill(~mask, 0.0)  # matters only for rows that may look nowhere
-        mixed = F.dropout(attention, dropout).to(v.dtype) @ v
-        return self.out(rearrange(mixed, "b h t d -> b t (h d)")), attention
+        mixed = mix(F.dropout(attention, dropout).to(v.dtype), v, prefix[1])
+        return self.out(rearrange(mixed, "b h t d -> b t (h d)")), attention if weights else None

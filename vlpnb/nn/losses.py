@@ -11,6 +11,8 @@ VOK-02), it is derived afresh here; InfoNCE is an addition.
 `linear_cross_entropy` is a linear layer and its cross-entropy in one function that never holds the (N, V)
 scores: it visits a chunk of rows at a time and computes their gradient on the spot (the idea is known from
 "cut cross-entropy", Wijmans et al. 2024, and from fused kernels; this one is plain PyTorch and exact).
+
+`answer_loss` is that of a head with one score for every answer (LXMERT, VLP).
 """
 
 from typing import Literal
@@ -24,6 +26,7 @@ from vlpnb.errors import UserError
 
 IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
 Reduction = Literal["mean", "sum"]
+AnswerObjective = Literal["soft", "best"]
 TokenMask = Bool[Tensor, "B T"] | Int[Tensor, "B T"] | Float[Tensor, "B T"]
 
 
@@ -204,3 +207,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
         )
+
+
+def answer_loss(
+    scores: Float[Tensor, "B Q"],
+    targets: Float[Tensor, "B Q"],
+    objective: AnswerObjective = "soft",
+    empty_is_first: bool = False,
+) -> Float[Tensor, ""]:
+    """The loss of answers, summed over the questions.
+
+    "soft" is binary cross-entropy summed over the answers (the original's mean × Q). "best" is the cross-entropy of
+    the best answer × Q, the original's `mceLoss`; a question without any target is left out, unless
+    `empty_is_first`, as in the original, takes it for one whose answer is row 0 (LXM-15).
+    """
+    if objective == "soft":
+        return F.binary_cross_entropy_with_logits(scores.float(), targets, reduction="sum")
+    best = targets.argmax(dim=1)
+    if not empty_is_first:
+        best = best.where(targets.amax(dim=1) > 0, IGNORE)
+    return F.cross_entropy(scores.float(), best, ignore_index=IGNORE, reduction="sum") * scores.shape[1]

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.attention import Attention
+from vlpnb.nn.cache import Cache, LayerCache
 from vlpnb.nn.masks import causal_mask, combine, padding_mask
 
 ACTIVATIONS = {
@@ -90,8 +91,8 @@ class EncoderOutput:
     """Hidden states after the last block (after the final norm, with `norm="pre"`)."""
     hidden_states: list[Float[Tensor, "B T D"]] | None = None
     """L + 1 tensors when asked for: the embeddings, then every block's output; the last one is `last`."""
-    attentions: list[Float[Tensor, "B H T T"]] | None = None
-    """L attention maps when asked for; row t says where token t looked."""
+    attentions: list[Float[Tensor, "B H T S"]] | None = None
+    """L attention maps when asked for; row t says where token t looked. S is T but with a cache (`encode`)."""
 
 
 class Embeddings(nn.Module):
@@ -149,13 +150,14 @@ class AttentionLayer(nn.Module):
         self,
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
-        memory: Float[Tensor, "B S M"] | None = None,
+        memory: Float[Tensor, "B N M"] | None = None,
         *,
         weights: bool = False,
+        cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Arguments and results as in `Attention.forward`."""
         branch, attention = self.attention(
-            self.norm(x) if self.pre_norm else x, mask, memory, weights=weights
+            self.norm(x) if self.pre_norm else x, mask, memory, weights=weights, cache=cache
         )
         x = x + self.dropout(branch)
         return (x if self.pre_norm else self.norm(x)), attention
@@ -191,12 +193,13 @@ class Block(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "#B #H #T #T"] | None = None,
+        mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         *,
         weights: bool = False,
-    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T T"] | None]:
-        """The new stream, and the attention map when `weights`."""
-        x, attention = self.look(x, mask, weights=weights)
+        cache: LayerCache | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
+        """The new stream, and the attention map when `weights`. S is T, or with a cache what is in it then."""
+        x, attention = self.look(x, mask, weights=weights, cache=cache)
         return self.think(x), attention
 
 
@@ -246,15 +249,21 @@ class Encoder(nn.Module):
     def encode(
         self,
         x: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "#B #H #T #T"] | None = None,
+        mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         *,
         hidden_states: bool = False,
         attentions: bool = False,
+        cache: Cache | None = None,
     ) -> EncoderOutput:
-        """Run the blocks over vectors that are embedded already (words, image regions, or both)."""
+        """Run the blocks over vectors that are embedded already (words, image regions, or both).
+
+        With a `cache` they follow the positions that it holds, which the mask's S keys then begin with, and are added
+        to it.
+        """
         states, maps = [x], []
-        for block in self.blocks:
-            x, attention = block(x, mask, weights=attentions)
+        caches = [None] * len(self.blocks) if cache is None else cache.layers
+        for block, kept in zip(self.blocks, caches, strict=True):
+            x, attention = block(x, mask, weights=attentions, cache=kept)
             if hidden_states:
                 states.append(x)
             if attentions:

@@ -11,6 +11,7 @@ from typing import Any
 
 from vlpnb.config import Config
 from vlpnb.errors import UserError
+from vlpnb.files import write_text
 from vlpnb.hashes import describe
 from vlpnb.machine import duration, interactive, say_line, short
 
@@ -107,6 +108,12 @@ class StageContext:
         file = "log.txt" if self.rank == 0 else f"log.{self.rank}.txt"
         with contextlib.suppress(OSError), open(self.folder / file, "a", encoding="utf-8") as stream:
             stream.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} {message}\n")
+
+    def list_left_out(self, file: str, lines: Sequence[str], what: str) -> None:
+        """Write what is left out into a file of the folder, a line each, and say how many and the first."""
+        if lines and self.rank == 0:
+            write_text(self.folder / file, "\n".join(lines) + "\n")
+            self.log(f"{len(lines):,} {what} (listed in {file}): {lines[0]} …")
 
     def progress(self, done: int, total: int, **values: float) -> None:
         """Report `done` of `total`: a bar where a person watches, elsewhere a line every ten seconds."""

@@ -27,6 +27,7 @@ from tokenizers import (
     trainers,
 )
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
@@ -48,6 +49,7 @@ ROLES = {
     "cls": "the beginning ([CLS])",
     "sep": "the end ([SEP])",
     "pad": "padding ([PAD])",
+    "unk": "unknown words ([UNK])",
 }
 MASKED = ("mask", "cls", "sep", "pad")  # what a masked language model needs
 PAIRED = ("cls", "sep", "pad")  # what a classifier of sentences needs
@@ -114,6 +116,8 @@ def _open_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
             f"{path} holds no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, "
             f"found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}."
         )
+    said = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # it warns of models beside a tokenizer that it does not know
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(name_or_folder), use_fast=True, trust_remote_code=False)
     except Exception as error:  # the library raises many kinds here: hub, JSON, value and OS errors
@@ -126,6 +130,8 @@ def _open_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
             "Give a folder with tokenizer.json or vocab.txt, or a model name on the hub or in the local cache."
             f"{elsewhere}"
         ) from error
+    finally:
+        transformers_logging.set_verbosity(said)
     if not tokenizer.is_fast:
         raise UserError(f"tokenizer '{name_or_folder}' has no fast version; character offsets need one.")
     return tokenizer

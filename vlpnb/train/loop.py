@@ -26,7 +26,7 @@ from torch import nn
 from vlpnb.errors import UserError, writing
 from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
 from vlpnb.train.distributed import barrier, replicate, sum_over_processes
-from vlpnb.train.optim import Optimiser, Schedule, learning_rate, new_optimiser
+from vlpnb.train.optim import CLIPS_TENSORS, Optimiser, Schedule, learning_rate, new_optimiser
 from vlpnb.train.sampling import Update, seed_of, updates
 
 
@@ -53,14 +53,14 @@ class TrainingPlan:
 
     updates: int  # optimiser steps in all
     lr: float  # peak learning rate
-    warmup: float = 0  # updates of linear warm-up; whole ones but for the schedule "bert"
+    warmup: float = 0  # updates of linear warm-up; whole ones but for BERT's schedules
     schedule: Schedule = "linear"  # what follows the warm-up
     weight_decay: float = 0.01
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-6
     optimiser: Optimiser = "adamw"
     precision: Precision = "bfloat16"  # of matrix products on a GPU
-    clip: float = 1.0  # largest global gradient norm
+    clip: float = 1.0  # largest global gradient norm; with "vlp_adam" largest norm of each tensor's gradient
     seed: int = 0  # of dropout; the data has its own
     weights: Weights = field(default_factory=dict)  # factor of each loss; 1 if not named
     evaluate_at: frozenset[int] = frozenset()  # `evaluate` is called when so many updates are done
@@ -99,7 +99,10 @@ def fit(
     rate = partial(
         learning_rate, total=plan.updates, peak=plan.lr, warmup=plan.warmup, schedule=plan.schedule
     )
-    optimiser = new_optimiser(plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps, rate)
+    optimiser = new_optimiser(
+        plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps, rate, plan.clip
+    )
+    most = math.inf if plan.optimiser in CLIPS_TENSORS else plan.clip
     start, log = load_checkpoint(folder, model, optimiser, plan.seed)
     lines = _Lines(folder / "metrics.jsonl", log.get("lines", []), write=rank == 0)
     barrier(world_size)  # nobody replaces the checkpoint before everybody has read it
@@ -150,7 +153,7 @@ def fit(
             (total * world_size).backward()  # DDP averages over processes; the mean is already global
             losses = {name: losses[name] + means[name].detach() for name in means}
 
-        norm = nn.utils.clip_grad_norm_(model.parameters(), plan.clip)
+        norm = nn.utils.clip_grad_norm_(model.parameters(), most)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

@@ -1,6 +1,7 @@
 """Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
-`BertAdam` is the optimiser of BERT's first code, which LXMERT trains with: no bias correction, decay everywhere.
+`BertAdam` is the optimiser of BERT's first code: no bias correction. LXMERT trains with it, decay everywhere; VLP too,
+with decay where AdamW has it and the gradient of every tensor clipped on its own ("vlp_adam").
 
 AdamW differs from the original code in one respect (quirk VOK-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 FUSED_ADAMW = getattr(torch, "_fused_adamw_", None)  # not of PyTorch's public interface: it may go
-Schedule = Literal["linear", "constant", "bert"]
-Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam"]
+Schedule = Literal["linear", "constant", "bert", "bert_constant"]
+Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam"]
+CLIPS_TENSORS = ("vlp_adam",)  # optimisers that clip the gradient of each tensor, and want no global clip
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -98,7 +100,7 @@ Row = tuple[Tensor, Tensor, Tensor, dict]
 
 
 class BertAdam(torch.optim.Optimizer):
-    """Adam of BERT's first code (LXM-08): no bias correction, weight decay of every parameter, by AdamW's fused kernel.
+    """Adam of BERT's first code (LXM-08, VLP-03): no bias correction, by AdamW's fused kernel.
 
         m ← β₁ m + (1 − β₁) g;   v ← β₂ v + (1 − β₂) g²;   p ← p − η (m / (√v + ε) + decay · p)
 
@@ -109,20 +111,24 @@ class BertAdam(torch.optim.Optimizer):
     The kernel is called without AdamW around it, whose work per tensor costs a small model more than the update.
 
     Args:
+        params: all of them, or groups of which each has its decay.
         rate: η of a parameter's update, counted from 0; None takes the group's `lr` for all.
+        clip: largest norm of each tensor's gradient, which is multiplied by min(1, clip / (norm + 1e-6)) first; None
+            leaves gradients as they are.
     """
 
     def __init__(
         self,
-        params: Iterable[Tensor],
+        params: Iterable[Tensor] | Iterable[dict],
         lr: float,
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         rate: Callable[[int], float] | None = None,
+        clip: float | None = None,
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
-        self.rate = rate
+        self.rate, self.clip = rate, clip
         self._rows: list[list[list[Row]]] = []  # by group, and in it by device and type
         self._infinite: dict[torch.device, Tensor] = {}
 
@@ -133,6 +139,8 @@ class BertAdam(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if self.clip is not None:
+            clip_each(self.param_groups, self.clip)
         known = [sum(map(len, kinds)) for kinds in self._rows]
         if known != [len(group["params"]) for group in self.param_groups]:
             self._rows = [self._kinds(group["params"]) for group in self.param_groups]
@@ -186,6 +194,15 @@ class BertAdam(torch.optim.Optimizer):
         self._rows = []
 
 
+def clip_each(groups: Iterable[dict], most: float) -> None:
+    """Clip the gradient of every tensor on its own, in place (VLP-03)."""
+    gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
+    if not gradients:
+        return
+    factors = torch.stack(torch._foreach_norm(gradients)).add(1e-6).reciprocal().mul(most).clamp(max=1)
+    torch._foreach_mul_(gradients, list(factors.unbind()))
+
+
 def new_optimiser(
     name: Optimiser,
     model: nn.Module,
@@ -194,13 +211,17 @@ def new_optimiser(
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
     rate: Callable[[int], float] | None = None,
+    clip: float | None = None,
 ) -> torch.optim.Optimizer:
     """One of the optimisers of the original projects.
 
     "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
     batches. Decay spares biases and norms in all of them but "bert_adam", and only in AdamW, LAMB and BertAdam it is
-    apart from the gradient. `rate` is for "bert_adam" alone, which counts the updates of each parameter.
+    apart from the gradient. `rate` is for "bert_adam" and "vlp_adam" alone, which count the updates of each parameter;
+    `clip`, of each tensor's gradient, for "vlp_adam".
     """
+    if name == "vlp_adam":
+        return BertAdam(parameter_groups(model, weight_decay), lr, weight_decay, betas, eps, rate, clip)
     if name == "bert_adam":
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return BertAdam(trained, lr, weight_decay, betas, eps, rate)
@@ -224,12 +245,14 @@ def learning_rate(
     """Rate of update `step` (0-based): linear from 0 to `peak` over `warmup` updates, then to 0 or flat.
 
     The first update already moves (its factor is 1/(warmup+1), not 0), and the last one still does. "bert" is that of
-    BERT's first code: the first update has the rate 0, and `warmup` may end within an update.
+    BERT's first code: the first update has the rate 0, and `warmup` may end within an update; "bert_constant" stays up.
     """
+    if schedule in ("bert", "bert_constant") and step < warmup:
+        return peak * step / warmup
     if schedule == "bert":
-        return peak * (step / warmup if step < warmup else max(total - step, 0) / (total - warmup or 1))
+        return peak * max(total - step, 0) / (total - warmup or 1)
     if step < warmup:
         return peak * (step + 1) / (warmup + 1)
-    if schedule == "constant":
+    if schedule in ("constant", "bert_constant"):
         return peak
     return peak * max(total - step, 0) / max(total - warmup, 1)

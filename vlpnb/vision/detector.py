@@ -170,7 +170,8 @@ class Detector:
         device = next(self.head.parameters()).device
         features = self.head.features(self.pooled(pixels.to(device)))  # (B, W, F)
         kinds, attributes, correction = self.head.scores(features)
-        probabilities = kinds.softmax(2)[:, :, 1:]
+        told = kinds.softmax(2)  # (B, W, 1 + kinds), the background first
+        probabilities = told[:, :, 1:]
         boxes = corrected(self.windows.to(device), correction)
         found = []
         for i in range(len(pixels)):
@@ -180,7 +181,10 @@ class Detector:
                 attribute_conf, attribute_ids = attributes[0][i, kept].softmax(1).max(1)
             else:
                 attribute_conf, attribute_ids = torch.zeros_like(conf), torch.full_like(ids, -1)
-            found.append(Found(boxes[i, kept], features[i, kept], ids, conf, attribute_ids, attribute_conf))
+            attributes_found = attribute_ids, attribute_conf
+            found.append(
+                Found(boxes[i, kept], features[i, kept], ids, conf, *attributes_found, told[i, kept])
+            )
         return found
 
 

@@ -79,15 +79,17 @@ class TorchvisionDetector:
         features = net.roi_heads.box_head(pooled)
         logits, _ = net.roi_heads.box_predictor(features)
         found, sizes = [], [len(boxes) for boxes in proposals]
-        for boxes, vectors, scores, (height, width) in zip(
+        for boxes, vectors, told, (height, width) in zip(
             proposals, features.split(sizes), logits.softmax(1).split(sizes), images.image_sizes, strict=True
         ):
-            scores = scores[:, 1:]  # without the background
+            scores = told[:, 1:]  # without the background
             boxes = boxes / boxes.new_tensor([width, height, width, height])
             kept, _ = select(boxes, scores, self.least, self.most)
             conf, ids = scores[kept].max(1)
             none = torch.full_like(ids, -1)
-            found.append(Found(boxes[kept], vectors[kept], ids, conf, none, torch.zeros_like(conf)))
+            found.append(
+                Found(boxes[kept], vectors[kept], ids, conf, none, torch.zeros_like(conf), told[kept])
+            )
         return found
 
 

@@ -54,53 +54,19 @@ function render({ model, el }) {
   });
   rove(sentence, () => wordButtons);
 
-  // the picture with its regions: the smaller lie above the larger, so that the pointer reaches all
-  const source = model.get("picture");
-  const canvas = element("div", "vlpnb-canvas");
-  canvas.style.setProperty("--ratio", String(source.ratio));
-  const image = element("img");
-  Object.assign(image, { src: source.src, alt: source.alt, draggable: false });
-  const list = element("div", "vlpnb-boxes");
+  // the picture with its regions
+  const { canvas, list, marks: boxButtons, light, name, stop } = regionCanvas(model.get("picture"), boxes, "button");
   list.setAttribute("role", "listbox");
   list.setAttribute("aria-label", "regions");
-  const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
-  const bySize = [...boxes.keys()].sort((a, b) => area(boxes[b]) - area(boxes[a]));
-  const boxButtons = boxes.map(([left, top, right, bottom], region) => {
-    const button = element("button", "vlpnb-box");
+  boxButtons.forEach((button, region) => {
     button.type = "button";
     button.setAttribute("role", "option");
     button.setAttribute("aria-label", `region ${labels[region]}`);
-    Object.assign(button.style, {
-      left: `${100 * left}%`, top: `${100 * top}%`, width: `${100 * (right - left)}%`,
-      height: `${100 * (bottom - top)}%`, zIndex: String(bySize.indexOf(region)),
-    });
     for (const event of ["pointerenter", "focus", "click"]) {
       button.addEventListener(event, () => choose({ region, word: -1 }));
     }
-    list.append(button);
-    return button;
   });
   rove(list, () => boxButtons);
-  const tags = element("div", "vlpnb-tags"); // above all boxes
-  tags.setAttribute("aria-hidden", "true");
-  canvas.append(image, list, tags);
-
-  /** Put each tag above its box, inside the picture, and below the tags that are there already. */
-  function placeTags() {
-    const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-    const placed = [];
-    for (const tag of tags.children) {
-      const [left, top] = boxes[tag.dataset.region];
-      const x = Math.max(0, Math.min(left * width, width - tag.offsetWidth));
-      let y = Math.max(0, top * height - tag.offsetHeight - 1);
-      const meets = (other) => x < other.x + other.width && other.x < x + tag.offsetWidth && Math.abs(y - other.y) < tag.offsetHeight;
-      for (let hit = placed.find(meets); hit; hit = placed.find(meets)) y = hit.y + tag.offsetHeight + 1;
-      Object.assign(tag.style, { left: `${x}px`, top: `${y}px` });
-      placed.push({ x, y, width: tag.offsetWidth });
-    }
-  }
-  const resized = new ResizeObserver(placeTags);
-  resized.observe(canvas);
 
   // who looks at what, as a list
   const panel = element("div", "vlpnb-looks");
@@ -118,20 +84,12 @@ function render({ model, el }) {
     const found = isWord
       ? weights(toRegions, words.length, boxes.length, word)
       : weights(toWords, boxes.length, words.length, region);
-    // Where all look alike, nothing is lit fully.
-    const full = Math.max(...found, Math.min(1, 2 / found.length));
+    const full = isWord ? light(found) : Math.max(...found, Math.min(1, 2 / found.length));
+    if (!isWord) light(boxes.map(() => 0));
     const order = [...found.keys()].sort((a, b) => found[b] - found[a]);
     list.classList.toggle("lit", isWord);
-    boxButtons.forEach((button, index) => {
-      button.style.setProperty("--share", String(isWord ? found[index] / full : 0));
-    });
     const tagged = isWord ? order.slice(0, 3).filter((index) => found[index] > full / 3) : [region];
-    tags.replaceChildren(...tagged.map((index) => {
-      const tag = element("span", "vlpnb-tag", isWord ? `${labels[index]} · ${found[index].toFixed(2)}` : labels[index]);
-      tag.dataset.region = index;
-      return tag;
-    }));
-    placeTags();
+    name(tagged.map((index) => [index, isWord ? `${labels[index]} · ${found[index].toFixed(2)}` : labels[index]]));
     wordButtons.forEach((button, index) => {
       button.classList.toggle("weighed", !isWord);
       button.style.setProperty("--weight", String(isWord ? 0 : found[index] / full));
@@ -160,7 +118,7 @@ function render({ model, el }) {
   draw();
   const silence = listen(model, { layer: draw, head: draw, word: draw, region: draw });
   return () => {
-    resized.disconnect();
+    stop();
     silence();
   };
 }

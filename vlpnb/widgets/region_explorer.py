@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import traitlets
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from vlpnb.errors import UserError
 from vlpnb.widgets.base import View, escape, host, module, picture_uri, style
 from vlpnb.widgets.maps import stacked_maps
+from vlpnb.widgets.regions import SIDE, checked_boxes, with_boxes
 
 STRONGEST = 3  # what a row of the static tables lists
 MEAN = -1  # as `head`: the mean of all heads
-SIDE = 640  # longer side of the picture that is sent, in pixels
-BOX, TAG = (230, 159, 0), (0, 0, 0)
 
 
 class RegionExplorer(View):
@@ -41,8 +40,8 @@ class RegionExplorer(View):
         UserError: the shapes disagree, a box is empty or leaves the picture, or the maps are no attention.
     """
 
-    _esm = module("region_explorer")
-    _css = style("vokens", "region_explorer")
+    _esm = module("regions", "region_explorer")
+    _css = style("vokens", "regions", "region_explorer")
 
     title = traitlets.Unicode("").tag(sync=True)
     picture = traitlets.Dict().tag(sync=True)  # {"src": data URI, "alt": text, "ratio": width / height}
@@ -72,7 +71,7 @@ class RegionExplorer(View):
         word: int = 0,
     ):
         self.image = picture if isinstance(picture, Image.Image) else Image.fromarray(host(picture))
-        corners = _checked_boxes(host(boxes))
+        corners = checked_boxes(host(boxes))
         if names is not None and len(names) != len(corners):
             raise UserError(f"{len(names)} names of {len(corners)} regions; expected one a region")
         T, R = len(words), len(corners)
@@ -139,7 +138,7 @@ class RegionExplorer(View):
 
     def to_html(self) -> str:
         """The picture with numbered boxes, and a table for each direction."""
-        drawn = picture_uri(_with_boxes(self.image, self.boxes), SIDE)
+        drawn = picture_uri(with_boxes(self.image, self.boxes), SIDE)
         tables = "".join(
             f"<table><caption>{said}</caption>"
             f'<tr><th scope="col">{of}</th><th scope="col" colspan="{STRONGEST}">looks at</th></tr>'
@@ -157,30 +156,3 @@ class RegionExplorer(View):
         )
         head = f"<p>{escape(self.title)}{': ' if self.title else ''}{escape(self.shown())}</p>"
         return f'<div>{head}<img src="{drawn}" width="360" alt="{escape(self.picture["alt"])}">{tables}</div>'
-
-
-def _checked_boxes(boxes: np.ndarray) -> np.ndarray:
-    """(R, 4), inside the picture; what rounding puts outside is moved to the edge."""
-    if boxes.ndim != 2 or boxes.shape[1] != 4 or not len(boxes):
-        raise UserError(f"boxes has shape {boxes.shape}; expected (R, 4), one row or more")
-    inside = ((boxes >= -1e-3) & (boxes <= 1 + 1e-3)).all(1) & (boxes[:, :2] < boxes[:, 2:]).all(1)
-    if not inside.all():
-        first = int(np.flatnonzero(~inside)[0])
-        raise UserError(
-            f"boxes[{first}] = {np.round(boxes[first], 3).tolist()}: expected left < right, top < bottom, all in "
-            "[0, 1]; divide pixels by the picture's width and height"
-        )
-    return boxes.clip(0, 1).astype(float)
-
-
-def _with_boxes(picture: Image.Image, boxes: Sequence[Sequence[float]]) -> Image.Image:
-    """The picture with numbered boxes, large enough that the numbers can be read."""
-    scale = max(1.0, SIDE / max(picture.size))
-    drawn = picture.convert("RGB").resize((round(picture.width * scale), round(picture.height * scale)))
-    pen = ImageDraw.Draw(drawn)
-    for number, (left, top, right, bottom) in enumerate(boxes, 1):
-        corners = (left * drawn.width, top * drawn.height, right * drawn.width, bottom * drawn.height)
-        pen.rectangle(corners, outline=BOX, width=3)
-        pen.rectangle(pen.textbbox(corners[:2], str(number), font_size=18), fill=TAG)
-        pen.text(corners[:2], str(number), fill="white", font_size=18)
-    return drawn

@@ -56,10 +56,10 @@ def plan_caption(scene: Scene, variant: int) -> SentencePlan:
     relation, colours = None, ()
     if form == "relation":
         i, relation, j = rng.choice(_sayable_relations(scene))
-        phrases = tuple(_phrase([scene.things[k]], rng) for k in (i, j))
+        phrases = tuple(phrase_of([scene.things[k]], rng) for k in (i, j))
     elif form == "beside":
-        first, second = rng.sample(_groups(scene), 2)
-        phrases = (_phrase(first[:1], rng), _phrase(second[:1], rng))
+        first, second = rng.sample(grouped(scene), 2)
+        phrases = (phrase_of(first[:1], rng), phrase_of(second[:1], rng))
     elif form == "predicate":
         phrases = (_predicate_phrase(rng.choice(_predicate_subjects(scene)), rng),)
         setting = setting if setting != "night" and rng.random() < 0.5 else None
@@ -68,11 +68,11 @@ def plan_caption(scene: Scene, variant: int) -> SentencePlan:
         phrases = (Phrase(pair[0].kind, 2, synonym=rng.randrange(12)),)
         colours = (pair[0].colour, pair[1].colour)
     else:
-        groups = _groups(scene)
+        groups = grouped(scene)
         rng.shuffle(groups)
         if len(groups) > 2 and rng.random() > SAY_ALL:
             groups = groups[: rng.randint(1, len(groups) - 1)]
-        phrases = tuple(_phrase(group, rng) for group in groups)
+        phrases = tuple(phrase_of(group, rng) for group in groups)
     return SentencePlan(form, phrases, setting, relation, colours, rng.randrange(60))
 
 
@@ -80,7 +80,7 @@ def _possible_forms(scene: Scene) -> Iterator[str]:
     yield from ("bare", "there", "see", "picture", "front")
     if _sayable_relations(scene):
         yield "relation"
-    if len(_groups(scene)) > 1:
+    if len(grouped(scene)) > 1:
         yield "beside"
     if _predicate_subjects(scene):
         yield "predicate"
@@ -88,7 +88,7 @@ def _possible_forms(scene: Scene) -> Iterator[str]:
         yield "contrast"
 
 
-def _groups(scene: Scene) -> list[list[Thing]]:
+def grouped(scene: Scene) -> list[list[Thing]]:
     """The things of a scene by kind."""
     groups: dict[str, list[Thing]] = {}
     for thing in scene.things:
@@ -103,14 +103,14 @@ def _sayable_relations(scene: Scene) -> list[tuple[int, str, int]]:
 
 def _predicate_subjects(scene: Scene) -> list[Thing]:
     """Things that "the …" picks out: the only ones of their kind."""
-    return [group[0] for group in _groups(scene) if len(group) == 1]
+    return [group[0] for group in grouped(scene) if len(group) == 1]
 
 
 def _contrast_pairs(scene: Scene) -> list[list[Thing]]:
     """Pairs of one free kind in two colours, with nothing else of that kind."""
     return [
         group
-        for group in _groups(scene)
+        for group in grouped(scene)
         if len(group) == 2 and KINDS[group[0].kind].colour is None and group[0].colour != group[1].colour
     ]
 
@@ -120,7 +120,7 @@ def _shared(values: set[str]) -> str | None:
     return next(iter(values)) if len(values) == 1 else None
 
 
-def _phrase(things: list[Thing], rng: random.Random) -> Phrase:
+def phrase_of(things: list[Thing], rng: random.Random) -> Phrase:
     """Some or all of what the things have in common, colour of free kinds most often."""
     kind = KINDS[things[0].kind]
     colour = _shared({thing.colour for thing in things}) if kind.colour is None else None

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
-from vlpnb.lxmert.heads import LOSSES, AnsweringModel, LxmertForPretraining, PairModel, answer_loss
+from vlpnb.lxmert.heads import LOSSES, AnsweringModel, LxmertForPretraining, PairModel
 from vlpnb.lxmert.model import LxmertOutput
 from vlpnb.lxmert.original import verify_data
 from vlpnb.lxmert.original.names import Layout, original_name, to_file
 from vlpnb.lxmert.original.verify_data import WEIGHTS, tokenised
 from vlpnb.lxmert.original.weights import CONFIG, load_model
-from vlpnb.nn.losses import IGNORE
+from vlpnb.nn.losses import IGNORE, answer_loss
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.optim import BertAdam, learning_rate
 

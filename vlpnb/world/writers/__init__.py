@@ -4,6 +4,7 @@
     scenes.jsonl                               ground truth, one scene a line (`load_scenes`)
     annotations/captions_<split>.json          COCO captions; instances_<split>.json: boxes
     annotations/dataset_world.json             Karpathy's dataset JSON
+    conceptual/dataset_cc.json                 one text of the web's kind for training pictures, as Conceptual Captions
     lxmert/world_<split>.json                  LXMERT sentences: captions ("mscoco"), region phrases ("vg"), questions
                                                with answers ("vqa", "gqa")
     lxmert/all_ans.json                        LXMERT's answer table

@@ -3,13 +3,16 @@
 import gzip
 import re
 from collections.abc import Iterable
+from math import ceil
 
+from vlpnb.world.alt_text import alt_text
 from vlpnb.world.grammar import LANGUAGES
 from vlpnb.world.render import pixel_box
-from vlpnb.world.scene import KINDS, SPLITS, Split
+from vlpnb.world.scene import KINDS, SPLITS, Scene, Split
 from vlpnb.world.writers.content import World
 from vlpnb.world.writers.layout import ASKED_SPLITS, PUBLIC_SPLITS, coco_id
 
+KEPT_BACK = 20  # one of so many training pictures has no text of the web's kind
 CATEGORY_IDS = {name: i for i, name in enumerate(KINDS, start=1)}
 
 
@@ -76,28 +79,48 @@ def _about(split: Split) -> dict:
 
 def karpathy(world: World) -> dict:
     """Karpathy's dataset JSON: the splits that are asked about, with their captions."""
+    captioned = (
+        (split, scene, texts)
+        for split in ASKED_SPLITS
+        for scene, texts in zip(world.scenes(split), world.captions(split), strict=True)
+    )
+    return {"images": _karpathy_rows(captioned), "dataset": "world"}
+
+
+def conceptual(world: World) -> dict:
+    """VLP's `dataset_cc.json`: one text of the web's kind a picture, for training pictures.
+
+    The first twentieth is left out: a model that was pre-trained on these has not seen the pictures that it is then
+    fine-tuned on.
+    """
+    scenes = world.scenes("train")
+    kept = scenes[ceil(len(scenes) / KEPT_BACK) :]
+    rows = _karpathy_rows(("train", scene, [alt_text(scene)]) for scene in kept)
+    return {"images": rows, "dataset": "conceptual"}
+
+
+def _karpathy_rows(captioned: Iterable[tuple[Split, Scene, list[str]]]) -> list[dict]:
     images = []
     sentid = 0
-    for split in ASKED_SPLITS:
-        for scene, texts in zip(world.scenes(split), world.captions(split), strict=True):
-            number, sentids = len(images), list(range(sentid, sentid + len(texts)))
-            sentid += len(texts)
-            sentences = [
-                {"tokens": re.findall(r"[^\W_]+", text.lower()), "raw": text, "imgid": number, "sentid": i}
-                for i, text in zip(sentids, texts, strict=True)
-            ]
-            images.append(
-                {
-                    "filepath": split,
-                    "sentids": sentids,
-                    "filename": f"{scene.image_id}.png",
-                    "imgid": number,
-                    "split": PUBLIC_SPLITS[split],
-                    "sentences": sentences,
-                    "cocoid": coco_id(scene),
-                }
-            )
-    return {"images": images, "dataset": "world"}
+    for split, scene, texts in captioned:
+        number, sentids = len(images), list(range(sentid, sentid + len(texts)))
+        sentid += len(texts)
+        sentences = [
+            {"tokens": re.findall(r"[^\W_]+", text.lower()), "raw": text, "imgid": number, "sentid": i}
+            for i, text in zip(sentids, texts, strict=True)
+        ]
+        images.append(
+            {
+                "filepath": split,
+                "sentids": sentids,
+                "filename": f"{scene.image_id}.png",
+                "imgid": number,
+                "split": PUBLIC_SPLITS[split],
+                "sentences": sentences,
+                "cocoid": coco_id(scene),
+            }
+        )
+    return images
 
 
 def image_list(world: World, split: Split) -> Iterable[str]:

@@ -98,6 +98,7 @@ def _files(world: World) -> Iterable[tuple[str, Callable[[], Content]]]:
         yield f"annotations/instances_{split}.json", _json(captions.coco_instances, world, split)
         yield f"lxmert/world_{split}.json", _json(lxmert.sentences, world, split)
     yield "annotations/dataset_world.json", _json(captions.karpathy, world)
+    yield "conceptual/dataset_cc.json", _json(captions.conceptual, world)
     for split in ASKED_SPLITS:
         yield f"vqa/v2_OpenEnded_world_{split}_questions.json", _json(questions.vqa_questions, world, split)
         yield f"vqa/v2_world_{split}_annotations.json", _json(questions.vqa_annotations, world, split)

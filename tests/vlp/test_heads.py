@@ -1,0 +1,266 @@
+"""Losses against the long way: one caption and one word at a time, sums written out, nothing where nothing counts."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from tests.vlp.small import CONFIG, R, T, inputs, labels, mask_of, texts
+from vlpnb.errors import UserError
+from vlpnb.nn.losses import IGNORE, answer_loss
+from vlpnb.vlp.heads import (
+    VlpForAnswers,
+    VlpForGeneration,
+    WordHead,
+    best_answers,
+    keep_best,
+    region_loss,
+    slots_of,
+    smoothed_loss,
+)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return VlpForGeneration(CONFIG).eval().double()
+
+
+def close(one, other, atol=1e-9):
+    torch.testing.assert_close(one.double(), other.double(), rtol=0, atol=atol)
+
+
+def pictures(count, captions):
+    """`count` pictures, and their captions as (B, C, T): lengths of each, −1 where there is none."""
+    given = inputs()
+    kept = {name: given[name][:count] for name in ("features", "geometry", "visual_mask")}
+    ids = torch.stack([texts([max(n, 0) for n in row], seed=7 + i) for i, row in enumerate(captions)])
+    return kept | {"ids": ids, "lengths": torch.tensor(captions)}
+
+
+CAPTIONS = [[6, 2, 4], [3, -1, 5]]
+
+
+def each(given):
+    """Every caption that exists beside its picture, one a row."""
+    rows = [(b, c) for b, of in enumerate(CAPTIONS) for c, n in enumerate(of) if n >= 0]
+    picture = torch.tensor([b for b, _ in rows])
+    kept = {name: given[name][picture] for name in ("features", "geometry", "visual_mask")}
+    return kept | {
+        "ids": torch.stack([given["ids"][row] for row in rows]),
+        "lengths": torch.stack([given["lengths"][row] for row in rows]),
+    }, rows
+
+
+def gradients(model, loss):
+    model.zero_grad(set_to_none=True)
+    loss.backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_the_loss_of_words_is_that_of_all_scores(model):
+    given, wanted = inputs(), labels()
+    states = model.backbone(**given).last[:, R + 2 :]
+    scores = model.word_scores(states, slots_of(given["s2s"])[:, None].expand(3, T))
+    plain = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE, reduction="sum")
+    close(model(**given, labels=wanted)["words"], plain)
+
+
+def test_a_batch_without_a_target_has_the_loss_zero(model):
+    loss = model(**inputs(), labels=torch.full((3, T), IGNORE))["words"]
+    assert loss == 0
+    assert loss.requires_grad
+
+
+def test_captions_behind_one_prefix_are_captions_one_by_one(model):
+    given = pictures(2, CAPTIONS)
+    alone, rows = each(given)
+    masked = torch.full((2, 3, T), IGNORE)
+    masked[0, 0, 1], masked[0, 2, 4], masked[1, 0, 3], masked[1, 2, 0] = 9, CONFIG.sep_id, CONFIG.sep_id, 17
+    packed = model(**given, labels=masked)["words"]
+    single = model(
+        **alone,
+        labels=torch.stack([masked[row] for row in rows]),
+        s2s=torch.ones(len(rows), dtype=torch.bool),
+    )["words"]
+    close(packed, single)
+    one, other = gradients(model, packed), gradients(model, single)
+    assert one.keys() == other.keys()
+    for name, gradient in one.items():
+        close(gradient, other[name], 1e-8)
+
+
+def test_a_query_predicts_what_a_decoder_would(model):
+    """Every word and [SEP], each from a sequence of its own that ends in [MASK]."""
+    given = pictures(2, CAPTIONS)
+    alone, rows = each(given)
+    total, count = torch.zeros(()), 0
+    for row in range(len(rows)):
+        here = {name: value[row : row + 1] for name, value in alone.items()}
+        for place in range(int(here["lengths"]) + 1):
+            ids = here["ids"][:, : place + 1].clone()
+            ids[0, place] = CONFIG.mask_id
+            step = here | {"ids": ids, "lengths": torch.tensor([place]), "s2s": torch.tensor([True])}
+            scores = model.word_scores(model.backbone(**step).last[:, -1])
+            total = total + F.cross_entropy(scores, here["ids"][:, place], reduction="sum")
+            count += 1
+    assert count == (given["lengths"] + 1).sum()
+    close(model(**given)["words"], total)
+    several = model(**alone)["words"]  # one caption a picture, without a dimension for captions
+    close(several, total)
+
+
+def test_queries_and_words_behind_them_are_seen_by_nobody(model):
+    given = pictures(2, CAPTIONS)
+    changed = given | {"ids": given["ids"].clone()}
+    changed["ids"][0, 1, 3:] = 30  # padding behind the [SEP]
+    changed["ids"][1, 1] = 31  # a caption that does not exist
+    close(model(**given)["words"], model(**changed)["words"])
+
+
+def test_smoothed_targets_are_a_divergence():
+    torch.manual_seed(0)
+    scores, targets = torch.randn(4, 9).double(), torch.tensor([3, 8, 1, 5])
+    wanted = torch.full((4, 9), 0.2 / 7).double()
+    wanted[torch.arange(4), targets] = 0.8
+    wanted[:, 2] = 0
+    divergence = F.kl_div(scores.log_softmax(1), wanted, reduction="none").sum(1)
+    close(smoothed_loss(scores, targets, 0.2, pad_id=2), divergence, 1e-6)
+
+
+def test_a_model_smooths_and_drops_as_it_is_told(model):
+    given, wanted = inputs(), labels()
+    model.label_smoothing = 0.1
+    rows, targets = [], wanted[wanted != IGNORE]
+    states = model.backbone(**given).last[:, R + 2 :][wanted != IGNORE]
+    losses = smoothed_loss(model.word_scores(states), targets, 0.1, CONFIG.pad_id)
+    close(model(**given, labels=wanted)["words"], losses.sum())
+    rows = torch.stack([losses[:2].sum(), losses[2], losses[3]])
+    best = rows.argsort()[:2]
+    targets = torch.tensor([2.0, 1.0, 1.0])
+    expected = rows[best].sum() / targets[best].sum()
+    close(model(**given, labels=wanted, drop_worst=0.3)["words"] / 4, expected)
+    with pytest.raises(UserError, match="label_smoothing"):
+        VlpForGeneration(CONFIG, label_smoothing=1.0)
+
+
+def test_the_worst_examples_are_dropped_and_never_all():
+    losses = torch.tensor([[1.0, 2.0], [5.0, 0.0], [0.5, 0.25], [9.0, 9.0]])
+    counted = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    assert keep_best(losses, counted, 0.25) == pytest.approx(8.75 * 7 / 5)
+    assert keep_best(losses, counted, 0.5) == pytest.approx(3.75 * 7 / 4)
+    assert keep_best(losses, counted, torch.tensor(0.0)) == losses.sum()
+    assert keep_best(losses, counted, 0.99) == pytest.approx(0.75 * 7 / 2)
+
+
+def test_masked_regions_are_told_apart_as_written_out():
+    torch.manual_seed(0)
+    phi, psi, pooled = torch.randn(3, 5, 4), torch.randn(3, 5, 4), torch.randn(3, 4)
+    masked = torch.tensor([[1, 0, 1, 1, 0], [0, 0, 0, 0, 1], [0, 0, 0, 0, 0]]).bool()
+    total = 0.0
+    for b in range(3):
+        chosen = masked[b].nonzero()[:, 0]
+        if len(chosen):
+            scores = (psi[b, chosen] + pooled[b]) @ phi[b, chosen].T
+            total += F.cross_entropy(scores, torch.arange(len(chosen))).item()
+    assert region_loss((phi, psi), pooled, masked).item() == pytest.approx(total, rel=1e-5)
+
+
+def masked_regions():
+    return torch.tensor([[0, 1, 0, 0, 1, 0], [1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0]]).bool()
+
+
+def test_a_hidden_region_is_seen_by_nobody_unless_as_in_the_original(model):
+    """VLP-07: there its segment stays in sight, so that the others' words depend on how many are masked."""
+    given = inputs()
+    words = {}
+    for mode in ("hidden", "visible"):
+        model.regions = mode
+        words[mode] = model(**given, labels=labels(), masked_regions=masked_regions())["words"]
+    without = given | {"visual_mask": given["visual_mask"] & ~masked_regions()}
+    close(words["hidden"], model(**without, labels=labels())["words"])
+    assert (words["visible"] - words["hidden"]).abs() > 1e-3
+
+
+def test_the_pretext_trains_the_pooler_and_nothing_else_does():
+    for mode, trained in (("off", False), ("hidden", True)):
+        model = VlpForGeneration(CONFIG, regions=mode).double()
+        assert all(p.requires_grad is trained for p in model.backbone.pooler.parameters())
+        masked = masked_regions() if trained else None
+        losses = model(**inputs(), labels=labels(), masked_regions=masked)
+        assert set(losses) == ({"words", "regions"} if trained else {"words"})
+        sum(losses.values()).backward()
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_slots_have_norms_of_their_own_or_one_together():
+    """VLP-08: joint is how the original trains, each how it decodes."""
+    torch.manual_seed(0)
+    heads = [
+        WordHead(dataclasses.replace(CONFIG, slots=4, joint_norm=joint)).double() for joint in (True, False)
+    ]
+    for head in heads:
+        for parameter in head.parameters():
+            torch.nn.init.normal_(parameter)
+    heads[1].load_state_dict(heads[0].state_dict())
+    joint, alone = heads
+    hidden = torch.randn(5, 32).double()
+    x = F.gelu(joint.dense(hidden))
+    weight, bias = joint.norm.weight, joint.norm.bias
+    for slot in range(4):
+        part = slice(32 * slot, 32 * slot + 32)
+        close(joint(hidden, slot), F.layer_norm(x, (128,), weight, bias, 1e-5)[:, part])
+        close(alone(hidden, slot), F.layer_norm(x[:, part], (32,), weight[part], bias[part], 1e-5))
+    mixed = torch.tensor([3, 0, 3, 1, 0])
+    for head in heads:
+        close(head(hidden, mixed), torch.stack([head(hidden, int(slot))[i] for i, slot in enumerate(mixed)]))
+
+
+def test_each_mode_has_its_slot():
+    assert slots_of(torch.tensor([True, False])).tolist() == [3, 0]
+
+
+def test_answers_come_from_the_product_of_two_states():
+    torch.manual_seed(0)
+    model = VlpForAnswers(CONFIG, 11).eval().double()
+    given = inputs()
+    reads = {"s2s": torch.zeros(3, dtype=torch.bool)}
+    last = model.backbone(**given | reads).last
+    del given["s2s"]
+    scores = model.scores(**given)
+    close(scores, model.answers(last[:, 0] * last[:, R + 1]))
+    targets = torch.rand(3, 11).double()
+    loss = model(**given, targets=targets)["answers"]
+    close(loss / 3, F.binary_cross_entropy_with_logits(scores, targets) * 11, 1e-6)
+    close(loss, answer_loss(scores, targets), 1e-12)
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_no_answer_is_never_predicted():
+    scores = torch.tensor([[9.0, 1.0, 2.0], [9.0, 3.0, 3.0]])
+    assert best_answers(scores).tolist() == [2, 1]
+
+
+def test_small_batches_are_learned_by_heart():
+    """Eight captions of four pictures come back word by word from greedy choice after some steps."""
+    torch.manual_seed(0)
+    config = dataclasses.replace(CONFIG, dropout=0.0, init_std=0.05)
+    model = VlpForGeneration(config)
+    features, geometry = torch.rand(8, R, 12), torch.randn(8, R, 11)
+    ids, lengths = texts([3, 4, 5, 6, 3, 4, 5, 6], seed=3), torch.tensor([3, 4, 5, 6, 3, 4, 5, 6])
+    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(150):
+        optimiser.zero_grad()
+        (model(features, geometry, ids, lengths)["words"] / 44).backward()
+        optimiser.step()
+    model.eval()
+    written = torch.zeros(8, 0, dtype=torch.long)
+    for step in range(T):
+        text = F.pad(written, (0, 1), value=CONFIG.mask_id)
+        n, writes = torch.full((8,), step), torch.ones(8, dtype=torch.bool)
+        last = model.backbone(features, geometry, text, n, writes).last[:, -1]
+        written = torch.cat([written, model.word_scores(last).argmax(-1, keepdim=True)], dim=1)
+    real = mask_of((lengths + 1).tolist(), T)
+    assert torch.equal(written * real, ids * real)

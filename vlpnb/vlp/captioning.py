@@ -1,0 +1,232 @@
+"""Stage `vlp.captioning`: fine-tune on captions, write captions of the validation and test pictures, score them.
+
+Paper: VLP (Zhou et al. 2020), sections 3.4 and 4. Captioning is pre-training from left to right alone, on COCO or
+Flickr30k; the weights with the highest CIDEr on the validation pictures caption the test pictures (`describing.py`).
+
+Differs from the original: every word of a caption is asked for in one pass (`targets`, VLP-05), the captions of a
+picture stand behind one (`packed`, VLP-06), both equal to the plain way; several seeds with their spread.
+"""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from vlpnb.config import Config, Name, Seed
+from vlpnb.data.description import load_captions
+from vlpnb.downstream import finetuning
+from vlpnb.downstream.finetuning import Trained
+from vlpnb.downstream.seeds import Answered, answer_splits, run_seeds
+from vlpnb.foundations.captions import splits_only
+from vlpnb.foundations.regions import load_regions
+from vlpnb.metrics import captions as metrics
+from vlpnb.metrics.caption_baselines import constant_caption
+from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vlp.caption_table import CaptionTable, caption_table
+from vlpnb.vlp.describing import DecodingConfig, Splits, describe, scored
+from vlpnb.vlp.examples import Batches, Hiding, Targets
+from vlpnb.vlp.heads import VlpForGeneration
+from vlpnb.vlp.objectives import Guessing
+from vlpnb.vlp.original.weights import save_model
+from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
+
+
+class OriginalCaptioning(Config):
+    """What the released code does otherwise."""
+
+    any_random: bool = False
+    """Of "masked": a hidden word may be replaced by special and unused pieces too (VLP-12)."""
+    estimated_sizes: bool = False
+    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
+
+
+class CaptioningConfig(StartConfig, DecodingConfig):
+    """How to fine-tune. Defaults: the paper's."""
+
+    seeds: tuple[Seed, ...] = Field((42,), min_length=1)
+    """Of fine-tuning: order, hidden words, dropout."""
+    train: tuple[Name, ...] = Field(("train",), min_length=1)
+    """Splits to train on (Karpathy's restval belongs to train)."""
+    max_images: int | None = Field(None, ge=1)
+    """Only the first training pictures."""
+    targets: Targets = "every"
+    """Every word is asked for in one pass; "masked": up to `most_targets`, as the original does (VLP-05)."""
+    packed: bool = True
+    """All captions of a picture stand behind one picture; false: one caption a pass, as in the original (VLP-06)."""
+    mask_rate: float = Field(0.15, gt=0, lt=1)
+    """Of "masked": share of the word pieces to guess …"""
+    most_targets: int = Field(3, ge=1)
+    """… but at most so many of a caption."""
+    text_length: int = Field(20, ge=2, le=400)
+    """Word pieces of a caption, without its [SEP] in training and with it in decoding, as in the original."""
+    epochs: float = Field(30.0, ge=0)
+    """Passes over the training captions; 0 captions with the weights as they are."""
+    batch: int = Field(512, ge=1)
+    """Captions per update; packed ones of as many pictures as have that many on average."""
+    micro_batch: int = Field(64, ge=1, json_schema_extra={"hash": False})
+    """Captions, or packed pictures, at a time."""
+    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
+    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
+    lr: float = Field(3e-5, gt=0)
+    """Peak learning rate; without pre-training the original takes 3e-4."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decay of the weights, biases and norms spared."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Share of units and of attention weights left out in training."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """What is taken from the right word and given to the others."""
+    drop_worst: float = Field(0.0, ge=0, lt=1)
+    """Share of a batch with the greatest loss that is left out …"""
+    drop_after: float = Field(6.0, ge=0)
+    """… after so many epochs."""
+    original: OriginalCaptioning = OriginalCaptioning()
+    """What the released code does otherwise."""
+    by_length: bool = False
+    """Batches of captions of similar length, which have less padding."""
+    keep_models: bool = True
+    """Save the fine-tuned models, which `vlp.scst` and `vlpnb caption` start from."""
+
+
+def inputs(config: CaptioningConfig) -> Mapping[str, Request]:
+    """Captions, regions, and unless a model is named the pre-training that `start` says."""
+    return {"captions": splits_only, "regions": Request("regions", config.regions), **pretraining_of(config)}
+
+
+class Captioned:
+    """The captions as a task (`downstream.seeds.Task`)."""
+
+    title, file, loss, plan = "captioning", "captioning.json", "words", {}
+
+    def __init__(self, config: CaptioningConfig, splits: Splits, start: StartingPoint):
+        self.config, self.splits, self.start = config, splits, start
+        self.pictures = splits.pictures
+
+    @cached_property
+    def training(self) -> CaptionTable:
+        """The captions that are trained on."""
+        said = [(image.image_id, image.sentences) for image in self.splits.training()]
+        return caption_table(
+            said, self.pictures.by_name(), self.start.tokenizer, self.config.text_length, "vlp.captioning"
+        )
+
+    @cached_property
+    def constant(self) -> str:
+        """The one caption that suits the training pictures best."""
+        return constant_caption([image.sentences for image in self.splits.training()])
+
+    @property
+    def majority(self) -> float:
+        """The validation CIDEr of one caption for all."""
+        images = self.splits(self.config.valid)
+        same = dict.fromkeys((image.image_id for image in images), self.constant)
+        return float(metrics.score(same, {image.image_id: image.sentences for image in images})["cider"])
+
+    def batches(self, seed: int) -> Batches:
+        """The updates of a training."""
+        config, table = self.config, self.training
+        each = len(table) / (len(table.together()) - 1) if config.packed else 1
+        return Batches(
+            table, self.pictures, self.start.tokenizer,
+            Hiding(1.0, config.mask_rate, config.most_targets, config.targets),
+            batch=max(1, round(config.batch / each)), micro_batch=config.micro_batch, packed=config.packed,
+            any_random=config.original.any_random, seed=seed, by_length=config.by_length, drop=config.drop_worst,
+            drop_after=config.drop_after,
+        )  # fmt: skip
+
+    def make(self) -> Guessing:
+        """The model as it starts."""
+        model = self.start.model(
+            VlpForGeneration, self.pictures, dropout=self.config.dropout, text_length=self.config.text_length
+        )
+        model.label_smoothing = self.config.label_smoothing
+        return Guessing(model)
+
+    def captions(self, model: Guessing, split: str, device: str, **search: Any) -> dict[str, str]:
+        """What the model says to the pictures of a split."""
+        names = [image.image_id for image in self.splits(split)]
+        return describe(
+            model.model,
+            self.start.tokenizer,
+            self.pictures,
+            names,
+            self.config.decode_batch,
+            device,
+            **search,
+        )
+
+    def cider(self, model: Guessing, device: str) -> float:
+        """The score of the validation split, greedily."""
+        split = self.config.valid
+        references = {image.image_id: image.sentences for image in self.splits(split)}
+        return float(metrics.score(self.captions(model, split, device, width=1), references)["cider"])
+
+    def answered(self, model: nn.Module, split: str, device: str) -> Answered:
+        """What the model says to a split, scored."""
+        search = {"width": 1}
+        if split != self.config.valid:
+            names = ("width", "length_bonus", "min_length", "no_repeat")
+            search = {name: getattr(self.config, name) for name in names}
+        said = self.captions(model, split, device, **search)
+        return scored(said, self.splits(split), split, self.constant, self.splits.scenes)
+
+    def save(self, folder: Path, model: Guessing) -> None:
+        """Keep a fine-tuned model with its word pieces."""
+        save_model(folder, model.model, self.start.tokenizer)
+
+
+def fine_tune(
+    task: Captioned, config: CaptioningConfig, folder: Path, work: Path, seed: int, device: str
+) -> dict[str, Any]:
+    """Fine-tune with one seed and caption the splits, as `downstream.seeds.fine_tune` does."""
+    if config.epochs:
+        batches = task.batches(seed)
+        trained = finetuning.train_on(
+            task.make, batches, batches.sampler.per_epoch, config, work, seed, device,
+            score=(lambda model: task.cider(model, device)) if config.best else None,
+            optimiser=config.optimiser,
+        )  # fmt: skip
+    else:
+        torch.manual_seed(seed)
+        trained = Trained(task.make().to(device), [], "", 0)
+    return answer_splits(task, config, folder, work, seed, device, trained)
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Fine-tune with every seed and caption; writes `captioning.json`, and of each seed `captions_<split>.json` as the
+    official evaluation takes them, and its `model`.
+
+    Metrics, of the validation split and with `test_` of the others, as means over the seeds with `_std`: those of
+    `metrics.captions.score` and `controls`, in the world those of `caption_truth`; `majority`, `diverged`, `left_out`.
+    """
+    config: CaptioningConfig = context.config
+    data, store = load_captions(context.inputs["captions"]), load_regions(context.inputs["regions"])
+    pictures = Pictures(store, config.original.estimated_sizes, config.blind)
+    splits = Splits(data, pictures, config)
+    task = Captioned(config, splits, starting_point(context))
+    batches = task.batches(config.seeds[0])
+    context.log(
+        f"{task.start.name}: {len(task.training):,} captions of {len(splits.training()):,} pictures, "
+        f"{batches.sampler.batch} {'pictures' if config.packed else 'captions'} per update; regions with "
+        f"{pictures.said}"
+    )
+    for split in (config.valid, *config.test):
+        splits(split)  # what is wrong with one is told before the training, not after it
+    left_out = [*splits.left_out, *task.training.left_out]
+    context.list_left_out("left_out.txt", left_out, "captions or pictures are left out")
+    return {**run_seeds(context, task, fine_tune), "left_out": float(len(left_out))}
+
+
+CAPTIONING = Stage(
+    name="vlp.captioning",
+    config=CaptioningConfig,
+    run=run,
+    inputs=inputs,
+    variant=("start", "model", "targets", "packed", "blind", "epochs", "width"),
+    distributed=True,
+    doc="Fine-tune VLP on captions, and caption.",
+)

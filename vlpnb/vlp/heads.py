@@ -1,0 +1,317 @@
+"""What VLP is asked for: words (pre-training, captioning) and answers (VQA), and the losses (Zhou et al. 2020).
+
+| loss | from | summed here over |
+|---|---|---|
+| words | text rows that carry a target, bi and seq2seq alike | the targets |
+| regions | pooled [CLS] and the masked regions; off in the paper | the pictures |
+| answers | [CLS] ⊙ the [SEP] behind the regions, both of the last block | the questions |
+
+The training loop divides each sum by the count of the whole update. There is no matching loss.
+
+Differs from the original: captions of a picture share one prefix where they are packed (VLP-06), and every word may be
+a target (VLP-05): a [MASK] query stands at its place, sees what a decoder would see there, and is seen by nobody. Only
+rows with a target pass through the last block and the word head.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vlpnb.errors import UserError
+from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss, linear_cross_entropy
+from vlpnb.nn.transformer import EncoderOutput, init_weights
+from vlpnb.vlp.masks import EDGES, packed_mask
+from vlpnb.vlp.model import Vlp, VlpConfig
+
+READS, WRITES = (0, 1), (4, 5)  # segments of prefix and text, of bi and of seq2seq
+SLOT = {"bi": 0, "s2s": 3}  # of a word head with four
+Regions = Literal["off", "hidden", "visible"]
+
+
+class WordHead(nn.Module):
+    """Dense, GELU, norm, and the word table as decoder; with four slots a transform for each kind of example.
+
+    "Relaxed projection" of the original, which no published recipe uses. It trains with one norm over the four slots
+    and decodes with a norm for each (VLP-08); here it is a norm for each, unless the configuration's `joint_norm`.
+    """
+
+    def __init__(self, config: VlpConfig):
+        super().__init__()
+        self.slots, self.joint = config.slots, config.joint_norm
+        self.dense = nn.Linear(config.hidden, config.slots * config.hidden)
+        self.norm = nn.LayerNorm(config.slots * config.hidden, config.norm_eps)
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        init_weights(self, config.init_std)
+
+    def forward(
+        self, hidden: Float[Tensor, "*N D"], slot: int | Int[Tensor, "*N"] = 0
+    ) -> Float[Tensor, "*N D"]:
+        """The transformed states, before the decoder; `slot` is not read where there is one alone."""
+        x = F.gelu(self.dense(hidden))
+        if self.slots == 1:
+            return self.norm(x)
+        split = (self.slots, -1)
+        if self.joint:
+            return _pick(self.norm(x).unflatten(-1, split), slot)
+        x = _pick(x.unflatten(-1, split), slot)
+        weight, bias = (p.unflatten(0, split)[slot] for p in (self.norm.weight, self.norm.bias))
+        return F.layer_norm(x, x.shape[-1:], eps=self.norm.eps) * weight + bias
+
+    def scores(
+        self, hidden: Float[Tensor, "*N D"], table: Float[Tensor, "V D"], slot: int | Int[Tensor, "*N"] = 0
+    ) -> Float[Tensor, "*N V"]:
+        """A score for every word of the vocabulary."""
+        return F.linear(self(hidden, slot), table, self.bias)
+
+
+def _pick(x: Float[Tensor, "*N S D"], slot: int | Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
+    """One slot of each row."""
+    if isinstance(slot, int):
+        return x[..., slot, :]
+    return x.take_along_dim(slot[..., None, None].long(), dim=-2)[..., 0, :]
+
+
+def slots_of(s2s: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """The slot of each example's mode."""
+    return torch.where(s2s, SLOT["s2s"], SLOT["bi"])
+
+
+def smoothed_loss(
+    scores: Float[Tensor, "N V"], targets: Int[Tensor, " N"], smoothing: float, pad_id: int
+) -> Float[Tensor, " N"]:
+    """Divergence from a target with 1 − ε at the word, 0 at the padding's id, ε / (V − 2) at every other word."""
+    chances = scores.float().log_softmax(dim=-1)
+    each = smoothing / (scores.shape[1] - 2)
+    gold = chances.gather(1, targets[:, None])[:, 0]
+    others = chances.sum(dim=1) - gold - chances[:, pad_id]
+    entropy = (1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(each)
+    return entropy - (1 - smoothing) * gold - each * others
+
+
+def keep_best(
+    losses: Float[Tensor, "B K"], counted: Bool[Tensor, "B K"], ratio: float | Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """The sum over all but the worst examples, scaled as if all had been kept.
+
+    ⌊B (1 − ratio)⌋ examples with the smallest summed loss count, at least one. Scaled by (targets of all) / (targets of
+    those kept), so that the loop, which divides by all, gets the mean over the kept.
+    """
+    rows = losses.sum(dim=1)
+    kept = torch.as_tensor(len(rows) * (1 - ratio), device=rows.device).floor().clamp(min=1)
+    good = rows.detach().argsort().argsort() < kept  # (B,)
+    targets = counted.sum(dim=1)
+    return (rows * good).sum() * targets.sum() / (targets * good).sum().clamp(min=1)
+
+
+def region_loss(
+    seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
+    pooled: Float[Tensor, "B D"],
+    masked: Bool[Tensor, "B R"],
+) -> Float[Tensor, ""]:
+    """Which of the masked features belongs to a masked geometry: mean over a picture's, summed over pictures.
+
+    Of masked regions a and b the score is (ψ_a + pooled) · φ_b, with φ and ψ as they were before masking; the loss is
+    the cross-entropy of b = a among the masked regions of the picture. A picture without any counts 0.
+    """
+    phi, psi = (part.float() for part in seen)
+    scores = (psi + pooled.float()[:, None]) @ phi.transpose(1, 2)  # (B, R, R)
+    scores = scores.masked_fill(~masked[:, None], torch.finfo(scores.dtype).min)
+    right = scores.diagonal(dim1=1, dim2=2) - scores.logsumexp(dim=2)  # (B, R)
+    return -((right * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).sum()
+
+
+def labelled(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """Columns of each row's labels and the labels, K the most of any row; fewer are filled up with IGNORE."""
+    found = labels != IGNORE
+    most = max(1, int(found.sum(dim=1).max()))
+    columns = found.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    return columns, labels.gather(1, columns)
+
+
+class VlpForGeneration(nn.Module):
+    """The backbone and the word head: pre-training and captioning.
+
+    Args:
+        config: of the model.
+        label_smoothing: ε of `smoothed_loss`.
+        regions: the pretext of masked regions: "off"; "hidden", where nobody sees a masked region; "visible", where all
+            see its segment, as in the original, whose mask has no effect (VLP-07).
+    """
+
+    def __init__(self, config: VlpConfig, label_smoothing: float = 0.0, regions: Regions = "off"):
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise UserError(f"label_smoothing = {label_smoothing}; expected 0 or more, and below 1")
+        self.config, self.label_smoothing, self.regions = config, label_smoothing, regions
+        self.backbone = Vlp(config)
+        self.words = WordHead(config)
+        self.backbone.pooler.requires_grad_(regions != "off")
+
+    def word_scores(
+        self, hidden: Float[Tensor, "*N D"], slot: int | Int[Tensor, "*N"] = SLOT["s2s"]
+    ) -> Float[Tensor, "*N V"]:
+        """A score for every word of the vocabulary, from states of the last block."""
+        return self.words.scores(hidden, self.backbone.word_weight, slot)
+
+    def forward(
+        self,
+        features: Float[Tensor, "B R F"],
+        geometry: Float[Tensor, "B R G"],
+        ids: Int[Tensor, "B T"] | Int[Tensor, "B C T"],
+        lengths: Int[Tensor, " B"] | Int[Tensor, "B C"],
+        s2s: Bool[Tensor, " B"] | None = None,
+        labels: Int[Tensor, "B T"] | Int[Tensor, "B C T"] | None = None,
+        visual_mask: Bool[Tensor, "B R"] | None = None,
+        masked_regions: Bool[Tensor, "B R"] | None = None,
+        drop_worst: float | Float[Tensor, ""] | None = None,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The losses "words" and, where regions are masked, "regions", each summed.
+
+        Args:
+            features, geometry, visual_mask: as in `Vlp.forward`.
+            ids: one text beside each picture, or C captions of it to be written (seq2seq).
+            lengths: word pieces of each without the closing [SEP]; −1 for a caption that does not exist.
+            s2s: mode of each example, where it is one text a picture.
+            labels: words at the places where a target was masked, IGNORE elsewhere. None makes every word of `ids`,
+                which holds no [MASK] then, a target by a query (seq2seq alone); their number is Σ (lengths + 1).
+            masked_regions: of the pretext; `features` and `geometry` are the true ones.
+            drop_worst: share of the batch's examples with the greatest loss that is left out (one text a picture).
+        """
+        if labels is None and ids.dim() == 2:
+            ids, lengths = ids[:, None], lengths[:, None]
+        seen = self.backbone.look(features, geometry)
+        if ids.dim() == 3:
+            hidden, targets, slot = self._captions(seen, ids, lengths, labels, visual_mask)
+            return {"words": self.word_loss(hidden, targets, slot, drop_worst)}
+        columns, targets = labelled(labels)
+        rows = columns + seen[0].shape[1] + EDGES
+        if masked_regions is None:
+            out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, rows=rows)
+            return {"words": self.word_loss(out.last, targets, slots_of(s2s), drop_worst)}
+        if self.regions == "hidden":
+            visual_mask = ~masked_regions if visual_mask is None else visual_mask & ~masked_regions
+        rows = F.pad(rows, (1, 0))  # [CLS] first, for the pooler
+        out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, masked=masked_regions, rows=rows)
+        return {
+            "words": self.word_loss(out.last[:, 1:], targets, slots_of(s2s), drop_worst),
+            "regions": region_loss(seen, self.backbone.pooler(out.last), masked_regions),
+        }
+
+    def _captions(
+        self,
+        seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
+        ids: Int[Tensor, "B C T"],
+        lengths: Int[Tensor, "B C"],
+        labels: Int[Tensor, "B C T"] | None,
+        visual_mask: Bool[Tensor, "B R"] | None,
+    ) -> tuple[Float[Tensor, "B K D"], Int[Tensor, "B K"], Int[Tensor, " B"]]:
+        """States, targets and slots of captions behind one prefix, all to be written."""
+        (_, captions, length), prefix = ids.shape, seen[0].shape[1] + EDGES
+        self.backbone.refuse_too_long(seen[0].shape[1], length)
+        place = torch.arange(length, device=ids.device)
+        text, positions = ids.flatten(1), self.config.prefix + place.repeat(captions)[None]
+        if queries := labels is None:
+            labels = ids.where(place <= lengths[..., None], IGNORE)
+            text = torch.cat([text, torch.full_like(text, self.config.mask_id)], dim=1)
+            positions = positions.repeat(1, 2)
+        mask = packed_mask(lengths, prefix, length, visual_mask, queries=queries)
+        x = [self.backbone.assemble(seen, WRITES[0]), self.backbone.words(text, WRITES[1], positions)]
+        columns, targets = labelled(labels.flatten(1))
+        rows = columns + prefix + (captions * length if queries else 0)
+        out = self.backbone.encode(torch.cat(x, dim=1), mask, rows)
+        return out.last, targets, torch.full_like(lengths[:, 0], SLOT["s2s"])
+
+    def word_loss(
+        self,
+        hidden: Float[Tensor, "B K D"],
+        targets: Int[Tensor, "B K"],
+        slot: Int[Tensor, " B"],
+        drop_worst: float | Float[Tensor, ""] | None,
+    ) -> Float[Tensor, ""]:
+        """The loss of words, summed over the targets."""
+        counted = targets != IGNORE
+        x = self.words(hidden[counted], slot[:, None].expand_as(targets)[counted])
+        table, bias, wanted = self.backbone.word_weight, self.words.bias, targets[counted]
+        if not self.label_smoothing and drop_worst is None:
+            return linear_cross_entropy(x, table, bias, wanted, reduction="sum", ignore_index=None)
+        scores = F.linear(x, table, bias).float()
+        if self.label_smoothing:
+            each = smoothed_loss(scores, wanted, self.label_smoothing, self.config.pad_id)
+        else:
+            each = F.cross_entropy(scores, wanted, reduction="none")
+        if drop_worst is None:
+            return each.sum()
+        losses = each.new_zeros(targets.shape).masked_scatter(counted, each)
+        return keep_best(losses, counted, drop_worst)
+
+
+class AnswerHead(nn.Module):
+    """Dense, ReLU, dense, twice as wide inside as the stream; without dropout."""
+
+    def __init__(self, hidden: int, answers: int):
+        super().__init__()
+        self.inner = nn.Linear(hidden, 2 * hidden)
+        self.out = nn.Linear(2 * hidden, answers)
+
+    def forward(self, joint: Float[Tensor, "B D"]) -> Float[Tensor, "B A"]:
+        """A score for each answer."""
+        return self.out(F.relu(self.inner(joint)))
+
+
+class VlpForAnswers(nn.Module):
+    """The backbone in bidirectional mode and a head of answers: VQA. Row 0 is no answer (VLP-18)."""
+
+    def __init__(self, config: VlpConfig, answers: int, objective: AnswerObjective = "soft"):
+        super().__init__()
+        self.config, self.objective = config, objective
+        self.backbone = Vlp(config)
+        self.answers = AnswerHead(config.hidden, answers)
+
+    def joint(
+        self,
+        features: Float[Tensor, "B R F"],
+        geometry: Float[Tensor, "B R G"],
+        ids: Int[Tensor, "B T"],
+        lengths: Int[Tensor, " B"],
+        visual_mask: Bool[Tensor, "B R"] | None = None,
+    ) -> Float[Tensor, "B D"]:
+        """[CLS] ⊙ the [SEP] behind the regions, of the last block; arguments as in `Vlp.forward`."""
+        seen = self.backbone.look(features, geometry)
+        rows = torch.tensor([0, features.shape[1] + 1], device=ids.device).expand(len(ids), 2)
+        reads = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+        out: EncoderOutput = self.backbone.read(seen, ids, lengths, reads, visual_mask, rows=rows)
+        return out.last.prod(dim=1)
+
+    def scores(
+        self,
+        features: Float[Tensor, "B R F"],
+        geometry: Float[Tensor, "B R G"],
+        ids: Int[Tensor, "B T"],
+        lengths: Int[Tensor, " B"],
+        visual_mask: Bool[Tensor, "B R"] | None = None,
+    ) -> Float[Tensor, "B A"]:
+        """A score for every row of the answer table; arguments as in `Vlp.forward`."""
+        return self.answers(self.joint(features, geometry, ids, lengths, visual_mask))
+
+    def forward(
+        self,
+        features: Float[Tensor, "B R F"],
+        geometry: Float[Tensor, "B R G"],
+        ids: Int[Tensor, "B T"],
+        lengths: Int[Tensor, " B"],
+        visual_mask: Bool[Tensor, "B R"] | None = None,
+        *,
+        targets: Float[Tensor, "B A"],
+    ) -> dict[str, Float[Tensor, ""]]:
+        """The loss "answers", summed over the questions; `targets` are soft scores between 0 and 1."""
+        scores = self.scores(features, geometry, ids, lengths, visual_mask)
+        return {"answers": answer_loss(scores, targets, self.objective)}
+
+
+def best_answers(scores: Float[Tensor, "B A"]) -> Int[Tensor, " B"]:
+    """The best row of each question; never row 0, "no answer of the table" (VLP-18)."""
+    return scores[:, 1:].argmax(dim=1) + 1

@@ -1,0 +1,142 @@
+"""What VLP is given and how it is scored, held against recorded values; see `verify.py`."""
+
+from collections.abc import Iterator
+
+import torch
+
+from vlpnb.data.agreement import Case, Tolerance
+from vlpnb.data.asked import AskedQuestion
+from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.data.vqa_answers import normalise, stripped, without_marks
+from vlpnb.data.vqa_labels import PEOPLE, imdb_spelling, imdb_targets, with_unknown
+from vlpnb.metrics import ptb
+from vlpnb.metrics.captions import score as score_captions
+from vlpnb.metrics.cider import cider
+from vlpnb.metrics.overlap import bleu, rouge_l
+from vlpnb.metrics.vqa import spelt, vqa_scores
+from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
+from vlpnb.vlp.geometry import PLACE, region_geometry
+from vlpnb.vlp.masks import packed_mask, segment_ids, sequence_mask
+from vlpnb.vlp.original.recorded_model import config_of, whole_rows
+
+
+def regions(folder: RecordedFolder) -> Iterator[Case]:
+    """Boxes and class probabilities → place and classes of each region, the size estimated from the boxes (VLP-04)."""
+    recorded, about = folder.tensors("regions.safetensors"), folder.json("regions.json")
+    about["cases"].leave_out("*")  # says in words what is special about each
+    allowed = Tolerance.of(about["tolerance"])
+    for name in about["cases"]:
+        boxes, classes = recorded[f"{name}.box"], recorded[f"{name}.cls"]
+        ours = region_geometry(boxes[None, :, :4], boxes[None, :, 5], classes[None])[0]
+        yield recorded.case(f"{name}.vis_pe", ours, allowed)
+        yield about.case("rows", len(ours))
+        yield about.case("classes", ours.shape[1] - PLACE)
+
+
+def masks(folder: RecordedFolder) -> Iterator[Case]:
+    """Ids, segments and attention masks of both modes for several lengths, and of decoding."""
+    recorded, about, sizes = (
+        folder.tensors("masks.safetensors"),
+        folder.json("masks.json"),
+        folder.json("config.json"),
+    )
+    config = config_of(folder)
+    prefix, most, steps = config.prefix, config.text_length, sizes["steps"]
+    for n in about["lengths"]:
+        for mode in ("s2s", "bi"):
+            name, kept = f"{mode}.{n}", min(n, most)
+            arguments = torch.tensor([kept]), torch.tensor([mode == "s2s"]), prefix, most + 1
+            mask = sequence_mask(*arguments)[0, 0]
+            yield recorded.case(f"{name}.mask", mask)
+            yield about["row_sums"].case(name, mask.sum(1))
+            yield recorded.case(f"{name}.segments", segment_ids(*arguments, 6)[0])
+            yield recorded.case(f"{name}.segments_two", segment_ids(*arguments, 2)[0])
+            words = recorded[f"{name}.ids"].long()[prefix : prefix + kept]
+            text = torch.full((1, most + 1), config.pad_id)
+            text[0, :kept], text[0, kept] = words, config.sep_id
+            yield recorded.case(f"{name}.ids", whole_rows(config, text)[0])
+    yield recorded.case("decode.ids", whole_rows(config, torch.zeros(1, 0, dtype=torch.long))[0])
+    everything = torch.tensor([steps - 1]), torch.tensor([True]), prefix, steps
+    yield recorded.case("decode.segments", segment_ids(*everything, 6)[0])
+    yield recorded.case("decode.mask", packed_mask(torch.tensor([[steps - 1]]), prefix, steps)[0, 0])
+    yield recorded.case("decode.positions", torch.arange(prefix + steps))
+
+
+def captions(folder: RecordedFolder) -> Iterator[Case]:
+    """BLEU, ROUGE-L and CIDEr over given words; with Java the Penn Treebank's words, METEOR, and raw sentences."""
+    about = folder.json("captions.json")
+    allowed, rows = Tolerance.of(about["tolerance"]), about["captions"]
+    words = [([*map(str.split, row["references"])], row["hypothesis"].split()) for row in rows]
+    about.leave_out("order")
+    for name, run in about.items():
+        if not isinstance(run, Entries) or "bleu_each" not in run:
+            continue
+        chosen = [words[i] for i in run.get("images", range(len(words)))]
+        known = [those[:1] if name == "one_reference" else those for those, _ in chosen]
+        said = [hypothesis for _, hypothesis in chosen]
+        for metric, compute in (("bleu", bleu), ("rouge_l", rouge_l), ("cider", cider)):
+            total, each = compute(said, known)
+            yield run.case(metric, total, allowed)
+            yield run.case(f"{metric}_each", each, allowed)
+    if (reason := ptb.why_no_meteor()) is not None:
+        about.skip(reason, "meteor")
+    elif "meteor" in about:
+        chosen = [words[i] for i in about["meteor"]["images"]]
+        score, each = ptb.meteor([said for _, said in chosen], [known for known, _ in chosen])
+        yield about["meteor"].case("score", score, allowed)
+        yield about["meteor"].case("each", each, allowed)
+    if (reason := ptb.why_no_words()) is not None:
+        about.skip(reason, "ptb", "from_raw")
+        return
+    found = ptb.ptb_words([row["raw"] for row in about["ptb"]])
+    for row, ours in zip(about["ptb"], found, strict=True):
+        yield row.case("tokens", " ".join(ours))
+    raw = about["from_raw"]
+    said, known = (dict(enumerate(raw[side])) for side in ("hypotheses", "references"))
+    yield raw.case("tokenised_hypotheses", [" ".join(ours) for ours in ptb.ptb_words([*said.values()])])
+    scores = score_captions(said, known, "ptb")
+    yield raw.case("bleu", [scores[f"bleu_{n}"] for n in range(1, 5)], allowed)
+    yield raw.case("rouge_l", scores["rouge_l"], allowed)
+    yield raw.case("cider", scores["cider"], allowed)
+
+
+def percent(share: float) -> float:
+    """As the recorded programs round."""
+    return round(100 * share, 2)
+
+
+def vqa_accuracy(folder: RecordedFolder) -> Iterator[Case]:
+    """Answers as both evaluations spell and count them, and as training looks them up (VLP-14)."""
+    about = folder.json("vqa_accuracy.json")
+    rows = about["questions"]
+    asked = [
+        AskedQuestion(i, "picture", "?", {}, tuple(row["answers"]), row["answer_type"])
+        for i, row in enumerate(rows)
+    ]
+    for row in rows:
+        yield row.case("prediction_normalised", normalise(stripped(row["prediction"])))
+        for spelling in ("pythia", "official"):
+            counted = answer_accuracy(row["prediction"], row["answers"], spelling)
+            yield row[spelling].case(
+                "answers_normalised", spelt(row["prediction"], row["answers"], spelling)[1]
+            )
+            yield row[spelling].case("accuracy", percent(counted))
+    for spelling in about["totals"]:
+        scores = vqa_scores({i: row["prediction"] for i, row in enumerate(rows)}, asked, spelling)
+        scores["overall"] = scores.pop("accuracy")
+        for name, value in scores.items():
+            yield about["totals"][spelling].case(name, percent(value))
+    for name, spell in (("words", normalise), ("punctuation", without_marks)):
+        yield about.case(name, [[text, spell(text)] for text, _ in about[name]])
+    targets = about["training_targets"]
+    answers = targets["answer_list"]
+    yield targets.case("answer_list", with_unknown(answers))
+    for row in targets["examples"]:
+        cleaned = [imdb_spelling(answer) for answer in row["answers"]]
+        yield row.case("cleaned", cleaned)
+        places = [answers.index(answer) if answer in answers else 0 for answer in cleaned]
+        yield row.case("indices", places + [0] * (PEOPLE - len(places)))
+        yield row.case("scores", imdb_targets(row["answers"], answers), Tolerance(1e-9))
+
+
+CHECKS = (regions, masks, captions, vqa_accuracy)

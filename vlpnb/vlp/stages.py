@@ -1,0 +1,7 @@
+"""The stages of part 3, in the order of the pipeline; each is defined beside its code."""
+
+from vlpnb.stage import Stage
+from vlpnb.vlp.captioning import CAPTIONING
+from vlpnb.vlp.pretraining import PRETRAINING
+
+STAGES: tuple[Stage, ...] = (PRETRAINING, CAPTIONING)
