@@ -73,9 +73,11 @@ class Entries(Mapping):
         """Full names of what nobody asked for."""
         names = []
         for name, value in self._entries.items():
+            if name in self._passed_over:
+                continue
             if name in self._read:
                 names += [left for inner in _objects(value) for left in inner.unread()]
-            elif name not in self._passed_over and not any(fnmatch(name, pattern) for pattern in NOTES):
+            elif not any(fnmatch(name, pattern) for pattern in NOTES):
                 names.append(f"{self.prefix}{name}")
         return names
 

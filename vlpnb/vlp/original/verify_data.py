@@ -1,12 +1,13 @@
 """What VLP is given and how it is scored, held against recorded values; see `verify.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.asked import AskedQuestion
-from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.data.recorded import Entries, RecordedFolder, published
 from vlpnb.data.vqa_answers import normalise, stripped, without_marks
 from vlpnb.data.vqa_labels import PEOPLE, imdb_spelling, imdb_targets, with_unknown
 from vlpnb.metrics import ptb
@@ -15,9 +16,15 @@ from vlpnb.metrics.cider import cider
 from vlpnb.metrics.overlap import bleu, rouge_l
 from vlpnb.metrics.vqa import spelt, vqa_scores
 from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
+from vlpnb.nn.losses import IGNORE
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.vlp.examples import Hiding, Words, hide, target_count
+from vlpnb.vlp.generating import text_of
 from vlpnb.vlp.geometry import PLACE, region_geometry
-from vlpnb.vlp.masks import packed_mask, segment_ids, sequence_mask
+from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.original.recorded_model import config_of, whole_rows
+
+VOCABULARY = "vocab/bert-base-cased"  # among the published files
 
 
 def regions(folder: RecordedFolder) -> Iterator[Case]:
@@ -58,7 +65,7 @@ def masks(folder: RecordedFolder) -> Iterator[Case]:
     yield recorded.case("decode.ids", whole_rows(config, torch.zeros(1, 0, dtype=torch.long))[0])
     everything = torch.tensor([steps - 1]), torch.tensor([True]), prefix, steps
     yield recorded.case("decode.segments", segment_ids(*everything, 6)[0])
-    yield recorded.case("decode.mask", packed_mask(torch.tensor([[steps - 1]]), prefix, steps)[0, 0])
+    yield recorded.case("decode.mask", sequence_mask(*everything)[0, 0])
     yield recorded.case("decode.positions", torch.arange(prefix + steps))
 
 
@@ -139,4 +146,69 @@ def vqa_accuracy(folder: RecordedFolder) -> Iterator[Case]:
         yield row.case("scores", imdb_targets(row["answers"], answers), Tolerance(1e-9))
 
 
-CHECKS = (regions, masks, captions, vqa_accuracy)
+SIGMAS = 5  # that two samples of chance may lie apart
+
+
+def examples(folder: RecordedFolder) -> Iterator[Case]:
+    """Cased pieces of tricky texts, numbers of targets, statistics of what is hidden, and captions from pieces."""
+    about = folder.json("examples.json")
+    vocabulary = published(folder, f"{VOCABULARY}/vocab.txt")
+    if vocabulary is not None:
+        tokenizer, differs = load_tokenizer(vocabulary.parent), []
+        for row in about["tokenise_cased"]:
+            pieces = tokenizer.tokenize(row["text"])
+            yield row.case("pieces", pieces)
+            yield row.case("ids", tokenizer.convert_tokens_to_ids(pieces))
+            differs += [row["text"]] if pieces != row["pieces"] else []
+        yield about.case("hugging_face_differs_for", differs)
+    for name, counts in about["target_counts_for_n_1_upwards"].items():
+        rate, most = (float(part.partition("=")[2]) for part in name.split(","))
+        ours = target_count(np.arange(1, len(counts) + 1), rate, int(most))
+        yield about["target_counts_for_n_1_upwards"].case(name, ours)
+    yield from _corruption(about["corruption"])
+    for row in about["caption_text"]:
+        pieces = row["pieces"]
+        yield row.case("caption", text_of(Pieces(pieces), range(len(pieces)), *_ends(pieces)))
+
+
+class Pieces:
+    """A tokenizer whose id i is the piece i of a text."""
+
+    def __init__(self, pieces: Sequence[str]):
+        self.pieces = pieces
+
+    def convert_ids_to_tokens(self, ids: Sequence[int]) -> list[str]:
+        return [self.pieces[i] for i in ids]
+
+
+def _ends(pieces: Sequence[str]) -> list[int]:
+    """Where [SEP] and [PAD] first stand; −1 where they do not."""
+    return [pieces.index(end) if end in pieces else -1 for end in ("[SEP]", "[PAD]")]
+
+
+def _corruption(about: Entries) -> Iterator[Case]:
+    """How often words and [SEP] are hidden, and by what: within the error of two samples.
+
+    Random pieces come from the whole vocabulary, special ones too, as in the original (VLP-12).
+    """
+    n, rows, size = about["words"], about["examples"], 300
+    vocabulary = Words(sep=2, mask=4, size=size, ordinary=np.arange(size))
+    hiding = Hiding(rate=about["p"], most=about["K"])
+    many = np.broadcast_to(np.arange(size - n, size), (rows, n))
+    shown, labels = hide(many, np.full(rows, n), vocabulary, hiding, np.random.default_rng(0))
+    chosen = labels != IGNORE
+    masked, same = chosen & (shown == vocabulary.mask), chosen & (shown == labels)
+    other, targets = chosen & ~masked & ~same, int(chosen.sum())
+    yield about.case("targets", targets)
+    for name, ours, share in (("mask", masked, 0.8), ("random", other, 0.1), ("same", same, 0.1)):
+        yield about.case(name, ours.sum(), _chance(targets, share))
+    share = targets / rows / (n + 1)
+    yield about.case("per_position_words_then_sep", chosen.sum(axis=0), _chance(rows, share))
+    yield about.case("lowest_random_id", shown[other].min(), Tolerance(SIGMAS * size / other.sum()))
+
+
+def _chance(draws: int, share: float) -> Tolerance:
+    return Tolerance(SIGMAS * (2 * draws * share * (1 - share)) ** 0.5)
+
+
+CHECKS = (regions, masks, captions, vqa_accuracy, examples)

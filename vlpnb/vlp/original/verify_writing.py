@@ -14,7 +14,7 @@ from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.model import VlpConfig
 from vlpnb.vlp.original.recorded_model import gradient_cases, load, tolerances
-from vlpnb.vlp.self_critical import batch_rewards, counted, cut, policy_loss
+from vlpnb.vlp.self_critical import batch_rewards, counted, cut, policy_loss, view_of_reference
 
 FLOAT32 = 3e-7  # relative: a total with penalties of ten thousands has no more digits
 
@@ -85,10 +85,9 @@ def scst(folder: RecordedFolder) -> Iterator[Case]:
     shape = lengths, torch.ones_like(lengths, dtype=torch.bool), prefix, most
     yield recorded.case("ref_mask", sequence_mask(*shape)[:, 0, prefix:])
     yield recorded.case("ref_segments", segment_ids(*shape, model.config.segments))
-    reference = {"mask": recorded["ref_mask"][:, :, prefix:].bool()}
-    reference["segments"] = recorded["ref_segments"][:, prefix:].long()
+    view = dict(zip(("mask", "segments"), view_of_reference(lengths, about["steps"]), strict=True))
     for name, run in about["variants"].items():
-        ways = {"faithful": reference, "decoding_mask": {}}[name]
+        ways = {"faithful": view, "decoding_mask": {}}[name]
         yield from _variant(folder, recorded, name, run, model, references, ways)
     allowed = tolerances(about)
     sequence = recorded["loss_only.sequence"].long()
