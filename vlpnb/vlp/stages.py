@@ -3,5 +3,6 @@
 from vlpnb.stage import Stage
 from vlpnb.vlp.captioning import CAPTIONING
 from vlpnb.vlp.pretraining import PRETRAINING
+from vlpnb.vlp.vqa import VQA
 
-STAGES: tuple[Stage, ...] = (PRETRAINING, CAPTIONING)
+STAGES: tuple[Stage, ...] = (PRETRAINING, CAPTIONING, VQA)
