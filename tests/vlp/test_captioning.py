@@ -1,4 +1,4 @@
-"""Stage `vlp.captioning`: it learns to say what a picture shows, writes the official files, resumes, tells what is wrong."""
+"""Stage `vlp.captioning`: it learns to say what a picture shows, writes the official files, resumes; what is wrong."""
 
 import json
 from pathlib import Path
