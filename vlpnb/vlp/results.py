@@ -12,7 +12,7 @@ them; without, all fine-tuning seeds of a row start from one pre-training, whose
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ from vlpnb.vlp.reading_results import (
     results_page,
 )
 
-MIXES: tuple[ModelName, ...] = ("scratch", "s2s", "pretrained", "bi")
+MIXES: tuple[ModelName, ...] = ("scratch", "s2s", "bi", "pretrained")
 NEIGHBOURS = 10
 
 
@@ -66,8 +66,9 @@ class VlpResultsConfig(Config):
 
     @property
     def rows(self) -> tuple[ModelName, ...]:
-        """The models, each once."""
-        return tuple(dict.fromkeys((*self.models, *(MIXES if self.mixes else ()))))
+        """The models, each once, in the order of the table."""
+        wanted = {*self.models, *(MIXES if self.mixes else ())}
+        return tuple(name for name in get_args(ModelName) if name in wanted)
 
 
 def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
