@@ -1,6 +1,6 @@
 """Stage `vlp.captioning`: fine-tune on captions, write captions of the validation and test pictures, score them.
 
-Paper: VLP (Zhou et al. 2020), sections 3.4 and 4. Captioning is pre-training from left to right alone, on COCO or
+Paper: VLP (Zhou et al. 2020). Captioning is pre-training from left to right alone, on COCO or
 Flickr30k; the weights with the highest CIDEr on the validation pictures caption the test pictures (`describing.py`).
 
 Differs from the original: every word of a caption is asked for in one pass (`targets`, VLP-05), the captions of a

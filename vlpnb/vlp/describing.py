@@ -1,6 +1,6 @@
 """Captioning a split of pictures with a model of VLP, and scoring what it says.
 
-Paper: VLP (Zhou et al. 2020), section 4.2: greedily in validation, by a beam search of width 5 in the test. Beside the
+Paper: VLP (Zhou et al. 2020): greedily in validation, by a beam search of width 5 in the test. Beside the
 scores of `vlpnb.metrics.captions` stand what the caption of another picture and one caption for all pictures would
 score; and in the world, where the scene is known, the shares of things, colours and colours of things that are true.
 

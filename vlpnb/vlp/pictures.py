@@ -1,6 +1,6 @@
 """Pictures as VLP reads them: the regions' features and their geometry, from a store of any source.
 
-Paper: VLP (Zhou et al. 2020), section 3.1. Of a region the network reads a vector and, beside the box with its score,
+Paper: VLP (Zhou et al. 2020). Of a region the network reads a vector and, beside the box with its score,
 what the detector makes of it: the probability of every class. Sources that tell the best class alone (LXMERT's files)
 are read too: the class has its own probability, the others share the rest.
 

@@ -1,6 +1,6 @@
 """Stage `vlp.pretraining`: masked words beside pictures, three quarters from left to right, one quarter both ways.
 
-Paper: VLP (Zhou et al. 2020), sections 3.3 and 4.1. One encoder learns to write and to understand by the share of its
+Paper: VLP (Zhou et al. 2020). One encoder learns to write and to understand by the share of its
 examples that have the seq2seq mask (`s2s`): 0.75 in the paper, whose ablations are 1 and 0. There is no other loss: no
 matching, and the pretext of masked regions (`region_mask_rate`) is in no recipe. The paper starts from UniLM, which
 learned from text alone; `pictures: false` does that, and `start: text` begins with it.

@@ -1,6 +1,6 @@
 """Stage `vlp.scst`: go on with a captioner by its own captions, rewarded by CIDEr.
 
-Paper: VLP (Zhou et al. 2020), section 4, after Rennie et al. 2017: self-critical learning with rate 1e-6, from the
+Paper: VLP (Zhou et al. 2020), after Rennie et al. 2017: self-critical learning with rate 1e-6, from the
 captioner that cross-entropy has made. CIDEr rises, by what it takes to raise it; so `bad_endings`, the number of
 `different` captions and, on the world, what is true stand beside it, each also as it was before (`before_…`).
 
