@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
-import torch
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
@@ -25,14 +23,8 @@ from vlpnb.downstream.seeds import summary
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
-from vlpnb.metrics.caption_baselines import (
-    consensus_captions,
-    constant_caption,
-    nearest_captions,
-    one_against_others,
-)
-from vlpnb.metrics.captions import score
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.vlp.baselines import caption_baselines
 from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.reading_results import (
     DETAILS,
@@ -47,7 +39,6 @@ from vlpnb.vlp.reading_results import (
 )
 
 MIXES: tuple[ModelName, ...] = ("scratch", "s2s", "bi", "pretrained")
-NEIGHBOURS = 10
 
 
 class VlpResultsConfig(Config):
@@ -86,39 +77,18 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
     return found
 
 
-def baselines(captions: Path, regions: Path) -> dict[str, dict[str, float]]:
-    """Scores on the test pictures of captions that nobody trained; a picture is the mean of its regions' features."""
+def baselines(captions: Path, regions: Path) -> dict[str, float]:
+    """Scores × 100 on the test pictures of captions that nobody trained: `baseline.<name>.<metric>`."""
     data, pictures = load_captions(captions), Pictures(load_regions(regions))
-    images = {
-        split: [image for image in data.annotated(split) if image.image_id in pictures.store]
+    training, asked = (
+        [image for image in data.annotated(split) if image.image_id in pictures.store]
         for split in ("train", "test")
-    }
-    features = {
-        split: _mean_features(pictures, [i.image_id for i in found]) for split, found in images.items()
-    }
-    known = [image.sentences for image in images["train"]]
-    references = {image.image_id: image.sentences for image in images["test"]}
-    said = {"constant": [constant_caption(known)] * len(references)}
-    said["nearest"] = nearest_captions(features["test"], features["train"], known)
-    if len(known) >= NEIGHBOURS:
-        said["consensus"] = consensus_captions(features["test"], features["train"], known, NEIGHBOURS)
-    scores = {
-        name: score(dict(zip(references, each, strict=True)), references) for name, each in said.items()
-    }
-    if max(map(len, references.values())) > 1:
-        scores["person"] = one_against_others(references)
-    return {name: {key: found[key] for key in ("cider", "bleu_4")} for name, found in scores.items()}
-
-
-def _mean_features(pictures: Pictures, names: list[str]) -> torch.Tensor:
-    rows, found = pictures.store.rows(names), []
-    for first in range(0, len(rows), 256):
-        some = rows[first : first + 256]
-        counts = torch.from_numpy(pictures.store.counts(some).astype(np.float32))
-        found.append(
-            pictures.store.batch(some).features.sum(1) / counts[:, None]
-        )  # zeros where there is no region
-    return torch.cat(found)
+    )
+    found = {}
+    for name, value in caption_baselines(pictures, training, asked).items():
+        who, _, metric = name.partition("_")
+        found[f"baseline.{who}.{metric}"] = 100 * value
+    return found
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -146,8 +116,7 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{task}.{model}.diverged"] = values["diverged"]
         scores[task, model] = {run["seed"]: 100 * _judged(run, MAIN[task]) for run in found}
     if "captions" in context.inputs:
-        for name, found in baselines(context.inputs["captions"], context.inputs["regions"]).items():
-            metrics |= {f"baseline.{name}.{key}": 100 * value for key, value in found.items()}
+        metrics |= baselines(context.inputs["captions"], context.inputs["regions"])
     sentences = []
     for task in config.tasks:
         for a, b in comparisons(config.rows):
