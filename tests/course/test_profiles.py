@@ -11,6 +11,8 @@ from vlpnb.nn.language_model import SIZES
 from vlpnb.stage import Run
 from vlpnb.stage.profiles import addition_names, load_profile, profile_names
 from vlpnb.text.packing import block_starts
+from vlpnb.vlp.captioning import inputs
+from vlpnb.vlp.pictures import regions_of
 from vlpnb.vokenization.pretraining import training_plan
 
 WIKI103, WIKIPEDIA = 111_000_000, 2_889_000_000  # word pieces (the paper's table of corpora)
@@ -218,3 +220,24 @@ def test_the_papers_lxmert_reads_berts_word_pieces(tmp_path):
     config = open_run("paper", root=tmp_path).config("lxmert.pretraining")
     assert (config.tokenizer, config.batch, config.lr, config.epochs) == ("bert-base-uncased", 256, 1e-4, 20)
     assert set(PRETRAINING.inputs(config)) == {"sentences", "regions"}  # no language model of the world
+
+
+def test_the_papers_vlp_pre_trains_on_conceptual_captions_and_captions_coco(tmp_path):
+    """Sections 3.4 and 4.1: batches, rates and epochs of the two trainings, and what each reads."""
+    run = open_run("paper", root=tmp_path, settings={"data.root": str(tmp_path)})
+    pretraining, captioning, scst = (
+        run.config(f"vlp.{name}") for name in ("pretraining", "captioning", "scst")
+    )
+    assert (pretraining.batch, pretraining.lr, pretraining.epochs, pretraining.s2s) == (512, 1e-4, 30, 0.75)
+    assert (pretraining.mask_rate, pretraining.most_targets, pretraining.warmup) == (0.15, 3, 0.1)
+    assert (pretraining.size, pretraining.start, pretraining.tokenizer) == ("base", "bert", "bert-base-cased")
+    assert (captioning.batch, captioning.lr, captioning.epochs, captioning.width) == (512, 3e-5, 30, 5)
+    assert (scst.batch, scst.lr, scst.epochs) == (64, 1e-6, 30)
+    for config, captions in (
+        (pretraining, "dataset_cc.json"),
+        (captioning, "dataset_coco.json"),
+        (scst, "dataset_coco.json"),
+    ):
+        (asked,) = [r for r in regions_of(config).overrides.items() if r[0] == "captions"]
+        assert asked[1]["annotations"]["train"] == f"vlp/{captions}"
+    assert inputs(captioning)["captions"].overrides["format"] == "karpathy"

@@ -7,7 +7,7 @@ import torch
 
 from tests.nn.toy_writer import ToyWriter
 from vlpnb.errors import UserError
-from vlpnb.nn.beam import PENALTY, beam
+from vlpnb.nn.beam import PENALTY, Rules, beam, penalised
 from vlpnb.nn.decoding import greedy
 
 V, T, END = 6, 4, 0
@@ -158,6 +158,34 @@ def test_no_run_of_words_comes_twice_and_no_text_is_too_short():
 def _repeats(ids, n):
     runs = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
     return len(runs) > len(set(runs))
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "ignore", "blocked"),
+    [
+        ([1, 2, 3], 1, (), {1, 2, 3}),
+        ([1, 2, 3, 3], 1, (3,), {1, 2}),
+        ([1, 2, 1, 3, 1], 2, (), {2, 3}),
+        ([1, 2, 1, 3, 1], 2, (3,), {2}),  # a word that may come again
+        ([1, 2, 1, 3, 1], 2, (1,), set()),  # a run that begins with one blocks nothing
+        ([1, 2, 3, 4, 1, 2], 3, (), {3}),
+        ([1, 2, 3, 4, 1, 2], 3, (1,), set()),
+        ([1, 2, 3, 4, 1, 2], 3, (4,), {3}),
+        ([5, 5], 3, (), set()),  # shorter than n
+        ([5, 5, 5], 3, (), {5}),
+    ],
+)
+def test_words_that_would_repeat_a_run_are_blocked_once(text, n, ignore, blocked):
+    rules = Rules(END, no_repeat=n, ignore=ignore)
+    log_probs = torch.randn(2, 9).log_softmax(-1)
+    other = [8 - word for word in text]
+    found = penalised(log_probs, torch.tensor([text, other]), rules) - log_probs
+    expected = torch.zeros(2, 9)
+    expected[0, list(blocked)] = -PENALTY
+    if not ignore:
+        expected[1, [8 - word for word in blocked]] = -PENALTY
+        torch.testing.assert_close(found[1], expected[1], atol=1e-2, rtol=0)
+    torch.testing.assert_close(found[0], expected[0], atol=1e-2, rtol=0)
 
 
 def test_half_precision_scores_are_added_up_in_float32():

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from vlpnb.nn import onednn
-from vlpnb.nn.onednn import OneDnnLinear
+from vlpnb.nn.onednn import MANY, WIDE, OneDnnLinear, quick_products
 
 needs_onednn = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch without oneDNN")
 
@@ -69,3 +69,12 @@ def test_other_types_vectors_and_nothing_at_all_are_left_to_pytorch(taken):
         assert layer(torch.zeros(4)).shape == (3,)
         assert layer.double()(torch.randn(2, 4).double()).dtype == torch.float64
     assert not any(taken)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pays"),
+    [((2, WIDE), True), ((2, WIDE - 1), False), ((MANY // 8, 8), True), ((MANY // 8 - 1, 8), False)],
+)
+def test_wide_inputs_and_large_ones_pay(shape, pays):
+    assert isinstance(quick_products(torch.zeros(shape)), OneDnnLinear) is pays
+    assert not isinstance(quick_products(torch.zeros(shape, device="meta")), OneDnnLinear)

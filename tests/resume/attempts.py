@@ -33,6 +33,9 @@ SETTINGS = {
     "lxmert.gqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "lxmert.nlvr2": {"batch": 2, "max_train": 8, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "lxmert.results": {"models": ["pretrained"]},
+    "vlp.pretraining": {"batch": 8, "updates": 6, "eval_captions": 8, "log_every": 4, "checkpoint_seconds": 0},
+    "vlp.captioning": {"batch": 8, "max_images": 8, "max_valid": 4, "epochs": 2, "checkpoint_seconds": 0},
+    "vlp.results": {"models": ["pretrained"]},
     "vlp.vqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip

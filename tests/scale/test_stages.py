@@ -21,9 +21,10 @@ from vlpnb.files import read_back
 
 DEALT_OUT = {
     "vokenization.glue", "vokenization.squad", "vokenization.swag", "lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2",
+    "vlp.captioning", "vlp.vqa",
 }  # fmt: skip
 CUT = {"regions"}
-ON_ONE = {"language", "vokenization.benchmark", "vokenization.results", "lxmert.results"}
+ON_ONE = {"language", "vokenization.benchmark", "vokenization.results", "lxmert.results", "vlp.results"}
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(
     SETTINGS,
@@ -38,10 +39,11 @@ CHOSEN = merge(
             "swag": True,
         },
         **{
-            f"lxmert.{task}": {"seeds": [1, 2], "epochs": 1, "checkpoint_seconds": 60}
-            for task in ("vqa", "gqa", "nlvr2")
+            name: {"seeds": [1, 2], "epochs": 1, "checkpoint_seconds": 60}
+            for name in ("lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2", "vlp.captioning", "vlp.vqa")
         },
         "lxmert.results": {"models": ["blind", "pretrained"]},
+        "vlp.results": {"models": ["blind", "pretrained"]},
     },
 )
 PATIENCE = 300  # seconds, on a busy machine; some thirty on two idle cores
@@ -51,7 +53,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(PATIENCE)]
 
 def test_two_processes_make_what_one_makes(tmp_path):
     run = open_run("smoke", "r", CHOSEN, root=tmp_path, device="cpu")
-    for name in ("regions", "vokenization.benchmark", "vokenization.results", "lxmert.results"):
+    for name in (
+        "regions",
+        "vokenization.benchmark",
+        "vokenization.results",
+        "lxmert.results",
+        "vlp.results",
+    ):
         run.stage(name)
     folders = [path for name in sorted(DEALT_OUT | CUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
     assert len(folders) == 2 * len(DEALT_OUT) + len(CUT) + len(ON_ONE)  # two kinds of each
@@ -62,7 +70,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [
         str(Path(__file__).with_name("several.py")),
-        "language,regions,vokenization.benchmark,vokenization.results,lxmert.results",
+        "language,regions,vokenization.benchmark,vokenization.results,lxmert.results,vlp.results",
     ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(

@@ -87,6 +87,8 @@ def test_masked_regions_are_told_apart_as_written_out():
             scores = (psi[b, chosen] + pooled[b]) @ phi[b, chosen].T
             total += F.cross_entropy(scores, torch.arange(len(chosen))).item()
     assert region_loss((phi, psi), pooled, masked).item() == pytest.approx(total, rel=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert region_loss((phi, psi), pooled, masked).item() == pytest.approx(total, rel=1e-5)
 
 
 def masked_regions():

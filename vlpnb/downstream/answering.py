@@ -1,6 +1,6 @@
 """Answering questions about pictures, whatever the system: questions, targets, and what is answered and reported.
 
-Papers: LXMERT (Tan and Bansal 2019), section 4.2; VLP (Zhou et al. 2020), section 4.3. A question has answers with
+Papers: LXMERT (Tan and Bansal 2019), section 4.2; VLP (Zhou et al. 2020). A question has answers with
 scores (soft targets: some of ten people said so); a head gives every answer of the task a score of its own, trained
 with binary cross-entropy summed over the answers, and the highest one is the answer. A question whose answers are all
 outside the task's list keeps a target of zeros; such questions are counted. `objective: best` takes cross-entropy with

@@ -1,6 +1,6 @@
 """What fine-tuning on questions and statements about pictures reads: sentences, regions, and what is left out.
 
-Papers: LXMERT (Tan and Bansal 2019), section 4.2; VLP (Zhou et al. 2020), section 4.3. Differs from both originals:
+Papers: LXMERT (Tan and Bansal 2019), section 4.2; VLP (Zhou et al. 2020). Differs from both originals:
 batches are padded to their own longest sentence; a control sees no picture (`blind`); a subset of the pictures is
 drawn by their names, not by their place in a file.
 """

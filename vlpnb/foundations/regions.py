@@ -59,6 +59,8 @@ class RegionsConfig(Config):
     """What finds the regions: detector, torchvision, grid; or files that hold them: obj36, vlp."""
     of: tuple[Dataset, ...] = ("sentences", "questions", "pairs")
     """The stages whose pictures the store covers; of files, empty: all that they have."""
+    captions: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the stage `captions`, where it is among these, that are other than the run's."""
     least: Count = 36
     """Boxes of a picture, at least; of a detector."""
     most: Count = 36
@@ -346,7 +348,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 def inputs(config: RegionsConfig) -> Mapping[str, Request]:
     """The stages whose pictures are covered, and what looks at them."""
-    found: dict[str, Request] = {name: Request(name) for name in config.of}
+    found = {name: Request(name, config.captions if name == "captions" else {}) for name in config.of}
     if config.source == "detector":
         found["detector"] = Request("detector")
     if config.source == "grid" and config.vision == "stage":

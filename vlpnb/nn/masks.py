@@ -10,7 +10,7 @@ masks need no "minus ten thousand" that would have to change with the number typ
 | `causal_mask` | GPT-2, VaLM | query t sees keys 0…t |
 | `prefix_mask` | VLP, sequence to sequence | the source sees the source, a target also earlier targets |
 
-The prefix mask is that of UniLM (Dong et al. 2019) and VLP (Zhou et al. 2020, section 3.2). A query row
+The prefix mask is that of UniLM (Dong et al. 2019) and VLP (Zhou et al. 2020). A query row
 without any allowed key gives a zero vector, not NaN (see `attention.py`).
 """
 

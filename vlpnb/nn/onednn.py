@@ -6,6 +6,7 @@ its own; oneDNN, which PyTorch brings as well, uses it (twice as fast on an AMD 
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -64,7 +65,14 @@ def _fits(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     return here and not torch.is_autocast_enabled("cpu") and AVAILABLE
 
 
-WIDE = 256  # narrower layers gain less than what a look at every call costs
+WIDE = 256  # narrower layers gain less than what a look at every call costs …
+MANY = 2**15  # … unless so many numbers go through them
+
+
+def quick_products(x: Tensor) -> AbstractContextManager:
+    """`OneDnnLinear()` where it pays for dense layers of this input, on a CPU; else nothing."""
+    pays = x.device.type == "cpu" and (x.shape[-1] >= WIDE or x.numel() >= MANY)
+    return OneDnnLinear() if pays else nullcontext()
 
 
 def quick_on_cpu(method: Callable) -> Callable:

@@ -1,6 +1,6 @@
 """The captions that VLP learns from, as flat arrays: of pictures with regions, or of text alone.
 
-Paper: VLP (Zhou et al. 2020), section 4.1: pairs of Conceptual Captions, one caption a picture; COCO and Flickr30k with
+Paper: VLP (Zhou et al. 2020): pairs of Conceptual Captions, one caption a picture; COCO and Flickr30k with
 five. Text alone is where UniLM, the paper's starting point, learned.
 
 Differs from the original: special tokens that a caption spells out, such as "[SEP]", are left out of it; captions

@@ -1,6 +1,6 @@
 """Stage `vlp.captioning`: fine-tune on captions, write captions of the validation and test pictures, score them.
 
-Paper: VLP (Zhou et al. 2020), sections 3.4 and 4. Captioning is pre-training from left to right alone, on COCO or
+Paper: VLP (Zhou et al. 2020). Captioning is pre-training from left to right alone, on COCO or
 Flickr30k; the weights with the highest CIDEr on the validation pictures caption the test pictures (`describing.py`).
 
 Differs from the original: every word of a caption is asked for in one pass (`targets`, VLP-05), the captions of a
@@ -21,18 +21,17 @@ from vlpnb.data.description import load_captions
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import Trained
 from vlpnb.downstream.seeds import Answered, answer_splits, run_seeds
-from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics import captions as metrics
 from vlpnb.metrics.caption_baselines import constant_caption
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vlp.caption_table import CaptionTable, caption_table
-from vlpnb.vlp.describing import DecodingConfig, Splits, describe, scored
+from vlpnb.vlp.describing import DecodingConfig, Splits, captions_of, describe, scored
 from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.weights import save_model
-from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.pictures import Pictures, regions_of
 from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
 
 
@@ -94,7 +93,11 @@ class CaptioningConfig(StartConfig, DecodingConfig):
 
 def inputs(config: CaptioningConfig) -> Mapping[str, Request]:
     """Captions, regions, and unless a model is named the pre-training that `start` says."""
-    return {"captions": splits_only, "regions": Request("regions", config.regions), **pretraining_of(config)}
+    return {
+        "captions": captions_of(config),
+        "regions": regions_of(config),
+        **pretraining_of(config),
+    }
 
 
 class Captioned:

@@ -1,6 +1,6 @@
 """Captioning a split of pictures with a model of VLP, and scoring what it says.
 
-Paper: VLP (Zhou et al. 2020), section 4.2: greedily in validation, by a beam search of width 5 in the test. Beside the
+Paper: VLP (Zhou et al. 2020): greedily in validation, by a beam search of width 5 in the test. Beside the
 scores of `vlpnb.metrics.captions` stand what the caption of another picture and one caption for all pictures would
 score; and in the world, where the scene is known, the shares of things, colours and colours of things that are true.
 
@@ -21,6 +21,7 @@ from vlpnb.downstream.pictured import PicturedConfig
 from vlpnb.downstream.seeds import Answered
 from vlpnb.files import write_text
 from vlpnb.metrics import captions as metrics
+from vlpnb.stage import Request
 from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.pictures import Pictures
@@ -30,6 +31,9 @@ from vlpnb.world.writers import load_scenes
 
 class DecodingConfig(PicturedConfig):
     """How captions are searched for, and of which pictures."""
+
+    captions: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the stage `captions` that are other than the run's, such as {format: karpathy, annotations: …}."""
 
     width: int = Field(5, ge=1)
     """Beams, of the test pictures; 1 is greedy, as the validation pictures always are."""
@@ -41,6 +45,11 @@ class DecodingConfig(PicturedConfig):
     """No run of so many words comes twice in a caption; 0: any may."""
     decode_batch: int = Field(100, ge=1, json_schema_extra={"hash": False})
     """Pictures that are captioned at a time."""
+
+
+def captions_of(config: DecodingConfig) -> Request:
+    """The captions of the splits, without the sets beside them."""
+    return Request("captions", {"sets": None, **config.captions})
 
 
 class Splits:

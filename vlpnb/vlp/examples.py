@@ -1,6 +1,6 @@
 """The examples of VLP's pre-training and captioning, as an update sees them: captions laid out, words hidden.
 
-Paper: VLP (Zhou et al. 2020), sections 3.2 and 3.3. An example is a picture and a sentence, read from left to right
+Paper: VLP (Zhou et al. 2020). An example is a picture and a sentence, read from left to right
 (seq2seq) or both ways (bi), drawn anew every time. Targets are up to `most` of its n word pieces and the closing [SEP]
 (so that the model learns to stop): min(most, max(1, round(rate · n))), of which 80 % become [MASK], 10 % another piece.
 

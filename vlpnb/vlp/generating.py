@@ -1,4 +1,4 @@
-"""VLP writes: a [MASK] behind what is written asks for the next word (Zhou et al. 2020, section 4.2).
+"""VLP writes: a [MASK] behind what is written asks for the next word (Zhou et al. 2020).
 
 A step feeds two tokens, the word that was chosen last and a [MASK] at the place of the next one:
 

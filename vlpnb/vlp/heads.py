@@ -23,7 +23,7 @@ from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss, linear_cross_e
 from vlpnb.nn.transformer import EncoderOutput, init_weights
 from vlpnb.vlp.model import Vlp, VlpConfig
 
-READS, WRITES = (0, 1), (4, 5)  # segments of prefix and text, of bi and of seq2seq
+WRITES = (4, 5)  # segments of prefix and text, of seq2seq
 SLOT = {"bi": 0, "s2s": 3}  # of a word head with four
 Regions = Literal["off", "hidden", "visible"]
 
@@ -114,7 +114,8 @@ def region_loss(
     the cross-entropy of b = a among the masked regions of the picture. A picture without any counts 0.
     """
     phi, psi = (part.float() for part in seen)
-    scores = (psi + pooled.float()[:, None]) @ phi.transpose(1, 2)  # (B, R, R)
+    with torch.autocast(phi.device.type, enabled=False):  # a loss is in float32
+        scores = (psi + pooled.float()[:, None]) @ phi.transpose(1, 2)  # (B, R, R)
     scores = scores.masked_fill(~masked[:, None], torch.finfo(scores.dtype).min)
     right = scores.diagonal(dim1=1, dim2=2) - scores.logsumexp(dim=2)  # (B, R)
     return -((right * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).sum()

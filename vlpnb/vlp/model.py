@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.heads import Pooler
-from vlpnb.nn.onednn import quick_on_cpu
+from vlpnb.nn.onednn import quick_products
 from vlpnb.nn.transformer import Block, Embeddings, EncoderOutput, TransformerConfig, init_weights
 from vlpnb.vlp.geometry import EPSILON, PLACE
 from vlpnb.vlp.masks import EDGES, segment_ids, sequence_mask
@@ -190,12 +190,12 @@ class Vlp(nn.Module):
         """The word table, which is the decoder of the word head too."""
         return self.embeddings.words.weight
 
-    @quick_on_cpu
     def look(
         self, features: Float[Tensor, "B R F"], geometry: Float[Tensor, "B R G"]
     ) -> tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]]:
         """φ of the features and ψ of the geometry, which `region_geometry` makes."""
-        return self.features(features), self.geometry(geometry)
+        with quick_products(features):
+            return self.features(features), self.geometry(geometry)
 
     def assemble(
         self,
@@ -244,7 +244,6 @@ class Vlp(nn.Module):
             kinds = kinds[:, None]
         return self.embeddings.dropout(self.embeddings.norm(x + kinds))
 
-    @quick_on_cpu
     def encode(
         self,
         x: Float[Tensor, "B L D"],
@@ -262,18 +261,21 @@ class Vlp(nn.Module):
         """
         states, found = [x], []
         kept = [None] * len(self.blocks) if cache is None else cache.layers
-        for block, layer in zip(self.blocks[: -1 if rows is not None else None], kept, strict=False):
-            x, attention = block(x, mask, weights=maps, cache=layer)
-            states.append(x)
-            found.append(attention)
-        if rows is not None:
-            if maps or hidden_states:
-                raise ValueError("rows leave out most of the last block; ask for them or for maps and states")
-            wanted = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (B, K, D)
-            if mask is not None:
-                mask = mask.expand(len(x), 1, x.shape[1], -1)
-                mask = mask.gather(2, rows[:, None, :, None].expand(-1, 1, -1, mask.shape[3]))  # (B, 1, K, S)
-            x = self.blocks[-1].think(self.blocks[-1].look(wanted, mask, x, cache=kept[-1])[0])
+        if rows is not None and (maps or hidden_states):
+            raise ValueError("rows leave out most of the last block; ask for them or for maps and states")
+        with quick_products(x):
+            for block, layer in zip(self.blocks[: -1 if rows is not None else None], kept, strict=False):
+                x, attention = block(x, mask, weights=maps, cache=layer)
+                states.append(x)
+                found.append(attention)
+            if rows is not None:
+                wanted = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (B, K, D)
+                if mask is not None:
+                    mask = mask.expand(len(x), 1, x.shape[1], -1)
+                    mask = mask.gather(
+                        2, rows[:, None, :, None].expand(-1, 1, -1, mask.shape[3])
+                    )  # (B, 1, K, S)
+                x = self.blocks[-1].think(self.blocks[-1].look(wanted, mask, x, cache=kept[-1])[0])
         return EncoderOutput(x, states if hidden_states else None, found if maps else None)
 
     def forward(

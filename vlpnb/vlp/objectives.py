@@ -1,6 +1,6 @@
 """What VLP learns from an update of `examples.py`: words, hidden one by one or asked for by queries.
 
-Paper: VLP (Zhou et al. 2020), section 3.3. The loss is the cross-entropy of the words to guess, seq2seq and
+Paper: VLP (Zhou et al. 2020). The loss is the cross-entropy of the words to guess, seq2seq and
 bidirectional rows side by side. One mask serves them all: a text position sees the positions before it in its own
 caption, and itself, but no query other than itself; in a bidirectional row all see all.
 

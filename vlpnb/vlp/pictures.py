@@ -1,6 +1,6 @@
 """Pictures as VLP reads them: the regions' features and their geometry, from a store of any source.
 
-Paper: VLP (Zhou et al. 2020), section 3.1. Of a region the network reads a vector and, beside the box with its score,
+Paper: VLP (Zhou et al. 2020). Of a region the network reads a vector and, beside the box with its score,
 what the detector makes of it: the probability of every class. Sources that tell the best class alone (LXMERT's files)
 are read too: the class has its own probability, the others share the rest.
 
@@ -9,6 +9,7 @@ picture's true size, which the original estimates from the boxes (VLP-04).
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from vlpnb.data.region_store import RegionBatch, RegionStore
 from vlpnb.errors import UserError
+from vlpnb.stage import Request
 from vlpnb.vlp.geometry import region_geometry
 
 
@@ -71,6 +73,12 @@ class Pictures:
         if self.tells_all:
             return found.probabilities
         return one_hot_of_best(found.object_ids, found.object_conf, self.classes)
+
+
+def regions_of(config: Any) -> Request:
+    """The regions of a stage that has fields `regions` and perhaps `captions`, other than the run's."""
+    captions = getattr(config, "captions", None)
+    return Request("regions", {**config.regions, **({"captions": captions} if captions else {})})
 
 
 def no_pictures(count: int, feature_width: int, classes: int) -> dict[str, Tensor]:

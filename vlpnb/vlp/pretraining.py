@@ -1,6 +1,6 @@
 """Stage `vlp.pretraining`: masked words beside pictures, three quarters from left to right, one quarter both ways.
 
-Paper: VLP (Zhou et al. 2020), sections 3.3 and 4.1. One encoder learns to write and to understand by the share of its
+Paper: VLP (Zhou et al. 2020). One encoder learns to write and to understand by the share of its
 examples that have the seq2seq mask (`s2s`): 0.75 in the paper, whose ablations are 1 and 0. There is no other loss: no
 matching, and the pretext of masked regions (`region_mask_rate`) is in no recipe. The paper starts from UniLM, which
 learned from text alone; `pictures: false` does that, and `start: text` begins with it.
@@ -44,7 +44,7 @@ from vlpnb.vlp.model import SIZES, VlpConfig
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
-from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.pictures import Pictures, regions_of
 from vlpnb.vlp.start import MODEL, STARTS, begin, special_ids
 
 
@@ -86,6 +86,8 @@ class PretrainingConfig(Config):
     """False: sentences alone, as UniLM learned."""
     regions: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `regions` that are other than the run's, such as {source: vlp}."""
+    captions: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the stage `captions` that are other than the run's."""
     sets: tuple[Name, ...] = ("conceptual",)
     """Sets or splits of the stage `captions` that are trained on, where there are pictures."""
     text: dict[str, Any] = Field(default_factory=dict)
@@ -180,9 +182,9 @@ class PretrainingConfig(Config):
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """Captions, and regions or text; the tokenizer's stage, and the pre-training on text where it is the start."""
-    needed = {"captions": Request("captions")}
+    needed = {"captions": Request("captions", config.captions)}
     if config.pictures:
-        needed["regions"] = Request("regions", config.regions)
+        needed["regions"] = regions_of(config)
     if not config.pictures:
         needed["text"] = Request("text", config.text)
     if config.start == "text":

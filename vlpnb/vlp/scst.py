@@ -1,6 +1,6 @@
 """Stage `vlp.scst`: go on with a captioner by its own captions, rewarded by CIDEr.
 
-Paper: VLP (Zhou et al. 2020), section 4, after Rennie et al. 2017: self-critical learning with rate 1e-6, from the
+Paper: VLP (Zhou et al. 2020), after Rennie et al. 2017: self-critical learning with rate 1e-6, from the
 captioner that cross-entropy has made. CIDEr rises, by what it takes to raise it; so `bad_endings`, the number of
 `different` captions and, on the world, what is true stand beside it, each also as it was before (`before_…`).
 
@@ -26,7 +26,6 @@ from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
 from vlpnb.files import read_back
-from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.cider import Frequencies
 from vlpnb.nn.decoding import greedy, sample
@@ -34,10 +33,10 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vlp.captioning import Captioned
-from vlpnb.vlp.describing import DecodingConfig, Splits
+from vlpnb.vlp.describing import DecodingConfig, Splits, captions_of
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
 from vlpnb.vlp.heads import VlpForGeneration
-from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.pictures import Pictures, regions_of
 from vlpnb.vlp.self_critical import (
     CiderRewards,
     against_others,
@@ -114,10 +113,10 @@ class ScstConfig(StartConfig, DecodingConfig):
 
 def inputs(config: ScstConfig) -> Mapping[str, Request]:
     """Captions, regions, and unless a model is named the captioning that `start` says."""
-    needed = {"captions": splits_only, "regions": Request("regions", config.regions)}
+    needed = {"captions": captions_of(config), "regions": regions_of(config)}
     if config.model:
         return needed
-    chosen = {"start": config.start, "seed": config.seed, "regions": config.regions}
+    chosen = {name: getattr(config, name) for name in ("start", "seed", "regions", "captions")}
     return {**needed, "captioning": Request("vlp.captioning", {**chosen, **config.captioning})}
 
 

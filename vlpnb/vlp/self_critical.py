@@ -1,6 +1,6 @@
 """Self-critical learning of VLP: captions that the model draws itself, weighed by how much better they are than others.
 
-Paper: VLP (Zhou et al. 2020), section 3.4, after Rennie et al. 2017, "Self-Critical Sequence Training for Image
+Paper: VLP (Zhou et al. 2020), after Rennie et al. 2017, "Self-Critical Sequence Training for Image
 Captioning": the gradient of the expected CIDEr, less a baseline that needs no second model,
 
     loss = - Σ (reward of a caption - baseline) · ln p(its words)

@@ -1,6 +1,6 @@
 """Where a model of VLP starts: from nothing, from BERT, from text, or from the run's pre-training in one of its mixes.
 
-Paper: VLP (Zhou et al. 2020), section 4.1 and its table of ablations: no pre-training beside UniLM's, seq2seq alone,
+Paper: VLP (Zhou et al. 2020) and its table of ablations: no pre-training beside UniLM's, seq2seq alone,
 bidirectional alone, and both. "From scratch" is a pre-training of no update, so that the shape of the model and its
 words are those of the pre-trained one; every fine-tuning seed draws weights of its own there.
 """

@@ -4,7 +4,7 @@ Lanes are beams, columns are steps. A cell is a word with its log-probability an
 it from the beam that it continues. Beside the picture stand the likeliest words that may follow the chosen beam, with
 those that a minimum length or the rule against repetitions had blocked. Several settings of one picture's search lie
 beside or below each other. All of it comes from the search's own trace (`vlpnb.nn.beam`), and the attention from the
-passes in which the words were chosen (VLP, Zhou et al. 2020, section 4.2).
+passes in which the words were chosen (VLP, Zhou et al. 2020).
 """
 
 from collections.abc import Callable, Mapping, Sequence
