@@ -28,6 +28,7 @@ from benchmarks import (
     regions,
     search,
     tokenising,
+    vlp_beam,
     vokenising,
 )
 from benchmarks.measure import Row, hardware, slug, versions
@@ -49,6 +50,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         lxmert_forward,
         lxmert_optimiser,
         lxmert_step,
+        vlp_beam,
     )
 }
 

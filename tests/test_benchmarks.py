@@ -24,15 +24,21 @@ from benchmarks import (
     regions,
     search,
     tokenising,
+    vlp_beam,
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
 from vlpnb.lxmert.model import LxmertConfig
+from vlpnb.vlp.model import VlpConfig
 
 TINY = (2, 32, 2, 64)
 TINY_LXMERT = LxmertConfig(
     vocab_size=60, hidden=32, heads=2, ffn=64, text_layers=1, visual_layers=1, cross_layers=2, feature_width=8,
     objects=5, attributes=4, answers=7, max_positions=16,
+)  # fmt: skip
+TINY_VLP = VlpConfig(
+    vocab_size=60, hidden=32, layers=2, heads=4, ffn=64, max_positions=24, regions=5, text_length=6, feature_width=8,
+    classes=5, answers=7, pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4,
 )  # fmt: skip
 TOYS = {
     tokenising: tokenising.Size(lines=20, rounds=1),
@@ -47,8 +53,9 @@ TOYS = {
         pictures=6, boxes=3, width=8, classes=5, batch=2, memory=False, rounds=1
     ),
     lxmert_forward: lxmert_forward.Size(TINY_LXMERT, batch=2, words=6, regions=3, rounds=1),
-    lxmert_optimiser: lxmert_optimiser.Size(TINY_LXMERT, rounds=1),
+    lxmert_optimiser: lxmert_optimiser.Size((("toy", TINY_LXMERT, 2),), rounds=1),
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
+    vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
 }
 
 

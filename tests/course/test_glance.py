@@ -176,6 +176,19 @@ def test_one_command_measures_and_writes(run, tmp_path, monkeypatch, capsys):
     assert glance.stale(tmp_path / "notebooks", measured) == []
 
 
+def test_what_was_measured_of_other_notebooks_stays(run, tmp_path):
+    path = tmp_path / "measured.json"
+    old = {"seconds": 7, "peak_megabytes": 1, "peak_gpu_megabytes": None, "device": "cpu", "stages": []}
+    profile, entry = glance.measure(run, "2 cores")
+    before = {"finished": "2020-01-01", "machine": "4 cores", "notebooks": {"99_z": old, "10_a": old}}
+    path.write_text(json.dumps({profile: before, "other": before}))
+    assert glance.remember(run, "2 cores", path) == profile
+    found = json.loads(path.read_text())
+    assert found["other"] == before
+    assert found[profile] == {**entry, "notebooks": {**entry["notebooks"], "99_z": old}}
+    assert found[profile]["notebooks"]["10_a"] != old
+
+
 def test_how_long_a_run_takes_is_said_only_when_all_of_it_was_measured():
     measured = {
         "laptop": {"machine": "2 cores", "notebooks": {"10_a": {"seconds": 80}, "11_b": {"seconds": 100}}}

@@ -95,6 +95,18 @@ def test_a_check_may_leave_out_what_is_about_others(folder):
     assert said(folder)[0]
 
 
+def test_what_this_machine_cannot_compute_is_told_and_the_rest_may_hold(folder):
+    rewrite(folder, spoken={"words": 3, "each": [{"a": 1}]})
+    assert not said(folder)[0]
+    folder.module.CHECKS += (
+        lambda recorded: recorded.json("about.json").skip("no speaker", "spoken", "x") or (),
+    )
+    holds, text = said(folder)
+    assert holds
+    assert "    skipped: spoken: no speaker" in text
+    assert text.endswith("all hold: 8 values in 2 files, but for what was skipped")
+
+
 def test_a_file_that_no_check_knows_does_not_hold(folder):
     (folder.path / "more.json").write_text("{}")
     holds, text = said(folder)

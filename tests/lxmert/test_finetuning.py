@@ -393,7 +393,7 @@ def test_kept_models_answer_again_what_they_answered(run, inputs, tmp_path):
     kept = load_answerer(tmp_path / "vqa")
     rows = json.loads((tmp_path / "vqa" / "seed-3" / "predictions_valid.json").read_text())
     asked = load_questions(inputs["questions"]).read("vqa", "valid")
-    sentences = Sentences([q.sentence for q in asked], kept.tokenizer, 20)
+    sentences = Sentences.of([q.sentence for q in asked], kept.tokenizer, 20)
     pictures = Pictures(RegionStore(inputs["regions"]), [q.image_id for q in asked], "here")
     again = answer(kept.model, Questions(asked, kept.answers, sentences, pictures), "cpu")
     assert [kept.answers[row] for row in again] == [row["answer"] for row in rows]
@@ -496,7 +496,7 @@ def test_sentences_are_cut_padded_and_stripped(inputs):
     from vlpnb.text.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(inputs["pretraining"] / "model")
-    sentences = Sentences(["  the cat is red ? ", "what", "is the cat " * 9], tokenizer, 8)
+    sentences = Sentences.of(["  the cat is red ? ", "what", "is the cat " * 9], tokenizer, 8)
     batch = sentences.batch([1, 0, 2])
     assert sentences.lengths.tolist() == [7, 3, 8]
     assert batch["mask"].sum(1).tolist() == [3, 7, 8]

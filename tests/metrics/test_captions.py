@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vlpnb.data.submissions import read_caption_results
 from vlpnb.errors import UserError
 from vlpnb.metrics import captions, ptb
 from vlpnb.metrics.caption_words import own_words
@@ -194,7 +195,7 @@ def test_files_of_captions_are_read_and_scores_written(tmp_path):
     references.write_text(
         '{"annotations": [{"image_id": 7, "caption": "A boat."}, {"image_id": 7, "caption": "x"}]}'
     )
-    said, known = captions.read_results(results), captions.read_references(references)
+    said, known = read_caption_results(results), captions.read_references(references)
     assert (said, known) == ({7: "a boat"}, {7: ["A boat.", "x"]})
     captions.write_scores(tmp_path / "s.json", evaluate(said, known), said)
     written = json.loads((tmp_path / "s.json").read_text())
@@ -207,16 +208,11 @@ def test_files_of_captions_are_read_and_scores_written(tmp_path):
     }
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('{"image_id": 1}', "expected a list"),
-        ('[{"image_id": 1, "caption": "x"}, {"image_id": 1, "caption": "y"}]', r"\[1\]: picture 1 comes twice"),
-        ('[{"image_id": 1, "caption": 3}]', "caption: expected text"),
-        ('[{"image_id": 1, "cap', "not valid JSON"),
-    ],
-)  # fmt: skip
-def test_a_damaged_file_of_captions_is_named(tmp_path, text, words):
-    (tmp_path / "r.json").write_text(text)
-    with pytest.raises(UserError, match=rf"r\.json.*{words}"):
-        captions.read_results(tmp_path / "r.json")
+def test_a_damaged_file_of_references_is_named(tmp_path):
+    for text, words in (
+        ('{"images": []}', "field 'annotations' is missing"),
+        ('{"annotations": [{}]}', "image_id"),
+    ):
+        (tmp_path / "c.json").write_text(text)
+        with pytest.raises(UserError, match=rf"c\.json.*{words}"):
+            captions.read_references(tmp_path / "c.json")

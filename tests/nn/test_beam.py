@@ -167,6 +167,17 @@ def test_half_precision_scores_are_added_up_in_float32():
     assert found.totals.dtype == torch.float32
 
 
+def test_scores_that_are_no_numbers_are_refused():
+    with pytest.raises(UserError, match="NaN"):
+        beam(lambda words, rows: torch.full((2 if words is None else 6, 9), torch.nan), 3, 5, END)
+
+
+def test_nothing_to_write_about_is_nothing_written():
+    found = beam(lambda words, rows: torch.zeros(0, 9), 3, 5, END, pad_id=7)
+    assert found.ids.shape == (0, 5)
+    assert found.texts == []
+
+
 def test_a_trace_explains_every_step():
     model = ToyWriter(2, 9, seed=3, sharpness=2.0, ending=2.0)
     found = beam(model.step(), 3, 9, END, trace=True, min_length=2, no_repeat=1, best=2, length_bonus=0.1)

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from vlpnb.errors import UserError
+from vlpnb.nn.beam import beam
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.masks import causal_mask, prefix_mask
 from vlpnb.nn.transformer import Encoder, TransformerConfig
@@ -149,3 +150,37 @@ def test_attention_is_dropped_out_behind_a_prefix_too():
     noisy, other = (network.encode(text, mask, cache=cache.fork()).last for _ in range(2))
     assert not torch.allclose(noisy, calm, atol=1e-3)
     assert not torch.allclose(noisy, other, atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_causal_model_goes_on_from_a_prompt_with_a_beam_as_when_it_reads_all_anew():
+    """One token a step, the prompt shared by the beams: what a language model does."""
+    network, prompts = encoder("pre").eval(), torch.randint(0, 50, (2, P))
+    table = network.embeddings
+
+    def embedded(ids, first):
+        return table.words(ids) + table.positions(first + torch.arange(ids.shape[1]))
+
+    cache = Cache(3)
+    first = network.encode(embedded(prompts, 0), causal_mask(P), cache=cache).last[:, -1]
+    cache.share()
+
+    def cached(words, rows):
+        if words is None:
+            return first @ table.words.weight.T
+        cache.reorder(rows)
+        out = network.encode(embedded(words[:, None], P + cache.length), cache=cache)
+        return out.last[:, -1] @ table.words.weight.T
+
+    texts = prompts
+
+    def anew(words, rows):
+        nonlocal texts
+        if words is not None:
+            texts = torch.cat([texts[rows], words[:, None]], dim=1)
+        out = network.encode(embedded(texts, 0), causal_mask(texts.shape[1]))
+        return out.last[:, -1] @ table.words.weight.T
+
+    found, expected = (beam(step, 4, 6, 0, stop_early=False) for step in (cached, anew))
+    assert torch.equal(found.words, expected.words)
+    torch.testing.assert_close(found.totals, expected.totals, atol=1e-4, rtol=1e-5)

@@ -33,6 +33,7 @@ SETTINGS = {
     "lxmert.gqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "lxmert.nlvr2": {"batch": 2, "max_train": 8, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "lxmert.results": {"models": ["pretrained"]},
+    "vlp.vqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

@@ -196,8 +196,11 @@ class Late(nn.Module):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_bert_adam_is_its_formula_over_fifty_updates(interrupted):
-    """Also for a parameter that joins late, whose warm-up starts then, and after a restart."""
+@pytest.mark.parametrize("kernel", ["fused", "plain"])
+def test_bert_adam_is_its_formula_over_fifty_updates(interrupted, kernel, monkeypatch):
+    """Also for a parameter that joins late, whose warm-up starts then, after a restart, and without the kernel."""
+    if kernel == "plain":
+        monkeypatch.setattr("vlpnb.train.optim.FUSED_ADAMW", None)
     rate = partial(learning_rate, total=45, peak=0.05, warmup=4.5, schedule="bert")
     ours, plain = Late(), Late()
     optimiser = new_optimiser("bert_adam", ours, 0.05, 0.1, rate=rate)
@@ -214,6 +217,33 @@ def test_bert_adam_is_its_formula_over_fifty_updates(interrupted):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-11)
     assert not torch.equal(ours.late, Late().late)
     assert torch.equal(ours.never, Late().never)  # no gradient: no decay either
+
+
+def test_bert_adam_takes_groups_of_their_own_rates_and_one_that_joins():
+    rates = (0.1, 0.01, 0.001)
+    ours, plain = ([nn.Parameter(torch.arange(3.0)) for _ in rates] for _ in range(2))
+    optimiser = BertAdam([{"params": [p], "lr": lr} for p, lr in zip(ours[:2], rates, strict=False)], 1.0)
+    formulas = [Formula([p], lambda done, lr=lr: lr, 0.01) for p, lr in zip(plain, rates, strict=True)]
+    for step in range(4):
+        if step == 2:
+            optimiser.add_param_group({"params": [ours[2]], "lr": rates[2]})
+        for p, other in zip(ours, plain, strict=True):
+            p.grad = torch.full((3,), 0.5)
+            other.grad = p.grad if step >= 2 or p is not ours[2] else None
+        optimiser.step()
+        for formula in formulas:
+            formula.step()
+    for one, other in zip(ours, plain, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_bert_adam_refuses_the_state_of_another_optimiser():
+    model = Late()
+    other = torch.optim.AdamW(model.parameters())
+    model.loss(0).backward()
+    other.step()
+    with pytest.raises(ValueError, match="not one of BertAdam"):
+        BertAdam(model.parameters(), 0.1).load_state_dict(other.state_dict())
 
 
 def test_bert_adam_decays_everything_in_one_group():

@@ -59,3 +59,11 @@ def labels():
     found = torch.full((3, T), IGNORE)
     found[0, 2], found[0, 6], found[1, 1], found[2, 0] = 7, CONFIG.sep_id, 9, 11
     return found
+
+
+def guesses(given, labels):
+    """`inputs`, one text a picture, as arguments of `objectives.Guessing`."""
+    at = torch.arange(given["ids"].shape[1]).expand_as(given["ids"])
+    owner = torch.where(at <= given["lengths"][:, None], 0, -1)
+    rest = {name: value for name, value in given.items() if name != "lengths"}
+    return rest | {"place": at, "owner": owner, "labels": labels}

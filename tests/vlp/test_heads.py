@@ -1,4 +1,4 @@
-"""Losses against the long way: one caption and one word at a time, sums written out, nothing where nothing counts."""
+"""Heads and losses against the long way: sums written out, slots one by one, nothing where nothing counts."""
 
 import dataclasses
 
@@ -6,9 +6,11 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.vlp.small import CONFIG, R, T, inputs, labels, mask_of, texts
+from tests.vlp.small import CONFIG, R, T, guesses, inputs, labels, mask_of, texts
 from vlpnb.errors import UserError
+from vlpnb.nn.decoding import greedy
 from vlpnb.nn.losses import IGNORE, answer_loss
+from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import (
     VlpForAnswers,
     VlpForGeneration,
@@ -19,104 +21,23 @@ from vlpnb.vlp.heads import (
     slots_of,
     smoothed_loss,
 )
+from vlpnb.vlp.objectives import Guessing
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    return VlpForGeneration(CONFIG).eval().double()
+    return Guessing(VlpForGeneration(CONFIG)).eval().double()
 
 
 def close(one, other, atol=1e-9):
     torch.testing.assert_close(one.double(), other.double(), rtol=0, atol=atol)
 
 
-def pictures(count, captions):
-    """`count` pictures, and their captions as (B, C, T): lengths of each, −1 where there is none."""
-    given = inputs()
-    kept = {name: given[name][:count] for name in ("features", "geometry", "visual_mask")}
-    ids = torch.stack([texts([max(n, 0) for n in row], seed=7 + i) for i, row in enumerate(captions)])
-    return kept | {"ids": ids, "lengths": torch.tensor(captions)}
-
-
-CAPTIONS = [[6, 2, 4], [3, -1, 5]]
-
-
-def each(given):
-    """Every caption that exists beside its picture, one a row."""
-    rows = [(b, c) for b, of in enumerate(CAPTIONS) for c, n in enumerate(of) if n >= 0]
-    picture = torch.tensor([b for b, _ in rows])
-    kept = {name: given[name][picture] for name in ("features", "geometry", "visual_mask")}
-    return kept | {
-        "ids": torch.stack([given["ids"][row] for row in rows]),
-        "lengths": torch.stack([given["lengths"][row] for row in rows]),
-    }, rows
-
-
-def gradients(model, loss):
-    model.zero_grad(set_to_none=True)
-    loss.backward()
-    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def test_the_loss_of_words_is_that_of_all_scores(model):
-    given, wanted = inputs(), labels()
-    states = model.backbone(**given).last[:, R + 2 :]
-    scores = model.word_scores(states, slots_of(given["s2s"])[:, None].expand(3, T))
-    plain = F.cross_entropy(scores.flatten(0, 1), wanted.flatten(), ignore_index=IGNORE, reduction="sum")
-    close(model(**given, labels=wanted)["words"], plain)
-
-
 def test_a_batch_without_a_target_has_the_loss_zero(model):
-    loss = model(**inputs(), labels=torch.full((3, T), IGNORE))["words"]
+    loss = model(**guesses(inputs(), torch.full((3, T), IGNORE)))["words"]
     assert loss == 0
     assert loss.requires_grad
-
-
-def test_captions_behind_one_prefix_are_captions_one_by_one(model):
-    given = pictures(2, CAPTIONS)
-    alone, rows = each(given)
-    masked = torch.full((2, 3, T), IGNORE)
-    masked[0, 0, 1], masked[0, 2, 4], masked[1, 0, 3], masked[1, 2, 0] = 9, CONFIG.sep_id, CONFIG.sep_id, 17
-    packed = model(**given, labels=masked)["words"]
-    single = model(
-        **alone,
-        labels=torch.stack([masked[row] for row in rows]),
-        s2s=torch.ones(len(rows), dtype=torch.bool),
-    )["words"]
-    close(packed, single)
-    one, other = gradients(model, packed), gradients(model, single)
-    assert one.keys() == other.keys()
-    for name, gradient in one.items():
-        close(gradient, other[name], 1e-8)
-
-
-def test_a_query_predicts_what_a_decoder_would(model):
-    """Every word and [SEP], each from a sequence of its own that ends in [MASK]."""
-    given = pictures(2, CAPTIONS)
-    alone, rows = each(given)
-    total, count = torch.zeros(()), 0
-    for row in range(len(rows)):
-        here = {name: value[row : row + 1] for name, value in alone.items()}
-        for place in range(int(here["lengths"]) + 1):
-            ids = here["ids"][:, : place + 1].clone()
-            ids[0, place] = CONFIG.mask_id
-            step = here | {"ids": ids, "lengths": torch.tensor([place]), "s2s": torch.tensor([True])}
-            scores = model.word_scores(model.backbone(**step).last[:, -1])
-            total = total + F.cross_entropy(scores, here["ids"][:, place], reduction="sum")
-            count += 1
-    assert count == (given["lengths"] + 1).sum()
-    close(model(**given)["words"], total)
-    several = model(**alone)["words"]  # one caption a picture, without a dimension for captions
-    close(several, total)
-
-
-def test_queries_and_words_behind_them_are_seen_by_nobody(model):
-    given = pictures(2, CAPTIONS)
-    changed = given | {"ids": given["ids"].clone()}
-    changed["ids"][0, 1, 3:] = 30  # padding behind the [SEP]
-    changed["ids"][1, 1] = 31  # a caption that does not exist
-    close(model(**given)["words"], model(**changed)["words"])
 
 
 def test_smoothed_targets_are_a_divergence():
@@ -131,16 +52,17 @@ def test_smoothed_targets_are_a_divergence():
 
 def test_a_model_smooths_and_drops_as_it_is_told(model):
     given, wanted = inputs(), labels()
-    model.label_smoothing = 0.1
-    rows, targets = [], wanted[wanted != IGNORE]
-    states = model.backbone(**given).last[:, R + 2 :][wanted != IGNORE]
-    losses = smoothed_loss(model.word_scores(states), targets, 0.1, CONFIG.pad_id)
-    close(model(**given, labels=wanted)["words"], losses.sum())
+    model.model.label_smoothing = 0.1
+    targets = wanted[wanted != IGNORE]
+    states = model.model.backbone(**given).last[:, R + 2 :][wanted != IGNORE]
+    losses = smoothed_loss(model.model.word_scores(states), targets, 0.1, CONFIG.pad_id)
+    given = guesses(given, wanted)
+    close(model(**given)["words"], losses.sum())
     rows = torch.stack([losses[:2].sum(), losses[2], losses[3]])
     best = rows.argsort()[:2]
     targets = torch.tensor([2.0, 1.0, 1.0])
     expected = rows[best].sum() / targets[best].sum()
-    close(model(**given, labels=wanted, drop_worst=0.3)["words"] / 4, expected)
+    close(model(**given, drop=torch.tensor(0.3))["words"] / 4, expected)
     with pytest.raises(UserError, match="label_smoothing"):
         VlpForGeneration(CONFIG, label_smoothing=1.0)
 
@@ -173,22 +95,22 @@ def masked_regions():
 
 def test_a_hidden_region_is_seen_by_nobody_unless_as_in_the_original(model):
     """VLP-07: there its segment stays in sight, so that the others' words depend on how many are masked."""
-    given = inputs()
+    given = guesses(inputs(), labels())
     words = {}
     for mode in ("hidden", "visible"):
-        model.regions = mode
-        words[mode] = model(**given, labels=labels(), masked_regions=masked_regions())["words"]
+        model.model.regions = mode
+        words[mode] = model(**given, hidden_regions=masked_regions())["words"]
     without = given | {"visual_mask": given["visual_mask"] & ~masked_regions()}
-    close(words["hidden"], model(**without, labels=labels())["words"])
+    close(words["hidden"], model(**without)["words"])
     assert (words["visible"] - words["hidden"]).abs() > 1e-3
 
 
 def test_the_pretext_trains_the_pooler_and_nothing_else_does():
     for mode, trained in (("off", False), ("hidden", True)):
-        model = VlpForGeneration(CONFIG, regions=mode).double()
-        assert all(p.requires_grad is trained for p in model.backbone.pooler.parameters())
+        model = Guessing(VlpForGeneration(CONFIG, regions=mode)).double()
+        assert all(p.requires_grad is trained for p in model.model.backbone.pooler.parameters())
         masked = masked_regions() if trained else None
-        losses = model(**inputs(), labels=labels(), masked_regions=masked)
+        losses = model(**guesses(inputs(), labels()), hidden_regions=masked)
         assert set(losses) == ({"words", "regions"} if trained else {"words"})
         sum(losses.values()).backward()
         assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
@@ -244,23 +166,28 @@ def test_no_answer_is_never_predicted():
 
 
 def test_small_batches_are_learned_by_heart():
-    """Eight captions of four pictures come back word by word from greedy choice after some steps."""
+    """Eight captions of eight pictures come back word by word from greedy choice after some steps."""
     torch.manual_seed(0)
-    config = dataclasses.replace(CONFIG, dropout=0.0, init_std=0.05)
-    model = VlpForGeneration(config)
-    features, geometry = torch.rand(8, R, 12), torch.randn(8, R, 11)
+    model = VlpForGeneration(dataclasses.replace(CONFIG, dropout=0.0, init_std=0.05))
+    seen = {"features": torch.rand(8, R, 12), "geometry": torch.randn(8, R, 11)}
     ids, lengths = texts([3, 4, 5, 6, 3, 4, 5, 6], seed=3), torch.tensor([3, 4, 5, 6, 3, 4, 5, 6])
-    optimiser = torch.optim.Adam(model.parameters(), 3e-3)
+    real = mask_of((lengths + 1).tolist(), T)
+    asked = torch.cat([ids, torch.full_like(ids, CONFIG.mask_id)], dim=1)
+    given = {
+        **seen,
+        "ids": asked,
+        "place": torch.arange(T).repeat(2).expand(8, -1),
+        "owner": torch.where(real, 0, -1).repeat(1, 2),
+        "query": (torch.arange(2 * T) >= T).expand(8, -1),
+        "labels": torch.cat([torch.full_like(ids, IGNORE), ids.where(real, IGNORE)], dim=1),
+        "s2s": torch.ones(8, dtype=torch.bool),
+    }
+    optimiser, learner = torch.optim.Adam(model.parameters(), 3e-3), Guessing(model)
     for _ in range(150):
         optimiser.zero_grad()
-        (model(features, geometry, ids, lengths)["words"] / 44).backward()
+        (learner(**given)["words"] / 44).backward()
         optimiser.step()
-    model.eval()
-    written = torch.zeros(8, 0, dtype=torch.long)
-    for step in range(T):
-        text = F.pad(written, (0, 1), value=CONFIG.mask_id)
-        n, writes = torch.full((8,), step), torch.ones(8, dtype=torch.bool)
-        last = model.backbone(features, geometry, text, n, writes).last[:, -1]
-        written = torch.cat([written, model.word_scores(last).argmax(-1, keepdim=True)], dim=1)
-    real = mask_of((lengths + 1).tolist(), T)
-    assert torch.equal(written * real, ids * real)
+    decoder = VlpDecoder(model.eval(), steps=T)
+    with torch.no_grad():
+        written = greedy(decoder.step(decoder.see(**seen)), T, CONFIG.sep_id).ids
+    assert torch.equal(written, ids * real)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from tests.vlp import small_captions as small
 from tests.vlp.small import CONFIG
@@ -11,9 +12,9 @@ from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vlp.caption_table import caption_table
 from vlpnb.vlp.examples import Batches, Hiding, Words, lay_out, tensors
 from vlpnb.vlp.heads import VlpForGeneration
-from vlpnb.vlp.masks import EDGES, packed_mask, sequence_mask
+from vlpnb.vlp.masks import EDGES, caption_mask, sequence_mask
 from vlpnb.vlp.model import VlpConfig
-from vlpnb.vlp.objectives import Guessing, caption_mask
+from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.pictures import Pictures
 
 IDS = [f"train{i}" for i in range(6)]
@@ -87,6 +88,21 @@ def test_one_caption_has_the_plain_mask():
     assert torch.equal(found[:, 0][real], expected[:, 0][real])
 
 
+def packed_mask(lengths, prefix, length):
+    """One position after the other: captions of one picture, `length` columns each, and behind them their queries."""
+    size = len(lengths) * length
+    seen = torch.zeros(prefix + 2 * size, prefix + 2 * size, dtype=torch.bool)
+    seen[:, :prefix] = True
+    for caption, n in enumerate(lengths):
+        for i in range(n + 1):
+            word = prefix + caption * length + i
+            first = prefix + caption * length
+            seen[word, first : word + 1] = True
+            seen[word + size, first:word] = True
+            seen[word + size, word + size] = True
+    return seen
+
+
 def test_packed_captions_with_queries_have_the_packed_mask():
     lengths, length, captions = torch.tensor([[3, 1, -1], [2, 4, 0]]), 5, 3
     place = torch.arange(length).repeat(2 * captions).expand(2, -1)
@@ -94,9 +110,9 @@ def test_packed_captions_with_queries_have_the_packed_mask():
     owner = torch.where(place <= lengths.gather(1, owner), owner, -1)
     query = (torch.arange(2 * captions * length) >= captions * length).expand(2, -1)
     found = caption_mask(owner, place, torch.tensor([True, True]), 4, query)
-    expected = packed_mask(lengths, 4, length, queries=True)
+    expected = torch.stack([packed_mask(row, 4, length) for row in lengths.tolist()])
     real = torch.cat([torch.ones(2, 4, dtype=torch.bool), owner >= 0], 1)
-    assert torch.equal(found[:, 0][real], expected[:, 0][real])
+    assert torch.equal(found[:, 0][real], expected[real])
 
 
 def test_every_word_at_once_is_every_word_by_itself(model, table, pictures, tokenizer):
@@ -153,13 +169,15 @@ def apart(packed, plain):
     return {**plain, **made}
 
 
-def test_it_is_the_models_own_forward_where_that_speaks(model, table, pictures, tokenizer):
-    """Mixed modes, masked: the plain forward of one text a picture."""
+def test_it_is_the_cross_entropy_of_the_plain_forward(model, table, pictures, tokenizer):
+    """Mixed modes, masked: every row of every block, and scores of all words at all places."""
     given = batch(table, pictures, tokenizer, Hiding(0.5, rate=0.4))
     assert 0 < given["s2s"].sum() < len(given["s2s"])
-    plain = {name: value for name, value in given.items() if name not in ("place", "owner")}
+    plain = {name: value for name, value in given.items() if name not in ("place", "owner", "labels")}
     lengths = (given["owner"] >= 0).sum(1) - 1
-    expected = model.model(**plain, lengths=lengths)["words"]
+    states = model.model.backbone(**plain, lengths=lengths).last[:, given["features"].shape[1] + EDGES :]
+    scores = model.model.word_scores(states).flatten(0, 1)
+    expected = cross_entropy(scores, given["labels"].flatten(), ignore_index=IGNORE, reduction="sum")
     assert model(**given)["words"].item() == pytest.approx(expected.item(), rel=1e-12)
 
 

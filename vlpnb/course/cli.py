@@ -16,7 +16,16 @@ from typing import Annotated
 import typer
 
 from vlpnb.course.cli_data import data
-from vlpnb.course.cli_finished import explore, figures, glance, report, site, student, write_site_of
+from vlpnb.course.cli_finished import (
+    caption,
+    explore,
+    figures,
+    glance,
+    report,
+    site,
+    student,
+    write_site_of,
+)
 from vlpnb.course.cli_options import (
     DataOption,
     DevicesOption,
@@ -280,7 +289,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (report, site, glance, student, figures, explore):
+for _command in (report, site, glance, student, figures, explore, caption):
     app.command()(_command)
 
 

@@ -116,6 +116,25 @@ def explore(
         serving.serve(notebook, address, port, browser, explorer.environment(opened))
 
 
+def caption(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE …", help="Files that hold pictures.")],
+    run: OldRunOption = None,
+    seed: Annotated[int | None, typer.Option(help="Of the fine-tuning (default: the first).")] = None,
+    beam: Annotated[int, typer.Option(min=1, help="Beams; 1 is greedy.")] = 5,
+    stage: Annotated[str, typer.Option(help="vlp.captioning, or vlp.scst.")] = "vlp.captioning",
+    variant: Annotated[
+        str | None, typer.Option(help="Which of several, as metrics name it, such as scratch.")
+    ] = None,
+) -> None:
+    """Say what is in pictures of one's own, with the captioner of a finished run."""
+    from vlpnb.course.report import reopen
+    from vlpnb.vlp.caption import caption_lines, open_captioner
+
+    captioner = open_captioner(reopen(run), stage, seed, variant)
+    for line in caption_lines(captioner.captions(pictures, beam)):
+        print(line)
+
+
 def write_site_of(opened, target: Path | None = None) -> None:
     from vlpnb.course.report import all_metrics, write_report
     from vlpnb.course.site import write_site

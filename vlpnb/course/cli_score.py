@@ -40,10 +40,11 @@ def score_captions(
     ] = None,
 ) -> None:
     """BLEU, ROUGE-L and CIDEr of captions; METEOR and SPICE where Java is."""
+    from vlpnb.data.submissions import read_caption_results
     from vlpnb.metrics import captions as module
     from vlpnb.metrics.cider import Frequencies
 
-    said, known = module.read_results(results), module.read_references(references)
+    said, known = read_caption_results(results), module.read_references(references)
     stored = Frequencies.load(frequencies) if frequencies is not None else None
     scores = module.evaluate(said, known, tokens, frequencies=stored, partial=partial)
     if out is not None:

@@ -119,11 +119,16 @@ def _entry(status: Mapping[str, Any], stages: list[dict], devices: str) -> dict[
 
 
 def remember(run: Path, machine: str = "", path: Path | None = None) -> str:
-    """Measure a run, and put it into `measured.json` (or `path`) for its profile; the name of that."""
+    """Measure a run, and put it into `measured.json` (or `path`) for its profile; the name of that.
+
+    What was measured of other notebooks stays, so that the parts of the course can be measured one at a time.
+    """
     path = path or MEASURED
     measured = read_back(path) if path.is_file() else {}
     profile, entry = measure(run, machine)
-    entry["machine"] = machine or measured.get(profile, {}).get("machine", "")
+    before = measured.get(profile, {"machine": "", "notebooks": {}})
+    entry["machine"] = machine or before["machine"]
+    entry["notebooks"] = dict(sorted({**before["notebooks"], **entry["notebooks"]}.items()))
     write_json(path, dict(sorted({**measured, profile: entry}.items())))
     return profile
 

@@ -10,7 +10,8 @@ a `Case` for each entry that it can hold ours against:
 
 Sizes, seeds, options and numbers of cases come from the folder; where it states tolerances in its README alone, they
 are constants of the module. Whatever a folder holds and no check reads, files and entries, is reported, and the folder
-does not hold; a check says with `Entries.leave_out` what is about other programs. A check that breaks is a defect of
+does not hold; a check says with `Entries.leave_out` what is about other programs, and with `Entries.skip` what takes
+another program that is not installed here: that is told, and the rest may hold. A check that breaks is a defect of
 ours: its traceback is shown, the others run, and the folder does not hold.
 """
 
@@ -36,6 +37,8 @@ class Verdict:
     found: list[Agreement] = field(default_factory=list)
     unread: list[str] | None = field(default_factory=list)
     """None where no check knows the file."""
+    skipped: list[str] = field(default_factory=list)
+    """What could not be computed here, and why."""
 
     @property
     def holds(self) -> bool:
@@ -84,6 +87,8 @@ def verify(system: str, folder: str | Path) -> Verification:
             broken[check.__name__] = traceback.format_exc()
     for file, names in recorded.files().items():
         files.setdefault(file, Verdict(file)).unread = names
+    for file, told in recorded.skipped().items():
+        files[file].skipped = told
     return Verification([files[file] for file in sorted(files)], broken)
 
 
@@ -106,6 +111,8 @@ def lines(result: Verification, each: bool = False) -> Iterator[str]:
             yield f"    beyond at {one.first} ({one.beyond:,} of {one.values:,})"
         if len(beyond) > SHOWN:
             yield f"    and {len(beyond) - SHOWN} more entries"
+        for told in verdict.skipped:
+            yield f"    skipped: {told}"
         if verdict.unread:
             more = f" … ({len(verdict.unread)})" if len(verdict.unread) > SHOWN else ""
             yield f"    not compared: {', '.join(verdict.unread[:SHOWN])}{more}"
@@ -118,7 +125,9 @@ def lines(result: Verification, each: bool = False) -> Iterator[str]:
         yield "nothing was compared"
     else:
         total = sum(verdict.values for verdict in result.verdicts)
-        yield f"all hold: {total:,} values in {len(result.verdicts)} files"
+        skipped = any(verdict.skipped for verdict in result.verdicts)
+        but = ", but for what was skipped" if skipped else ""
+        yield f"all hold: {total:,} values in {len(result.verdicts)} files{but}"
 
 
 def _summary(verdict: Verdict, worst: Agreement | None) -> str:

@@ -4,6 +4,7 @@ Files are safetensors and JSON (and, rarely, text). A folder notes what is read 
 the single field: a recorded number that nobody asked for is a gap in a comparison, and `RecordedFolder.files` tells it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +17,7 @@ from vlpnb.nn.checkpoints import read_tensors
 
 DOCUMENTATION = "README.md"
 NOTES = ("note", "*_note")  # fields for people
+DATA = "VLPNB_SHARED_DATA"  # where published files lie, unless in `data` beside the folder that holds recorded ones
 SUGGESTED_AMONG = 30  # names; a message does not list more
 
 
@@ -26,6 +28,9 @@ class Entries(Mapping):
         self.file, self.prefix = file, prefix
         self._entries = {name: _wrapped(file, value, f"{prefix}{name}") for name, value in entries.items()}
         self._read: set[str] = set()
+        self._passed_over: set[str] = set()
+        self.skipped: list[str] = []
+        """What was not compared for a lack of this machine: names, and why."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in self._entries:
@@ -58,10 +63,18 @@ class Entries(Mapping):
         """Take entries for read that say something of other programs, and nothing of ours."""
         self._read |= {name for name in self for pattern in patterns if fnmatch(name, pattern)}
 
+    def skip(self, why: str, *names: str) -> None:
+        """Leave entries out that this machine cannot compute, which is told and no failure."""
+        names = [name for name in names if name in self]
+        self._passed_over |= {*names}
+        self.skipped += [f"{', '.join(names)}: {why}"] if names else []
+
     def unread(self) -> list[str]:
         """Full names of what nobody asked for."""
         names = []
         for name, value in self._entries.items():
+            if name in self._passed_over:
+                continue
             if name in self._read:
                 names += [left for inner in _objects(value) for left in inner.unread()]
             elif not any(fnmatch(name, pattern) for pattern in NOTES):
@@ -126,6 +139,10 @@ class RecordedFolder:
             self._entries[file] = Entries(self.folder / file, found)
         return self._entries[file]
 
+    def skipped(self) -> dict[str, list[str]]:
+        """File → what was left out of it because this machine lacks something (`Entries.skip`)."""
+        return {name: entries.skipped for name, entries in self._entries.items() if entries.skipped}
+
     def files(self) -> dict[str, list[str] | None]:
         """Every file → the entries that nobody asked for; None where nobody asked for the file.
 
@@ -139,3 +156,12 @@ class RecordedFolder:
             elif name != DOCUMENTATION and not name.startswith("."):
                 left[name] = None
         return left
+
+
+def published(folder: RecordedFolder, name: str) -> Path | None:
+    """A file by its place in the folder itself or among the published data; None where it is not here."""
+    if (folder.folder / name).exists():
+        return folder.path(name)
+    roots = [Path(os.environ[DATA])] if DATA in os.environ else []
+    roots.append(folder.folder.resolve().parents[1] / "data")
+    return next((root / name for root in roots if (root / name).exists()), None)

@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from pydantic import Field
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
@@ -45,25 +45,27 @@ class PicturedConfig(FineTuningConfig):
 class Sentences:
     """Sentences as token ids, padded batch by batch."""
 
-    def __init__(
-        self, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int, opened: bool = True
-    ):
-        """`max_length` counts the special tokens; `opened`: with the one that opens a sentence, [CLS]."""
-        first_piece = 0 if opened else 1
+    def __init__(self, pieces: Iterable[Integer[np.ndarray, " _"]], pad: int):
+        """`pieces`: the ids of each sentence; `pad`: the id behind the last one."""
+        pieces = list(pieces)
+        self.lengths = np.array([len(piece) for piece in pieces], np.int64)
+        self._starts = np.concatenate([[0], self.lengths.cumsum()])
+        self._ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
+        self._pad = pad
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> "Sentences":
+        """With the tokenizer's special tokens, which count for `max_length`."""
         pieces = []
         for first in range(
             0, len(texts), 10_000
         ):  # whose lists take ten times as much memory as their arrays
             made = tokenizer(
                 [text.strip() for text in texts[first : first + 10_000]],
-                truncation=True, max_length=max_length + first_piece, return_attention_mask=False,
-                return_token_type_ids=False,
+                truncation=True, max_length=max_length, return_attention_mask=False, return_token_type_ids=False,
             )  # fmt: skip
-            pieces += [np.array(ids[first_piece:], np.int32) for ids in made["input_ids"]]
-        self.lengths = np.array([len(piece) for piece in pieces], np.int64)
-        self._starts = np.concatenate([[0], self.lengths.cumsum()])
-        self._ids = np.concatenate(pieces) if pieces else np.zeros(0, np.int32)
-        self._pad = tokenizer.pad_token_id
+            pieces += [np.array(ids, np.int32) for ids in made["input_ids"]]
+        return cls(pieces, tokenizer.pad_token_id)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B T] and `mask` [B T] of some sentences, T the length of the longest."""

@@ -118,7 +118,7 @@ class LxmertReader:
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
         """Questions with [CLS] and [SEP]."""
-        return Sentences(texts, self.start.tokenizer, self.config.max_length)
+        return Sentences.of(texts, self.start.tokenizer, self.config.max_length)
 
     def pictures(self, names: Sequence[str], where: str) -> Pictures:
         """Features and boxes."""

@@ -173,7 +173,9 @@ class Judged:
     def _encoded(self, pairs: list[Pair]) -> Statements:
         if not pairs:
             raise UserError("NLVR2: no statements to train on or to judge; expected at least one")
-        sentences = Sentences([pair.sentence for pair in pairs], self.start.tokenizer, self.config.max_length)
+        sentences = Sentences.of(
+            [pair.sentence for pair in pairs], self.start.tokenizer, self.config.max_length
+        )
         left, right = (
             Pictures(self.store, names, self.title, self.config.blind)
             for names in ([pair.left for pair in pairs], [pair.right for pair in pairs])

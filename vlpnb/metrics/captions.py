@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from vlpnb.data.fields import as_list, as_object, id_field, list_field, text_field
+from vlpnb.data.fields import as_object, id_field, list_field, text_field
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
@@ -174,23 +174,6 @@ def controls(
         ]
         for name, said in captions.items()
     }
-
-
-def read_results(path: Path) -> dict[Identity, str]:
-    """Captions by picture from the official result file `[{"image_id": …, "caption": …}]`.
-
-    UserError names file, row and field, and a picture that comes twice.
-    """
-    found: dict[Identity, str] = {}
-    rows = as_list(read_json(path, 'captions [{"image_id": 42, "caption": "a red boat"}]'), f"{path}")
-    for i, row in enumerate(rows):
-        name = id_field(row, "image_id", f"{path}: [{i}]")
-        if name in found:
-            raise UserError(
-                f"{path}: [{i}]: picture {name!r} comes twice; expected one caption of each picture"
-            )
-        found[name] = text_field(row, "caption", f"{path}: [{i}]")
-    return found
 
 
 def read_references(path: Path) -> dict[Identity, list[str]]:

@@ -136,7 +136,7 @@ def beam(
         pad_id: fills `ids`.
 
     Raises:
-        UserError: a number that has no meaning, or more beams than words.
+        UserError: a number that has no meaning, more beams than words, or scores that are NaN.
     """
     least = {"width": (width, 1), "steps": (steps, 1), "best": (best, 1)}
     for name, (value, low) in (least | {"min_length": (min_length, 0), "no_repeat": (no_repeat, 0)}).items():
@@ -156,24 +156,29 @@ def beam(
             closing = _Closing(steps, best, rules)
         allowed = penalised(log_probs, texts.flatten(0, 1), rules)
         top, choice = allowed.topk(width)  # (N, K)
+        ways = totals.shape[1]  # rows of a picture at this step: one, then K
         # At most 0 after rounding too, which the early stop relies on.
-        candidates = totals[..., None] + top.clamp(max=0).view(pictures, -1, width)
+        candidates = totals[..., None] + top.clamp(max=0).view(pictures, ways, width)
         candidates = (candidates - PENALTY * ended[..., None]).flatten(1)  # (B, K · K)
         before = totals, ended
         totals, index = candidates.topk(width)
         parents = index // width
-        words = choice.view(pictures, -1).gather(1, index)  # (B, K)
+        words = choice.view(pictures, ways * width).gather(1, index)  # (B, K)
         ended = words == end_id
         history.append((words, parents, totals))
         if trace:
             seen.append(_record(log_probs, allowed, before, history[-1], end_id, number <= min_length))
         if stop_early and closing.over(number, totals, ended):
             break
-        ways = before[0].shape[1]  # rows of a picture at this step: one, then K
         rows = (parents + ways * torch.arange(pictures, device=parents.device)[:, None]).flatten()
-        texts = torch.cat([texts.flatten(0, 1)[rows].view(pictures, width, -1), words[..., None]], dim=2)
+        texts = torch.cat(
+            [texts.flatten(0, 1)[rows].view(pictures, width, number - 1), words[..., None]], dim=2
+        )
         words = words.flatten()
     kept = [torch.stack(part, dim=1) for part in zip(*history, strict=True)]  # (B, S, K) each
+    check(
+        not kept[2].isnan().any(), "scores of words are no numbers (NaN): the model's weights have diverged"
+    )
     found = choose(*kept, steps, best, rules)
     ids = torch.full((pictures, steps), pad_id, dtype=torch.long)
     for row, some in zip(ids, found, strict=True):
@@ -187,10 +192,13 @@ def beam(
 def penalised(
     log_probs: Float[Tensor, "N V"], texts: Int[Tensor, "N S"], rules: Rules
 ) -> Float[Tensor, "N V"]:
-    """Log-probabilities of the words after `texts`, less by 10,000 where a word would repeat an n-gram; while a text is
-    shorter than the minimum, −10,000 for its end."""
-    log_probs = log_probs.clone()
+    """Log-probabilities of the words after `texts` under the rules.
+
+    Less by 10,000 where a word would repeat an n-gram; −10,000 for the end of a text that is shorter than the minimum.
+    """
     n, length = rules.no_repeat, texts.shape[1]
+    if 0 < n <= length or length < rules.min_length:
+        log_probs = log_probs.clone()
     if 0 < n <= length:
         runs = texts.unfold(1, n, 1)  # (N, S − n + 1, n)
         tail = texts[:, length - n + 1 :]  # (N, n − 1)
@@ -240,10 +248,10 @@ def _record(
 ) -> list[BeamStep]:
     """What a person may want to know of one step, for each picture."""
     pictures, width = after[0].shape
-    shown = (
-        log_probs.topk(min(max(width, SHOWN), log_probs.shape[1]))[1].unflatten(0, (pictures, -1)).tolist()
-    )
-    log_probs, allowed = (part.view(pictures, -1, part.shape[1]) for part in (log_probs, allowed))
+    log_probs, allowed = (
+        part.unflatten(0, (pictures, -1)) for part in (log_probs, allowed)
+    )  # (B, 1 or K, V)
+    shown = log_probs.topk(min(max(width, SHOWN), log_probs.shape[2]))[1].tolist()
     records = []
     for picture in range(pictures):
         words, parents, totals = (part[picture].tolist() for part in after)
@@ -256,9 +264,8 @@ def _record(
                 own, paid = (part[picture, b, word].item() for part in (log_probs, allowed))
                 repeated = "repeated" if paid < own else ""
                 blocked = "ended" if over else "minimum" if short and word == end_id else repeated
-                ways.append(
-                    Continuation(word, own, total + paid - PENALTY * over, blocked, (b, word) in kept)
-                )
+                paid = total + paid - PENALTY * over
+                ways.append(Continuation(word, own, paid, blocked, (b, word) in kept))
             continuations.append(tuple(ways))
         ended = tuple(word == end_id for word in words)
         records.append(BeamStep(tuple(words), tuple(totals), tuple(parents), ended, tuple(continuations)))
@@ -282,26 +289,28 @@ def choose(
     scores = totals.double() + rules.length_bonus * number  # (B, S, K)
     ended = words == rules.end_id
     all_ended = ended.all(-1)  # (B, S)
-    last = torch.where(all_ended.any(1), all_ended.int().argmax(1) + 1, steps)[
-        :, None, None
-    ]  # first one, from 1
+    last = torch.where(all_ended.any(1), all_ended.int().argmax(1) + 1, steps)[:, None, None]
     counts = (number == last) | (ended & (number < last))
-    scores = scores.masked_fill(~counts, -torch.inf).flatten(1)
-    ordered, places = scores.sort(dim=1, descending=True, stable=True)
+    ordered = scores.masked_fill(~counts, -torch.inf).flatten(1).sort(dim=1, descending=True, stable=True)
     found = []
-    for picture in range(len(words)):
+    for picture, (values, places) in enumerate(
+        zip(*(part[:, :best].tolist() for part in ordered), strict=True)
+    ):
         w, p, t = (part[picture].tolist() for part in (words, parents, totals))
         texts = []
-        for score, place in zip(
-            ordered[picture, :best].tolist(), places[picture, :best].tolist(), strict=True
-        ):
-            if score == -torch.inf:
-                break
-            s, k = at = divmod(place, words.shape[2])
-            ids = [w[s][k]]
-            for back in range(s, 0, -1):
-                k = p[back][k]
-                ids.append(w[back - 1][k])
-            texts.append(Text(tuple(reversed(ids)), t[at[0]][at[1]], score, ids[0] == rules.end_id, at))
+        for score, place in zip(values, places, strict=True):
+            if score > -torch.inf:
+                step, k = divmod(place, words.shape[2])
+                ids = _walk(w, p, step, k)
+                texts.append(Text(ids, t[step][k], score, ids[-1] == rules.end_id, (step, k)))
         found.append(tuple(texts))
     return found
+
+
+def _walk(words: list[list[int]], parents: list[list[int]], step: int, k: int) -> tuple[int, ...]:
+    """The text that ends at beam k of a step, by its back pointers."""
+    ids = [words[step][k]]
+    for s in range(step, 0, -1):
+        k = parents[s][k]
+        ids.insert(0, words[s - 1][k])
+    return tuple(ids)

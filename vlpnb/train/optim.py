@@ -8,6 +8,7 @@ parameters are spared from weight decay is decided by the *type* of the module t
 substring of their name, so that no LayerNorm is decayed because somebody spelled it differently.
 """
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
+FUSED_ADAMW = getattr(torch, "_fused_adamw_", None)  # not of PyTorch's public interface: it may go
 Schedule = Literal["linear", "constant", "bert", "bert_constant"]
 Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam"]
 CLIPS_TENSORS = ("vlp_adam",)  # optimisers that clip the gradient of each tensor, and want no global clip
@@ -93,14 +95,20 @@ class Lamb(torch.optim.Optimizer):
         return loss
 
 
-class BertAdam(torch.optim.AdamW):
-    """Adam of BERT's first code (LXM-08, VLP-03): no bias correction, by the fused kernel.
+Row = tuple[Tensor, Tensor, Tensor, dict]
+"""A parameter of `BertAdam`, its means of gradients and of their squares, and its state, which counts its updates."""
+
+
+class BertAdam(torch.optim.Optimizer):
+    """Adam of BERT's first code (LXM-08, VLP-03): no bias correction, by AdamW's fused kernel.
 
         m ← β₁ m + (1 − β₁) g;   v ← β₂ v + (1 − β₂) g²;   p ← p − η (m / (√v + ε) + decay · p)
 
-    AdamW divides m by c₁ = 1 − β₁ˢ and v by c₂ = 1 − β₂ˢ in its update s; given the rate η c₁/√c₂, ε/√c₂ and the
-    decay · √c₂/c₁ it makes the update above, to rounding. A parameter without a gradient is left as it is, and s counts
-    the updates of each parameter: one that joins late starts at η's beginning.
+    AdamW divides m by 1 − β₁ˢ and v by 1 − β₂ˢ in its update s. Told that s is infinite, it divides by 1: this is the
+    update above. A parameter without a gradient is left as it is, and each counts its own updates: one that joins late
+    starts at η's beginning.
+
+    The kernel is called without AdamW around it, whose work per tensor costs a small model more than the update.
 
     Args:
         params: all of them, or groups of which each has its decay.
@@ -119,54 +127,71 @@ class BertAdam(torch.optim.AdamW):
         rate: Callable[[int], float] | None = None,
         clip: float | None = None,
     ):
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self.rate, self.clip = rate, clip
-        self._updates: dict[
-            Tensor, int
-        ] = {}  # the state has it too, on the device, where to ask means to wait
+        self._rows: list[list[list[Row]]] = []  # by group, and in it by device and type
+        self._infinite: dict[torch.device, Tensor] = {}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
         """One update of the parameters that have a gradient."""
-        groups, loss = self.param_groups, None
+        loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         if self.clip is not None:
-            clip_each(groups, self.clip)
-        try:
-            self.param_groups = [part for group in groups for part in self._corrected(group)]
-            super().step()
-        finally:
-            self.param_groups = groups
+            clip_each(self.param_groups, self.clip)
+        known = [sum(map(len, kinds)) for kinds in self._rows]
+        if known != [len(group["params"]) for group in self.param_groups]:
+            self._rows = [self._kinds(group["params"]) for group in self.param_groups]
+        for group, kinds in zip(self.param_groups, self._rows, strict=True):
+            for rows in kinds:
+                due: dict[int, list[Row]] = {}
+                for row in rows:
+                    if row[0].grad is not None:
+                        due.setdefault(row[3]["step"], []).append(row)
+                for done, alike in due.items():
+                    self._update(alike, group["lr"] if self.rate is None else self.rate(done), group)
         return loss
 
-    def _corrected(self, group: dict) -> list[dict]:
-        """The group in parts whose parameters have had equally many updates, with AdamW's numbers for each."""
-        parts: dict[int, list[Tensor]] = {}
-        for weight in (p for p in group["params"] if p.grad is not None):
-            if weight not in self._updates:
-                self._updates[weight] = int(self.state[weight]["step"]) if self.state[weight] else 0
-            parts.setdefault(self._updates[weight], []).append(weight)
-            self._updates[weight] += 1
-        corrected = []
-        for done, params in parts.items():
-            c1, c2 = (1 - beta ** (done + 1) for beta in group["betas"])
-            corrected.append(
-                {
-                    **group,
-                    "params": params,
-                    "lr": (group["lr"] if self.rate is None else self.rate(done)) * c1 / c2**0.5,
-                    "eps": group["eps"] / c2**0.5,
-                    "weight_decay": group["weight_decay"] * c2**0.5 / c1,
-                }
-            )
-        return corrected
+    def _kinds(self, params: list[Tensor]) -> list[list[Row]]:
+        """The parameters with their states, which are made where there are none."""
+        kinds: dict[tuple[torch.device, torch.dtype], list[Row]] = {}
+        for p in params:
+            state = self.state[p]
+            if not state:
+                state |= {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+            kinds.setdefault((p.device, p.dtype), []).append((p, state["mean"], state["square"], state))
+        return list(kinds.values())
+
+    def _update(self, rows: list[Row], rate: float, group: dict) -> None:
+        """The formulas for some parameters of one device and type."""
+        weights, means, squares, states = map(list, zip(*rows, strict=True))
+        gradients = [p.grad for p in weights]
+        for state in states:
+            state["step"] += 1
+        beta1, beta2 = group["betas"]
+        if FUSED_ADAMW is None:
+            for p, gradient, mean, square in zip(weights, gradients, means, squares, strict=True):
+                mean.mul_(beta1).add_(gradient, alpha=1 - beta1)
+                square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+                p.sub_(rate * (mean / (square.sqrt() + group["eps"]) + group["weight_decay"] * p))
+            return
+        device = weights[0].device
+        if device not in self._infinite:
+            self._infinite[device] = torch.tensor(math.inf, device=device)
+        steps = [self._infinite[device]] * len(weights)
+        FUSED_ADAMW(
+            weights, gradients, means, squares, [], steps, amsgrad=False, lr=rate, beta1=beta1, beta2=beta2,
+            weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
+        )  # fmt: skip
 
     def load_state_dict(self, state_dict: dict) -> None:
-        """Restore; the updates of each parameter are among what is restored."""
+        """Restore. ValueError: the state is another optimiser's."""
+        if any("square" not in state for state in state_dict["state"].values()):
+            raise ValueError("the optimiser's state is not one of BertAdam, or of an older version")
         super().load_state_dict(state_dict)
-        self._updates.clear()
+        self._rows = []
 
 
 def clip_each(groups: Iterable[dict], most: float) -> None:

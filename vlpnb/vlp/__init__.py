@@ -10,7 +10,7 @@ from vlpnb.facade import offers
 if TYPE_CHECKING:
     from vlpnb.vlp.geometry import region_geometry
     from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
-    from vlpnb.vlp.masks import packed_mask, sequence_mask
+    from vlpnb.vlp.masks import caption_mask, sequence_mask
     from vlpnb.vlp.model import SIZES, Vlp, VlpConfig, parameter_count
     from vlpnb.vlp.original.weights import load_model
 
@@ -20,8 +20,8 @@ __all__ = [
     "VlpConfig",
     "VlpForAnswers",
     "VlpForGeneration",
+    "caption_mask",
     "load_model",
-    "packed_mask",
     "parameter_count",
     "region_geometry",
     "sequence_mask",
@@ -35,8 +35,8 @@ __getattr__, __dir__ = offers(
         "VlpConfig": "vlpnb.vlp.model",
         "VlpForAnswers": "vlpnb.vlp.heads",
         "VlpForGeneration": "vlpnb.vlp.heads",
+        "caption_mask": "vlpnb.vlp.masks",
         "load_model": "vlpnb.vlp.original.weights",
-        "packed_mask": "vlpnb.vlp.masks",
         "parameter_count": "vlpnb.vlp.model",
         "region_geometry": "vlpnb.vlp.geometry",
         "sequence_mask": "vlpnb.vlp.masks",

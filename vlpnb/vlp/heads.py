@@ -6,11 +6,8 @@
 | regions | pooled [CLS] and the masked regions; off in the paper | the pictures |
 | answers | [CLS] ⊙ the [SEP] behind the regions, both of the last block | the questions |
 
-The training loop divides each sum by the count of the whole update. There is no matching loss.
-
-Differs from the original: captions of a picture share one prefix where they are packed (VLP-06), and every word may be
-a target (VLP-05): a [MASK] query stands at its place, sees what a decoder would see there, and is seen by nobody. Only
-rows with a target pass through the last block and the word head.
+The training loop divides each sum by the count of the whole update. There is no matching loss. How words are asked for
+in training is in `objectives.py`, how they are written in `generating.py`.
 """
 
 import math
@@ -24,7 +21,6 @@ from torch.nn import functional as F
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss, linear_cross_entropy
 from vlpnb.nn.transformer import EncoderOutput, init_weights
-from vlpnb.vlp.masks import EDGES, packed_mask
 from vlpnb.vlp.model import Vlp, VlpConfig
 
 READS, WRITES = (0, 1), (4, 5)  # segments of prefix and text, of bi and of seq2seq
@@ -133,7 +129,7 @@ def labelled(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B K"], Int[Tensor
 
 
 class VlpForGeneration(nn.Module):
-    """The backbone and the word head: pre-training and captioning.
+    """The backbone and the word head: pre-training (`objectives.Guessing`) and captioning (`generating.VlpDecoder`).
 
     Args:
         config: of the model.
@@ -156,74 +152,6 @@ class VlpForGeneration(nn.Module):
     ) -> Float[Tensor, "*N V"]:
         """A score for every word of the vocabulary, from states of the last block."""
         return self.words.scores(hidden, self.backbone.word_weight, slot)
-
-    def forward(
-        self,
-        features: Float[Tensor, "B R F"],
-        geometry: Float[Tensor, "B R G"],
-        ids: Int[Tensor, "B T"] | Int[Tensor, "B C T"],
-        lengths: Int[Tensor, " B"] | Int[Tensor, "B C"],
-        s2s: Bool[Tensor, " B"] | None = None,
-        labels: Int[Tensor, "B T"] | Int[Tensor, "B C T"] | None = None,
-        visual_mask: Bool[Tensor, "B R"] | None = None,
-        masked_regions: Bool[Tensor, "B R"] | None = None,
-        drop_worst: float | Float[Tensor, ""] | None = None,
-    ) -> dict[str, Float[Tensor, ""]]:
-        """The losses "words" and, where regions are masked, "regions", each summed.
-
-        Args:
-            features, geometry, visual_mask: as in `Vlp.forward`.
-            ids: one text beside each picture, or C captions of it to be written (seq2seq).
-            lengths: word pieces of each without the closing [SEP]; −1 for a caption that does not exist.
-            s2s: mode of each example, where it is one text a picture.
-            labels: words at the places where a target was masked, IGNORE elsewhere. None makes every word of `ids`,
-                which holds no [MASK] then, a target by a query (seq2seq alone); their number is Σ (lengths + 1).
-            masked_regions: of the pretext; `features` and `geometry` are the true ones.
-            drop_worst: share of the batch's examples with the greatest loss that is left out (one text a picture).
-        """
-        if labels is None and ids.dim() == 2:
-            ids, lengths = ids[:, None], lengths[:, None]
-        seen = self.backbone.look(features, geometry)
-        if ids.dim() == 3:
-            hidden, targets, slot = self._captions(seen, ids, lengths, labels, visual_mask)
-            return {"words": self.word_loss(hidden, targets, slot, drop_worst)}
-        columns, targets = labelled(labels)
-        rows = columns + seen[0].shape[1] + EDGES
-        if masked_regions is None:
-            out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, rows=rows)
-            return {"words": self.word_loss(out.last, targets, slots_of(s2s), drop_worst)}
-        if self.regions == "hidden":
-            visual_mask = ~masked_regions if visual_mask is None else visual_mask & ~masked_regions
-        rows = F.pad(rows, (1, 0))  # [CLS] first, for the pooler
-        out = self.backbone.read(seen, ids, lengths, s2s, visual_mask, masked=masked_regions, rows=rows)
-        return {
-            "words": self.word_loss(out.last[:, 1:], targets, slots_of(s2s), drop_worst),
-            "regions": region_loss(seen, self.backbone.pooler(out.last), masked_regions),
-        }
-
-    def _captions(
-        self,
-        seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
-        ids: Int[Tensor, "B C T"],
-        lengths: Int[Tensor, "B C"],
-        labels: Int[Tensor, "B C T"] | None,
-        visual_mask: Bool[Tensor, "B R"] | None,
-    ) -> tuple[Float[Tensor, "B K D"], Int[Tensor, "B K"], Int[Tensor, " B"]]:
-        """States, targets and slots of captions behind one prefix, all to be written."""
-        (_, captions, length), prefix = ids.shape, seen[0].shape[1] + EDGES
-        self.backbone.refuse_too_long(seen[0].shape[1], length)
-        place = torch.arange(length, device=ids.device)
-        text, positions = ids.flatten(1), self.config.prefix + place.repeat(captions)[None]
-        if queries := labels is None:
-            labels = ids.where(place <= lengths[..., None], IGNORE)
-            text = torch.cat([text, torch.full_like(text, self.config.mask_id)], dim=1)
-            positions = positions.repeat(1, 2)
-        mask = packed_mask(lengths, prefix, length, visual_mask, queries=queries)
-        x = [self.backbone.assemble(seen, WRITES[0]), self.backbone.words(text, WRITES[1], positions)]
-        columns, targets = labelled(labels.flatten(1))
-        rows = columns + prefix + (captions * length if queries else 0)
-        out = self.backbone.encode(torch.cat(x, dim=1), mask, rows)
-        return out.last, targets, torch.full_like(lengths[:, 0], SLOT["s2s"])
 
     def word_loss(
         self,

@@ -8,8 +8,10 @@ example.
 |---|---|---|---|
 | `sequence_mask`, bi | everything real | everything real | understanding |
 | `sequence_mask`, seq2seq | the prefix | the prefix, words ≤ i | generation, one caption a pass |
-| `packed_mask` | the prefix | the prefix, words ≤ i of its caption | all captions of a picture in a pass (VLP-06) |
+| `caption_mask` | the prefix | the prefix, words ≤ i of its caption | all captions of a picture in a pass (VLP-06) |
 | … with queries | the prefix | the same; query i: the prefix, words < i, itself | every word is a target (VLP-05) |
+
+A query is a [MASK] at the place of the word that it asks for: it sees what decoding shows, and nobody sees it.
 
 Rows of padding are read by nobody; in a seq2seq mask they see the prefix, so that no row is empty.
 """
@@ -58,39 +60,37 @@ def sequence_mask(
     return (keys[:, None, :] | text)[:, None]
 
 
-def packed_mask(
-    lengths: Int[Tensor, "B C"],
+def caption_mask(
+    owner: Int[Tensor, "B T"],
+    place: Int[Tensor, "B T"],
+    s2s: Bool[Tensor, " B"],
     prefix: int,
-    length: int,
+    query: Bool[Tensor, "B T"] | None = None,
     visual_mask: Bool[Tensor, "B R"] | None = None,
-    *,
-    queries: bool = False,
 ) -> Bool[Tensor, "B 1 L L"]:
-    """The seq2seq mask of C captions behind one picture: prefix, C · T words, and with `queries` C · T queries more.
-
-    A caption sees the prefix and its own past, no other caption. A query stands for the word at its place that is to be
-    predicted, as [MASK] does in decoding: it sees the words *before* that place, and itself; nobody else sees it.
+    """The mask of captions laid behind a picture in any order, L = prefix + T; `sequence_mask` is that of one.
 
     Args:
-        lengths: n of each caption without the closing [SEP]; −1 where a picture has fewer captions.
-        prefix, length, visual_mask: as in `sequence_mask`; each caption has T = length columns.
-        queries: put a query for each word behind the words.
+        owner: which caption a position belongs to; −1 at padding.
+        place: where in it, from 0.
+        s2s: True where a word sees the past alone.
+        prefix: R + 2.
+        query: positions that nobody else sees.
+        visual_mask: False where a picture has no further region.
     """
-    (rows, captions), device = lengths.shape, lengths.device
-    place = torch.arange(length, device=device).repeat(captions)  # (C·T,)
-    caption = torch.arange(captions, device=device).repeat_interleave(length)
-    real = place <= lengths[:, caption]  # (B, C·T)
-    same = caption[:, None] == caption
-    words = real[:, :, None] & real[:, None, :] & same & (place[:, None] >= place)  # (B, C·T, C·T)
-    if queries:
-        before = real[:, :, None] & real[:, None, :] & same & (place[:, None] > place)
-        itself = torch.eye(len(place), dtype=torch.bool, device=device) & real[:, :, None]
-        top = torch.cat([words, torch.zeros_like(words)], dim=2)
-        words = torch.cat([top, torch.cat([before, itself], dim=2)], dim=1)
-    mask = words.new_zeros(rows, prefix + words.shape[1], prefix + words.shape[2])
-    mask[:, prefix:, prefix:] = words
-    mask[:, :, :prefix] = prefix_keys(visual_mask, rows, prefix, device)[:, None]
-    return mask[:, None]
+    real = owner >= 0
+    before = place[:, :, None] > place[:, None, :]
+    if query is not None:
+        before = before & ~query[:, None, :]
+    itself = torch.eye(owner.shape[1], dtype=torch.bool, device=owner.device)
+    past = (owner[:, :, None] == owner[:, None, :]) & real[:, None, :] & (before | itself)
+    text = torch.where(s2s[:, None, None], past, real[:, None, :])  # (B, T, T)
+    keys = prefix_keys(visual_mask, len(owner), prefix, owner.device)
+    left = keys[:, None].expand(-1, prefix + owner.shape[1], -1)  # (B, L, P)
+    above = (~s2s[:, None] & real)[:, None].expand(
+        -1, prefix, -1
+    )  # (B, P, T): what the prefix sees of the text
+    return torch.cat([left, torch.cat([above, text], dim=1)], dim=2)[:, None]
 
 
 def segment_ids(

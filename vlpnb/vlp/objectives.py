@@ -14,42 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.vlp.heads import VlpForGeneration, labelled, region_loss, slots_of
-from vlpnb.vlp.masks import EDGES, prefix_keys
-
-
-def caption_mask(
-    owner: Int[Tensor, "B T"],
-    place: Int[Tensor, "B T"],
-    s2s: Bool[Tensor, " B"],
-    prefix: int,
-    query: Bool[Tensor, "B T"] | None = None,
-    visual_mask: Bool[Tensor, "B R"] | None = None,
-) -> Bool[Tensor, "B 1 L L"]:
-    """Who sees whom behind a picture, L = prefix + T.
-
-    The mask of `masks.sequence_mask` for one caption; with several `owner`s that of `masks.packed_mask`.
-
-    Args:
-        owner: which caption a position belongs to; −1 at padding.
-        place: where in it, from 0.
-        s2s: True where a word sees the past alone.
-        prefix: R + 2.
-        query: positions that nobody else sees.
-        visual_mask: False where a picture has no further region.
-    """
-    real = owner >= 0
-    before = place[:, :, None] > place[:, None, :]
-    if query is not None:
-        before = before & ~query[:, None, :]
-    itself = torch.eye(owner.shape[1], dtype=torch.bool, device=owner.device)
-    past = (owner[:, :, None] == owner[:, None, :]) & real[:, None, :] & (before | itself)
-    text = torch.where(s2s[:, None, None], past, real[:, None, :])  # (B, T, T)
-    keys = prefix_keys(visual_mask, len(owner), prefix, owner.device)
-    left = keys[:, None].expand(-1, prefix + owner.shape[1], -1)  # (B, L, P)
-    above = (~s2s[:, None] & real)[:, None].expand(
-        -1, prefix, -1
-    )  # (B, P, T): what the prefix sees of the text
-    return torch.cat([left, torch.cat([above, text], dim=1)], dim=2)[:, None]
+from vlpnb.vlp.masks import EDGES, caption_mask
 
 
 class Guessing(nn.Module):

@@ -45,7 +45,7 @@ from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
 from vlpnb.vlp.pictures import Pictures
-from vlpnb.vlp.start import MODEL, STARTS, begin
+from vlpnb.vlp.start import MODEL, STARTS, begin, special_ids
 
 
 class OriginalPretraining(Config):
@@ -245,10 +245,7 @@ def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictu
         joint_norm=config.original.joint_norm,
         dropout=config.dropout,
         init_std=config.init_std,
-        **{
-            f"{name}_id": getattr(tokenizer, f"{name}_token_id")
-            for name in ("pad", "unk", "cls", "sep", "mask")
-        },
+        **special_ids(tokenizer),
     )
 
 

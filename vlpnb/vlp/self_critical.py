@@ -86,9 +86,9 @@ class CiderRewards:
 
     def __init__(self, references: Sequence[Sequence[str]], frequencies: Frequencies | None = None):
         self.references = references
-        self.frequencies = frequencies or Frequencies.of(map(_ended, references))
+        self.frequencies = frequencies or Frequencies.of(map(ended_words, references))
         self._weighted = lru_cache(REMEMBERED)(
-            lambda picture: Reference(_ended(references[picture]), self.frequencies)
+            lambda picture: Reference(ended_words(references[picture]), self.frequencies)
         )
 
     def __call__(self, picture: int, text: str, ended: bool = True) -> float:
@@ -96,7 +96,8 @@ class CiderRewards:
         return self._weighted(picture).score([*own_words(text), *[END] * ended])
 
 
-def _ended(texts: Sequence[str]) -> list[list[str]]:
+def ended_words(texts: Sequence[str]) -> list[list[str]]:
+    """The words of captions, with [SEP] as the last one."""
     return [[*own_words(text), END] for text in texts]
 
 

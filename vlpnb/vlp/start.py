@@ -14,6 +14,7 @@ from pydantic import Field
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Seed
+from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
@@ -60,6 +61,11 @@ class StartConfig(Config):
     """Fields of the stage `regions` that are other than the run's, such as {source: vlp}."""
 
 
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """The ids that `VlpConfig` has of a tokenizer."""
+    return {f"{name}_id": getattr(tokenizer, f"{name}_token_id") for name in NEEDS}
+
+
 def pretraining_of(config: StartConfig) -> Mapping[str, Request]:
     """The pre-training that `start` says, unless a model is named."""
     if config.model:
@@ -98,6 +104,21 @@ class StartingPoint:
     fresh: bool = False
     """Take the shape alone: every fine-tuning seed draws weights of its own."""
 
+    @property
+    def untold(self) -> dict[str, int]:
+        """Fields of `VlpConfig` that a state dict does not tell and the tokenizer does."""
+        return special_ids(self.tokenizer) if Path(self.weights).is_file() else {}
+
+    def check(self, config: VlpConfig, pictures: Pictures) -> None:
+        """UserError where a model cannot read these pictures, because it has learnt with others."""
+        for field in ("feature_width", "classes"):
+            has, given = getattr(config, field), getattr(pictures, field)
+            if has != given:
+                raise UserError(
+                    f"{self.name}: was trained with {field} = {has:,}, and the stage `regions` has {given:,}; expected "
+                    "regions of the source that it has learnt with"
+                )
+
     def model(self, kind: type[Model], pictures: Pictures, **changes: Any) -> Model:
         """A model that begins with these weights, in the shape for these pictures.
 
@@ -106,17 +127,11 @@ class StartingPoint:
         Raises:
             UserError: the weights do not fit the pictures.
         """
-        weights = open_weights(self.weights)
+        weights = open_weights(self.weights, **self.untold)
         if learned_from_text(weights.config):
             changes |= {"feature_width": pictures.feature_width, "classes": pictures.classes}
-        found = {"feature_width": pictures.feature_width, "classes": pictures.classes}
         shape = replace(weights.config, **changes)
-        for field, given in found.items():
-            if (has := getattr(shape, field)) != given:
-                raise UserError(
-                    f"{self.name}: was trained with {field} = {has:,}, and the stage `regions` has {given:,}; expected "
-                    "regions of the source that it has learnt with"
-                )
+        self.check(shape, pictures)
         model = new_model(kind, shape)
         if not self.fresh:
             mode: Mode = "bi" if kind is VlpForAnswers else "s2s"
@@ -132,6 +147,8 @@ def starting_point(context: StageContext) -> StartingPoint:
     """
     config: StartConfig = context.config
     folder = Path(config.model) if config.model else context.inputs["pretraining"]
+    if folder.is_dir() and any(folder.glob("seed-*")):
+        folder = kept_model(folder)  # of a captioner, or of one that answers
     weights = str(folder / MODEL) if (folder / MODEL).is_dir() else str(folder)
     if not config.model:
         name = NAMES[config.start]

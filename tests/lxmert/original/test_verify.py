@@ -13,9 +13,9 @@ from tests.golden import lxmert_reference, make_lxmert
 from tests.golden.make_lxmert import Sizes, record
 from vlpnb.course.verify import lines, verify
 from vlpnb.data.agreement import compare
-from vlpnb.data.recorded import RecordedFolder
+from vlpnb.data.recorded import DATA, RecordedFolder
 from vlpnb.lxmert.original.verify import optimiser
-from vlpnb.lxmert.original.verify_data import DATA, metrics, regions, text
+from vlpnb.lxmert.original.verify_data import metrics, regions, text
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "lxmert"
 SHARED = Path(os.environ.get("VLPNB_SHARED_GOLDEN", Path(__file__).parents[4] / "shared/golden/lxmert"))

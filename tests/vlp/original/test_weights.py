@@ -5,10 +5,12 @@ import json
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from tests.vlp.small import CONFIG, inputs
 from vlpnb.errors import UserError
+from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.model import Vlp
 from vlpnb.vlp.original.names import DECODER, WORDS, from_file
@@ -39,6 +41,17 @@ def test_a_folder_holds_the_model_and_its_configuration(tmp_path, kind):
     assert read.config == CONFIG
     assert not read.training
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_tokenizer_beside_a_model_is_opened_without_a_warning(tmp_path, caplog):
+    tokenizer = train_wordpiece(["a dog runs ."] * 5, 60, tmp_path / "words")
+    save_model(tmp_path / "model", model(), tokenizer)
+    transformers.utils.logging.enable_propagation()
+    with caplog.at_level("WARNING"):
+        again = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    transformers.utils.logging.disable_propagation()
+    assert again.get_vocab() == tokenizer.get_vocab()
+    assert caplog.text == ""
 
 
 def test_answers_of_a_head_are_kept(tmp_path):
@@ -123,7 +136,7 @@ def test_an_untied_decoder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"model_type": "lxmert"}, "expected 'vlp'"),
+        ({"architectures": ["LxmertModel"]}, "expected that of a VLP, such as"),
         ({"hiden": 3}, "'hidden'"),
         ({"hidden": "32"}, "hidden is '32'; expected int"),
         ({"heads": 5}, "heads = 5"),

@@ -7,7 +7,6 @@ with their regions. They are looked for in the folder `data` beside the folder t
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from vlpnb.data.asked_data import Pair
 from vlpnb.data.lxmert import AnswerTable, lxmert_pairs, normalise_answer, read_labels, read_lxmert
 from vlpnb.data.nlvr2 import read_nlvr2
 from vlpnb.data.obj36 import index_obj36, read_classes, read_obj36
-from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.data.recorded import Entries, RecordedFolder, published
 from vlpnb.data.regions import PictureRegions
 from vlpnb.data.submissions import gqa_submission, nlvr2_submission, vqa_submission
 from vlpnb.data.vqa import read_lxmert_questions
@@ -36,18 +35,8 @@ from vlpnb.metrics.vqa import label_score, source_scores
 from vlpnb.text.tokenizers import load_tokenizer
 
 WEIGHTS = "weights_pretraining.safetensors"
-DATA = "VLPNB_SHARED_DATA"
 SUMS = Tolerance(relative=1e-9)  # of many numbers in float64, in whichever order
 SCORES = Tolerance(1e-12)
-
-
-def published(folder: RecordedFolder, name: str) -> Path | None:
-    """A file by its place in the folder itself or among the published data; None where it is not here."""
-    if (folder.folder / name).exists():
-        return folder.path(name)
-    roots = [Path(os.environ[DATA])] if DATA in os.environ else []
-    roots.append(folder.folder.resolve().parents[1] / "data")
-    return next((root / name for root in roots if (root / name).exists()), None)
 
 
 def tokenised(tokenizer: Any, sentences: Sequence[str], length: int) -> tuple[Tensor, Tensor]:

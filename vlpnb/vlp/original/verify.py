@@ -23,6 +23,7 @@ from vlpnb.train.optim import learning_rate, new_optimiser
 from vlpnb.vlp.heads import SLOT, VlpForAnswers, VlpForGeneration, best_answers, slots_of
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.model import VlpConfig, parameter_count
+from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original import verify_data, verify_writing
 from vlpnb.vlp.original.beginning import fit_positions, fit_slots, grow_segments
 from vlpnb.vlp.original.recorded_model import (
@@ -86,6 +87,14 @@ def pass_of(given: Mapping[str, Tensor], config: VlpConfig, s2s: Tensor) -> dict
     }
 
 
+def guesses(given: Mapping[str, Tensor], labels: Tensor) -> dict[str, Tensor]:
+    """The same as arguments of what training computes."""
+    at = torch.arange(labels.shape[1]).expand_as(labels)
+    owner = torch.where(at <= given["lengths"][:, None], 0, -1)
+    rest = {name: value for name, value in given.items() if name != "lengths"}
+    return rest | {"place": at, "owner": owner, "labels": labels}
+
+
 def sequence_cases(recorded: Entries, config: VlpConfig, given: Mapping[str, Tensor]) -> Iterator[Case]:
     """Placeholders of the prefix, segments and masks of recorded rows; of some masks the first rows alone are kept."""
     prefix, length = config.prefix, given["ids"].shape[1]
@@ -120,18 +129,19 @@ def forward(folder: RecordedFolder) -> Iterator[Case]:
     yield about.case("loss_per_target", losses, allowed("logits"))
 
     labels = labels_of(recorded, model.config.prefix, given["ids"].shape[1])
+    learner, asked = Guessing(model), guesses(given, labels)
     count = weights.sum()
     for ratio in about["loss_drop_worst"]:
         kept = losses.sum(1).argsort()[: int(len(losses) * (1 - float(ratio)))]
         good = weights[kept].sum()
-        mean = model(**given, labels=labels, drop_worst=float(ratio))["words"] / count
+        mean = learner(**asked, drop=torch.tensor(float(ratio)))["words"] / count
         yield about["loss_drop_worst"].case(ratio, mean * good / (good + SMALL), allowed("loss"))
     for smoothing in about["loss_label_smoothing"]:
         model.label_smoothing = float(smoothing)
-        mean = model(**given, labels=labels)["words"] / (count + SMALL)
+        mean = learner(**asked)["words"] / (count + SMALL)
         yield about["loss_label_smoothing"].case(smoothing, mean, allowed("loss"))
     model.label_smoothing = 0.0
-    loss = model(**given, labels=labels)["words"] / (count + SMALL)
+    loss = learner(**asked)["words"] / (count + SMALL)
     yield about.case("loss", loss, allowed("loss"))
     yield from gradient_cases(recorded, about["grad_norms"], model, loss, allowed("grad"))
     yield from pretext(folder)
@@ -160,7 +170,7 @@ def pretext(folder: RecordedFolder) -> Iterator[Case]:
     masked = torch.zeros(rows, model.config.regions + 1, dtype=torch.bool)
     masked = masked.scatter(1, given["masked_regions"].long(), True)[:, 1:]  # recorded ones count from 1
     labels = labels_of(given, prefix, arguments["ids"].shape[1])
-    losses = model(**arguments, labels=labels, masked_regions=masked)
+    losses = Guessing(model)(**guesses(arguments, labels), hidden_regions=masked)
     words = losses["words"] / (given["target_weight"].sum() + SMALL)
     yield about.case("word_loss", words, allowed("loss"))
     yield about.case("region_loss", losses["regions"] / rows, allowed("loss"))
@@ -183,7 +193,7 @@ def relaxed_projection(folder: RecordedFolder) -> Iterator[Case]:
     states = at_targets(model.backbone(**arguments).last, given)
     yield recorded.case("logits", model.word_scores(states, slots), HEADS)
     labels = labels_of(given, model.config.prefix, arguments["ids"].shape[1])
-    loss = model(**arguments, labels=labels)["words"] / (given["target_weight"].sum() + SMALL)
+    loss = Guessing(model)(**guesses(arguments, labels))["words"] / (given["target_weight"].sum() + SMALL)
     yield about.case("loss", loss, HEADS)
 
 

@@ -158,8 +158,9 @@ def _read_config(file: Path) -> VlpConfig:
     if not file.is_file():
         raise UserError(f"{file} not found; expected a folder of a VLP model, or a file of tensors")
     settings = read_settings(file)
-    if settings.get("model_type") != "vlp":
-        raise UserError(f"{file}: model_type is {settings.get('model_type')!r}; expected 'vlp'")
+    kind, known = settings.get("architectures"), [[kind.__name__] for kind in LEFT_OUT]
+    if kind not in known:
+        raise UserError(f"{file}: architectures is {kind!r}; expected that of a VLP, such as {known[1]!r}")
     values = {name: value for name, value in settings.items() if name not in ("model_type", "architectures")}
     kinds = {name: type(value) for name, value in asdict(VlpConfig()).items()}
     for name, value in values.items():
@@ -233,7 +234,8 @@ def save_model(folder: str | Path, model: nn.Module, tokenizer: Any = None) -> P
     folder, config = Path(folder), model.config
     if isinstance(model, VlpForAnswers):
         config = replace(config, answers=model.answers.out.out_features)
-    settings = {"model_type": "vlp", "architectures": [type(model).__name__], **asdict(config)}
+    # Without a model_type: transformers, which reads this file beside a tokenizer, warns of one that it does not know.
+    settings = {"architectures": [type(model).__name__], **asdict(config)}
     state = original_state(model)
     state.pop(DECODER, None)
     folder.mkdir(parents=True, exist_ok=True)
