@@ -29,6 +29,7 @@ from benchmarks import (
     search,
     tokenising,
     vlp_beam,
+    vlp_packed,
     vokenising,
 )
 from benchmarks.measure import Row, hardware, slug, versions
@@ -51,6 +52,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         lxmert_optimiser,
         lxmert_step,
         vlp_beam,
+        vlp_packed,
     )
 }
 

@@ -25,6 +25,7 @@ from benchmarks import (
     search,
     tokenising,
     vlp_beam,
+    vlp_packed,
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
@@ -56,6 +57,7 @@ TOYS = {
     lxmert_optimiser: lxmert_optimiser.Size((("toy", TINY_LXMERT, 2),), rounds=1),
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
     vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
+    vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
 }
 
 
