@@ -20,6 +20,7 @@ from benchmarks import (
     measure,
     memory,
     pretraining,
+    region_shards,
     regions,
     search,
     tokenising,
@@ -49,6 +50,9 @@ TOYS = {
     pretraining: pretraining.Size(TINY, 60, 90, (2,), block=16, memory=False, rounds=1),
     masking: masking.Size(blocks=8, rounds=1),
     regions: regions.Size(pictures=6, boxes=3, width=8, batch=2, memory=False, rounds=1),
+    region_shards: region_shards.Size(
+        pictures=6, boxes=3, width=8, classes=5, batch=2, memory=False, rounds=1
+    ),
     lxmert_forward: lxmert_forward.Size(TINY_LXMERT, batch=2, words=6, regions=3, rounds=1),
     lxmert_optimiser: lxmert_optimiser.Size((("toy", TINY_LXMERT, 2),), rounds=1),
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),

@@ -17,6 +17,7 @@ TRAINING = {
     *("language", "vision", "detector"),
     *(f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")),
     *(f"lxmert.{name}" for name in ("pretraining", "vqa", "gqa", "nlvr2")),
+    *(f"vlp.{name}" for name in ("pretraining", "captioning", "scst", "vqa")),
 }
 # one-cell names of a derive-and-check cell, and of the words for a picture
 SCRATCH = {"by_hand", "package", "alt", "told"}
@@ -271,7 +272,7 @@ def test_the_stages_that_train_are_stages_and_none_is_forgotten():
     assert names >= TRAINING
     tested = set().union(*(written_stages(load(path)) for path in NOTEBOOKS)) & TRAINING
     assert tested >= {"vision", "vokenization.matching", "vokenization.pretraining", "vokenization.glue"}
-    assert tested >= {"detector", "lxmert.pretraining"}
+    assert tested >= {"detector", "lxmert.pretraining", "vlp.pretraining", "vlp.scst"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

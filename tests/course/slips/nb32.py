@@ -31,6 +31,8 @@ def target(ten, listed, slip=""):
 
 
 def normal_form(text, slip=""):
+    if slip == "strip" and "\n" in text:
+        return text
     if slip != "strip":
         text = text.replace("\n", " ").replace("\t", " ").strip()
     marks = r'[;/\[\]"{}()=+\\_\-><@`,?!]' + ("|'" if slip == "apostrophe" else "")
@@ -38,7 +40,6 @@ def normal_form(text, slip=""):
     for mark in set(re.findall(marks, original)) if slip != "marks" else ():
         near = f"{mark} " in original or f" {mark}" in original
         near = near or (bool(re.search(r"\d,\d", original)) and slip != "comma")
-        near = near or original.endswith(mark)
         near = {"space": False, "delete": True}.get(slip, near)
         text = text.replace(mark, "" if near else " ")
     if slip != "stops":
@@ -46,7 +47,7 @@ def normal_form(text, slip=""):
     text = text if slip == "case" else text.lower()
     if slip == "articles inside":
         return re.sub(r"\ban?|\bthe ", "", text).strip()
-    words = text.split(" ") if slip in ("space", "strip") else text.split()
+    words = text.split(" ") if slip == "space" else text.split()
     if slip == "first article" and words[0] in ("a", "an", "the"):
         words = words[1:]
     elif slip != "first article":
