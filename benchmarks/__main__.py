@@ -24,10 +24,12 @@ from benchmarks import (
     matching,
     memory,
     pretraining,
+    region_shards,
     regions,
     search,
     tokenising,
     vlp_beam,
+    vlp_packed,
     vokenising,
 )
 from benchmarks.measure import Row, hardware, slug, versions
@@ -44,11 +46,13 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         pretraining,
         masking,
         regions,
+        region_shards,
         memory,
         lxmert_forward,
         lxmert_optimiser,
         lxmert_step,
         vlp_beam,
+        vlp_packed,
     )
 }
 

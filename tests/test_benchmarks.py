@@ -20,10 +20,12 @@ from benchmarks import (
     measure,
     memory,
     pretraining,
+    region_shards,
     regions,
     search,
     tokenising,
     vlp_beam,
+    vlp_packed,
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
@@ -48,10 +50,14 @@ TOYS = {
     pretraining: pretraining.Size(TINY, 60, 90, (2,), block=16, memory=False, rounds=1),
     masking: masking.Size(blocks=8, rounds=1),
     regions: regions.Size(pictures=6, boxes=3, width=8, batch=2, memory=False, rounds=1),
+    region_shards: region_shards.Size(
+        pictures=6, boxes=3, width=8, classes=5, batch=2, memory=False, rounds=1
+    ),
     lxmert_forward: lxmert_forward.Size(TINY_LXMERT, batch=2, words=6, regions=3, rounds=1),
     lxmert_optimiser: lxmert_optimiser.Size((("toy", TINY_LXMERT, 2),), rounds=1),
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
     vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
+    vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
 }
 
 

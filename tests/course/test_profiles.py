@@ -223,7 +223,7 @@ def test_the_papers_lxmert_reads_berts_word_pieces(tmp_path):
 
 
 def test_the_papers_vlp_pre_trains_on_conceptual_captions_and_captions_coco(tmp_path):
-    """Sections 3.4 and 4.1: batches, rates and epochs of the two trainings, and what each reads."""
+    """Batches, rates and epochs of the two trainings, and what each reads."""
     run = open_run("paper", root=tmp_path, settings={"data.root": str(tmp_path)})
     pretraining, captioning, scst = (
         run.config(f"vlp.{name}") for name in ("pretraining", "captioning", "scst")

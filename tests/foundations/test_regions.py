@@ -306,69 +306,6 @@ def test_a_picture_as_thin_as_a_line_is_named(tmp_path):
         make([0])
 
 
-def write_vlp(folder: Path, names: list[str], layout: str) -> dict[str, tuple[np.ndarray, ...]]:
-    random, arrays = np.random.default_rng(0), {}
-    folder.mkdir()
-    with h5py.File(folder.parent / "boxes.h5", "w") as boxes:
-        for name in names:
-            edges = np.sort(random.random((5, 2, 2)), 1).reshape(5, 4) * [24, 30, 24, 30]
-            box = np.concatenate([edges, random.random((5, 2))], 1).astype(np.float32)
-            feat = random.random((5, 6)).astype(np.float16)
-            scores = random.dirichlet(np.ones(9), 5).astype(np.float16)
-            boxes[name], arrays[name] = box, (feat, scores, box)
-            if layout == "npy":
-                np.save(folder / f"{name}.npy", feat)
-                np.save(folder / f"{name}_cls_prob.npy", scores)
-                continue
-            for kind, values in (("feat", feat), ("cls", scores)):
-                with h5py.File(folder / f"x_{kind}{name[-3:]}.h5", "a") as file:
-                    file[name] = values
-    return arrays
-
-
-@pytest.mark.parametrize("layout", ["hdf5", "npy"])
-def test_vlps_files_are_imported(pictures, tmp_path, layout):
-    arrays = write_vlp(tmp_path / "vlp", [f"valid{i}" for i in range(4)], layout)
-    files = {"files": str(tmp_path / "vlp"), "boxes": str(tmp_path / "boxes.h5")}
-    metrics = run(pictures, tmp_path / "s", source="vlp", **files)
-    assert metrics == {"pictures": 4.0, "regions": 20.0, "missing": 28.0, "broken": 0.0, "empty": 0.0}
-    store = load_regions(tmp_path / "s")
-    batch = store.batch(store.rows(["valid2"]))
-    feat, scores, box = arrays["valid2"]
-    np.testing.assert_array_equal(batch.features[0], feat)
-    np.testing.assert_allclose(batch.boxes[0], box[:, :4] / [24, 30, 24, 30], atol=1e-6)
-    assert batch.object_ids[0].tolist() == scores[:, 1:].argmax(1).tolist()
-    np.testing.assert_allclose(batch.object_conf[0], scores[:, 1:].max(1), atol=1e-3)
-    assert (batch.attribute_ids == -1).all()
-    assert store.sizes(np.array([0])).tolist() == [[30, 24]]
-    assert store.classes == 0
-    run(pictures, tmp_path / "all", source="vlp", probabilities=True, **files)
-    store = load_regions(tmp_path / "all")
-    batch = store.batch(store.rows(["valid2"]), probabilities=True)
-    np.testing.assert_array_equal(batch.probabilities[0], scores)
-    np.testing.assert_allclose(
-        batch.object_conf[0], box[:, 5], atol=1e-3
-    )  # what stands with the box (VLP-15)
-
-
-def test_damaged_files_of_vlp_are_named(pictures, tmp_path):
-    write_vlp(tmp_path / "vlp", ["valid1", "valid2"], "hdf5")
-    files = {"files": str(tmp_path / "vlp"), "boxes": str(tmp_path / "boxes.h5")}
-    with h5py.File(tmp_path / "vlp" / "x_featid2.h5", "r+") as file:
-        file["valid2"][3, 1] = np.nan
-    with pytest.raises(UserError, match=r"x_featid2\.h5: valid2: number 1 of the feature of region 3 is nan"):
-        run(pictures, tmp_path / "s", source="vlp", **files)
-    with h5py.File(tmp_path / "vlp" / "x_featid2.h5", "r+") as file:
-        del file["valid2"]
-        file["valid2"] = np.zeros((4, 6), np.float16)
-    with pytest.raises(UserError, match=r"valid2 have the shapes"):
-        run(pictures, tmp_path / "t", source="vlp", **files)
-    with pytest.raises(UserError, match=r"regions\.boxes: expected"):
-        run(pictures, tmp_path / "u", source="vlp", files=files["files"])
-    with pytest.raises(UserError, match=r"expected <prefix>_feat<ddd>\.h5"):
-        run(pictures, tmp_path / "u", source="vlp", files=str(pictures / "images"), boxes=files["boxes"])
-
-
 def test_a_file_under_several_ids_and_links_is_worked_on_once(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "b.png")

@@ -79,6 +79,8 @@ def test_the_mixes_are_rows_of_the_same_table_and_every_row_knows_how_it_starts(
     asked = RESULTS.inputs(config)
     assert asked["captioning.s2s"].overrides == {"start": "s2s", "blind": False}
     assert asked["vqa.blind"].overrides == {"blind": True}
+    assert asked["captioning.scratch"].overrides == {"start": "scratch", "blind": False, "lr": 3e-4}
+    assert asked["vqa.scratch"].overrides == {"start": "scratch", "blind": False}
     assert {name.partition(".")[2] for name in asked} - {""} == {*config.rows}
     assert VlpResultsConfig(models=["pretrained", "blind", "blind"]).rows == ("blind", "pretrained")
     assert set(config.rows) - {"blind"} <= STARTS.keys()

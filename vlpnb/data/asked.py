@@ -1,4 +1,4 @@
-"""Questions about pictures in one form, whatever they were read from: VQA v2, GQA, LXMERT's JSON, easy-VQA.
+"""Questions about pictures in one form, whatever they were read from: VQA v2, GQA, LXMERT's JSON, easy-VQA, imdb.
 
 The files name pictures by a COCO number, an id, or a file's number; here `image_id` is the picture's id throughout
 (`images.picture_id` of its file), so that the features of a picture are found whoever asks about it.
@@ -18,12 +18,13 @@ from vlpnb.data.easy_vqa import easy_vqa_picture, read_easy_vqa
 from vlpnb.data.fields import id_field, list_field, text_field
 from vlpnb.data.gqa import read_gqa
 from vlpnb.data.images import list_images, picture_id
+from vlpnb.data.imdb import read_imdb
 from vlpnb.data.text_files import read_json
 from vlpnb.data.vqa import numbered_picture, read_lxmert_questions, read_vqa
-from vlpnb.data.vqa_labels import soft_targets
+from vlpnb.data.vqa_labels import imdb_spelling, imdb_targets, soft_targets
 from vlpnb.errors import UserError
 
-QuestionFormat = Literal["vqa", "gqa", "lxmert", "easy_vqa"]
+QuestionFormat = Literal["vqa", "gqa", "lxmert", "easy_vqa", "imdb"]
 
 
 @dataclass(frozen=True)
@@ -78,11 +79,15 @@ def read_questions(
     annotations: Iterable[Path],
     names: PictureNames,
     split: str,
+    trusted: bool = False,
 ) -> tuple[list[AskedQuestion], dict[str, Path]]:
     """The questions of a split in file order, and the files of their pictures (which may not be there) by id.
 
+    Args:
+        trusted: pickled files (imdb) may be opened.
     Raises:
-        UserError: a damaged file or field, an unknown format, or two questions with one id.
+        UserError: a damaged file or field, an unknown format, a pickle that is not trusted, or two questions with one
+            id.
     """
     files, annotations = list(files), list(annotations)
     if format == "easy_vqa":
@@ -90,6 +95,8 @@ def read_questions(
     else:
         if format == "vqa":
             asked = _vqa(files, annotations, names.numbered())
+        elif format == "imdb":
+            asked = _imdb(files, annotations, trusted, labelled=split == "train")
         else:
             asked = {"gqa": _gqa, "lxmert": _lxmert}[format](files)
         place, paths = names.place(split), {}
@@ -116,6 +123,23 @@ def _vqa(files: list[Path], annotations: list[Path], name: Callable[[int | str],
         for questions, answers in zip(files, annotations or [None] * len(files), strict=True)
         for q in read_vqa(questions, answers)
     ]
+
+
+def _imdb(files: list[Path], annotations: list[Path], trusted: bool, labelled: bool) -> list[AskedQuestion]:
+    """VLP's form, spelt as it trains; types of answers stand in VQA's annotations alone."""
+    types = {}
+    for path in annotations:
+        for i, row in enumerate(list_field(read_json(path, "VQA annotations"), "annotations", str(path))):
+            where = f"{path}: annotations[{i}]"
+            types[id_field(row, "question_id", where)] = text_field(row, "answer_type", where, "")
+    found = []
+    for path in files:
+        for q in read_imdb(path, trusted, labelled):
+            refuse_outside(str(q.image_id), str(path))
+            targets = imdb_targets(q.answers, map(imdb_spelling, q.answers))
+            kind = types.get(q.question_id, "")
+            found.append(AskedQuestion(q.question_id, str(q.image_id), q.question, targets, q.answers, kind))
+    return found
 
 
 def _gqa(files: list[Path]) -> list[AskedQuestion]:

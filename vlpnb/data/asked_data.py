@@ -160,6 +160,7 @@ class QuestionFiles:
     image_names: str = ""  # see `PictureNames`; `{split}` is replaced
     hold_out: float = 0.0  # the share of the training pictures that become the split `valid`
     choices: dict[str, tuple[Path, ...]] = field(default_factory=dict)  # gqa: answers that fit
+    trusted: bool = False  # imdb: its pickles may be opened
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -195,8 +196,9 @@ class QuestionFiles:
         names = PictureNames(
             _folder(self.images, file_split), Path(named) if named.endswith(".json") else named
         )
+        answers = self.annotations.get(file_split, ())
         asked, paths = read_questions(
-            self.format, self.questions[file_split], self.annotations.get(file_split, ()), names, file_split
+            self.format, self.questions[file_split], answers, names, file_split, self.trusted
         )
         if self.hold_out and split in ("train", VALID):
             asked = [q for q in asked if held_out(q.image_id, self.hold_out) == (split == VALID)]

@@ -20,10 +20,11 @@ from vlpnb.data.fields import (
     id_field,
     list_field,
     object_field,
+    one_line,
     text_field,
 )
 from vlpnb.data.nlvr2 import Nlvr2Example
-from vlpnb.data.text_files import read_json
+from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 
 SENTENCES = "LXMERT's sentences [{img_id, sentf: {source: [sentence]}, labelf: {source: [{answer: score}]}}]"
@@ -176,12 +177,18 @@ class AnswerTable:
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """The answers of a task, class by class: `trainval_label2ans.json`.
+    """The answers of a task, class by class: `trainval_label2ans.json`, or VLP's text with one a line (`.txt`).
 
     Raises:
-        UserError: an answer stands twice, or `trainval_ans2label.json` beside it says otherwise.
+        UserError: an answer stands twice or a line is empty, or `trainval_ans2label.json` beside it says otherwise.
     """
-    found = as_list(read_json(path, "a task's answers, [answer]"), str(path))
+    holds = "a task's answers"
+    if Path(path).suffix == ".txt":
+        found = [
+            one_line(text, f"{path}:{number}") for number, text in lines_of(path, f"{holds}, one a line")
+        ]
+    else:
+        found = as_list(read_json(path, f"{holds}, [answer]"), str(path))
     answers = tuple(as_text(answer, f"{path}: [{i}]") for i, answer in enumerate(found))
     rows: dict[str, int] = {}
     for i, answer in enumerate(answers):

@@ -11,7 +11,7 @@ are not stored: they come from the pictures, or, as VLP itself does, from the la
 among these files.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
@@ -23,7 +23,8 @@ from vlpnb.data.store import open_checked
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
 
-OPEN = 32  # files that are held open
+OPEN = 32  # shards that are held open
+GAPS = ("no boxes", "no features", "no class probabilities")
 SLACK = 1.0  # pixels that a box may reach beyond its picture, and is cut
 
 
@@ -43,6 +44,7 @@ class VlpRegions:
         self.probabilities = probabilities
         self.folder, self.boxes = require(Path(folder), "VLP's region features"), Path(boxes)
         self._files: dict[Path, h5py.File] = {}
+        self._shards: list[Path] = []  # those of the open files that may be closed, the oldest first
         prefixes = {path.name[: -len("_feat000.h5")] for path in self.folder.glob("*_feat???.h5")}
         if len(prefixes) > 1:
             raise UserError(f"{folder}: files of {', '.join(sorted(prefixes))}; expected one prefix")
@@ -63,17 +65,37 @@ class VlpRegions:
         for file in self._files.values():
             file.close()
         self._files.clear()
+        self._shards.clear()
 
     def keys(self) -> list[str]:
         """The keys of all pictures that have boxes, sorted."""
         return sorted(self._open(self.boxes))
 
     def __contains__(self, key: str) -> bool:
-        if key not in self._open(self.boxes):
-            return False
+        return not self.gaps([key])
+
+    def gaps(self, keys: Iterable[str]) -> dict[str, str]:
+        """Of these keys, those of which something is missing, and what: one of `GAPS`. Every shard is opened once."""
+        found = {}
+        for key in sorted(set(keys), key=self.shard):
+            there = (
+                lambda key=key: key in self._open(self.boxes),
+                lambda key=key: self._has("feat", ".npy", key),
+                lambda key=key: self._has("cls", "_cls_prob.npy", key),
+            )
+            gap = next((gap for gap, check in zip(GAPS, there, strict=True) if not check()), None)
+            if gap is not None:
+                found[key] = gap
+        return found
+
+    def shard(self, key: str) -> str:
+        """Which shard a picture lies in: whoever reads many takes those of one together."""
+        return "" if self.prefix is None else key[-3:]
+
+    def _has(self, kind: str, suffix: str, key: str) -> bool:
         if self.prefix is None:
-            return (self.folder / f"{key}.npy").is_file()
-        path = self._shard("feat", key)
+            return (self.folder / f"{key}{suffix}").is_file()
+        path = self._shard(kind, key)
         return path.is_file() and key in self._open(path)
 
     def picture(self, key: str, path: Path | None = None) -> PictureRegions:
@@ -118,8 +140,10 @@ class VlpRegions:
 
     def _open(self, path: Path) -> h5py.File:
         if path not in self._files:
-            if len(self._files) >= OPEN:
-                self._files.pop(next(iter(self._files))).close()
+            if path != self.boxes:  # which is asked for every picture, and large
+                if len(self._shards) >= OPEN:
+                    self._files.pop(self._shards.pop(0)).close()
+                self._shards.append(path)
             self._files[path] = open_checked(path)
         return self._files[path]
 

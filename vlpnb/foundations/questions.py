@@ -1,7 +1,8 @@
 """Stage `questions`: questions about pictures with the answers that a model chooses from, for VQA and GQA.
 
-Four formats: VQA v2's pair of files, GQA's, LXMERT's own of either, and easy-VQA. Nothing is dropped without a word:
-questions whose picture is missing (LXM-20) and answers that no class stands for (LXM-D06) are counted and listed.
+Five formats: VQA v2's pair of files, GQA's, LXMERT's own of either, easy-VQA, and the pickled arrays of VLP. Nothing is
+dropped without a word: questions whose picture is missing (LXM-20) and answers that no class stands for (LXM-D06) are
+counted and listed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,7 +34,7 @@ class VqaFilesConfig(Config):
     """The files of VQA, relative to the root; another data set than the world says all that differs."""
 
     format: QuestionFormat = "vqa"
-    """How they are laid out: VQA v2's pair of files, LXMERT's JSON (lxmert), or easy_vqa."""
+    """How they are laid out: VQA v2's pair of files, LXMERT's JSON (lxmert), easy_vqa, or VLP's arrays (imdb)."""
     questions: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {s: f"vqa/v2_OpenEnded_world_{s}_questions.json" for s in SPLITS}
     )
@@ -41,7 +42,9 @@ class VqaFilesConfig(Config):
     annotations: dict[Name, str | tuple[str, ...]] = Field(
         default_factory=lambda: {s: f"vqa/v2_world_{s}_annotations.json" for s in SPLITS}
     )
-    """Of the format vqa: the answers of people per split; a split without them is a test set."""
+    """Of the format vqa: the answers of people per split; a split without them is a test set. Of imdb: the types of
+    answers alone.
+    """
     images: str = "images/{split}"
     """Folder of the pictures; {split} is replaced; empty: features come from files, without pictures."""
     image_names: str = "annotations/captions_{split}.json"
@@ -49,13 +52,17 @@ class VqaFilesConfig(Config):
     empty: the picture whose name ends with the number.
     """
     answers: str = "lxmert/vqa/trainval_label2ans.json"
-    """The answers by class (trainval_label2ans.json); empty: those of the training split."""
+    """The answers by class: trainval_label2ans.json, or a text with one a line (.txt); empty: those of the training
+    split.
+    """
     min_answers: int = Field(1, ge=1)
     """Without a file of answers: how many training questions an answer must be the best one of (VQA v2: 9)."""
     hold_out: float = Field(0, ge=0, lt=1)
     """The share of the training pictures, by the hashes of their ids, that become the split `valid`."""
     choices: dict[Name, str | tuple[str, ...]] = Field(default_factory=dict)
     """Of the format gqa: the valid and plausible answers per split."""
+    trusted: bool = False
+    """Of the format imdb: open its files though they are pickles; only of files whose maker you know."""
 
 
 class GqaFilesConfig(VqaFilesConfig):
@@ -105,11 +112,12 @@ def describe(config: QuestionsConfig, root: Path, folder: Path) -> QuestionData:
         tasks[task] = QuestionFiles(
             files.format,
             file_paths(files.questions, root),
-            file_paths(files.annotations, root) if files.format == "vqa" else {},
+            file_paths(files.annotations, root) if files.format in ("vqa", "imdb") else {},
             str(root / files.images) if files.images and files.format != "easy_vqa" else "",
             str(root / named) if named.endswith(".json") else named,
             files.hold_out,
             file_paths(files.choices, root),
+            files.trusted,
         )
     return QuestionData(root, folder, tasks)
 

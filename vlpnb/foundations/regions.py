@@ -165,8 +165,10 @@ def from_pictures(extractor: RegionExtractor, pictures: Sequence[Picture], batch
 
 def open_files(
     config: RegionsConfig, pictures: list[Picture] | None
-) -> tuple[list[Picture], list[Picture], Maker, dict[str, Any]]:
-    """Regions that files hold: the pictures that they have, those that they lack, a maker, and where it is from."""
+) -> tuple[list[Picture], list[str], Maker, dict[str, Any]]:
+    """Regions that files hold: the pictures that they have, lines for those that they lack, a maker, and where it is
+    from.
+    """
     if not config.files:
         raise UserError(f"regions.files: expected the files of source '{config.source}'; none is named")
     files = require(Path(config.files), f"regions for the source '{config.source}'")
@@ -181,6 +183,7 @@ def open_files(
             raise UserError(
                 f"{files}: holds no line; expected a picture with its regions in each. Fetch it again"
             )
+        lacks: Mapping[str, str] = {}
         known: Callable[[str], bool] = places.__contains__
         listed = list(places)
 
@@ -190,11 +193,16 @@ def open_files(
         if not config.boxes:
             raise UserError("regions.boxes: expected VLP's HDF5 file of boxes; none is named")
         source = VlpRegions(files, Path(config.boxes), config.probabilities)
-        known, listed = source.__contains__, []
         if pictures is None:
             raise UserError(
                 "regions.of: empty; expected the stages whose pictures are looked for in VLP's files"
             )
+        # All gaps are found before the work of hours begins.
+        lacks = source.gaps(name for picture in pictures for name in picture.names)
+        listed = []
+
+        def known(name: str) -> bool:
+            return name not in lacks
 
         def read(name: str, picture: Picture) -> PictureRegions:
             found = source.picture(name, picture.path)
@@ -204,7 +212,13 @@ def open_files(
         pictures = [Picture([name], None) for name in listed]
     under = [next((name for name in picture.names if known(name)), None) for picture in pictures]
     have = [(p, name) for p, name in zip(pictures, under, strict=True) if name is not None]
-    lacking = [p for p, name in zip(pictures, under, strict=True) if name is None]
+    if config.source == "vlp":
+        have.sort(key=lambda item: source.shard(item[1]))  # stable: each shard is opened once
+    lacking = [
+        "\t".join([str(p), *sorted({lacks[name] for name in p.names if name in lacks})])
+        for p, name in zip(pictures, under, strict=True)
+        if name is None
+    ]
 
     def make(numbers: Sequence[int]) -> tuple[list[tuple[int, PictureRegions]], list[tuple[int, str]]]:
         return [(i, read(have[i][1], have[i][0])) for i in numbers], []
@@ -299,11 +313,12 @@ def run(context: StageContext) -> dict[str, float]:
     left_out: dict[str, list[str]] = {"missing": []}
     if config.source in ("obj36", "vlp"):
         pictures, missing, make, about = open_files(config, pictures)
-        left_out["missing"] = [str(picture) for picture in missing]
+        left_out["missing"] = missing
         if not pictures:
+            first = missing[0].replace("\t", ": ") if missing else "none"
             raise UserError(
                 f"{config.files}: has no regions of the {len(missing):,} pictures of {', '.join(config.of)}, the first "
-                f"of which is {missing[0].names[0] if missing else 'none'}; expected their ids in the files"
+                f"of which is {first}; expected their ids in the files"
             )
 
         def classes(objects: int, attributes: int) -> tuple[Sequence[str], Sequence[str]]:

@@ -40,6 +40,8 @@ from vlpnb.vlp.reading_results import (
 
 MIXES: tuple[ModelName, ...] = ("scratch", "s2s", "bi", "pretrained")
 
+UNTRAINED: tuple[ModelName, ...] = ("scratch", "bert")
+
 
 class VlpResultsConfig(Config):
     """What is compared with what."""
@@ -52,6 +54,8 @@ class VlpResultsConfig(Config):
     """Also the rows of the paper's ablation; each pre-trains anew."""
     seeds: tuple[Seed, ...] = ()
     """Every row is pre-trained and fine-tuned with each of them; empty: one pre-training, the tasks' own seeds."""
+    scratch: dict[str, Any] = Field(default_factory=lambda: {"lr": 3e-4})
+    """Fields of `vlp.captioning` that are other without pre-training; the original's rate is ten times higher then."""
     baselines: bool = True
     """Also what captions score that nobody trained."""
 
@@ -67,7 +71,9 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
     found = {}
     for task in config.tasks:
         for model in config.rows:
-            start = {"blind": True} if model == "blind" else {"start": model, "blind": False}
+            start: dict[str, Any] = {"blind": True} if model == "blind" else {"start": model, "blind": False}
+            if task == "captioning" and model in UNTRAINED:
+                start |= config.scratch
             for seed in config.seeds or (None,):
                 both = {} if seed is None else {"seed": seed, "seeds": (seed,)}
                 name = f"{task}.{model}" if seed is None else f"{task}.{model}.{seed}"
