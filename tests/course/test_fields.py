@@ -32,7 +32,7 @@ def test_nested_blocks_are_told_by_their_dotted_names(capsys):
 def test_a_block_that_may_be_left_out_is_told_with_its_fields():
     rows = {name: row for name, *row in fields(QUESTIONS.config)}
     assert rows["gqa"][:2] == ["as below", "the fields below, or null"]
-    assert rows["gqa.format"][:2] == ["gqa", "one of vqa, gqa, lxmert, easy_vqa"]
+    assert rows["gqa.format"][:2] == ["gqa", "one of vqa, gqa, lxmert, easy_vqa, imdb"]
     assert rows["gqa.questions"][0] == "{train: gqa/train.json, valid: gqa/valid.json, test: gqa/test.json}"
 
 
