@@ -119,7 +119,8 @@ def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
     assert not names("pictures.sets=images/test") & {"vokenization.matching", "features", "corpus"}
     assert not names("text.test=a.raw") & {"captions", "pictures", "vision"}
     further = {"captions": {"sets": {"cc": {"format": "conceptual", "annotations": "a.tsv", "images": "i"}}}}
-    assert names(further) == {"captions", "vokenization.benchmark"}
+    vlp = {f"vlp.{name}" for name in ("pretraining", "captioning", "scst", "vqa", "results")}
+    assert names(further) == {"captions", "vokenization.benchmark", *vlp}, "all of VLP begins with a set"
 
 
 def test_one_word_says_where_all_real_data_lies(world, tmp_path):

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.golden.make_vlp_decoding import FILE, options, recorded_model
+from tests.vlp.record_decoding import FILE, options, recorded_model
 from vlpnb.nn.beam import Beams, beam
 from vlpnb.nn.decoding import Step, greedy
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of

@@ -37,7 +37,7 @@ class DecodingConfig(PicturedConfig):
 
     width: int = Field(5, ge=1)
     """Beams, of the test pictures; 1 is greedy, as the validation pictures always are."""
-    length_bonus: float = 0.0
+    length_bonus: float = Field(0.0, ge=-100, le=100)
     """Added to a caption's score for each word."""
     min_length: int = Field(0, ge=0)
     """Word pieces before a caption may end."""

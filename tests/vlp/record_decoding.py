@@ -1,6 +1,6 @@
 """A small copy of the recorded beam searches of VLP's original code, which can be repeated without its weights.
 
-    python -m tests.golden.make_vlp_decoding ../shared/golden/vlp
+    python -m tests.vlp.record_decoding ../shared/golden/vlp
 
 For each picture the words, back pointers and totals that the original recorded, and for each text that a search
 visits the log-probabilities of its likeliest next words, from our model with the recorded weights.
@@ -20,7 +20,7 @@ from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.weights import load_model
 
-FILE = Path(__file__).parent / "vlp" / "decoding.safetensors"
+FILE = Path(__file__).parents[1] / "golden" / "vlp" / "decoding.safetensors"
 WORDS = 12  # of each text
 
 
