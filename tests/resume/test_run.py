@@ -91,7 +91,11 @@ def test_killed_in_a_notebook_and_run_again_twice_at_once(start, tmp_path):
     # None at all where the killed runner's kernel, which notices within a second, got to the end of the stage.
     assert sum("[vision] started" in text for text in texts) <= 1
 
-    made = {"world": {}, "captions": {"sets": None}, "vision": {}}  # vision reads the splits of the captions alone
+    made = {
+        "world": {},
+        "captions": {"sets": None},
+        "vision": {},
+    }  # vision reads the splits of the captions alone
     found = {name: content(run.plan(name, **values).folder) for name, values in made.items()}
     run.folder.rename(tmp_path / "runs" / "killed")
     for name, values in made.items():
