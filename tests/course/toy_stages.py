@@ -6,6 +6,7 @@ import time
 from pydantic import Field
 
 from vlpnb.config import Config
+from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
 
 
@@ -39,7 +40,7 @@ def count(context: StageContext) -> dict[str, float]:
     start = int(file.read_text()) if file.is_file() else 0
     for step in range(start, context.config.steps):
         time.sleep(context.config.pause)
-        file.write_text(str(step + 1))
+        write_text(file, str(step + 1))  # whole, whenever the kill comes
         context.progress(step + 1, context.config.steps, loss=1.0 / (step + 1))
     given = (context.inputs["source"] / "numbers.txt").read_text().split()
     return {"total": context.config.rate * len(given), "resumed_at": start, "unknown": float("nan")}
