@@ -1,4 +1,4 @@
-"""The joint attention: its ways agree, pictures are a set that only their own word sees, and hidden ones are not there."""
+"""The joint attention: its ways agree, only its own word sees a picture, and hidden ones are not there."""
 
 import pytest
 import torch
@@ -210,4 +210,4 @@ def test_gradients_reach_all_that_is_live_and_no_image():
     lm(words(), words(5), z)["next"].backward()
     assert {name for name, p in lm.named_parameters() if p.grad is None or not p.grad.any()} == set()
     assert isinstance(lm.model.blocks[1].look.attention.reading, Reading)
-    assert V == len(lm.model.word_weight)
+    assert len(lm.model.word_weight) == V
