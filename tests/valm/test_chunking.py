@@ -1,9 +1,9 @@
 """Where texts are cut for the tower: the original's rule as it was recorded, and rules that know the past alone."""
 
-import gzip
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +21,8 @@ from vlpnb.valm.chunking import (
     sentence_marks,
     separators_of,
 )
+from vlpnb.valm.retriever import words_of
+from vlpnb.valm.vocabulary import open_vocabulary
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "valm" / "chunker.json").read_text())
 SAME = same_pieces(np.arange(100))
@@ -50,14 +52,16 @@ def test_the_rule_of_the_original_cuts_whole_blocks_as_recorded(shared_data):
 
 
 def test_separators_are_found_by_their_text(shared_data):
-    path = shared_data / "vocab" / "clip" / "bpe_simple_vocab_16e6.txt.gz"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
-    merges = gzip.decompress(path.read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
-    codes = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    letters = [chr(code) for code in codes] + [chr(256 + i) for i in range(256 - len(codes))]
-    pieces = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(m.split()) for m in merges)]
-    assert list(separators_of(pieces, 49407, 0)) == GOLDEN["separators_in_order"]
+    words = open_vocabulary(shared_data / "vocab" / "clip")
+    tower = SimpleNamespace(tokenizer=words.tokenizer, end_id=49407, pad_id=0, causal=True, longest=75)
+    tower.lookup = lambda tokenizer: np.arange(words.size)
+    found = words_of(words, tower)
+    assert list(found.separators) == GOLDEN["separators_in_order"]
+    assert (found.pad, found.eos) == (1, 2)
+    stop, comma = (words.encode([mark])[0][0] for mark in (".", ","))
+    assert stop == 4 + 269
+    assert stop in found.marks
+    assert comma not in found.marks
 
 
 def test_separators_of_other_pieces_have_no_mark_of_the_words_end():

@@ -44,7 +44,7 @@ def separators_of(pieces: Sequence[str], end: int, pad: int) -> tuple[int, ...]:
     """The ids of a tower's separators, most wanted first; those that it has no piece for are left out.
 
     Args:
-        pieces: the text of every id; CLIP's mark the end of a word by `</w>`.
+        pieces: every id's as the vocabulary has it; CLIP's mark the end of a word by `</w>`.
     """
     ids = {text: i for i, text in reversed(list(enumerate(pieces)))}
     whole = "</w>" if any(text.endswith("</w>") for text in pieces) else ""

@@ -121,17 +121,13 @@ class Words:
 def words_of(vocabulary: Vocabulary, tower: TextTower | None, longest: int = LONGEST) -> Words:
     """How a tower reads the ids of a language model: by its own pieces where they are the same, else as text."""
     words = vocabulary
-    texts = [text.removesuffix("</w>") for text in piece_texts(words.tokenizer)]
-    marks = tuple(i + words.first for i in sentence_marks(texts))
+    marks = tuple(i + words.first for i in sentence_marks(piece_texts(words.tokenizer)))
     if tower is None:
         return Words(words.pad_id, words.end_id, marks, same_pieces(np.arange(words.size)), None)
     lookup = tower.lookup(words.tokenizer)
     if lookup is not None:
-        if words.first:  # marks that only the language model has, before CLIP's pieces
-            front = np.full(words.first, tower.end_id, np.int64)
-            front[words.pad_id] = tower.pad_id
-            lookup = np.concatenate([front, lookup])
-        separators = separators_of(piece_texts(tower.tokenizer), tower.end_id, tower.pad_id)
+        pieces = tower.tokenizer.convert_ids_to_tokens(range(len(tower.tokenizer)))
+        separators = separators_of(pieces, tower.end_id, tower.pad_id)
         prefixes = same_pieces(lookup, tower.causal)
         return Words(words.pad_id, words.end_id, marks, prefixes, lookup, separators)
 
