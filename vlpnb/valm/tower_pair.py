@@ -80,11 +80,12 @@ class TextTower:
         """
         if vocabulary_hash(tokenizer) != vocabulary_hash(self.tokenizer):
             return None
+        ids = np.arange(len(tokenizer), dtype=np.int64)
         if is_clip(tokenizer):
+            ids[tokenizer.all_special_ids] = self.end_id
             first = np.full(FIRST_CLIP_ID, self.end_id, np.int64)
             first[PAD] = self.pad_id
-            return np.concatenate([first, np.arange(len(tokenizer), dtype=np.int64)])
-        ids = np.arange(len(tokenizer), dtype=np.int64)
+            return np.concatenate([first, ids])
         ids[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = self.end_id
         if tokenizer.pad_token_id is not None:
             ids[tokenizer.pad_token_id] = self.pad_id
