@@ -43,6 +43,8 @@ class Vocabulary:
         """Ids of some texts, int32 [n] each; no end token, and none of the special tokens that a text spells out."""
         silent = np.array(sorted(self.silent), np.int32)
         found = [ids + np.int32(self.first) for ids in encode_lines(self.tokenizer, texts)]
+        if not found or not np.isin(np.concatenate(found), silent).any():
+            return found
         return [ids[~np.isin(ids, silent)] for ids in found]
 
     def decode(self, ids: Sequence[int] | Integer[np.ndarray, " n"]) -> str:
