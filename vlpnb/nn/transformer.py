@@ -152,12 +152,13 @@ class AttentionLayer(nn.Module):
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         memory: Float[Tensor, "B N M"] | None = None,
         *,
+        causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Arguments and results as in `Attention.forward`."""
         branch, attention = self.attention(
-            self.norm(x) if self.pre_norm else x, mask, memory, weights=weights, cache=cache
+            self.norm(x) if self.pre_norm else x, mask, memory, causal=causal, weights=weights, cache=cache
         )
         x = x + self.dropout(branch)
         return (x if self.pre_norm else self.norm(x)), attention
@@ -195,11 +196,12 @@ class Block(nn.Module):
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         *,
+        causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """The new stream, and the attention map when `weights`. S is T, or with a cache what is in it then."""
-        x, attention = self.look(x, mask, weights=weights, cache=cache)
+        x, attention = self.look(x, mask, causal=causal, weights=weights, cache=cache)
         return self.think(x), attention
 
 
