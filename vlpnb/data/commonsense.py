@@ -2,10 +2,10 @@
 
 | list | file | read by |
 |---|---|---|
-| MemoryColor (Norlund et al. 2021) | `Index,Descriptor,Item,Color`; the paper's table has `Plural`, too | `read_colours` |
+| MemoryColor (Norlund et al. 2021) | `Index,Descriptor,Item,Color` (and `Plural`) | `read_colours` |
 | ColorTerms (Bruni et al. 2012) | `object,color` | `read_colours` |
 | RelativeSize (Bagherinezhad et al. 2016) | two nouns a line, the bigger first | `read_sizes` |
-| ViComTe (Zhang et al. 2022) | JSON lines {sub, obj, alt}: a thing, a likely attribute, an unlikely one | `read_vicomte` |
+| ViComTe (Zhang et al. 2022) | JSON lines {sub, obj, alt}: a thing, its attribute, an unlikely one | `read_vicomte` |
 
 ViComTe's lists of sizes have the same fields: `sub` is larger (or smaller) than `obj` and not than `alt`.
 """
@@ -57,7 +57,9 @@ def read_colours(path: Path) -> list[KnownThing]:
     found = []
     for number, row in rows:
         if len(row) != len(names):
-            raise UserError(f"{path}:{number}: {len(row)} columns, expected {len(names)} ({', '.join(names)}).")
+            raise UserError(
+                f"{path}:{number}: {len(row)} columns, expected {len(names)} ({', '.join(names)})."
+            )
         values = {name: row[i].lower() if name == "answer" else row[i] for name, i in columns.items()}
         if not values["thing"] or not values["answer"]:
             raise UserError(f"{path}:{number}: the thing or its colour is empty; expected both.")

@@ -61,7 +61,9 @@ def drawn_means(
     if len(values) != len(groups):
         raise UserError(f"{len(values):,} scores for {len(groups):,} groups; expected a group for each score")
     kept = ~np.isnan(values)
-    names = {name: i for i, name in enumerate(dict.fromkeys(g for g, k in zip(groups, kept, strict=True) if k))}
+    names = {
+        name: i for i, name in enumerate(dict.fromkeys(g for g, k in zip(groups, kept, strict=True) if k))
+    }
     if not names:
         raise UserError("there is no score to draw from; expected at least one answer")
     of = np.array([names[g] for g, k in zip(groups, kept, strict=True) if k])

@@ -5,7 +5,7 @@ VaLM's text (CC-100, WikiText-103, LAMBADA) comes in this layout; a line of the 
 | file | holds, little-endian |
 |---|---|
 | `<name>.bin` | the ids back to back |
-| `<name>.idx` | the mark `MMIDIDX` with two zero bytes, uint64 version 1, uint8 code of the id type, uint64 L lines, then |
+| `<name>.idx` | the mark `MMIDIDX` with two zero bytes, uint64 version 1, uint8 code of the id type, uint64 L, then |
 | | int32 tokens of each line [L], int64 byte offset of each line in the `.bin` [L] |
 
 Lines need not lie in order, nor fill the `.bin`: a reader follows the offsets. Nothing is read before it is asked
@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 
 from vlpnb.data.text_files import require
 from vlpnb.errors import UserError
@@ -46,7 +46,9 @@ class Binarised:
         with index.open("rb") as file:
             head = file.read(HEAD.size)
         if len(head) < HEAD.size or not head.startswith(MARK):
-            raise UserError(f"{index}: found {head[:9]!r} at its beginning, expected {MARK!r}; it is no .idx.")
+            raise UserError(
+                f"{index}: found {head[:9]!r} at its beginning, expected {MARK!r}; it is no .idx."
+            )
         _, version, code, self._lines = HEAD.unpack(head)
         if version != VERSION or code not in TYPES:
             raise UserError(
@@ -77,17 +79,17 @@ class Binarised:
         return {k: v for k, v in self.__dict__.items() if k not in ("lengths", "starts", "tokens")}
 
     @cached_property
-    def lengths(self) -> Int[np.ndarray, " L"]:
+    def lengths(self) -> Integer[np.ndarray, " L"]:
         """Tokens of each line, int64."""
         return self._index(np.dtype("<i4"), 0).astype(np.int64)
 
     @cached_property
-    def starts(self) -> Int[np.ndarray, " L"]:
+    def starts(self) -> Integer[np.ndarray, " L"]:
         """Byte offset of each line in the `.bin`, int64."""
         return self._index(np.dtype("<i8"), 4 * self._lines).astype(np.int64)
 
     @cached_property
-    def tokens(self) -> Int[np.ndarray, " N"]:
+    def tokens(self) -> Integer[np.ndarray, " N"]:
         """All ids of the `.bin`, a memory map."""
         count = self._bytes // self.dtype.itemsize
         if not count:
@@ -102,7 +104,7 @@ class Binarised:
         return filled and bool((self.starts == (ends - self.lengths) * self.dtype.itemsize).all())
 
     @property
-    def offsets(self) -> Int[np.ndarray, " L+1"]:
+    def offsets(self) -> Integer[np.ndarray, " _"]:
         """Where the lines start in `tokens`, first 0, last N. UserError where they do not follow each other."""
         if not self.in_order:
             raise UserError(
@@ -110,7 +112,7 @@ class Binarised:
             )
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.lengths)])
 
-    def line(self, index: int) -> Int[np.ndarray, " n"]:
+    def line(self, index: int) -> Integer[np.ndarray, " n"]:
         """Ids of one line, with its end token."""
         start = int(self.starts[index]) // self.dtype.itemsize
         return np.asarray(self.tokens[start : start + int(self.lengths[index])])
@@ -121,7 +123,7 @@ class Binarised:
             return np.fromfile(file, dtype, self._lines)
 
 
-def write_binarised(path: Path, lines: Iterable[Int[np.ndarray, " _"]], vocab_size: int) -> int:
+def write_binarised(path: Path, lines: Iterable[Integer[np.ndarray, " _"]], vocab_size: int) -> int:
     """Write lines of ids, each with its end token, as `<path>.bin` and `<path>.idx`; returns the number of tokens.
 
     Ids are uint16 where the vocabulary has at most 65,536 pieces, else int32. The `.idx` is written last: without it

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -44,15 +44,15 @@ class LanguageBlocks(Dataset):
 
     def __init__(
         self,
-        tokens: Path | Int[np.ndarray, " N"],
-        offsets: Int[np.ndarray, " L+1"] | None = None,
+        tokens: Path | Integer[np.ndarray, " N"],
+        offsets: Integer[np.ndarray, " L1"] | None = None,
         *,
         block: int,
         end_id: int,
         pad_id: int,
         lines: bool = False,
         cut: bool = False,
-        pictures: Int[np.ndarray, " L"] | None = None,
+        pictures: Integer[np.ndarray, " L"] | None = None,
     ):
         self.block, self.end_id, self.pad_id = block, end_id, pad_id
         self._corpus = Binarised(tokens) if isinstance(tokens, str | Path) else None
@@ -87,7 +87,7 @@ class LanguageBlocks(Dataset):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         return {name: rows[0] for name, rows in self.batch([index]).items()}
 
-    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Int[Tensor, "B *T"]]:
+    def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Int[Tensor, "B *_"]]:
         """Several examples, in the order of `rows`; as wide as the longest of them."""
         at = np.asarray(rows, dtype=np.int64)
         starts, lengths = self.starts[at], self.lengths[at]
