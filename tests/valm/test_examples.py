@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from vlpnb.valm.vocabulary import Vocabulary
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
-from vlpnb.valm.examples import Batches, Hiding, Words
+from vlpnb.valm.examples import Batches, Hiding
 
 PAD, END, MASK, SIZE = 0, 1, 2, 30
-WORDS = Words(MASK, PAD, SIZE, (PAD, END, MASK))
+WORDS = Vocabulary(None, SIZE, END, PAD, MASK, (PAD, END, MASK))
 
 
 class Drawn:
@@ -20,7 +21,10 @@ class Drawn:
     def __call__(self, numbers, batch, seed):
         shape = (batch["ids"].shape[1], self.count)
         rows = [np.random.default_rng((*seed, int(n))).integers(5, size=shape) for n in numbers]
-        return {"images": torch.eye(5), "rows": torch.from_numpy(np.stack(rows))}
+        return {
+            "images": torch.eye(5),
+            "rows": torch.from_numpy(np.array(rows, np.int64).reshape(-1, *shape)),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +49,7 @@ def test_an_update_is_a_function_of_its_number(blocks):
 def test_input_words_are_hidden_and_their_targets_stay(blocks):
     made = batches(blocks, Hiding(word_rate=0.5))
     for update in range(4):
-        plain, hidden = (
-            batches(blocks, Hiding(word_rate=rate))(update).micro[0] for rate in (0.0, 0.5)
-        )
+        plain, hidden = (batches(blocks, Hiding(word_rate=rate))(update).micro[0] for rate in (0.0, 0.5))
         assert torch.equal(plain["targets"], hidden["targets"])
         assert not torch.equal(plain["ids"], hidden["ids"])
         special = torch.isin(plain["ids"], torch.tensor(WORDS.special))
@@ -75,13 +77,26 @@ def test_processes_share_one_update(blocks, processes):
     hiding = Hiding("both", word_rate=0.3, image_rate=0.5, all_rate=0.2)
     whole = batches(blocks, hiding, Drawn(), masked_shown=Drawn())(1)
     parts = [
-        batches(blocks, hiding, Drawn(), masked_shown=Drawn(), rank=rank, world_size=processes, micro_batch=1)(1)
+        batches(
+            blocks, hiding, Drawn(), masked_shown=Drawn(), rank=rank, world_size=processes, micro_batch=1
+        )(1)
         for rank in range(processes)
     ]
     assert len({len(part.micro) for part in parts}) == 1
     assert all(part.counts == whole.counts and part.tokens == whole.tokens for part in parts)
-    for name in ("ids", "targets", "rows", "image_mask", "masked_ids", "labels", "masked_rows", "masked_image_mask"):
-        rows = [row.flatten().tolist() for part in parts for micro in part.micro for row in micro.get(name, ())]
+    for name in (
+        "ids",
+        "targets",
+        "rows",
+        "image_mask",
+        "masked_ids",
+        "labels",
+        "masked_rows",
+        "masked_image_mask",
+    ):
+        rows = [
+            row.flatten().tolist() for part in parts for micro in part.micro for row in micro.get(name, ())
+        ]
         assert sorted(rows) == sorted(row.flatten().tolist() for row in whole.micro[0][name])
 
 

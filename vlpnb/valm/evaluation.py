@@ -3,28 +3,29 @@
 Differs from the original, which evaluates nothing while it trains and finds perplexity afterwards (`language_tasks.py`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from vlpnb.nn.losses import IGNORE
-from vlpnb.train.loop import Precision, autocast
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.train.loop import Precision, autocast
 from vlpnb.valm.examples import Shown
 from vlpnb.valm.objectives import ValmLM
+from vlpnb.valm.vocabulary import Vocabulary
 
 AT_ONCE = 64  # blocks of a batch
 SEED = 123
 
 
-def pieces_of(tokenizer, words: tuple[str, ...]) -> np.ndarray:
-    """(V,) bool: which word pieces are one of some words."""
-    found = np.zeros(len(tokenizer), bool)
-    for word in words:
-        for text in (word, f" {word}"):
-            ids = tokenizer.encode(text, add_special_tokens=False)
-            if len(ids) == 1 and ids[0] != tokenizer.unk_token_id:
+def pieces_of(words: Vocabulary, asked: Sequence[str]) -> Bool[np.ndarray, " V"]:
+    """Which ids are one of some words, each of one piece."""
+    found = np.zeros(words.size, bool)
+    for word in asked:
+        for ids in words.encode([word, f" {word}"]):
+            if len(ids) == 1 and ids[0] not in words.special:
                 found[ids[0]] = True
     return found
 
@@ -32,45 +33,35 @@ def pieces_of(tokenizer, words: tuple[str, ...]) -> np.ndarray:
 @torch.no_grad()
 def evaluate(
     model: ValmLM,
-    blocks: LanguageBlocks,
-    shown: Shown | None,
+    texts: Mapping[str, LanguageBlocks],
+    shown: Mapping[str, Shown | None],
     most: int,
+    asked: Bool[np.ndarray, " V"],
     device: str | torch.device,
     precision: Precision,
-    asked: np.ndarray,
 ) -> dict[str, float]:
-    """Mean nats per token of up to `most` blocks: `loss`, and those of parts of them.
-
-    `caption_loss` is that of texts that describe a picture, `text_loss` that of all others, `asked_loss` that of some
-    words, such as colours; a part without tokens is left out.
+    """Mean nats per token of up to `most` examples of each text, `<text>_loss`, and of some words in all, `asked_loss`.
 
     Args:
-        shown: as in `Batches`; None: no pictures.
-        asked: (V,) which word pieces are those words.
+        shown: the pictures beside each text, as in `Batches`.
+        asked: which ids are those words, such as colours.
     """
     model.eval()
-    chosen = np.linspace(0, len(blocks) - 1, min(most, len(blocks))).astype(np.int64)
-    device, wanted = torch.device(device), torch.from_numpy(asked)
-    sums = dict.fromkeys(("", "caption_", "text_", "asked_"), (0.0, 0))
-    for first in range(0, len(chosen), AT_ONCE):
-        numbers = chosen[first : first + AT_ONCE]
-        batch = blocks.batch(numbers)
-        pictures: Mapping[str, torch.Tensor] = {} if shown is None else shown(numbers, batch, (SEED,))
-        given = {name: value.to(device) for name, value in {**batch, **pictures}.items()}
-        with autocast(device, precision):
-            nats = -model.log_probs(
-                given["ids"], given["targets"], **{name: given[name] for name in pictures}
-            ).float().cpu().double()
-        targets = batch["targets"]
-        counted = targets != IGNORE
-        about = batch["own"] >= 0 if "own" in batch else torch.zeros_like(counted)
-        parts = {
-            "": counted,
-            "caption_": counted & about,
-            "text_": counted & ~about,
-            "asked_": counted & wanted[targets.clamp(min=0)],
-        }
-        for name, part in parts.items():
-            total, count = sums[name]
-            sums[name] = total + float(nats[part].sum()), count + int(part.sum())
-    return {f"{name}loss": total / count for name, (total, count) in sums.items() if count}
+    device, wanted, found, of_words = torch.device(device), torch.from_numpy(asked), {}, [0.0, 0]
+    for name, blocks in texts.items():
+        chosen = np.linspace(0, len(blocks) - 1, min(most, len(blocks))).astype(np.int64)
+        total, count, look = 0.0, 0, shown[name]
+        for first in range(0, len(chosen), AT_ONCE):
+            numbers = chosen[first : first + AT_ONCE]
+            batch = blocks.batch(numbers)
+            pictures = {} if look is None else dict(look(numbers, batch, (SEED,)))
+            ids, targets = batch["ids"], batch["targets"]
+            moved = {name: value.to(device) for name, value in pictures.items()}
+            with autocast(device, precision):
+                nats = -model.log_probs(ids.to(device), targets.to(device), **moved).float().cpu().double()
+            counted = targets != IGNORE
+            total, count = total + float(nats[counted].sum()), count + int(counted.sum())
+            of = counted & wanted[targets.clamp(min=0)]
+            of_words = [of_words[0] + float(nats[of].sum()), of_words[1] + int(of.sum())]
+        found[f"{name}_loss"] = total / count
+    return found | ({"asked_loss": of_words[0] / of_words[1]} if of_words[1] else {})

@@ -15,13 +15,14 @@ from typing import Literal, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.valm.objectives import hide_images, mask_words
+from vlpnb.valm.vocabulary import Vocabulary
 
 Objective = Literal["next", "masked", "both"]
 
@@ -60,20 +61,6 @@ class Hiding:
     """A masked word keeps one of its pictures at least."""
 
 
-@dataclass(frozen=True)
-class Words:
-    """The ids that hiding words needs."""
-
-    mask: int
-    pad: int
-    size: int
-    special: tuple[int, ...]
-
-    def protected(self, ids: Int[Tensor, "B T"]) -> Bool[Tensor, "B T"]:
-        """Where nothing may be masked."""
-        return torch.isin(ids, torch.tensor(self.special))
-
-
 class Batches:
     """Update number → its blocks, hidden for all processes, cut into this one's micro-batches.
 
@@ -86,7 +73,7 @@ class Batches:
     def __init__(
         self,
         blocks: LanguageBlocks,
-        words: Words,
+        words: Vocabulary,
         shown: Shown | None,
         hiding: Hiding,
         *,
@@ -116,10 +103,10 @@ class Batches:
         ids = batch["ids"]
         made = {name: batch[name] for name in ("ids", "targets", "own") if name in batch}
         draw = torch.Generator().manual_seed(seed_of(self.seed, update))
-        special = self.words.protected(ids)
+        special = torch.isin(ids, torch.tensor(self.words.special))
 
         def masked(rate: float) -> tuple[Tensor, Tensor]:
-            return mask_words(ids, special, self.words.mask, self.words.size, rate, draw)
+            return mask_words(ids, special, self.words.mask_id, self.words.size, rate, draw)
 
         def seen(chosen: Tensor) -> Tensor:
             shape, spared = (*ids.shape, self.shown.count), chosen if hiding.exclusive else None
@@ -148,12 +135,20 @@ class Batches:
         return Update(micro, counts, int((made["targets"] != IGNORE).sum()))
 
     def _micro(
-        self, made: Mapping[str, Tensor], numbers: Int[np.ndarray, " B"], part: Int[np.ndarray, " b"], update: int
+        self,
+        made: Mapping[str, Tensor],
+        numbers: Int[np.ndarray, " B"],
+        part: Int[np.ndarray, " b"],
+        update: int,
     ) -> dict[str, Tensor]:
         """The arguments of `ValmLM.forward` for some rows of an update."""
         mine = {name: value[part] for name, value in made.items()}
         seed = (self.seed, update)  # not of the process: whatever their number, a block sees the same
-        arguments = {name: mine[name] for name in ("image_mask", "masked_ids", "labels", "masked_image_mask") if name in mine}
+        arguments = {
+            name: mine[name]
+            for name in ("image_mask", "masked_ids", "labels", "masked_image_mask")
+            if name in mine
+        }
         if "read" in mine:
             arguments |= {"ids": mine["read"], "targets": mine["targets"]}
             if self.shown is not None:

@@ -26,13 +26,11 @@ from vlpnb.train.sampling import evenly
 from vlpnb.valm.config import PROJECTIONS, SIZES, ValmConfig, size_config
 from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.evaluation import evaluate, pieces_of
-from vlpnb.valm.examples import Batches, Hiding, Objective, Words
+from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import save_model
-from vlpnb.valm.shown import Variant, open_looks
+from vlpnb.valm.shown import MODEL, SAID, Variant, read_looks, save_looks
 from vlpnb.world.scene import COLOURS
-
-MODEL = "model"  # in the folder of a pre-training
 
 
 class PretrainingConfig(Config):
@@ -132,9 +130,10 @@ class PretrainingConfig(Config):
         if self.variant == "none" and (self.image_rate or self.all_rate):
             raise ValueError("image_rate, all_rate: there are no pictures to hide where `variant` is none")
         if self.variant != "none" and not self.fusion:
-            raise ValueError("fusion: empty, so that no block looks at pictures; expected variant none for it")
+            raise ValueError(
+                "fusion: empty, so that no block looks at pictures; expected variant none for it"
+            )
         return self
-
 
     @property
     def hiding(self) -> Hiding:
@@ -145,27 +144,25 @@ class PretrainingConfig(Config):
 
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
-    """The corpus; where there are pictures also their store, and the tables of what each word found."""
+    """The corpus; where there are pictures also their store, and what each word found."""
     needed = {"corpus": Request("valm.corpus", config.corpus)}
     if config.variant == "none":
         return needed
-    needed["images"] = Request("valm.images", config.images)
-    if config.variant != "random" or config.objective != "next":
-        needed["queries"] = Request("valm.queries", config.queries | query_fields(config))
-    return needed
-
-
-def query_fields(config: PretrainingConfig) -> dict[str, Any]:
-    """Fields of the stage `valm.queries` that follow from those of this one."""
-    found: dict[str, Any] = {"images": config.images, "corpus": config.corpus}
-    return found | ({"mode": config.variant} if config.variant in ("self", "random") else {})
+    queries = {"images": config.images, "corpus": config.corpus, **config.queries}
+    if config.variant == "self":
+        queries["mode"] = "self"
+    return {
+        **needed,
+        "images": Request("valm.images", config.images),
+        "queries": Request("valm.queries", queries),
+    }
 
 
 def model_shape(config: PretrainingConfig, corpus: Corpus, image_width: int) -> ValmConfig:
     """The configuration of a new model for these words and pictures."""
     return size_config(
         config.size,
-        vocab_size=len(corpus.tokenizer),
+        vocab_size=corpus.vocab_size,
         max_positions=corpus.block,
         dropout=config.dropout,
         image_width=image_width,
@@ -202,38 +199,43 @@ def training_plan(config: PretrainingConfig) -> TrainingPlan:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Train, evaluate, save `model`.
+    """Train, evaluate, save `model`, and in `looks.json` what stood beside the words.
 
-    Metrics: those of `evaluate`, at the end also `_hidden` and `_random` where the model looks at pictures; updates,
-    blocks, parameters, tokens_per_second.
+    Metrics: nats per token of held-out text: `captions_loss` and `text_loss` (`evaluation.py`), `asked_loss` of some
+    words; at the end also with `_hidden` and `_random` pictures where the model looks at some; updates, examples,
+    parameters, tokens_per_second.
     """
     config: PretrainingConfig = context.config
     corpus = load_corpus(context.inputs["corpus"])
-    looks = open_looks(config, corpus, context.inputs, context.device)
+    looks = read_looks(context.inputs, config.variant, config.words_width, corpus.pictures, context.device)
     torch.manual_seed(config.seed)
     model = ValmLM(model_shape(config, corpus, looks.width))
+    train = corpus.blocks("train")
     batches = Batches(
-        corpus.train, Words.of(corpus), looks.shown("train"), config.hiding, masked_shown=looks.masked,
+        train, corpus.words, looks.shown("train"), config.hiding, masked_shown=looks.live(corpus.words),
         batch=config.batch, micro_batch=config.micro_batch, seed=config.seed, by_length=config.by_length,
         rank=context.rank, world_size=context.world_size,
     )  # fmt: skip
     plan = training_plan(config)
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
-        f"{parameters / 1e6:.2f} M parameters, {len(corpus.train):,} blocks of at most {corpus.block} tokens, "
-        f"{plan.updates:,} updates of {batches.sampler.batch}; beside the words: {looks.said}"
+        f"{parameters / 1e6:.2f} M parameters, {len(train):,} examples of at most {corpus.block} tokens, "
+        f"{plan.updates:,} updates of {batches.sampler.batch}; beside the words: {SAID[config.variant]}"
     )
-    asked = pieces_of(corpus.tokenizer, config.asked)
+    held_out = {split: corpus.blocks(split) for split in corpus.splits if split != "train"}
+    asked = pieces_of(corpus.words, config.asked)
 
     def at(step: int) -> dict[str, float]:
-        settings = ("trained", "hidden", "random") if step == plan.updates else ("trained",)
-        measured = {}
-        for setting in settings if config.variant != "none" else ("trained",):
+        measured: dict[str, float] = {}
+        pictures = config.variant != "none" and step == plan.updates
+        for setting in ("trained", "hidden", "random") if pictures else ("trained",):
+            shown = {split: looks.shown(split, setting) for split in held_out}
             found = evaluate(
-                model, corpus.valid, looks.shown("valid", setting), config.eval_blocks, context.device,
-                config.precision, asked,
-            )  # fmt: skip
-            measured |= {name if setting == "trained" else f"{name}_{setting}": v for name, v in found.items()}
+                model, held_out, shown, config.eval_blocks, asked, context.device, config.precision
+            )
+            measured |= {
+                name if setting == "trained" else f"{name}_{setting}": v for name, v in found.items()
+            }
         context.log(f"update {step:,}: " + ", ".join(f"{name} {v:.3f}" for name, v in measured.items()))
         return measured
 
@@ -243,13 +245,14 @@ def run(context: StageContext) -> dict[str, float]:
     )  # fmt: skip
     if context.rank == 0:
         save_model(context.folder / MODEL, model, corpus.tokenizer)
+        save_looks(context.folder, context.inputs, config.variant, config.words_width)
     barrier(context.world_size)
-    final = next((record for record in reversed(records) if "lr" not in record), {})
+    final = next((record for record in reversed(records) if "loss" not in record), {})
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
         **{name: value for name, value in final.items() if name != "step"},
         "updates": plan.updates,
-        "blocks": len(corpus.train),
+        "examples": len(train),
         "parameters": parameters,
         **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
     }

@@ -7,29 +7,40 @@ Differs from the original: an answer of several pieces has the mean log-probabil
 after the end of a text, as every text is in training; a text that is longer than the model is read in parts.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedTokenizerFast
 
 from vlpnb.errors import UserError
 from vlpnb.valm.objectives import ValmLM
+from vlpnb.valm.original.weights import load_model
+from vlpnb.valm.shown import MODEL, Live, Setting, load_looks
+from vlpnb.valm.vocabulary import Vocabulary
 
 Ids = list[int]
 
 
-class See(Protocol):
-    """Pictures beside any texts."""
+See = Callable[[Int[Tensor, "B T"], Int[Tensor, "B J"] | None], Mapping[str, Tensor]]
+"""Texts, padded on the right, and rows that each shall see in the setting "oracle" → pictures (`shown.Live`)."""
+RowsOf = Callable[[Sequence[str]], Int[np.ndarray, " J"]]
 
-    def __call__(self, ids: Int[Tensor, "B T"], given: Int[Tensor, "B J"] | None) -> Mapping[str, Tensor]:
-        """Arguments of `Valm.forward` beside the words, which are padded on the right.
 
-        Args:
-            given: rows of the store that each text shall see, −1 where there are fewer; read in the setting "oracle".
-        """
+def open_scorer(folder: str | Path, setting: Setting = "trained", device: str = "cpu") -> "LanguageScorer":
+    """Asks the model of a finished pre-training, with the pictures of a setting.
+
+    Raises:
+        UserError: the folder holds no pre-training, or what it was shown is gone.
+    """
+    folder = Path(folder)
+    looks, corpus = load_looks(folder, device)
+    model = load_model(folder / MODEL)
+    see = Live(looks, setting, max(model.config.pad_id, 0))
+    return LanguageScorer(model, corpus.words, see, looks.rows_of, device)
 
 
 class LanguageScorer:
@@ -44,13 +55,24 @@ class LanguageScorer:
     eos_first = True
 
     def __init__(
-        self, model: ValmLM, tokenizer: Any, see: See, rows_of: Any = None, device: str = "cpu", batch: int = 64
+        self,
+        model: ValmLM,
+        words: Vocabulary,
+        see: See,
+        rows_of: RowsOf | None = None,
+        device: str = "cpu",
+        batch: int = 64,
     ):
-        self.model, self.tokenizer, self.see, self.rows_of = model.eval().to(device), tokenizer, see, rows_of
+        self.model, self.words, self.see, self.rows_of = model.eval().to(device), words, see, rows_of
         self.device, self.at_once = torch.device(device), batch
         self.most, self.end, self.pad = (
             model.config.max_positions, model.config.eos_id, max(model.config.pad_id, 0),
         )  # fmt: skip
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """That of `words`, whose ids may begin higher."""
+        return self.words.tokenizer
 
     def __call__(
         self,
@@ -70,7 +92,10 @@ class LanguageScorer:
         own = not answers or not isinstance(answers[0], str)
         asked = list(answers) if own else [answers] * len(prompts)
         begun = [[self.end, *self._ids(prompt)] for prompt in prompts]
-        pieces = [[self._pieces(prompt, answer) for answer in each] for prompt, each in zip(prompts, asked, strict=True)]
+        pieces = [
+            [self._pieces(prompt, answer) for answer in each]
+            for prompt, each in zip(prompts, asked, strict=True)
+        ]
         given = None if pictures is None else self._rows(pictures)
         texts, places = [], []  # what is read, and of which prompt
         for i, (prompt, each) in enumerate(zip(begun, pieces, strict=True)):
@@ -79,7 +104,8 @@ class LanguageScorer:
                 places.append((i, rest))
         found = np.zeros((len(prompts), len(asked[0]) if asked else 0))
         wanted = {
-            (i, rest): [a for a, answer in enumerate(pieces[i]) if tuple(answer[:-1]) == rest] for i, rest in places
+            (i, rest): [a for a, answer in enumerate(pieces[i]) if tuple(answer[:-1]) == rest]
+            for i, rest in places
         }
         for number, scores in self._read(texts, given, [i for i, _ in places]):
             i, rest = places[number]
@@ -119,14 +145,16 @@ class LanguageScorer:
         return found
 
     def _ids(self, text: str) -> Ids:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self.words.encode([text])[0].tolist()
 
     def _pieces(self, prompt: str, answer: str) -> Ids:
         """The pieces of an answer behind a prompt: with a space before it, where a tokenizer knows spaces."""
         before, both = self._ids(prompt), self._ids(f"{prompt} {answer}")
         pieces = both[len(before) :] if both[: len(before)] == before else self._ids(answer)
         if not pieces:
-            raise UserError(f"the answer {answer!r} has no word piece in this model's tokenizer; expected a word")
+            raise UserError(
+                f"the answer {answer!r} has no word piece in this model's tokenizer; expected a word"
+            )
         return pieces
 
     def _rows(self, pictures: Sequence[Sequence[str]]) -> Int[Tensor, "P J"]:
@@ -144,7 +172,7 @@ class LanguageScorer:
         if len(longest) > self.most:
             raise UserError(
                 f"a prompt has {len(longest):,} tokens with its answer, and the model reads at most {self.most:,}: "
-                f"{self.tokenizer.decode(longest)[:80]!r} …; shorten it"
+                f"{self.words.decode(longest)[:80]!r} …; shorten it"
             )
         order = sorted(range(len(texts)), key=lambda number: len(texts[number]))
         for first in range(0, len(order), self.at_once):
