@@ -33,18 +33,22 @@ class Vocabulary:
     special: tuple[int, ...]
     first: int = 0
 
+    @property
+    def silent(self) -> frozenset[int]:
+        """Ids that stand for no text: the special ones but that of an unknown word."""
+        unknown = UNKNOWN if self.first else self.tokenizer.unk_token_id
+        return frozenset(self.special) - {unknown}
+
     def encode(self, texts: Sequence[str]) -> list[Int[np.ndarray, " _"]]:
         """Ids of some texts, int32 [n] each; no end token, and none of the special tokens that a text spells out."""
-        found = [ids + self.first for ids in encode_lines(self.tokenizer, texts)]
-        special = np.array(
-            [i for i in self.special if i != self.tokenizer.unk_token_id or self.first], np.int32
-        )
-        return [ids[~np.isin(ids, special)].astype(np.int32) for ids in found]
+        silent = np.array(sorted(self.silent), np.int32)
+        found = [ids + np.int32(self.first) for ids in encode_lines(self.tokenizer, texts)]
+        return [ids[~np.isin(ids, silent)] for ids in found]
 
     def decode(self, ids: Sequence[int] | Integer[np.ndarray, " n"]) -> str:
-        """The text of some ids; special tokens say nothing."""
-        kept = [int(i) - self.first for i in ids if int(i) not in self.special]
-        return self.tokenizer.decode(kept, clean_up_tokenization_spaces=False)
+        """The text of some ids."""
+        kept = [int(i) - self.first for i in ids if int(i) not in self.silent]
+        return self.tokenizer.decode([i for i in kept if i >= 0], clean_up_tokenization_spaces=False)
 
 
 def open_vocabulary(name_or_folder: str | Path) -> Vocabulary:
