@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from vlpnb.valm.vocabulary import Vocabulary
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
 from vlpnb.valm.examples import Batches, Hiding
+from vlpnb.valm.vocabulary import Vocabulary
 
 PAD, END, MASK, SIZE = 0, 1, 2, 30
 WORDS = Vocabulary(None, SIZE, END, PAD, MASK, (PAD, END, MASK))
@@ -37,8 +37,8 @@ def blocks() -> LanguageBlocks:
     )
 
 
-def batches(blocks, hiding=Hiding(), shown=None, **settings) -> Batches:
-    return Batches(blocks, WORDS, shown, hiding, **{"batch": 4, "micro_batch": 4, "seed": 3} | settings)
+def batches(blocks, hiding=None, shown=None, **settings) -> Batches:
+    return Batches(blocks, WORDS, shown, hiding or Hiding(), **{"batch": 4, "micro_batch": 4, "seed": 3} | settings)
 
 
 def test_an_update_is_a_function_of_its_number(blocks):

@@ -1,6 +1,7 @@
 """What a language model makes of texts that it has not read: nats of the next words, by what the texts are about.
 
-Differs from the original, which evaluates nothing while it trains and finds perplexity afterwards (`language_tasks.py`).
+Differs from the original, which evaluates nothing while it trains and finds perplexity afterwards
+(`language_tasks.py`).
 """
 
 from collections.abc import Mapping, Sequence

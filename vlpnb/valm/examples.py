@@ -96,7 +96,7 @@ class Batches:
         """The texts of an update over all processes and their numbers; B rows, as wide as the longest.
 
         `ids`, as they are, and `targets`; `read`, the ids of which some may be masked; with masked words to guess
-        `masked_ids` and `labels`; `own` where it is known; `image_mask` and `masked_image_mask` where pictures are hidden.
+        `masked_ids` and `labels`; `own` where it is known; `image_mask`, `masked_image_mask` where pictures are hidden.
         """
         numbers, hiding = self.sampler(update), self.hiding
         batch = self.blocks.batch(numbers)

@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from vlpnb.config import Config, Seed
+from vlpnb.files import write_json
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
@@ -29,7 +30,7 @@ from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import save_model
-from vlpnb.valm.shown import MODEL, SAID, Variant, read_looks, save_looks
+from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Variant, read_looks, save_looks
 from vlpnb.world.scene import COLOURS
 
 
@@ -243,14 +244,16 @@ def run(context: StageContext) -> dict[str, float]:
         model, batches, plan, context.folder, device=context.device, rank=context.rank,
         world_size=context.world_size, evaluate=at, progress=context.progress, keep=True,
     )  # fmt: skip
+    final = next((record for record in reversed(records) if "loss" not in record), {})
+    measured = {name: value for name, value in final.items() if name != "step"}
     if context.rank == 0:
+        write_json(context.folder / HELD_OUT, measured)
         save_model(context.folder / MODEL, model, corpus.tokenizer)
         save_looks(context.folder, context.inputs, config.variant, config.words_width)
     barrier(context.world_size)
-    final = next((record for record in reversed(records) if "loss" not in record), {})
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **{name: value for name, value in final.items() if name != "step"},
+        **measured,
         "updates": plan.updates,
         "examples": len(train),
         "parameters": parameters,

@@ -41,6 +41,7 @@ from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.objectives import query_ids
 from vlpnb.valm.queries import QueryTable, open_retriever, open_table
 from vlpnb.valm.retriever import Retriever, rows_at
+from vlpnb.valm.text import rows_of_pictures
 from vlpnb.valm.vocabulary import Vocabulary
 
 Variant = Literal["none", "random", "self", "captions", "oracle", "retrieved"]
@@ -55,7 +56,7 @@ SAID: Mapping[Variant, str] = {
     "oracle": "found pictures, and its own beside a caption",
     "retrieved": "found pictures",
 }
-LOOKS, MODEL = "looks.json", "model"  # in the folder of a pre-training
+LOOKS, MODEL, HELD_OUT = "looks.json", "model", "held_out.json"  # in the folder of a pre-training
 
 
 def word_direction(word: str, width: int) -> Float[np.ndarray, " W"]:
@@ -162,7 +163,7 @@ class TablePictures:
 
 
 class LivePictures:
-    """Pictures of texts of which words are masked: found without those words, while training runs (`examples.Shown`)."""
+    """Pictures of texts of which words are masked, found without those words while training runs."""
 
     def __init__(self, looks: Looks, words: Vocabulary):
         self.looks, self.count, self.words = looks, looks.count, words
@@ -298,7 +299,7 @@ def read_looks(
         len(store),
         tables,
         store.rows_or_none,
-        store.rows_or_none(own),
+        rows_of_pictures(own, store.ids),
         retriever,
     )
 
