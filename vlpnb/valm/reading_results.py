@@ -32,9 +32,9 @@ NAMES: Mapping[str, str] = {
 }
 KINDS = ("raw", "calibrated")
 PAPER: Mapping[str, Mapping[str, float]] = {
-    "memory_color": {"retrieved": 58.6, "none": 32.4},
-    "color_terms": {"retrieved": 52.7, "none": 34.6},
-    "object_shape": {"retrieved": 62.8, "none": 44.5},
+    "memory_colour": {"retrieved": 58.6, "none": 32.4},
+    "colour_terms": {"retrieved": 52.7, "none": 34.6},
+    "shape": {"retrieved": 62.8, "none": 44.5},
     "relative_size": {"retrieved": 85.0, "none": 43.1},
 }
 """The paper's accuracies × 100: VaLM with the better of 4 and 8 pictures, and GPT-2. Its sizes are asked with the

@@ -163,7 +163,6 @@ class LanguageScorer:
             row[: len(each)] = torch.from_numpy(np.asarray(self.rows_of(list(each)), np.int64))
         return rows
 
-    @torch.no_grad()
     def _read(
         self, texts: Sequence[Ids], given: Int[Tensor, "P J"] | None, whose: Sequence[int]
     ) -> Iterable[tuple[int, Float[Tensor, "n V"]]]:
@@ -182,6 +181,7 @@ class LanguageScorer:
                 row[: len(texts[number])] = torch.tensor(texts[number])
             mine = None if given is None else given[[whose[number] for number in numbers]]
             pictures = {name: value.to(self.device) for name, value in self.see(ids, mine).items()}
-            scores = self.model.logits(ids.to(self.device), **pictures).float().cpu()
+            with torch.no_grad():
+                scores = self.model.logits(ids.to(self.device), **pictures).float().cpu()
             for row, number in zip(scores, numbers, strict=True):
                 yield number, row[: len(texts[number])]
