@@ -36,7 +36,7 @@ class ValmResultsConfig(Config):
     """Every row is trained with each of them; empty: once, with the run's own."""
     disjoint: dict[str, Any] = Field(default_factory=dict)
     """Fields of `valm.pretraining` that give pictures which the text does not describe; empty: that is not run."""
-    language: bool = True
+    language: bool = False
     """Also what the models make of running text (stage `valm.language_tasks`)."""
 
     @property

@@ -155,7 +155,7 @@ class TablePictures:
             for row, number in zip(rows, numbers, strict=True):
                 row[:] = np.random.default_rng((*seed, int(number))).integers(self.looks.rows, size=row.shape)
         else:
-            rows = np.asarray(self.table.rows(numbers)[:, :width], np.int64)
+            rows = self.table.batch(numbers, width).numpy().astype(np.int64)
         if self.own and "own" in batch:
             own = np.append(self.looks.own, -1)[batch["own"].numpy()][..., None]  # (B, T, 1)
             rows = np.where(own >= 0, own, rows)
@@ -192,8 +192,7 @@ class TableVectors:
     def __call__(
         self, numbers: Int[np.ndarray, " B"], batch: Mapping[str, Tensor], seed: tuple[int, ...]
     ) -> Mapping[str, Tensor]:
-        vectors = np.asarray(self.table.vectors(numbers)[:, : batch["ids"].shape[1]], np.float32)
-        return {"images": torch.from_numpy(vectors)[:, :, None]}
+        return {"images": self.table.queries(numbers, batch["ids"].shape[1])[:, :, None]}
 
 
 class Nothing:
