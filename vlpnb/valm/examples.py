@@ -11,7 +11,7 @@ micro-batches changes it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from vlpnb.valm.vocabulary import Vocabulary
 Objective = Literal["next", "masked", "both"]
 
 
+@runtime_checkable
 class Shown(Protocol):
     """Which pictures stand beside the words of some blocks."""
 

@@ -279,7 +279,9 @@ def read_looks(
     retriever = open_retriever(folders["queries"], device=device)
 
     def tables(split: str) -> QueryTable:
-        return open_table(folders["queries"], split)
+        table = open_table(folders["queries"], split)
+        table.check_store(store)
+        return table
 
     width, read = store.value_width, store.gather
     if variant == "self":
