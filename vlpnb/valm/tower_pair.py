@@ -1,8 +1,9 @@
 """The frozen pair of towers that VaLM looks pictures up with, whichever they are, behind one interface.
 
 Paper: VaLM (Wang et al. 2022, section 2.2): every token asks with its state in CLIP's causal text tower, and pictures
-answer with their vectors. The small pair of the course is a dual encoder (`nn/dual_encoder.py`). What the language
-model reads of a picture need not be its vector in the common space: `ImageTower.features` are the frozen backbone's.
+answer with their vectors. A pair is a CLIP (`nn/clip.py`) or the small dual encoder of the course
+(`nn/dual_encoder.py`). What the language model reads of a picture need not be its vector in the common space:
+`ImageTower.features` are the frozen backbone's for a dual encoder, and CLIP's own vectors, as in the paper, for a CLIP.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,9 +22,14 @@ from vlpnb.data.fields import field as json_field
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.foundations.features import read_backbones
+from vlpnb.nn.clip import PAD as CLIP_PAD
+from vlpnb.nn.clip_files import load_clip
 from vlpnb.nn.dual_encoder import DualEncoder, load_dual_encoder
 from vlpnb.nn.text_states import POSITIONS, token_states
+from vlpnb.text.clip import MARKS, is_clip
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
+from vlpnb.valm.vocabulary import FIRST_CLIP_ID, PAD
+from vlpnb.vision.transforms import CLIP_MEAN, CLIP_STD, clip_view, to_pixels
 
 ABOUT = "towers.json"  # what the stage `valm.towers` says of its folder
 MODEL = "model"
@@ -69,10 +75,15 @@ class TextTower:
     def lookup(self, tokenizer: PreTrainedTokenizerFast) -> Int[np.ndarray, " V"] | None:
         """For every id of a language model's tokenizer the tower's id of the same piece, or None where they differ.
 
-        Special tokens become the end token, padding the tower's; the piece of unknown words stays.
+        Special tokens become the end token, padding the tower's; the piece of unknown words stays. A language model has
+        CLIP's pieces four ids higher; of the four before them the release forgets two (VAL-41).
         """
         if vocabulary_hash(tokenizer) != vocabulary_hash(self.tokenizer):
             return None
+        if is_clip(tokenizer):
+            first = np.full(FIRST_CLIP_ID, self.end_id, np.int64)
+            first[PAD] = self.pad_id
+            return np.concatenate([first, np.arange(len(tokenizer), dtype=np.int64)])
         ids = np.arange(len(tokenizer), dtype=np.int64)
         ids[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = self.end_id
         if tokenizer.pad_token_id is not None:
@@ -142,7 +153,7 @@ def load_towers(folder: str | Path, device: str = "cpu") -> Towers:
     folder = Path(folder)
     about = read_json(folder / ABOUT, "a pair of towers, left by the stage `valm.towers`")
     kind, name, digest = (json_field(about, key, str(folder / ABOUT)) for key in ("kind", "name", "hash"))
-    openers = {"dual_encoder": _open_dual_encoder}
+    openers = {"dual_encoder": _open_dual_encoder, "clip": _open_clip}
     if kind not in openers:
         raise UserError(f"{folder / ABOUT}: kind is {kind!r}; expected one of {', '.join(openers)}")
     return openers[kind](folder, device, name, digest)
@@ -165,4 +176,29 @@ def _open_dual_encoder(folder: Path, device: str, name: str, digest: str) -> Tow
         backbone, model.image_vectors, lambda picture: backbone.eval_pixels(picture, view), shape.feature_width,
         shape.width, name, digest, device,
     )  # fmt: skip
+    return Towers(text, image)
+
+
+def _open_clip(folder: Path, device: str, name: str, digest: str) -> Towers:
+    model = _frozen(load_clip(folder / MODEL), device)
+    tokenizer, shape = load_tokenizer(folder / MODEL), model.config
+    start, end = (tokenizer.convert_tokens_to_ids(mark) for mark in MARKS)
+
+    def prepare(picture: Image.Image) -> Tensor:
+        return to_pixels(clip_view(picture, shape.image_size), CLIP_MEAN, CLIP_STD)
+
+    text = TextTower(
+        lambda ids: model.token_states(ids.to(device)), tokenizer, start, end, CLIP_PAD, shape.context - 2,
+        shape.width, name, digest,
+    )  # fmt: skip
+    image = ImageTower(
+        model.image_vectors,
+        lambda features: features,
+        prepare,
+        shape.width,
+        shape.width,
+        name,
+        digest,
+        device,
+    )
     return Towers(text, image)
