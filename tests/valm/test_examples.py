@@ -38,7 +38,9 @@ def blocks() -> LanguageBlocks:
 
 
 def batches(blocks, hiding=None, shown=None, **settings) -> Batches:
-    return Batches(blocks, WORDS, shown, hiding or Hiding(), **{"batch": 4, "micro_batch": 4, "seed": 3} | settings)
+    return Batches(
+        blocks, WORDS, shown, hiding or Hiding(), **{"batch": 4, "micro_batch": 4, "seed": 3} | settings
+    )
 
 
 def test_an_update_is_a_function_of_its_number(blocks):

@@ -54,7 +54,9 @@ def folders(made, variant: str) -> dict[str, Path]:
 def context(made, folder: Path, **fields) -> StageContext:
     folder.mkdir(parents=True, exist_ok=True)
     config = PretrainingConfig(**(FIELDS | fields))
-    return StageContext(config, folder, folders(made, config.variant), "cpu", name="valm", say=lambda line: None)
+    return StageContext(
+        config, folder, folders(made, config.variant), "cpu", name="valm", say=lambda line: None
+    )
 
 
 def pretrain(made, folder: Path, **fields) -> dict[str, float]:
@@ -266,7 +268,7 @@ def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "fields, said",
+    ("fields", "said"),
     [
         ({"size": "tin"}, "expected one of base"),
         ({"projection": "own"}, "expected one of shared_bias"),
@@ -291,5 +293,16 @@ def test_tables_of_another_database_are_refused(made, tmp_path):
 def test_the_plan_is_the_papers():
     plan = training_plan(PretrainingConfig())
     assert isinstance(plan, TrainingPlan)
-    assert (plan.updates, plan.lr, plan.warmup, plan.schedule, plan.clip) == (500_000, 5e-4, 4000, "inverse_sqrt", 2.0)
-    assert (plan.betas, plan.eps, plan.weight_decay, plan.optimiser) == ((0.9, 0.98), 1e-8, 0.01, "fairseq_adam")
+    assert (plan.updates, plan.lr, plan.warmup, plan.schedule, plan.clip) == (
+        500_000,
+        5e-4,
+        4000,
+        "inverse_sqrt",
+        2.0,
+    )
+    assert (plan.betas, plan.eps, plan.weight_decay, plan.optimiser) == (
+        (0.9, 0.98),
+        1e-8,
+        0.01,
+        "fairseq_adam",
+    )

@@ -105,7 +105,9 @@ def test_a_word_follows_where_each_of_its_pieces_is_the_likeliest(scorer):
 
 
 def test_a_prompt_that_is_too_long_is_named(scorer):
-    with pytest.raises(UserError, match=r"22 tokens with its answer, and the model reads at most 16.*cat cat"):
+    with pytest.raises(
+        UserError, match=r"22 tokens with its answer, and the model reads at most 16.*cat cat"
+    ):
         scorer(["cat " * 21], ["red"])
 
 

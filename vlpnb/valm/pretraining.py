@@ -203,8 +203,8 @@ def run(context: StageContext) -> dict[str, float]:
     """Train, evaluate, save `model`, and in `looks.json` what stood beside the words.
 
     Metrics: nats per token of held-out text: `captions_loss` and `text_loss` (`evaluation.py`), `asked_loss` of some
-    words; at the end also with `_hidden` and `_random` pictures where the model looks at some; updates, examples,
-    parameters, tokens_per_second.
+    words; at the end also with pictures `_hidden`, `_random` or those that a caption is of, `_oracle`, where the model
+    looks at some; updates, examples, parameters, tokens_per_second.
     """
     config: PretrainingConfig = context.config
     corpus = load_corpus(context.inputs["corpus"])
@@ -228,8 +228,7 @@ def run(context: StageContext) -> dict[str, float]:
 
     def at(step: int) -> dict[str, float]:
         measured: dict[str, float] = {}
-        pictures = config.variant != "none" and step == plan.updates
-        for setting in ("trained", "hidden", "random") if pictures else ("trained",):
+        for setting in looks.settings(held_out.values()) if step == plan.updates else ("trained",):
             shown = {split: looks.shown(split, setting) for split in held_out}
             found = evaluate(
                 model, held_out, shown, config.eval_blocks, asked, context.device, config.precision

@@ -23,6 +23,8 @@ from vlpnb.downstream.comparison import spread
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.metrics.bootstrap import difference_interval, interval
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.valm.commonsense import ANSWERS
+from vlpnb.valm.language_tasks import RESULTS as LANGUAGE
 from vlpnb.valm.reading_results import KINDS, ROWS, ModelName, comparisons, results_page, sentence
 from vlpnb.valm.shown import HELD_OUT
 
@@ -36,7 +38,7 @@ class ValmResultsConfig(Config):
     """Every row is trained with each of them; empty: once, with the run's own."""
     disjoint: dict[str, Any] = Field(default_factory=dict)
     """Fields of `valm.pretraining` that give pictures which the text does not describe; empty: that is not run."""
-    language: bool = False
+    language: bool = True
     """Also what the models make of running text (stage `valm.language_tasks`)."""
 
     @property
@@ -74,7 +76,8 @@ def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
     Metrics: `<task>.<row>.raw` and `.calibrated`, shares of right answers, with `_low`, `_high` (95 % over things) and
-    `_std` (over seeds); `<text>.<row>.<measure>` of language; `difference_<task>.<row>_minus_<row>.{mean,low,high}` of
+    `_std` (over seeds); `<text>.<row>.<measure>` of what `valm.language_tasks` measured; `held_out.<row>.<text>`, nats per
+    token as the pre-training measured them; `difference_<task>.<row>_minus_<row>.{mean,low,high}` of
     calibrated shares.
     """
     config: ValmResultsConfig = context.config
@@ -82,9 +85,7 @@ def run(context: StageContext) -> dict[str, float]:
     for key, folder in context.inputs.items():
         kind, row, _ = key.split(".", 2)
         folders.setdefault(kind, {}).setdefault(row, []).append(folder)
-    answers = {
-        row: [read_back(f / "commonsense.json") for f in each] for row, each in folders["commonsense"].items()
-    }
+    answers = {row: [read_back(f / ANSWERS) for f in each] for row, each in folders["commonsense"].items()}
     first = next(iter(answers.values()))[0]
     metrics: dict[str, float] = {}
     right: dict[tuple[str, str, str], np.ndarray] = {}
@@ -136,15 +137,23 @@ def _held_out(models: Mapping[str, list[Path]], config: ValmResultsConfig) -> di
 
 
 def _language(rows: Mapping[str, list[Path]]) -> dict[str, float]:
-    """What `valm.language_tasks` measured: perplexities, LAMBADA, zero-shot tasks."""
+    """What `valm.language_tasks` measured: perplexities of texts, LAMBADA, classifications."""
     found = {}
     for row, seeds in rows.items():
-        runs = [read_back(folder / "language_tasks.json")["metrics"] for folder in seeds]
-        for name in runs[0]:
-            mean, std = spread([run[name] for run in runs])
-            task, _, measure = name.partition(".")
+        runs = [_measures(read_back(folder / LANGUAGE)) for folder in seeds]
+        for task, measure in runs[0]:
+            mean, std = spread([run[task, measure] for run in runs])
             found |= {f"{task}.{row}.{measure}": mean, f"{task}.{row}.{measure}_std": std}
     return found
+
+
+def _measures(kept: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """(text or task, measure) → value, of one model."""
+    about = {**kept["texts"], **kept["classified"]}
+    found = {name: each["metrics"] for name, each in about.items()}
+    if "lambada" in kept:
+        found["lambada"] = kept["lambada"]
+    return {(name, key): value for name, each in found.items() for key, value in each.items()}
 
 
 RESULTS = Stage(

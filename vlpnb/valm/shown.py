@@ -23,7 +23,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -37,6 +37,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.text.blocks import LanguageBlocks
 from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.objectives import query_ids
 from vlpnb.valm.queries import QueryTable, open_retriever, open_table
@@ -127,6 +128,18 @@ class Looks:
         if setting == "random" or (setting, self.variant) == ("trained", "random"):
             return TablePictures(self, None)
         return TablePictures(self, self.tables(split), "oracle" in (setting, self.variant))
+
+    def settings(self, texts: Iterable[LanguageBlocks]) -> tuple[Setting, ...]:
+        """Those in which a model of this variant can be tested on some texts: "oracle" where the store has pictures
+        that these describe.
+        """
+        if self.variant == "none":
+            return ("trained",)
+        if self.variant == "self":
+            return ("trained", "hidden")
+        described = [blocks.pictures[blocks.pictures >= 0] for blocks in texts if blocks.pictures is not None]
+        known = any((self.own[pictures] >= 0).any() for pictures in described)
+        return ("trained", "hidden", "random", "oracle") if known else ("trained", "hidden", "random")
 
     def live(self, words: Vocabulary) -> "Shown | None":
         """The pictures of texts of which words are masked."""
