@@ -76,9 +76,9 @@ def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
     Metrics: `<task>.<row>.raw` and `.calibrated`, shares of right answers, with `_low`, `_high` (95 % over things) and
-    `_std` (over seeds); `<text>.<row>.<measure>` of what `valm.language_tasks` measured; `held_out.<row>.<text>`, nats per
-    token as the pre-training measured them; `difference_<task>.<row>_minus_<row>.{mean,low,high}` of
-    calibrated shares.
+    `_std` (over seeds); `<text>.<row>.<measure>` of what `valm.language_tasks` measured; `held_out.<row>.<text>`, nats
+    per token as the pre-training measured them; `difference_<task>.<row>_minus_<row>.{mean,low,high}` of calibrated
+    shares.
     """
     config: ValmResultsConfig = context.config
     folders: dict[str, dict[str, list[Path]]] = {}
