@@ -18,15 +18,16 @@ class DecayingTower:
     """The state at a token is a fading sum of vectors of the tokens up to it; with `causal` False, of all tokens."""
 
     name, hash, tokenizer = "decaying", "0123456789abcdef", None
+    end_id, pad_id = EOS, PAD
 
     def __init__(self, width: int = 12, longest: int = 20, causal: bool = True, seed: int = 0):
         self.width, self.longest, self.causal = width, longest, causal
         self.table = np.random.default_rng(seed).normal(size=(WORDS + 2, width)).astype(np.float32)
         self.read: list[list[int]] = []
 
-    def states(self, chunks) -> list[Tensor]:
+    def states(self, chunks) -> list[np.ndarray]:
         self.read += [chunk.tolist() for chunk in chunks]
-        return [self._states(chunk) for chunk in chunks]
+        return [self._states(chunk).numpy() for chunk in chunks]
 
     def _states(self, chunk) -> Tensor:
         assert len(chunk) <= self.longest

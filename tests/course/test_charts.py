@@ -172,3 +172,4 @@ def test_pictures_with_boxes_places_rows_and_arrows(shown):
 def test_a_long_sentence_is_wrapped_and_cut():
     assert wrapped("one two three four", 9) == "one two\nthree\nfour"
     assert wrapped("a b c d", 1, most=2) == "a\nb"
+    assert wrapped("a little rock .", 13) == "a little rock ."

@@ -53,15 +53,15 @@ def test_parts_and_a_file_give_the_same_index(store, queries, tmp_path):
     plan = fi.IndexPlan("ivf_pq", 16, 4)
     whole = fi.build_for(store, plan, part=3000)
     parts = fi.build_for(store, plan, part=701)
-    fi.save_index(parts, tmp_path / "images.faiss", store, plan)
-    read = fi.load_index(tmp_path / "images.faiss", store)
+    fi.save_index(parts, tmp_path / "index.faiss", store, plan)
+    read = fi.load_index(tmp_path / "index.faiss", store)
     found = []
     for index in (whole, parts, read):
         fi.set_probes(index, 4)
         found.append(nearest(fi.index_search(index), queries, 5, len(store)))
     assert torch.equal(found[0][1], found[1][1])
     assert torch.equal(found[1][1], found[2][1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images.faiss", "images.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.faiss", "index.json"]
 
 
 def test_recall_rises_with_the_cells_looked_into_and_the_fewest_are_taken(store, queries):

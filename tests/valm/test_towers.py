@@ -12,9 +12,13 @@ from vlpnb.config import parse_config
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.nn.clip import Clip, ClipConfig
+from vlpnb.nn.clip_files import save_clip, save_openai
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_wordpiece
+from vlpnb.valm.retriever import words_of
 from vlpnb.valm.tower_pair import load_towers
 from vlpnb.valm.towers import TOWERS, PairBatches, TowersConfig
+from vlpnb.valm.vocabulary import open_vocabulary
 
 SIZE = {
     "hidden": 16,
@@ -155,3 +159,70 @@ def test_features_that_were_not_kept_are_missed(made, tmp_path):
     config = TowersConfig(tokenizer=str(made.root / "words"), **SIZE)
     with pytest.raises(UserError, match=r"set features.cache to true"):
         made.run(TOWERS, config, tmp_path / "towers", captions=made.dataset, features=tmp_path / "features")
+
+
+@pytest.fixture
+def clip_files(tmp_path):
+    """A tiny CLIP as a HuggingFace folder with its tokenizer, and as OpenAI's file with its merges."""
+    merges = tmp_path / "bpe_simple_vocab_16e6.txt"
+    merges.write_text("version\nr e\nre d</w>\n")
+    tokenizer = load_tokenizer(merges)
+    torch.manual_seed(0)
+    shape = ClipConfig(
+        vocab_size=len(tokenizer), context=20, hidden=64, layers=1, heads=1, ffn=64, width=16, image_size=32,
+        patch=0, image_hidden=8, image_layers=(1, 1, 1, 1), image_heads=4, image_ffn=0,
+    )  # fmt: skip
+    model = Clip(shape).eval()
+    save_openai(tmp_path / "tiny.pt", model)
+    save_clip(tmp_path / "folder", model)
+    tokenizer.save_pretrained(tmp_path / "folder")
+    return tmp_path, model
+
+
+def test_a_clip_gives_the_queries_and_vectors_of_its_towers(made, clip_files):
+    root, model = clip_files
+    config = TowersConfig(clip=str(root / "tiny.pt"), tokenizer=str(root / "bpe_simple_vocab_16e6.txt"))
+    metrics = made.run(TOWERS, config, root / "one")
+    made.run(TOWERS, TowersConfig(clip=str(root / "folder")), root / "other")
+    towers, other = load_towers(root / "one"), load_towers(root / "other")
+    assert metrics["width"] == towers.image.feature_width == towers.text.width == 16
+    assert towers.hash == other.hash
+    ids = encode_lines(towers.text.tokenizer, ["a red ball"])[0]
+    whole = torch.tensor([[towers.text.start_id, *ids.tolist(), towers.text.end_id]])
+    with torch.no_grad():
+        wanted = model.token_states(whole)[0]
+    torch.testing.assert_close(torch.from_numpy(towers.text.states([ids])[0]), wanted, atol=1e-5, rtol=0)
+    pixels = towers.image.pixels(Image.new("RGB", (50, 40), (200, 10, 10)))[None]
+    with torch.no_grad():
+        torch.testing.assert_close(towers.image.features(pixels), model.image_vectors(pixels))
+    torch.testing.assert_close(towers.image.joint(towers.image.features(pixels)), model.image_vectors(pixels))
+    assert "cleaning" in json.loads((root / "one" / "towers.json").read_text())
+    assert TOWERS.inputs(config) == {}
+
+
+def test_ids_of_a_language_model_over_clips_pieces_are_four_higher(made, clip_files):
+    root, _ = clip_files
+    made.run(TOWERS, TowersConfig(clip=str(root / "folder")), root / "towers")
+    text = load_towers(root / "towers").text
+    vocabulary = open_vocabulary(root / "folder")
+    table = words_of(vocabulary, text).lookup
+    assert len(table) == vocabulary.size
+    assert table[:4].tolist() == [
+        text.end_id,
+        0,
+        text.end_id,
+        text.end_id,
+    ]  # the release forgets two (VAL-41)
+    ids = vocabulary.encode(["a red ball"])[0]
+    np.testing.assert_array_equal(table[ids], encode_lines(text.tokenizer, ["a red ball"])[0])
+    assert table[[text.start_id + 4, text.end_id + 4]].tolist() == [text.end_id] * 2
+
+
+def test_a_file_without_merges_and_pieces_of_another_size_are_refused(made, clip_files):
+    root, _ = clip_files
+    with pytest.raises(UserError, match="a file of weights alone; name CLIP's merges"):
+        made.run(TOWERS, TowersConfig(clip=str(root / "tiny.pt")), root / "towers")
+    (root / "bpe_simple_vocab_16e6.txt").write_text("version\nr e\n")
+    config = TowersConfig(clip=str(root / "tiny.pt"), tokenizer=str(root / "bpe_simple_vocab_16e6.txt"))
+    with pytest.raises(UserError, match="a tokenizer of 515 pieces; expected CLIP's"):
+        made.run(TOWERS, config, root / "towers")

@@ -109,5 +109,6 @@ def wrapped(sentence: str, width: int = 24, most: int = 3) -> str:
     lines = [""]
     for word in sentence.split():
         joined = f"{lines[-1]} {word}".strip()
-        lines[-1:] = [joined] if len(joined) <= width else [lines[-1], word]
+        keeps = len(joined) <= width or word in ".,"  # no line of a full stop alone
+        lines[-1:] = [joined] if keeps else [lines[-1], word]
     return "\n".join(lines[:most])

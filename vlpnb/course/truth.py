@@ -5,6 +5,7 @@ does nothing on photographs is said once, by `ground_truth`.
 """
 
 import html
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -49,7 +50,8 @@ def ground_truth(dataset: CaptionData) -> dict[str, Scene]:
     if dataset.scenes is not None:
         return load_scenes(dataset.scenes)
     style = "border-left:0.3em solid #0072B2; padding:0.5em 1em; margin:0.5em 0"
-    box = f'<aside role="note" style="{style}">{html.escape(MISSING)}</aside>'
+    said = re.sub("`(.*?)`", r"<code>\1</code>", html.escape(MISSING))
+    box = f'<aside role="note" style="{style}">{said}</aside>'
     display({"text/html": box, "text/plain": MISSING}, raw=True)
     return {}
 

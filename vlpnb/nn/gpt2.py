@@ -179,7 +179,9 @@ def save_gpt2(
     for layer in range(config.layers):
         for leaf in ("weight", "bias"):
             joined = torch.cat([state[f"{part.replace('#', str(layer))}.{leaf}"] for part in PARTS])
-            tensors[f"transformer.{JOINED.replace('#', str(layer))}.{leaf}"] = joined.T
+            tensors[f"transformer.{JOINED.replace('#', str(layer))}.{leaf}"] = (
+                joined.T if joined.ndim == 2 else joined
+            )
     about = {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
     about |= {theirs: getattr(config, ours) for ours, theirs in CONFIG.items()}
     about |= {"embd_pdrop": config.dropout, **FIXED}

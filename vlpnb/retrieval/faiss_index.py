@@ -167,6 +167,9 @@ def train_index(sample: Float[Tensor, "M d"], plan: IndexPlan, metric: Metric = 
     index = faiss.index_factory(width, plan.factory(), kind)
     if plan.kind != "flat":
         index.cp.seed = seed
+    if plan.kind == "ivf_pq":
+        index.do_polysemous_training = False  # orders codes for a filter that is not used, for seconds each
+        index.pq.cp.seed = seed
     index.train(_matrix(sample))
     return index
 
@@ -245,6 +248,17 @@ def set_probes(index, probes: int) -> None:
     """Into how many cells a query looks; nothing for an exact index."""
     if hasattr(index, "nprobe"):
         index.nprobe = min(probes, index.nlist)
+
+
+def on_gpu(index, needed: int):
+    """The index on the first GPU, with half-precision tables, if faiss has one with so many bytes free; else itself."""
+    import faiss
+
+    if not getattr(faiss, "get_num_gpus", int)() or torch.cuda.mem_get_info()[0] < needed * 1.1:
+        return index
+    options = faiss.GpuClonerOptions()
+    options.useFloat16 = True
+    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
 
 
 def index_search(index, metric: Metric = "ip") -> Search:

@@ -15,16 +15,16 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 LONGEST = 75  # tokens of a chunk: CLIP's context without its start and its end
-# Ids of CLIP's pieces, most wanted first: end of text, padding, then these as whole words: . ; ! : , ." ," ". ", .) ),
-# / and -. Id 0 is also "!" inside a word, which the original cannot tell from padding.
-SEPARATORS = (49407, 0, 269, 282, 256, 281, 267, 1081, 3823, 2811, 4332, 1818, 2361, 270, 268)
+# After the end of text and padding, most wanted first, as whole words. CLIP's padding is also "!" inside a word, which
+# the original cannot tell apart.
+SEPARATORS = (".", ";", "!", ":", ",", '."', ',"', '".', '",', ").", "),", "/", "-")
 START, END = 0, -1  # places: the tower's start, and the end of a text
 
 Ids = Int[np.ndarray, " T"]
 
 
 def compat_lengths(
-    ids: Int[np.ndarray, " T"], separators: Sequence[int] = SEPARATORS, longest: int = LONGEST
+    ids: Int[np.ndarray, " T"], separators: Sequence[int], longest: int = LONGEST
 ) -> list[int]:
     """Lengths of the chunks as the original cuts them (VAL-24).
 
@@ -38,6 +38,17 @@ def compat_lengths(
         lengths.append(next((int(at[0]) + 1 for at in found if len(at)), longest))
         first += lengths[-1]
     return [*lengths, len(ids) - first] if first < len(ids) else lengths
+
+
+def separators_of(pieces: Sequence[str], end: int, pad: int) -> tuple[int, ...]:
+    """The ids of a tower's separators, most wanted first; those that it has no piece for are left out.
+
+    Args:
+        pieces: every id's as the vocabulary has it; CLIP's mark the end of a word by `</w>`.
+    """
+    ids = {text: i for i, text in reversed(list(enumerate(pieces)))}
+    whole = "</w>" if any(text.endswith("</w>") for text in pieces) else ""
+    return (end, pad, *(ids[text + whole] for text in SEPARATORS if text + whole in ids))
 
 
 def causal_lengths(closes: Bool[np.ndarray, " T"], longest: int | None = LONGEST) -> list[int]:

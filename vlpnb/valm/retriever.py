@@ -13,9 +13,9 @@ the model sees at that token. Which text a query is made of is the mode (`QueryR
 | `self` | as `token_causal`, and the query itself is the picture: no search |
 | `random`, `none`, `oracle` | any rows, no rows, the rows that the caller gives |
 
-Differs from the original: the default sees the past alone; the words of padding ask nothing; a place that is not filled
-is masked (VAL-23). What is found for a text does not depend on what else is in a batch, so that tables made once
-(`queries.py`) hold the same.
+Differs from the original: the default sees the past alone; padding is no text and asks nothing (there it takes part in
+the cutting, so that chunks depend on the width of a batch); a place that is not filled is masked (VAL-23). What is
+found for a text does not depend on what else is in a batch, so that tables made once (`queries.py`) hold the same.
 """
 
 from collections.abc import Sequence
@@ -32,10 +32,10 @@ from vlpnb.config import Config, Count, Seed
 from vlpnb.errors import UserError
 from vlpnb.retrieval.nearest import Search, exact_search, nearest
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.text.tokenizers import encode_lines, piece_texts
 from vlpnb.train.sampling import seed_of
 from vlpnb.valm.chunking import (
     LONGEST,
-    SEPARATORS,
     Prefixes,
     Reading,
     causal_lengths,
@@ -46,7 +46,9 @@ from vlpnb.valm.chunking import (
     read_windows,
     same_pieces,
     sentence_marks,
+    separators_of,
 )
+from vlpnb.valm.vocabulary import Vocabulary
 
 QueryMode = Literal[
     "token_causal", "token_compat", "token_window", "chunk", "sentence", "self", "random", "none", "oracle"
@@ -63,8 +65,10 @@ class TextTower(Protocol):
     longest: int  # tokens of a text beside its start and end
     causal: bool  # whether the state at a token knows the tokens up to it only
     tokenizer: Any
+    end_id: int
+    pad_id: int
 
-    def states(self, chunks: Sequence[Int[np.ndarray, " _"]]) -> list[Float[Tensor, "_ E"]]:
+    def states(self, chunks: Sequence[Int[np.ndarray, " _"]]) -> list[Float[np.ndarray, "_ E"]]:
         """Unit rows, float32 on the host: of the start, of every token, of the end. They do not depend on what else
         is in the call.
         """
@@ -111,36 +115,27 @@ class Words:
     marks: tuple[int, ...]  # ids that end a sentence
     prefixes: Prefixes
     lookup: np.ndarray | None  # the tower's ids, where the pieces are the same
-    separators: tuple[int, ...] = SEPARATORS  # of the original's rule, in the tower's ids
+    separators: tuple[int, ...] = ()  # of the original's rule, in the tower's ids
 
 
-def words_of(
-    tokenizer: Any,
-    tower: TextTower,
-    pad: int,
-    eos: int,
-    pieces: Sequence[str],
-    longest: int = LONGEST,
-    separators: Sequence[int] = SEPARATORS,
-) -> Words:
-    """How a tower reads the ids of a tokenizer.
-
-    Args:
-        pieces: the text of every id; it says which end a sentence.
-    """
-    lookup = tower.lookup(tokenizer)
+def words_of(vocabulary: Vocabulary, tower: TextTower | None, longest: int = LONGEST) -> Words:
+    """How a tower reads the ids of a language model: by its own pieces where they are the same, else as text."""
+    words = vocabulary
+    marks = tuple(i + words.first for i in sentence_marks(piece_texts(words.tokenizer)))
+    if tower is None:
+        return Words(words.pad_id, words.end_id, marks, same_pieces(np.arange(words.size)), None)
+    lookup = tower.lookup(words.tokenizer)
     if lookup is not None:
-        prefixes = same_pieces(np.asarray(lookup, np.int64), tower.causal)
-    else:
+        pieces = tower.tokenizer.convert_ids_to_tokens(range(len(tower.tokenizer)))
+        separators = separators_of(pieces, tower.end_id, tower.pad_id)
+        prefixes = same_pieces(lookup, tower.causal)
+        return Words(words.pad_id, words.end_id, marks, prefixes, lookup, separators)
 
-        def decode(ids: Sequence[int]) -> str:
-            return tokenizer.decode(ids, skip_special_tokens=True)
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        return encode_lines(tower.tokenizer, texts)
 
-        def encode(texts: Sequence[str]) -> list[list[int]]:
-            return [tower.tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
-
-        prefixes = other_pieces(decode, encode, min(longest, tower.longest), tower.causal)
-    return Words(pad, eos, tuple(sentence_marks(pieces)), prefixes, lookup, tuple(separators))
+    prefixes = other_pieces(words.decode, encode, min(longest, tower.longest), tower.causal)
+    return Words(words.pad_id, words.end_id, marks, prefixes, None)
 
 
 @dataclass(frozen=True)
@@ -165,7 +160,7 @@ class Retriever:
     Args:
         store: where; of the towers that the tower belongs to.
         tower: makes the queries; None for the modes random, none and oracle.
-        words: how the tower reads the language model's ids; `words_of`.
+        words: how the tower reads the language model's ids (`words_of`).
         search: how; exactly if it is not given.
         device: of the search.
     Raises:
@@ -198,6 +193,11 @@ class Retriever:
             self._search = exact_search(store, device)
 
     @property
+    def every(self) -> int:
+        """Positions that share a query."""
+        return min(self.rules.every, self.longest) if self.rules.mode == "chunk" else 1
+
+    @property
     def value_width(self) -> int:
         """How wide is what the model reads of a picture."""
         return self.store.meta.width if self.rules.mode == "self" else self.store.value_width
@@ -208,22 +208,22 @@ class Retriever:
 
     def _reading(self, ids: np.ndarray) -> Reading:
         rules, words = self.rules, self.words
-        if rules.mode == "token_compat":
-            read = words.lookup[ids]
-            return read_chunks(ids, compat_lengths(read, words.separators, self.longest), words.prefixes)
         whole = len(ids)
         ids = ids[: len(ids) - int((ids[::-1] != words.pad).argmax()) if (ids != words.pad).any() else 0]
         closes = ids == words.eos
         if rules.close_at == "sentence":
             closes |= np.isin(ids, words.marks)
-        if rules.mode == "token_window":
+        if rules.mode == "token_compat":
+            lengths = compat_lengths(words.lookup[ids], words.separators, self.longest)
+            found = read_chunks(ids, lengths, words.prefixes)
+        elif rules.mode == "token_window":
             lengths = causal_lengths(closes, None)
             window, stride = min(rules.window, self.longest), min(rules.stride, self.longest)
             found = read_windows(ids, lengths, words.prefixes, window, stride)
         elif rules.mode == "chunk":
-            every = min(rules.every, self.longest)
-            begins = np.arange(len(ids)) - (every - 1)
-            found = read_before(ids, range(every - 1, len(ids), every), begins, words.prefixes)
+            begins = np.arange(len(ids)) - (self.every - 1)
+            ends = range(self.every - 1, len(ids), self.every)
+            found = read_before(ids, ends, begins, words.prefixes)
         elif rules.mode == "sentence":
             found = self._sentences(ids)
         else:
@@ -267,15 +267,15 @@ class Retriever:
                 which[row, at] = places.setdefault(key, len(places))
         states = self.tower.states(chunks) if chunks else []
         found = [states[text][place] for text, place in places]
-        vectors = torch.stack(found) if found else torch.empty(0, self.tower.width)
-        return Asked(vectors, torch.from_numpy(which))
+        vectors = np.stack(found) if found else np.empty((0, self.tower.width), np.float32)
+        return Asked(torch.from_numpy(vectors), torch.from_numpy(which))
 
     @torch.no_grad()
     def rows(
         self,
         ids: Int[Tensor, "B T"],
         own: Int[Tensor, " B"] | Int[Tensor, "B T"] | None = None,
-        given: Int[Tensor, "B J"] | None = None,
+        given: Int[Tensor, "B J"] | Int[Tensor, "B T J"] | None = None,
         keys: Int[Tensor, " B"] | None = None,
     ) -> Retrieved:
         """The pictures of every token; no gradients. Padding has none.
@@ -283,7 +283,7 @@ class Retriever:
         Args:
             ids: what the language model reads, padded on the right.
             own: rows of the pictures that the texts describe (−1: none); they do not come if `exclude_own`.
-            given: mode oracle: the rows that every token of a text sees, the first K (−1: fewer).
+            given: mode oracle: the rows that every token of a text, or each token, sees: the first K (−1: fewer).
             keys: mode random: numbers of the texts, of which the rows are a function; 0, 1, … if not given.
         """
         rules, shape = self.rules, (*ids.shape, self.k)
@@ -302,8 +302,8 @@ class Retriever:
         elif rules.mode == "oracle":
             if given is None:
                 raise UserError("queries.mode oracle: the rows of the pictures must be given, and are not")
-            first = given[:, : self.k].to(torch.int32)
-            rows[:, :, : first.shape[1]] = first[:, None]
+            first = (given if given.ndim == 3 else given[:, None])[:, :, : self.k].to(torch.int32)
+            rows[:, :, : first.shape[2]] = first
             scores[rows >= 0] = 0
         nothing = (ids == self.words.pad).cpu()
         if rules.mode in ("random", "oracle"):
@@ -316,6 +316,8 @@ class Retriever:
         wanted = asked.which[at]
         if own is not None:
             mine = own.cpu()[:, None].expand(ids.shape) if own.ndim == 1 else own.cpu()
+            if self.every > 1:  # what shares a query shares its pictures: those of the first token count
+                mine = mine[:, :: self.every].repeat_interleave(self.every, dim=1)[:, : ids.shape[1]]
             pairs, back = torch.stack([wanted, mine[at].long()], 1).unique(dim=0, return_inverse=True)
             queries, mine = asked.vectors[pairs[:, 0]], pairs[:, 1].to(self.device)
         else:

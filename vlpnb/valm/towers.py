@@ -1,8 +1,8 @@
 """Stage `valm.towers`: the frozen pair of towers that pictures are looked up with.
 
-Paper: VaLM (Wang et al. 2022, section 2.2) takes OpenAI's CLIP RN50x16. Here a dual encoder is trained on the captioned
-pictures of the run, whose backbone is that of the stage `features` and stays frozen: every language model of part 4 can
-be made without a download.
+Paper: VaLM (Wang et al. 2022, section 2.2) takes OpenAI's CLIP RN50x16. `clip` names a CLIP on this machine; else a
+dual encoder is trained on the captioned pictures of the run, whose backbone is that of the stage `features` and stays
+frozen: every language model of part 4 can be made without a download.
 
 A training example is a picture with one to `sentences` of its captions in any order, as paragraphs of the language
 model's text have them, and a batch never has a picture twice. Which captions, which view and which state inside the
@@ -34,11 +34,13 @@ from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.feature_store import FeatureStore
 from vlpnb.foundations.features import read_backbones, views_of
 from vlpnb.metrics.retrieval import ranks, recall
+from vlpnb.nn.clip_files import load_clip, save_clip
 from vlpnb.nn.dual_encoder import DualEncoder, DualEncoderConfig, save_dual_encoder
 from vlpnb.nn.text_states import token_states
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.tokenizers import PAIRED, encode_lines, load_tokenizer, vocabulary_hash
+from vlpnb.text.clip import MARKS, NAME, cleaning, is_clip
+from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, evenly
 from vlpnb.valm.tower_pair import ABOUT, MODEL
@@ -50,8 +52,12 @@ POOL = 200  # pictures that a recall is among, whatever the split's size: number
 class TowersConfig(Config):
     """Which towers, or how to train them. The sizes are the course's; the paper's towers are a CLIP."""
 
+    clip: ModelName = ""
+    """A CLIP: a HuggingFace folder or a file of OpenAI's; empty: a dual encoder is trained, as all below says."""
     tokenizer: ModelName = ""
-    """Of the dual encoder; empty: that of the stage `language`. The language model's own makes alignment exact."""
+    """Empty: that of the stage `language`, or of CLIP's folder; a file of OpenAI's needs CLIP's merges here. Where the
+    language model has the same pieces, each of them asks with its own state.
+    """
     hidden: int = Field(192, ge=8)
     """Width of the text side."""
     layers: int = Field(3, ge=1)
@@ -105,7 +111,9 @@ class TowersConfig(Config):
 
 
 def inputs(config: TowersConfig) -> Mapping[str, Request]:
-    """Captions, the features of their pictures, and the tokenizer."""
+    """Captions, the features of their pictures, and the tokenizer; nothing for a CLIP."""
+    if config.clip:
+        return {}
     needed = {"captions": splits_only, "features": Request("features")}
     return needed if config.tokenizer else {**needed, "language": Request("language")}
 
@@ -236,30 +244,42 @@ def pair_hash(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
+def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Which ids stand before, behind and beside texts. UserError where a tokenizer has none."""
+    t = tokenizer
+    found = {
+        "start_id": t.bos_token_id if t.cls_token_id is None else t.cls_token_id,
+        "end_id": t.eos_token_id if t.sep_token_id is None else t.sep_token_id,
+        "pad_id": t.pad_token_id,
+    }
+    if None in found.values():
+        raise UserError(
+            f"valm.towers.tokenizer: {t.name_or_path} has no token for the beginning, end or padding"
+        )
+    return found
+
+
 def describe(folder: Path, kind: str, name: str, tokenizer: PreTrainedTokenizerFast, *about: str) -> None:
     """Write `towers.json`, last of all: which towers the folder holds, and the hash of all that vectors depend on."""
     files = sorted(
         path for part in (MODEL, KEPT) for path in (folder / part).rglob("*") if path.suffix in WEIGHT_FILES
     )
     digest = pair_hash(kind, vocabulary_hash(tokenizer), *about, *files)
-    write_json(folder / ABOUT, {"kind": kind, "name": f"{name} {digest[:8]}", "hash": digest})
+    repair = {"cleaning": cleaning()} if is_clip(tokenizer) else {}
+    write_json(folder / ABOUT, {"kind": kind, "name": f"{name} {digest[:8]}", "hash": digest, **repair})
 
 
 def train(context: StageContext) -> dict[str, float]:
     """Train a dual encoder in the stage's folder. Metrics: those of `evaluate`, loss, updates, parameters …"""
     config: TowersConfig = context.config
-    tokenizer = load_tokenizer(
-        config.tokenizer or context.inputs["language"] / MODEL,
-        needs=PAIRED,
-    )
+    tokenizer = load_tokenizer(config.tokenizer or context.inputs["language"] / MODEL)
     data, features = load_captions(context.inputs["captions"]), context.inputs["features"]
     pictures, valid = (read_captioned(data, features, split, tokenizer) for split in ("train", "valid"))
     shape = DualEncoderConfig(
-        vocab_size=len(tokenizer), start_id=tokenizer.cls_token_id, end_id=tokenizer.sep_token_id,
-        pad_id=tokenizer.pad_token_id, longest=config.longest, hidden=config.hidden, layers=config.layers,
-        heads=config.heads, ffn=4 * config.hidden, dropout=config.dropout, feature_width=pictures.views.shape[2],
-        width=config.width, image_hidden=config.image_hidden, temperature=config.temperature,
-        init_std=config.init_std or 1 / math.sqrt(config.hidden),
+        vocab_size=len(tokenizer), **special_ids(tokenizer), longest=config.longest, hidden=config.hidden,
+        layers=config.layers, heads=config.heads, ffn=4 * config.hidden, dropout=config.dropout,
+        feature_width=pictures.views.shape[2], width=config.width, image_hidden=config.image_hidden,
+        temperature=config.temperature, init_std=config.init_std or 1 / math.sqrt(config.hidden),
     )  # fmt: skip
     torch.manual_seed(config.seed)
     model, batches = DualEncoder(shape), PairBatches(pictures, config, shape)
@@ -306,9 +326,37 @@ def train(context: StageContext) -> dict[str, float]:
     }
 
 
+def take_clip(context: StageContext) -> dict[str, float]:
+    """Keep a CLIP and its tokenizer in the stage's folder. Metrics: parameters, width.
+
+    Raises:
+        UserError: no CLIP is there, or no tokenizer with CLIP's marks whose ids it knows.
+    """
+    config: TowersConfig = context.config
+    model = load_clip(config.clip)
+    where = config.tokenizer or config.clip
+    if not config.tokenizer and Path(config.clip).is_file():
+        raise UserError(
+            f"valm.towers.clip: {config.clip} is a file of weights alone; name CLIP's merges, {NAME}.gz, as "
+            "valm.towers.tokenizer"
+        )
+    tokenizer = load_tokenizer(where)
+    if not is_clip(tokenizer) or len(tokenizer) != model.config.vocab_size:
+        raise UserError(
+            f"{where}: a tokenizer of {len(tokenizer):,} pieces; expected CLIP's, with {' and '.join(MARKS)}, and the "
+            f"{model.config.vocab_size:,} pieces of {config.clip}"
+        )
+    save_clip(context.folder / MODEL, model)
+    tokenizer.save_pretrained(context.folder / MODEL)
+    describe(context.folder, "clip", f"CLIP {Path(config.clip).stem}", tokenizer)
+    parameters = sum(p.numel() for p in model.parameters())
+    context.log(f"{parameters / 1e6:.1f} M parameters, {model.config}; repair of text: {cleaning()}")
+    return {"parameters": parameters, "width": model.config.width}
+
+
 def run(context: StageContext) -> dict[str, float]:
     """Leave a pair of towers in the stage's folder, which `tower_pair.load_towers` opens."""
-    return train(context)
+    return take_clip(context) if context.config.clip else train(context)
 
 
 TOWERS = Stage(
@@ -316,6 +364,6 @@ TOWERS = Stage(
     config=TowersConfig,
     run=run,
     inputs=inputs,
-    variant=("prefix_weight", "seed"),
-    doc="Train the text and image towers that pictures are looked up with.",
+    variant=("clip", "prefix_weight", "seed"),
+    doc="Train the text and image towers that pictures are looked up with, or take a CLIP's.",
 )

@@ -18,7 +18,7 @@ NAMES: Mapping[str, str] = {
     "text": "pre-trained on text alone",
     "s2s": "pre-trained, seq2seq alone",
     "bi": "pre-trained, both ways alone",
-    "pretrained": "pre-trained, three quarters seq2seq",
+    "pretrained": "pre-trained",
 }
 BASELINES: Mapping[str, str] = {
     "constant": "one caption for all",

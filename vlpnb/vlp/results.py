@@ -56,6 +56,8 @@ class VlpResultsConfig(Config):
     """Every row is pre-trained and fine-tuned with each of them; empty: one pre-training, the tasks' own seeds."""
     scratch: dict[str, Any] = Field(default_factory=lambda: {"lr": 3e-4})
     """Fields of `vlp.captioning` that are other without pre-training; the original's rate is ten times higher then."""
+    blind: dict[str, Any] = Field(default_factory=dict)
+    """Fields of `vlp.captioning` that are other without pictures: words alone are learned sooner."""
     baselines: bool = True
     """Also what captions score that nobody trained."""
 
@@ -72,8 +74,8 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
     for task in config.tasks:
         for model in config.rows:
             start: dict[str, Any] = {"blind": True} if model == "blind" else {"start": model, "blind": False}
-            if task == "captioning" and model in UNTRAINED:
-                start |= config.scratch
+            if task == "captioning":
+                start |= config.blind if model == "blind" else config.scratch if model in UNTRAINED else {}
             for seed in config.seeds or (None,):
                 both = {} if seed is None else {"seed": seed, "seeds": (seed,)}
                 name = f"{task}.{model}" if seed is None else f"{task}.{model}.{seed}"

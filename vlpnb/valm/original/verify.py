@@ -20,6 +20,7 @@ from vlpnb.valm.config import ValmConfig, parameter_count, text_only
 from vlpnb.valm.fusion import Way, pictures_of
 from vlpnb.valm.model import FusionBlock
 from vlpnb.valm.objectives import ValmLM
+from vlpnb.valm.original import verify_text
 from vlpnb.valm.original.weights import DEAD, fill_original, original_config, original_name, without_pictures
 
 WAYS: tuple[Way, ...] = ("reference", "absorbed", "merged")
@@ -238,4 +239,4 @@ def adam(folder: RecordedFolder) -> Iterator[Case]:
         yield about["difference_to_torch_adamw"].case(name, far, Tolerance(1e-6))
 
 
-CHECKS = (fusion, decoder, schedule, adam)
+CHECKS = (fusion, decoder, schedule, adam, *verify_text.CHECKS)

@@ -274,7 +274,7 @@ def freeze(lm: nn.Module, but: Iterable[str] = ("reading.", "image_key", "image_
 def without_pictures(lm: ValmLM) -> ValmLM:
     """The same weights as a model of text alone, with ordinary blocks in the place of fusion layers."""
     config = replace(text_only(lm.config), scale="head")
-    plain = ValmLM(config)
+    plain = ValmLM(config).to(lm.model.word_weight)
     state = lm.state_dict()
     plain.load_state_dict({name: state[name] for name in plain.state_dict()})
     return plain.train(lm.training)
