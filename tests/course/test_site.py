@@ -146,8 +146,8 @@ def test_the_index_says_what_leads_to_what(site):
     assert 'href="10_matching.html"' in needs
     assert "–" in leads
     assert html.count("marker-end") == 1, "one arrow on the map"
-    part = html[html.index('id="part-4"') :].partition("<h3")[0]
-    assert "VaLM" in part
+    part = html[html.index('id="part-5"') :].partition("<h3")[0]
+    assert "CCLM" in part
     assert "not in the course yet" in part
     part = html[html.index('id="part-0"') :].partition("<h3")[0]
     assert "executed in this run" in part
