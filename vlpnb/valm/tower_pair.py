@@ -28,6 +28,7 @@ from vlpnb.nn.dual_encoder import DualEncoder, load_dual_encoder
 from vlpnb.nn.text_states import token_states
 from vlpnb.text.clip import MARKS, is_clip
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
+from vlpnb.valm.vocabulary import FIRST_CLIP_ID, PAD
 from vlpnb.vision.transforms import CLIP_MEAN, CLIP_STD, clip_view, to_pixels
 
 ABOUT = "towers.json"  # what the stage `valm.towers` says of its folder
@@ -74,15 +75,19 @@ class TextTower:
     def lookup(self, tokenizer: PreTrainedTokenizerFast) -> Int[np.ndarray, " V"] | None:
         """For every id of a language model's tokenizer the tower's id of the same piece, or None where they differ.
 
-        Special tokens become the end token, padding the tower's; the piece of unknown words stays. What a language
-        model puts before CLIP's pieces is added by who knows its vocabulary (`valm.retriever.words_of`).
+        Special tokens become the end token, padding the tower's; the piece of unknown words stays. A language model has
+        CLIP's pieces four ids higher; of the four before them the release forgets two (VAL-41).
         """
         if vocabulary_hash(tokenizer) != vocabulary_hash(self.tokenizer):
             return None
         ids = np.arange(len(tokenizer), dtype=np.int64)
-        kept = () if is_clip(tokenizer) else (tokenizer.unk_token_id,)  # CLIP's is its end
-        ids[[i for i in tokenizer.all_special_ids if i not in kept]] = self.end_id
-        if tokenizer.pad_token_id is not None and not is_clip(tokenizer):  # CLIP's, too
+        if is_clip(tokenizer):
+            ids[tokenizer.all_special_ids] = self.end_id
+            first = np.full(FIRST_CLIP_ID, self.end_id, np.int64)
+            first[PAD] = self.pad_id
+            return np.concatenate([first, ids])
+        ids[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = self.end_id
+        if tokenizer.pad_token_id is not None:
             ids[tokenizer.pad_token_id] = self.pad_id
         return ids
 
