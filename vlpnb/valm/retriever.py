@@ -126,10 +126,6 @@ def words_of(vocabulary: Vocabulary, tower: TextTower | None, longest: int = LON
         return Words(words.pad_id, words.end_id, marks, same_pieces(np.arange(words.size)), None)
     lookup = tower.lookup(words.tokenizer)
     if lookup is not None:
-        if words.first:  # marks that only the language model has, before CLIP's pieces (VAL-41)
-            front = np.full(words.first, tower.end_id, np.int64)
-            front[words.pad_id] = tower.pad_id
-            lookup = np.concatenate([front, lookup])
         pieces = tower.tokenizer.convert_ids_to_tokens(range(len(tower.tokenizer)))
         separators = separators_of(pieces, tower.end_id, tower.pad_id)
         prefixes = same_pieces(lookup, tower.causal)
