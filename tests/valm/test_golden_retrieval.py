@@ -114,7 +114,9 @@ def test_from_ids_to_scores_of_words_as_recorded(recorded, separators, tmp_path)
     fill(clip, openai_state(clip) | params | {"token_embedding.weight": pieces}, 0, SHARED)
     clip.eval()
     unused = train_wordpiece(["a b c"] * 9, 40, tmp_path / "words")
-    tower = TextTower(clip.token_states, unused, 49406, 49407, 0, 75, about["E"], "recorded", "recorded")
+    tower = TextTower(
+        clip.token_states, unused, 49406, 49407, 0, 75, about["E"], "recorded", "recorded", positions=1024
+    )
     lookup = np.concatenate([[49407, 0, 49407, 49407], np.arange(49408)])
     words = Words(NO_PADDING, 2, (), same_pieces(lookup), lookup, separators)
     store = store_of(tmp_path, about["store_keys"], unit=False)

@@ -18,7 +18,7 @@ from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
-from vlpnb.valm.corpus import load_corpus
+from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus
 from vlpnb.valm.examples import Batches
 from vlpnb.valm.original.weights import load_model
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
@@ -100,7 +100,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
     text = {}
     for variant in ("none", "random", "retrieved"):
         corpus = load_corpus(made.corpus)
-        looks = read_looks(folders(made, variant), variant, 16, corpus.pictures, "cpu")
+        looks = read_looks(folders(made, variant), variant, 16, corpus, "cpu")
         config = PretrainingConfig(**FIELDS, variant=variant)
         batches = Batches(
             corpus.blocks("train"), corpus.words, looks.shown("train"), config.hiding, batch=8, micro_batch=8
@@ -114,7 +114,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
 
 def test_pictures_are_those_of_the_table(made):
     corpus, store = load_corpus(made.corpus), VectorStore(made.root / "images")
-    looks = read_looks(folders(made, "retrieved"), "retrieved", 16, corpus.pictures, "cpu")
+    looks = read_looks(folders(made, "retrieved"), "retrieved", 16, corpus, "cpu")
     numbers = np.array([4, 0, 7])
     batch = corpus.blocks("train").batch(numbers)
     shown = looks.shown("train")(numbers, batch, (1, 2))
@@ -126,7 +126,7 @@ def test_pictures_are_those_of_the_table(made):
 
 def test_a_caption_is_shown_its_own_picture_by_the_oracle(made):
     corpus = load_corpus(made.corpus)
-    looks = read_looks(folders(made, "oracle"), "oracle", 16, corpus.pictures, "cpu")
+    looks = read_looks(folders(made, "oracle"), "oracle", 16, corpus, "cpu")
     blocks = corpus.blocks("train")
     numbers = np.arange(len(blocks))
     batch = blocks.batch(numbers)
@@ -287,6 +287,16 @@ def test_tables_of_another_database_are_refused(made, tmp_path):
         context(made, tmp_path), inputs={**folders(made, "retrieved"), "images": made.root / "others"}
     )
     with pytest.raises(UserError, match=r"rows are of a store with the hash"):
+        PRETRAINING.run(wrong)
+
+
+def test_tables_of_another_text_are_refused(made, tmp_path):
+    config = CorpusConfig(tokenizer=str(made.small.root / "words"), sets=("train",), block=7, by_line=True)
+    made.small.run(CORPUS, config, tmp_path / "corpus", **made.small.data)
+    wrong = replace(
+        context(made, tmp_path / "out"), inputs={**folders(made, "retrieved"), "corpus": tmp_path / "corpus"}
+    )
+    with pytest.raises(UserError, match=r"train\.hdf5: has pictures for .* they are of another text"):
         PRETRAINING.run(wrong)
 
 

@@ -149,7 +149,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     needed = {"corpus": Request("valm.corpus", config.corpus)}
     if config.variant == "none":
         return needed
-    queries = {"images": config.images, "corpus": config.corpus, **config.queries}
+    queries = {**config.queries, "images": config.images, "corpus": config.corpus}
     if config.variant == "self":
         queries["mode"] = "self"
     return {
@@ -208,7 +208,7 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: PretrainingConfig = context.config
     corpus = load_corpus(context.inputs["corpus"])
-    looks = read_looks(context.inputs, config.variant, config.words_width, corpus.pictures, context.device)
+    looks = read_looks(context.inputs, config.variant, config.words_width, corpus, context.device)
     torch.manual_seed(config.seed)
     model = ValmLM(model_shape(config, corpus, looks.width))
     train = corpus.blocks("train")

@@ -276,15 +276,18 @@ class Live:
 
 
 def read_looks(
-    folders: Mapping[str, Path], variant: Variant, words_width: int, own: Sequence[str], device: str
+    folders: Mapping[str, Path], variant: Variant, words_width: int, corpus: Corpus, device: str
 ) -> Looks:
     """What a variant shows, from the folders of the stages that find it.
 
     Args:
         folders: `images` and `queries`, unless nothing is shown.
         words_width: numbers of a vector of caption words.
-        own: ids of the pictures that the corpus describes.
+        corpus: what the tables were made for.
         device: of the search.
+
+    Raises:
+        UserError: the tables are of another store or another corpus (when they are opened).
     """
     if variant == "none":
         return Looks(variant, 0, 1)
@@ -294,6 +297,12 @@ def read_looks(
     def tables(split: str) -> QueryTable:
         table = open_table(folders["queries"], split)
         table.check_store(store)
+        examples = len(corpus.blocks(split))
+        if len(table) != examples:
+            raise UserError(
+                f"{table.path}: has pictures for {len(table):,} examples, and the corpus {corpus.folder} has "
+                f"{examples:,} of '{split}': they are of another text. Run the stage `valm.queries` on this one"
+            )
         return table
 
     width, read = store.value_width, store.gather
@@ -313,7 +322,7 @@ def read_looks(
         len(store),
         tables,
         store.rows_or_none,
-        rows_of_pictures(own, store.ids),
+        rows_of_pictures(corpus.pictures, store.ids),
         retriever,
     )
 
@@ -339,4 +348,4 @@ def load_looks(folder: Path, device: str = "cpu") -> tuple[Looks, Corpus]:
                 f"`valm.{role}` again, or move both folders together"
             )
     corpus = load_corpus(folders["corpus"])
-    return read_looks(folders, about["variant"], about["words_width"], corpus.pictures, device), corpus
+    return read_looks(folders, about["variant"], about["words_width"], corpus, device), corpus
