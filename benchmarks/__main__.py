@@ -27,6 +27,7 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    text_states,
     tokenising,
     vlp_beam,
     vlp_packed,
@@ -39,6 +40,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
     module.__name__.rpartition(".")[2]: module.run
     for module in (
         tokenising,
+        text_states,
         image_keys,
         matching,
         vokenising,

@@ -23,6 +23,7 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    text_states,
     tokenising,
     vlp_beam,
     vlp_packed,
@@ -30,6 +31,7 @@ from benchmarks import (
 )
 from benchmarks.measure import Disagreement, Row
 from vlpnb.lxmert.model import LxmertConfig
+from vlpnb.nn.dual_encoder import DualEncoderConfig
 from vlpnb.vlp.model import VlpConfig
 
 TINY = (2, 32, 2, 64)
@@ -41,8 +43,10 @@ TINY_VLP = VlpConfig(
     vocab_size=60, hidden=32, layers=2, heads=4, ffn=64, max_positions=24, regions=5, text_length=6, feature_width=8,
     classes=5, answers=7, pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4,
 )  # fmt: skip
+TINY_TOWER = DualEncoderConfig(vocab_size=60, hidden=32, layers=2, heads=2, ffn=64, feature_width=8, width=8)
 TOYS = {
     tokenising: tokenising.Size(lines=20, rounds=1),
+    text_states: text_states.Size((("toy", TINY_TOWER, 6),), on_cpu=("toy",), rounds=1),
     image_keys: image_keys.Size(networks=("resnet18",), images=3, pixels=32, rounds=1),
     matching: matching.Size(images=8, captions=2, pixels=32, batch=8, shape=TINY, rounds=1),
     vokenising: vokenising.Size(tokens=400, images=50, shape=TINY, rounds=1),

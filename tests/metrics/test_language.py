@@ -44,6 +44,6 @@ def test_a_word_counts_when_all_of_its_pieces_do():
 
 def test_a_passage_is_cut_before_its_last_word():
     assert passage("“No,” said\n\nHelen ") == ('"No," said', "Helen")
-    assert passage("'' I ‘can’ , Shane") == ("\" I 'can' ,", "Shane")
+    assert passage("`` I ‘can’ '' Shane") == ("\" I 'can' \"", "Shane")
     with pytest.raises(UserError, match="expected several words"):
         passage("Helen")

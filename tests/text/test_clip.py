@@ -55,6 +55,23 @@ def test_text_is_unescaped_twice_and_lower_cased():
     assert clip.clean("ΑΣ") == "ας"  # a final sigma, which lower-casing letter by letter would miss
 
 
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("it\u2019s \u201cso\u201d", 'it\'s "so"'),
+        ("\ufb01ne \uff21\uff22\u3000\u00bd", "fine ab \u00bd"),
+        ("bell\x07 \x1b[31mred\ufeff", "bell red"),
+        ("cafe\u0301 &amp;amp; \u2026", "caf\u00e9 & \u2026"),
+    ],
+)
+def test_quotes_ligatures_wide_and_control_characters_are_written_plainly_without_ftfy_too(
+    text, cleaned, monkeypatch
+):
+    assert clip.clean(text) == cleaned  # by ftfy where it is installed
+    monkeypatch.setattr(clip, "_repair", lambda: None)
+    assert clip.clean(text) == cleaned
+
+
 def test_it_says_which_repair_it_does(monkeypatch):
     assert clip.cleaning().startswith(("ftfy ", "none"))
     monkeypatch.setattr(clip, "_repair", lambda: lambda text: text.replace("’", "'"))
@@ -70,8 +87,9 @@ def test_ids_are_those_that_were_recorded():
     for word, ids in about["single_words"].items():
         assert encode_lines(tokenizer, [word])[0].tolist() == ids
     repaired = clip.cleaning().startswith("ftfy")
-    items = [i for i in about["items"] if repaired or i["huggingface_agrees"] or "&" in i["text"]]
-    assert len(items) > len(about["items"]) * 0.8
+    # Text that was decoded by a wrong table is ftfy's to mend.
+    items = [i for i in about["items"] if repaired or "\u00e2\u20ac" not in i["text"]]
+    assert len(items) >= len(about["items"]) - 1
     for item, ids in zip(items, encode_lines(tokenizer, [i["text"] for i in items]), strict=True):
         assert ids.tolist() == item["ids"], item["text"]
 

@@ -229,10 +229,23 @@ def test_the_oracle_shows_pictures_of_the_thing(world_lists, captions):
     )
     scorer = Says()
     ask(scorer, task, oracle=True)
-    assert [tuple(s) for s in scorer.seen] == [task.pictured[q.item] for q in task.questions]
+    assert [tuple(s) for s in scorer.seen] == [task.pictured[q.about] for q in task.questions]
     assert all(len(s) <= 2 and not banned & set(s) for s in scorer.seen)
     with pytest.raises(UserError, match="no picture is known"):
         ask(scorer, load_task("world_colour", world_lists), oracle=True)
+
+
+def test_of_two_things_pictures_come_in_turn(world_lists, captions):
+    (task,) = showing([load_task("world_size", world_lists)], captions, ("train",), lambda n: True, 4)
+    scenes = load_scenes(captions.scenes)
+    seen = 0
+    for question in task.questions:
+        kinds = [{t.kind for t in scenes[name].things} for name in task.pictured[question.about][:2]]
+        known = pictures_by_kind(captions, ("train",)).keys()
+        if set(question.things) <= known and len(kinds) == 2:
+            assert question.things[0] in kinds[0]
+            seen += 1
+    assert seen
 
 
 def test_captions_name_things_in_one_or_many(captions):

@@ -65,8 +65,12 @@ def passage(text: str) -> Passage:
 
 
 def straight(text: str) -> str:
-    """Text with straight quotes, as the published evaluation reads it."""
-    return text.translate(str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'"})).replace("''", '"')
+    """Text with straight quotes, as the published evaluation reads it; also of LaTeX's two signs for each."""
+    return (
+        text.translate(str.maketrans({"“": '"', "”": '"', "‘": "'", "’": "'"}))
+        .replace("''", '"')
+        .replace("``", '"')
+    )
 
 
 def last_words(follows: Sequence[Sequence[bool]]) -> dict[str, float]:

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from vlpnb.errors import UserError
 
-LENGTHS = (16, 32, 48)
-"""Positions of a batch's rows, start and end included; longer chunks have rows of the tower's longest."""
+STEP = 8
+"""Rows have a multiple of so many positions, start and end included, or the tower's longest."""
 POSITIONS = 1024
-"""Positions of a batch, all rows together, at most."""
+"""Positions of a batch, all rows together, at most. A single chunk costs as much as a whole batch."""
 
 
 def token_states(
@@ -76,4 +76,4 @@ def token_states(
 
 
 def _row_length(wanted: int, longest: int) -> int:
-    return next((length for length in LENGTHS if wanted <= length < longest), longest)
+    return min(-(-wanted // STEP) * STEP, longest)

@@ -4,14 +4,18 @@ Paper: CLIP (Radford et al. 2021, section 2.4); the language model of VaLM reads
 (ftfy), HTML is unescaped twice, white space collapsed, and all is lower-cased before it is cut. HuggingFace's tokenizer
 leaves the first two steps out, so that curly quotes or "&amp;" get other ids than OpenAI's gave in training.
 
-49,408 pieces: 256 bytes, the same at the end of a word, 48,894 merges, a start and an end. Without the package ftfy
-its step is left out, which `cleaning` says; ids of text with curly quotes, ligatures, full-width forms or control
-characters then differ.
+49,408 pieces: 256 bytes, the same at the end of a word, 48,894 merges, a start and an end. ftfy is an extra
+(`pip install 'vlpnb[clip]'`). Without it, control characters vanish, and curly quotes, ligatures and full-width forms
+are written plainly all the same, but text that was once decoded by a wrong table stays broken; `cleaning` says which it
+is.
 """
 
 import gzip
 import html
 import json
+import re
+import unicodedata
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,13 +29,27 @@ MARKS = (START_MARK, END_MARK)  # by which a vocabulary is known as CLIP's
 WORD_END = "</w>"
 MERGES = 48_894  # that OpenAI uses of a file that has more
 NAME = "bpe_simple_vocab_16e6.txt"  # OpenAI's file of merges, also .gz
+QUOTES = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u02bc", "'") | dict.fromkeys("\u201c\u201d\u201e\u201f", '"')
+)
+CONTROL = re.compile("\x1b\\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b\x0e-\x1f\x7f\ufeff\ufff9-\ufffb\u206a-\u206f]")
+COMPOSED = re.compile(
+    "[\u0132\u0133\u0149\u01f1-\u01f3\u01c4-\u01cc\ufb00-\ufb06\u3000\uff01-\uffef]"
+)  # ligatures, wide
 
 
 def clean(text: str) -> str:
     """A text as CLIP read it in training: repaired, unescaped, in single spaces, lower-cased."""
-    repair = _repair()
-    text = html.unescape(html.unescape(repair(text) if repair else text))
-    return " ".join(text.split()).lower()
+    return " ".join(html.unescape(html.unescape(_repaired(text))).split()).lower()
+
+
+def _repaired(text: str) -> str:
+    if text.isascii() and "&" not in text:  # most are, and ftfy takes its time
+        return CONTROL.sub("", text)
+    if repair := _repair():
+        return repair(text)
+    text = CONTROL.sub("", text if "<" in text else html.unescape(text)).translate(QUOTES)
+    return unicodedata.normalize("NFC", COMPOSED.sub(lambda c: unicodedata.normalize("NFKC", c[0]), text))
 
 
 def cleaning() -> str:
@@ -40,7 +58,7 @@ def cleaning() -> str:
 
 
 @cache
-def _repair():
+def _repair() -> Callable[[str], str] | None:
     try:
         version("ftfy")
         from ftfy import fix_text

@@ -59,6 +59,13 @@ class Question:
     item: str
     template: int
     order: str = ""
+    things: tuple[str, ...] = ()
+    """What pictures of the item show, where that is not the item itself: the two things of a comparison."""
+
+    @property
+    def about(self) -> tuple[str, ...]:
+        """What its pictures are to show."""
+        return self.things or (self.item,)
 
     @property
     def label(self) -> str:
@@ -73,8 +80,8 @@ class Task:
     name: str
     questions: tuple[Question, ...]
     prompts: PromptSet
-    pictured: Mapping[str, tuple[str, ...]] | None = None
-    """Ids of pictures that show an item, for "oracle"."""
+    pictured: Mapping[tuple[str, ...], tuple[str, ...]] | None = None
+    """For "oracle": what a question is about (`Question.about`) → ids of pictures that show it."""
 
 
 def label_task(
@@ -103,7 +110,8 @@ def label_task(
 def choice_task(name: str, prompts: PromptSet, items: Sequence[Mapping[str, str]]) -> Task:
     """A choice whose answers the prompt file spells with places, such as "{a}" and "{b}".
 
-    Items have the prompt's places, `item`, `right` (the number of the right answer) and perhaps `order`.
+    Items have the prompt's places, `item`, `right` (the number of the right answer), and perhaps `order`, and `things`
+    on a line each.
     """
     if len(prompts.answers) < 2:
         raise UserError(
@@ -112,7 +120,7 @@ def choice_task(name: str, prompts: PromptSet, items: Sequence[Mapping[str, str]
     questions = [
         Question(
             render(template, item), tuple(render(answer, item) for answer in prompts.answers), int(item["right"]),
-            item["item"], number, item.get("order", ""),
+            item["item"], number, item.get("order", ""), tuple(filter(None, item.get("things", "").split("\n"))),
         )
         for number, template in enumerate(prompts.templates)
         for item in items
@@ -133,7 +141,7 @@ def ask(scorer: Scorer, task: Task, oracle: bool = False) -> Float[np.ndarray, "
         return scorer([q.prompt for q in questions], answers)
     if task.pictured is None:
         raise UserError(f"{task.name}: no picture is known to show its things; ask without `oracle`.")
-    shown = [task.pictured.get(q.item, ()) for q in questions]
+    shown = [task.pictured.get(q.about, ()) for q in questions]
     return scorer([q.prompt for q in questions], answers, shown)
 
 

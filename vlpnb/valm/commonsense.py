@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, Literal
 
@@ -125,22 +126,24 @@ def showing(
     there: Callable[[str], bool],
     most: int,
 ) -> list[Task]:
-    """The tasks, knowing which pictures show their things; `there`: whether the database has a picture."""
+    """The tasks, knowing which pictures show their things, of two in turn; `there`: whether the database has one."""
     if captions.scenes is not None:
         known = pictures_by_kind(captions, splits)
     else:
-        known = pictures_by_word(captions, splits, sorted({_noun(q) for t in tasks for q in t.questions}))
+        things = {thing for task in tasks for question in task.questions for thing in _things(question)}
+        known = pictures_by_word(captions, splits, sorted(things))
 
     def shown(question: Question) -> list[str]:
-        names = known.get(question.item if captions.scenes is not None else _noun(question).lower(), [])
-        return [name for name in names if there(name)][:most]
+        found = [[n for n in known.get(thing, []) if there(n)] for thing in _things(question)]
+        in_turn = (name for names in zip_longest(*found) for name in names if name is not None)
+        return list(islice(dict.fromkeys(in_turn), most))
 
     return [with_pictures(task, shown) for task in tasks]
 
 
-def _noun(question: Question) -> str:
-    """An item without its article, as captions would have it."""
-    return re.sub(r"^(?:an?|the)\s+", "", question.item, flags=re.IGNORECASE)
+def _things(question: Question) -> list[str]:
+    """What a question's pictures are to show, as captions would have it: without article, in small letters."""
+    return [re.sub(r"^(?:an?|the)\s+", "", thing.lower()) for thing in question.about]
 
 
 def run(context: StageContext) -> dict[str, float]:

@@ -123,7 +123,8 @@ def _sizes(name: str, asked: PromptSet, path: Path, one_order: bool) -> Task:
 
 
 def _of_pair(item: Mapping[str, str]) -> dict[str, str]:
-    return {**item, "item": " ".join(sorted((item["a"], item["b"])))}
+    both = sorted((item["a"], item["b"]))
+    return {**item, "item": " ".join(both), "things": "\n".join(both)}
 
 
 def _vicomte_sizes(name: str, asked: PromptSet, path: Path) -> Task:
@@ -152,6 +153,7 @@ def _world(name: str, asked: PromptSet, path: Path, folder: Path) -> Task:
         if other:
             about |= {"other": NOUNS[other][0][0], "right": str(item["candidates"].index(item["answer"]))}
             about["order"] = f"{item['answer']}_first"
+            about["things"] = f"{kind}\n{other}"
         items.append(about)
     if asked.answers:
         return choice_task(name, asked, items)
@@ -159,6 +161,6 @@ def _world(name: str, asked: PromptSet, path: Path, folder: Path) -> Task:
 
 
 def with_pictures(task: Task, showing: Callable[[Question], Sequence[str]]) -> Task:
-    """A task that knows for each item which pictures show it; items without one are shown none."""
-    found = {q.item: tuple(showing(q)) for q in {q.item: q for q in task.questions}.values()}
+    """A task that knows which pictures show what its questions are about; where there are none, none are shown."""
+    found = {q.about: tuple(showing(q)) for q in {q.about: q for q in task.questions}.values()}
     return Task(task.name, task.questions, task.prompts, found)

@@ -7,7 +7,7 @@ answer with their vectors. A pair is a CLIP (`nn/clip.py`) or the small dual enc
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from vlpnb.foundations.features import read_backbones
 from vlpnb.nn.clip import PAD as CLIP_PAD
 from vlpnb.nn.clip_files import load_clip
 from vlpnb.nn.dual_encoder import DualEncoder, load_dual_encoder
-from vlpnb.nn.text_states import POSITIONS, token_states
+from vlpnb.nn.text_states import token_states
 from vlpnb.text.clip import MARKS, is_clip
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
 from vlpnb.valm.vocabulary import FIRST_CLIP_ID, PAD
@@ -53,9 +53,9 @@ class TextTower:
     name: str
     hash: str
     """Of the pair: equal where vectors can be compared."""
-    causal: bool = True
-    positions: int = field(default=POSITIONS, kw_only=True)
+    positions: int
     """Of a batch (`nn.text_states`)."""
+    causal: bool = True
 
     def states(
         self, chunks: Sequence[Int[np.ndarray, " _"] | Sequence[int]]
@@ -80,11 +80,12 @@ class TextTower:
         """
         if vocabulary_hash(tokenizer) != vocabulary_hash(self.tokenizer):
             return None
+        ids = np.arange(len(tokenizer), dtype=np.int64)
         if is_clip(tokenizer):
+            ids[tokenizer.all_special_ids] = self.end_id
             first = np.full(FIRST_CLIP_ID, self.end_id, np.int64)
             first[PAD] = self.pad_id
-            return np.concatenate([first, np.arange(len(tokenizer), dtype=np.int64)])
-        ids = np.arange(len(tokenizer), dtype=np.int64)
+            return np.concatenate([first, ids])
         ids[[i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id]] = self.end_id
         if tokenizer.pad_token_id is not None:
             ids[tokenizer.pad_token_id] = self.pad_id
@@ -159,6 +160,13 @@ def load_towers(folder: str | Path, device: str = "cpu") -> Towers:
     return openers[kind](folder, device, name, digest)
 
 
+def batch_positions(device: str, hidden: int) -> int:
+    """Positions of a batch of texts: as many as keep a GPU busy, or as few as a CPU needs, for which more are no gain
+    and a single text costs as much as a batch.
+    """
+    return 8192 if "cuda" in device else 1024 if hidden < 256 else 256
+
+
 def _frozen(module: nn.Module, device: str) -> nn.Module:
     return module.eval().requires_grad_(False).to(device)
 
@@ -170,7 +178,7 @@ def _open_dual_encoder(folder: Path, device: str, name: str, digest: str) -> Tow
     view, shape = source.config.eval_views[0], model.config
     text = TextTower(
         lambda ids: model.token_states(ids.to(device)), load_tokenizer(folder / MODEL), shape.start_id, shape.end_id,
-        shape.pad_id, shape.longest, shape.width, name, digest,
+        shape.pad_id, shape.longest, shape.width, name, digest, batch_positions(device, shape.hidden),
     )  # fmt: skip
     image = ImageTower(
         backbone, model.image_vectors, lambda picture: backbone.eval_pixels(picture, view), shape.feature_width,
@@ -189,7 +197,7 @@ def _open_clip(folder: Path, device: str, name: str, digest: str) -> Towers:
 
     text = TextTower(
         lambda ids: model.token_states(ids.to(device)), tokenizer, start, end, CLIP_PAD, shape.context - 2,
-        shape.width, name, digest,
+        shape.width, name, digest, batch_positions(device, shape.hidden),
     )  # fmt: skip
     image = ImageTower(
         model.image_vectors,

@@ -14,9 +14,9 @@ from jaxtyping import Int, Integer
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.errors import UserError
+from vlpnb.text.clip import MARKS, is_clip
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
 
-CLIP_MARKS = ("<|startoftext|>", "<|endoftext|>")  # by which CLIP's vocabulary is known
 FIRST_CLIP_ID = 4  # what the release puts before CLIP's pieces: bos, pad, eos, unk
 PAD, END, UNKNOWN = 1, 2, 3
 
@@ -43,6 +43,8 @@ class Vocabulary:
         """Ids of some texts, int32 [n] each; no end token, and none of the special tokens that a text spells out."""
         silent = np.array(sorted(self.silent), np.int32)
         found = [ids + np.int32(self.first) for ids in encode_lines(self.tokenizer, texts)]
+        if not found or not np.isin(np.concatenate(found), silent).any():
+            return found
         return [ids[~np.isin(ids, silent)] for ids in found]
 
     def decode(self, ids: Sequence[int] | Integer[np.ndarray, " n"]) -> str:
@@ -59,10 +61,10 @@ def open_vocabulary(name_or_folder: str | Path) -> Vocabulary:
     """
     tokenizer = load_tokenizer(name_or_folder)
     pieces = tokenizer.get_vocab()
-    if all(mark in pieces for mark in CLIP_MARKS):
+    if is_clip(tokenizer):
         size = max(pieces.values()) + 1 + FIRST_CLIP_ID
         return Vocabulary(
-            tokenizer, size, END, PAD, UNKNOWN, (*range(FIRST_CLIP_ID), *_ids(tokenizer, CLIP_MARKS, FIRST_CLIP_ID)),
+            tokenizer, size, END, PAD, UNKNOWN, (*range(FIRST_CLIP_ID), *_ids(tokenizer, MARKS, FIRST_CLIP_ID)),
             FIRST_CLIP_ID,
         )  # fmt: skip
     end = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else tokenizer.eos_token_id
