@@ -280,7 +280,7 @@ def write_end_to_end(maker, weights, lm_ids, found):
     nats = {}
     for name, logits in found_logits.items():
         targets = lm_ids[:, 1:]
-        log_probs = logits[:, :-1].float().log_softmax(-1)  # in float32, as the release
+        log_probs = logits[:, :-1].log_softmax(-1)
         nats[name] = -log_probs.gather(2, targets[..., None])[..., 0]
     real = lm_ids[:, 1:] != reference.PAD
     maker.tensors("end_to_end", {

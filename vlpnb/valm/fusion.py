@@ -16,6 +16,7 @@ Three ways of computing the same numbers:
 | `absorbed` | q·(g W + b) = (q Wᵀ)·g + q·b, one projection instead of K; softmax in the open | 2 D² + 2 H K D |
 | `merged` | absorbed; words go through the fused kernel, all pictures of one as one key | the same |
 
+Where a batch has no more distinct pictures than words, each is projected once instead and looked up (`sight`).
 LN_img's scale and shift are folded into the matrices, so that what is left of it depends on a picture alone, has no
 parameter and needs no gradient.
 
@@ -24,8 +25,9 @@ allocates for pictures and never uses are left out (VAL-01) unless `projection="
 does not depend on whether there are pictures (VAL-02); keys and values of earlier words can be kept (VAL-08).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from einops import rearrange
@@ -34,10 +36,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.attention import Attention
 from vlpnb.nn.cache import LayerCache, mix, scores_of
+from vlpnb.nn.masks import causal_mask
+from vlpnb.valm.places import Places, picked, pooled
 
 Way = Literal["reference", "absorbed", "merged"]
+Linear = tuple[Tensor, Tensor]
+"""Weight and bias of a linear map."""
 JOINT = ("shared_bias", "separate", "shared", "no_norm")
 """Projections of pictures inside the joint softmax; "gated" and stacked layers look at pictures apart from words."""
 HIDDEN = -1e4
@@ -53,6 +58,15 @@ class Pictures:
     rows: Int[Tensor, "B T K"] | None = None
     seen: Bool[Tensor, "B T K"] | None = None
     """False where a picture is hidden; None: all are seen."""
+
+    @property
+    def count(self) -> int:
+        """K."""
+        return (self.vectors if self.rows is None else self.rows).shape[2]
+
+    def at_places(self) -> Float[Tensor, "B T K E"]:
+        """The vectors of every word."""
+        return self.vectors if self.rows is None else F.embedding(self.rows, self.vectors)
 
 
 def pictures_of(images: Tensor, mask: Tensor | None = None, rows: Tensor | None = None) -> Pictures:
@@ -81,10 +95,8 @@ class Reading(nn.Module):
         self.norm = nn.LayerNorm(hidden, eps) if norm else None
         self.null = nn.Parameter(torch.zeros(width)) if mode == "null" else None
 
-    def forward(
-        self, pictures: Pictures, dtype: torch.dtype
-    ) -> tuple[Float[Tensor, "B T K D"], Bool[Tensor, "B T K"] | None]:
-        """Vectors as normalised as they are without LN_img's scale and shift, and which are seen (None: all)."""
+    def forward(self, pictures: Pictures, dtype: torch.dtype) -> Pictures:
+        """The pictures with vectors projected and normalised, without LN_img's scale and shift."""
         z, rows, seen = pictures.vectors.to(dtype), pictures.rows, pictures.seen
         if seen is not None and self.mode != "drop":
             fill = z.new_zeros(z.shape[-1]) if self.null is None else self.null.to(dtype)
@@ -97,7 +109,7 @@ class Reading(nn.Module):
             z = self.project(z)
         if self.norm is not None:
             z = F.layer_norm(z, z.shape[-1:], eps=self.norm.eps)
-        return (z if rows is None else F.embedding(rows, z)), seen
+        return Pictures(z, rows, seen)
 
     def shifted(self, z: Float[Tensor, "*N D"]) -> Float[Tensor, "*N D"]:
         """With LN_img's scale and shift."""
@@ -112,37 +124,73 @@ class Reading(nn.Module):
         return weight * self.norm.weight, F.linear(self.norm.bias, weight, bias)
 
 
-def look(
-    q: Float[Tensor, "B H T d"],
-    z: Float[Tensor, "B T K D"],
-    weight: Float[Tensor, "D D"],
-    bias: Float[Tensor, " D"],
-    seen: Bool[Tensor, "B T K"] | None,
-) -> Float[Tensor, "B H T K"]:
-    """Scores q · (z W + b) of a word's own pictures without projecting them; −∞ (the least number) where hidden."""
-    heads = q.shape[1]
-    per_head = rearrange(weight, "(h d) e -> h d e", h=heads)
-    absorbed = rearrange(torch.einsum("bhtd,hde->bthe", q, per_head), "b t h e -> (b t) h e")
-    scores = rearrange(absorbed @ z.flatten(0, 1).transpose(1, 2), "(b t) h k -> b h t k", b=len(q))
-    scores = scores + torch.einsum("bhtd,hd->bht", q, rearrange(bias, "(h d) -> h d", h=heads))[..., None]
-    if seen is not None:
-        scores = scores.masked_fill(~seen[:, None], torch.finfo(scores.dtype).min)
-    return scores
+class Sight(NamedTuple):
+    """A word's own pictures as its attention meets them."""
+
+    scores: Callable[[Tensor], Tensor]
+    """Queries (B, H, T, d), scaled → products with the keys (B, H, T, K), the least number where hidden."""
+    mixed: Callable[[Tensor], Tensor]
+    """Weights (B, H, T, K) → Σ of the values (B, H, T, d)."""
 
 
-def gather(
-    weights: Float[Tensor, "B H T K"],
-    z: Float[Tensor, "B T K D"],
-    weight: Float[Tensor, "D D"],
-    bias: Float[Tensor, " D"],
-) -> Float[Tensor, "B H T d"]:
-    """Σ_k w[k] (z[k] W + b), the pictures mixed before they are projected."""
-    per_head = rearrange(weight, "(h d) e -> h d e", h=weights.shape[1])
-    mixed = rearrange(weights, "b h t k -> (b t) h k").to(z.dtype) @ z.flatten(0, 1)
-    mixed = rearrange(mixed, "(b t) h e -> b h t e", b=len(weights))
-    out = torch.einsum("bhte,hde->bhtd", mixed, per_head)
-    total = weights.sum(-1, keepdim=True).to(out.dtype)
-    return out + total * rearrange(bias, "(h d) -> h 1 d", h=weights.shape[1])
+def sight(
+    reading: Reading, pictures: Pictures, key: Linear, value: Linear, heads: int, way: Way = "merged"
+) -> Sight:
+    """Keys z Wk + bk and values z Wv + bv of pictures that `reading` has read, by the cheapest products of a way.
+
+    `reference` projects each picture at each place. Else each is projected once where the distinct ones are no more
+    than the words, and none where they are more: queries and mixed pictures are.
+    """
+    z, rows, seen = pictures.vectors, pictures.rows, pictures.seen
+    batch, length = (z if rows is None else rows).shape[:2]
+    by_head = {"h": heads, "b": batch, "t": length}
+
+    def hide(scores: Tensor) -> Tensor:
+        return scores if seen is None else scores.masked_fill(~seen[:, None], torch.finfo(scores.dtype).min)
+
+    if way == "reference":
+        g = reading.shifted(pictures.at_places())
+        keys, values = (
+            rearrange(F.linear(g, *part), "b t k (h d) -> b h t k d", h=heads) for part in (key, value)
+        )
+        return Sight(
+            lambda q: hide(torch.einsum("bhtd,bhtkd->bhtk", q, keys)),
+            lambda weights: torch.einsum("bhtk,bhtkd->bhtd", weights.to(values.dtype), values),
+        )
+    key, value = reading.folded(*key), reading.folded(*value)
+    if rows is not None and len(z) <= batch * length:
+        tables = [rearrange(F.linear(z, *part), "u (h d) -> (h u) d", h=heads) for part in (key, value)]
+        places = Places(rows.flatten(0, 1), heads, len(z))
+
+        def scores(q: Tensor) -> Tensor:
+            found = picked(rearrange(q, "b h t d -> (h b t) d"), tables[0], places)
+            return hide(rearrange(found, "(h b t) k -> b h t k", **by_head))
+
+        def mixed(weights: Tensor) -> Tensor:
+            found = pooled(rearrange(weights, "b h t k -> (h b t) k"), tables[1], places)
+            return rearrange(found, "(h b t) d -> b h t d", **by_head)
+
+        return Sight(scores, mixed)
+
+    if rows is None:
+        rows = torch.arange(z[..., 0].numel(), device=z.device).view(z.shape[:3])
+        z = z.flatten(0, 2)  # (B T K, D)
+    places = Places(rows.flatten(0, 1), heads, len(z), shared=True)
+    of_key, of_value = (rearrange(part[0], "(h d) e -> h d e", h=heads) for part in (key, value))
+    key_bias, value_bias = (rearrange(part[1], "(h d) -> h 1 d", h=heads) for part in (key, value))
+
+    def scores(q: Tensor) -> Tensor:
+        absorbed = torch.bmm(rearrange(q, "b h t d -> h (b t) d"), of_key)  # (H, B T, D)
+        found = rearrange(picked(absorbed.flatten(0, 1), z, places), "(h b t) k -> b h t k", **by_head)
+        return hide(found + (q * key_bias).sum(-1, keepdim=True))
+
+    def mixed(weights: Tensor) -> Tensor:
+        found = pooled(rearrange(weights, "b h t k -> (h b t) k"), z, places)
+        found = torch.bmm(found.unflatten(0, (heads, -1)), of_value.transpose(1, 2))  # (H, B T, d)
+        total = weights.sum(-1, keepdim=True).to(found.dtype)
+        return rearrange(found, "h (b t) d -> b h t d", b=batch) + total * value_bias
+
+    return Sight(scores, mixed)
 
 
 def merge(
@@ -189,7 +237,7 @@ def merge(
     return mixed[..., :width], mixed[..., width]
 
 
-def _precise(x: Tensor) -> Tensor:
+def precise(x: Tensor) -> Tensor:
     """In float32 at least, whatever a model computes in."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
@@ -232,7 +280,7 @@ class JointAttention(nn.Module):
             self.image_key_bias = nn.Parameter(torch.empty(hidden).uniform_(-edge, edge))
             self.image_value_bias = nn.Parameter(torch.empty(hidden).uniform_(-edge, edge))
 
-    def image_maps(self) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def image_maps(self) -> tuple[Linear, Linear]:
         """Weight and bias of a picture's key, and of its value."""
         if self.image_key is not None:
             return (self.image_key.weight, self.image_key.bias), (
@@ -272,113 +320,47 @@ class JointAttention(nn.Module):
         way = way or self.way
         if way == "merged" and (weights or cache is not None):
             way = "absorbed"
-        z, seen = (None, None) if pictures is None else self.reading(pictures, x.dtype)
-        if z is not None and z.shape[2] == 0:
-            z = None
+        seen = None
+        if pictures is not None and pictures.count:
+            seen = sight(self.reading, self.reading(pictures, x.dtype), *self.image_maps(), self.heads, way)
         dropout = self.dropout if self.training else 0.0
         if way == "merged":
-            mixed, share = self._merged(q, k, v, z, seen, mask, causal, dropout)
+            mixed, share = self._merged(q, k, v, seen, mask, causal, dropout)
             return self.out(rearrange(mixed, "b h t d -> b t (h d)")), share, None
 
         if causal and cache is None:
-            mask = torch.ones(k.shape[2], k.shape[2], dtype=torch.bool, device=x.device).tril()[None, None]
+            mask = causal_mask(k.shape[2], x.device)
         scores = scores_of(q, k, prefix[0])  # (B, H, T, S)
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        words = scores.shape[-1]
-        if z is not None:
-            key, value = self.image_maps()
-            if way == "reference":
-                g = self.reading.shifted(z)
-                keys, values = (
-                    rearrange(F.linear(g, *part), "b t k (h d) -> b h t k d", h=self.heads)
-                    for part in (key, value)
-                )
-                to_images = torch.einsum("bhtd,bhtkd->bhtk", q, keys)
-                if seen is not None:
-                    to_images = to_images.masked_fill(~seen[:, None], torch.finfo(scores.dtype).min)
-            else:
-                to_images = look(q, z, *self.reading.folded(*key), seen)
-            scores = torch.cat([scores, to_images], dim=-1)  # (B, H, T, S + K)
-        attention = _precise(scores).softmax(dim=-1)
+        words, share = scores.shape[-1], None
+        if seen is not None:
+            scores = torch.cat([scores, seen.scores(q)], dim=-1)  # (B, H, T, S + K)
+        attention = precise(scores).softmax(dim=-1)
         dropped = F.dropout(attention, dropout).to(v.dtype)
         mixed = mix(dropped[..., :words], v, prefix[1])
-        share = None
-        if z is not None:
+        if seen is not None:
             share = attention[..., words:].sum(-1).mean(1)
-            if way == "reference":
-                mixed = mixed + torch.einsum("bhtk,bhtkd->bhtd", dropped[..., words:], values)
-            else:
-                mixed = mixed + gather(dropped[..., words:], z, *self.reading.folded(*value))
+            mixed = mixed + seen.mixed(dropped[..., words:])
         out = self.out(rearrange(mixed, "b h t d -> b t (h d)"))
         return out, share, attention if weights else None
 
-    def _merged(self, q, k, v, z, seen, mask, causal, dropout) -> tuple[Tensor, Tensor | None]:
-        if z is None:
+    def _merged(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor,
+        seen: Sight | None,
+        mask: Tensor | None,
+        causal: bool,
+        dropout: float,
+    ) -> tuple[Tensor, Tensor | None]:
+        if seen is None:
             mask = None if causal else mask
             options = {"attn_mask": mask, "dropout_p": dropout, "is_causal": causal, "scale": 1.0}
             return F.scaled_dot_product_attention(q, k, v, **options), None
-        key, value = self.image_maps()
-        scores = _precise(look(q, z, *self.reading.folded(*key), seen))
+        scores = precise(seen.scores(q))
         other = scores.logsumexp(-1).clamp(min=HIDDEN)
-        within = scores.softmax(-1)
         mixed, share = merge(q, k, v, other, mask, causal=causal, dropout=dropout)
-        images = gather(within, z, *self.reading.folded(*value))
-        return mixed + share[..., None] * images, _precise(share).mean(1)
-
-
-class ImageAttention(nn.Module):
-    """Words look at pictures alone, in an attention of its own behind that to words.
-
-    Args:
-        scope: "own", a word's own pictures; "past", also those of earlier words; "all", of the whole text.
-        gate: multiply by the tanh of a learned number that begins at 0, so that a trained model stays what it was.
-    """
-
-    def __init__(
-        self,
-        hidden: int,
-        heads: int,
-        width: int,
-        scope: str = "own",
-        gate: bool = False,
-        mode: str = "drop",
-        dropout: float = 0.0,
-        eps: float = 1e-5,
-    ):
-        super().__init__()
-        self.scope = scope
-        self.norm = nn.LayerNorm(hidden, eps)
-        self.attention = Attention(hidden, heads, dropout)
-        self.reading = Reading(width, hidden, True, mode, eps)
-        self.gate = nn.Parameter(torch.zeros(())) if gate else None
-
-    def forward(self, x: Float[Tensor, "B T D"], pictures: Pictures) -> Float[Tensor, "B T D"]:
-        """What is added to the stream; 0 for a word that sees no picture."""
-        own = self.attention
-        u = self.norm(x)
-        z, seen = self.reading(pictures, x.dtype)
-        if self.scope == "own":
-            q = (
-                rearrange(own.query(u), "b t (h d) -> b h t d", h=own.heads)
-                * (x.shape[-1] // own.heads) ** -0.5
-            )
-            key, value = (self.reading.folded(part.weight, part.bias) for part in (own.key, own.value))
-            attention = _precise(look(q, z, *key, seen)).softmax(-1)
-            if seen is not None:
-                attention = attention.masked_fill(~seen[:, None], 0.0)
-            attention = F.dropout(attention, own.dropout if self.training else 0.0)
-            out = own.out(rearrange(gather(attention, z, *value), "b h t d -> b t (h d)"))
-            none = None if seen is None else ~seen.any(-1)  # (B, T)
-        else:
-            length, count = z.shape[1:3]
-            mask = torch.ones(1, length, length, dtype=torch.bool, device=x.device)
-            mask = mask.tril() if self.scope == "past" else mask
-            mask = mask.repeat_interleave(count, dim=2)[:, None]  # (1, 1, T, T K)
-            if seen is not None:
-                mask = mask & seen.flatten(1)[:, None, None]
-            out, _ = own(u, mask, self.reading.shifted(z).flatten(1, 2))
-            none = None if seen is None else ~mask.any(-1)[:, 0]
-        if none is not None:
-            out = out.masked_fill(none[..., None], 0.0)
-        return out if self.gate is None else out * self.gate.tanh()
+        within = (scores - other[..., None]).exp()  # 0 where all are hidden
+        return mixed + share[..., None] * seen.mixed(within), precise(share).mean(1)

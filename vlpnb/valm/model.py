@@ -28,8 +28,9 @@ from vlpnb.nn.cache import Cache, LayerCache
 from vlpnb.nn.masks import padding_mask
 from vlpnb.nn.onednn import quick_products
 from vlpnb.nn.transformer import AttentionLayer, Block, FeedForward
+from vlpnb.valm.apart import ImageAttention
 from vlpnb.valm.config import ValmConfig
-from vlpnb.valm.fusion import ImageAttention, JointAttention, Pictures, pictures_of
+from vlpnb.valm.fusion import JointAttention, Pictures, pictures_of
 
 
 def sinusoids(rows: int, width: int, zero: int | None = None) -> Float[Tensor, "P D"]:

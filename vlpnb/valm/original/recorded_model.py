@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vlpnb.data.recorded import RecordedFolder
-from vlpnb.valm.fusion import JointAttention, Way
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import fill_original, original_config
 
@@ -27,10 +26,3 @@ def recorded_model(
     lm = ValmLM(config).eval()
     fill_original(lm, state, "decoder.safetensors")
     return lm
-
-
-def use_way(lm: ValmLM, way: Way) -> None:
-    """Let every joint attention compute in that way."""
-    for part in lm.modules():
-        if isinstance(part, JointAttention):
-            part.way = way

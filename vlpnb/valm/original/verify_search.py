@@ -25,10 +25,13 @@ from vlpnb.retrieval.store import VectorStore, write_store
 from vlpnb.text.clip import NAME, WORD_END, byte_symbols, cleaning, clip_tokenizer
 from vlpnb.text.tokenizers import encode_lines
 from vlpnb.valm.chunking import compat_lengths, separators_of
-from vlpnb.valm.original.recorded_model import recorded_model, use_way
+from vlpnb.valm.original.recorded_model import recorded_model
 
 OUTPUT = Tolerance(1e-5)
 SCORES = Tolerance(1e-5, relative=1e-6)
+# In float32 a sum over 49,412 words is rounded so much that recorded logarithms lie up to 5e-5 from those of their own
+# scores, which are held to 1e-5.
+LOGARITHMS = Tolerance(1e-5, relative=1e-5)
 OFFSET, MODEL_END, MODEL_PAD = (
     4,
     2,
@@ -223,9 +226,6 @@ def end_to_end(folder: RecordedFolder) -> Iterator[Case]:
     table = torch.zeros(about["V"], keys.shape[1])
     table[recorded["embed_ids"]] = recorded["embed_rows"]
     lm = recorded_model(folder, {**state, "decoder.embed_tokens.weight": table})
-    # Over so many words the recorded logarithms are rounded up to 4e-5 away from those of their own scores: only the
-    # same operations, in the same order, round alike.
-    use_way(lm, "reference")
     real, counted = ids != MODEL_PAD, ids[:, 1:] != MODEL_PAD
     yield about.case("V", lm.config.vocab_size)
     yield about.case("targets", int(counted.sum()))
@@ -235,14 +235,14 @@ def end_to_end(folder: RecordedFolder) -> Iterator[Case]:
     ):
         with torch.no_grad():
             logits = lm.logits(ids, shown)
-        ours = logits[:, :-1].log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
+        ours = logits[:, :-1].double().log_softmax(-1).gather(2, ids[:, 1:, None])[..., 0]
         yield Case(
             recorded.file.name, name, logits[..., recorded["embed_ids"]][real], recorded[name][real], OUTPUT
         )
         if shown is images:
             theirs = recorded["log_probs_of_next"][counted]
-            yield Case(recorded.file.name, "log_probs_of_next", ours[counted], theirs, SCORES)
-        yield about.case(mean, -ours[counted].double().mean(), OUTPUT)
+            yield Case(recorded.file.name, "log_probs_of_next", ours[counted], theirs, LOGARITHMS)
+        yield about.case(mean, -ours[counted].mean(), OUTPUT)
 
 
 CHECKS = (tokenizer, text_tower, end_to_end)
