@@ -126,7 +126,8 @@ class ValmLM(nn.Module):
         hidden, targets = self.model(ids, images, image_mask, rows=rows).last, self.counted(targets)
 
         def some(x: Tensor, y: Tensor) -> Tensor:
-            return -F.cross_entropy(precise(self.scores(x)), y, reduction="none")
+            scores = precise(self.scores(x))  # log_softmax adds up many words less precisely
+            return scores.gather(1, y[:, None])[:, 0] - scores.logsumexp(-1)
 
         chosen = targets != IGNORE
         most = max(1, (2**22 if hidden.device.type == "cpu" else 2**27) // self.config.vocab_size)

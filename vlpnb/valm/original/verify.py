@@ -20,7 +20,8 @@ from vlpnb.valm.config import ValmConfig, parameter_count, text_only
 from vlpnb.valm.fusion import Way, pictures_of
 from vlpnb.valm.model import FusionBlock
 from vlpnb.valm.objectives import ValmLM
-from vlpnb.valm.original import verify_text
+from vlpnb.valm.original import verify_search, verify_text
+from vlpnb.valm.original.recorded_model import recorded_model
 from vlpnb.valm.original.weights import DEAD, fill_original, original_config, original_name, without_pictures
 
 WAYS: tuple[Way, ...] = ("reference", "absorbed", "merged")
@@ -96,25 +97,6 @@ def _block(state: Mapping[str, Tensor], heads: int, eps: float, scale: str) -> F
     lm = ValmLM(config).eval()
     fill_original(lm, whole | state, "fusion")
     return lm.model.blocks[0]
-
-
-def recorded_model(
-    folder: RecordedFolder, state: Mapping[str, Tensor] | None = None, **changes: object
-) -> ValmLM:
-    """The recorded decoder, or one of its sizes with another state, in eval mode."""
-    about = folder.json("model.json")["decoder"]
-    if state is None:
-        state = folder.tensors("decoder.safetensors").below("param.")
-    given = {
-        "heads": about["H"],
-        "pad_id": about["pad"],
-        "eos_id": about["eos"],
-        "norm_eps": about["norm_eps"],
-    }
-    config = original_config(state, "decoder.safetensors", **(given | changes))
-    lm = ValmLM(config).eval()
-    fill_original(lm, state, "decoder.safetensors")
-    return lm
 
 
 def decoder(folder: RecordedFolder) -> Iterator[Case]:
@@ -239,4 +221,4 @@ def adam(folder: RecordedFolder) -> Iterator[Case]:
         yield about["difference_to_torch_adamw"].case(name, far, Tolerance(1e-6))
 
 
-CHECKS = (fusion, decoder, schedule, adam, *verify_text.CHECKS)
+CHECKS = (fusion, decoder, schedule, adam, *verify_search.CHECKS, *verify_text.CHECKS)

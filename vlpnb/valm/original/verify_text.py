@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,29 +17,25 @@ from vlpnb.data.commonsense import KnownThing, SizePair, read_colours, read_size
 from vlpnb.data.recorded import Entries, RecordedFolder, published
 from vlpnb.text.binarised import Binarised
 from vlpnb.text.blocks import LanguageBlocks
-from vlpnb.valm.chunking import LONGEST, SEPARATORS, compat_lengths
+from vlpnb.valm.chunking import LONGEST, compat_lengths
+from vlpnb.valm.original.verify_search import MODEL_END, MODEL_PAD, OFFSET, clip_ids, pieces_of, separators
 from vlpnb.valm.prompting import load_prompts, rendered
 
 SHARE = Tolerance(1e-12)
-OFFSET, END, TEXT_END = 4, 2, 49407  # the release's: ids of the model − of CLIP; end of a text in both
 
 
 def _hash(content: bytes | str) -> str:
     return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()
 
 
-def clip_ids(ids: np.ndarray) -> np.ndarray:
-    """CLIP's ids of the release's: 4 less, an end of a text being CLIP's."""
-    return np.where(ids == END, TEXT_END, ids.astype(np.int64) - OFFSET)
-
-
 def chunker(folder: RecordedFolder) -> Iterator[Case]:
     """Where the release cuts texts for its text tower (VAL-24)."""
     about = folder.json("chunker.json")
-    yield about.case("separators_in_order", list(SEPARATORS))
+    marks = separators(folder)
+    yield about.case("separators_in_order", list(marks))
     yield about.case("longest", LONGEST)
     for item in about["items"]:
-        yield item.case("lengths", compat_lengths(np.array(item["clip_ids"], np.int64)))
+        yield item.case("lengths", compat_lengths(np.array(item["clip_ids"], np.int64), marks))
     blocks = about.get("wikitext_blocks")
     path = None if blocks is None else published(folder, f"{blocks['file']}.idx")
     if path is None:
@@ -48,7 +43,7 @@ def chunker(folder: RecordedFolder) -> Iterator[Case]:
         return
     tokens, size = Binarised(path).tokens, blocks["block"]
     starts = range(0, len(tokens) // size * size, size)  # whole blocks
-    lengths = [compat_lengths(clip_ids(tokens[start : start + size])) for start in starts]
+    lengths = [compat_lengths(clip_ids(tokens[start : start + size]), marks) for start in starts]
     yield blocks.case("blocks", len(lengths))
     yield blocks.case("lengths_of_first_blocks", lengths[: len(blocks["lengths_of_first_blocks"])])
     yield blocks.case("total_chunks", sum(map(len, lengths)))
@@ -59,7 +54,8 @@ def chunker(folder: RecordedFolder) -> Iterator[Case]:
 def binarised(folder: RecordedFolder) -> Iterator[Case]:
     """Files of ids, their lines, and how they are cut into blocks or taken line by line."""
     about = folder.json("binarised.json")
-    decode = decoder_of(folder)
+    clip = pieces_of(folder)
+    decode = None if clip is None else clip.decode
     for name, entry in about.items():
         if name == "packing":
             continue
@@ -73,10 +69,12 @@ def binarised(folder: RecordedFolder) -> Iterator[Case]:
     if path is None:
         about.skip("the published text is not here", "packing")
         return
-    blocks = LanguageBlocks(path, block=packing["block"], end_id=END, pad_id=1)
+    blocks = LanguageBlocks(path, block=packing["block"], end_id=MODEL_END, pad_id=MODEL_PAD)
     yield packing.case("blocks", len(blocks))
     yield packing.case("last_block_length", blocks.lengths[-1])
-    lines = LanguageBlocks(path, block=int(Binarised(path).lengths.max()), end_id=END, pad_id=1, lines=True)
+    lines = LanguageBlocks(
+        path, block=int(Binarised(path).lengths.max()), end_id=MODEL_END, pad_id=MODEL_PAD, lines=True
+    )
     for found, entries in ((blocks, packing["items"]), (lines, packing["one_line_per_sample"])):
         for row, entry in entries.items():
             example = found[int(row)]
@@ -87,7 +85,7 @@ def binarised(folder: RecordedFolder) -> Iterator[Case]:
 def _stream(entry: Entries, corpus: Binarised, decode: Any) -> Iterator[Case]:
     ids, lengths = np.asarray(corpus.tokens), corpus.lengths
     counts = {
-        "lines": len(corpus), "tokens": len(ids), "sum": ids.astype(np.int64).sum(), "eos": (ids == END).sum(),
+        "lines": len(corpus), "tokens": len(ids), "sum": ids.astype(np.int64).sum(), "eos": (ids == MODEL_END).sum(),
         "unk": (ids == 3).sum(), "largest": ids.max(), "longest_line": lengths.max(), "shortest_line": lengths.min(),
         "dtype": corpus.dtype.name, "sha256_uint16": _hash(ids.astype("<u2").tobytes()),
     }  # fmt: skip
@@ -103,7 +101,7 @@ def _stream(entry: Entries, corpus: Binarised, decode: Any) -> Iterator[Case]:
         yield entry["picked_lines"].case(row, line[: len(entry["picked_lines"][row])].tolist())
         if decode is not None:
             yield entry["picked_text"].case(
-                row, decode(clip_ids(line[line != END])[: len(entry["picked_lines"][row])])
+                row, decode(clip_ids(line[line != MODEL_END])[: len(entry["picked_lines"][row])])
             )
     if decode is None:
         entry.skip("CLIP's vocabulary is not here", "picked_text")
@@ -112,7 +110,8 @@ def _stream(entry: Entries, corpus: Binarised, decode: Any) -> Iterator[Case]:
 def prompts(folder: RecordedFolder) -> Iterator[Case]:
     """Rendered prompts, their answers, and what trivial predictors score."""
     about = folder.json("prompts.json")
-    encode = encoder_of(folder)
+    clip = pieces_of(folder)
+    encode = None if clip is None else clip.encode
     for name, entry in about.items():
         path = published(folder, entry["file"])
         if path is None:
@@ -251,21 +250,6 @@ def _vicomte(entry: Entries, things: list[KnownThing], encode: Any) -> Iterator[
         entry.skip("CLIP's vocabulary is not here", "label_pieces")
     else:
         yield entry.case("label_pieces", {label: len(encode(label)) for label in sorted(set(answers))})
-
-
-def encoder_of(folder: RecordedFolder) -> Any:
-    """Text → ids of CLIP; None where its vocabulary is not here."""
-    return None
-
-
-def decoder_of(folder: RecordedFolder) -> Any:
-    """Ids of CLIP → text; None where its vocabulary is not here."""
-    return None
-
-
-def vocabulary(folder: RecordedFolder) -> Path | None:
-    """CLIP's merges among the published files."""
-    return published(folder, "vocab/clip/bpe_simple_vocab_16e6.txt.gz")
 
 
 CHECKS = (chunker, binarised, prompts)
