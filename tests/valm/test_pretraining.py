@@ -24,7 +24,7 @@ from vlpnb.valm.original.weights import load_model
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
 from vlpnb.valm.queries import open_table
 from vlpnb.valm.scoring import open_scorer
-from vlpnb.valm.shown import Live, caption_words, load_looks, read_looks
+from vlpnb.valm.shown import Live, Look, caption_words, load_looks, read_looks, standardised
 
 FIELDS = {
     "size": "tiny", "updates": 6, "batch": 8, "micro_batch": 8, "lr": 1e-3, "warmup": 2, "dropout": 0.1, "log_every": 1,
@@ -100,7 +100,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
     text = {}
     for variant in ("none", "random", "retrieved"):
         corpus = load_corpus(made.corpus)
-        looks = read_looks(folders(made, variant), variant, 16, corpus, "cpu")
+        looks = read_looks(folders(made, variant), Look(variant, 16), corpus, "cpu")
         config = PretrainingConfig(**FIELDS, variant=variant)
         batches = Batches(
             corpus.blocks("train"), corpus.words, looks.shown("train"), config.hiding, batch=8, micro_batch=8
@@ -114,7 +114,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
 
 def test_pictures_are_those_of_the_table(made):
     corpus, store = load_corpus(made.corpus), VectorStore(made.root / "images")
-    looks = read_looks(folders(made, "retrieved"), "retrieved", 16, corpus, "cpu")
+    looks = read_looks(folders(made, "retrieved"), Look("retrieved"), corpus, "cpu")
     numbers = np.array([4, 0, 7])
     batch = corpus.blocks("train").batch(numbers)
     shown = looks.shown("train")(numbers, batch, (1, 2))
@@ -126,7 +126,7 @@ def test_pictures_are_those_of_the_table(made):
 
 def test_a_caption_is_shown_its_own_picture_by_the_oracle(made):
     corpus = load_corpus(made.corpus)
-    looks = read_looks(folders(made, "oracle"), "oracle", 16, corpus, "cpu")
+    looks = read_looks(folders(made, "oracle"), Look("oracle"), corpus, "cpu")
     blocks = corpus.blocks("train")
     numbers = np.arange(len(blocks))
     batch = blocks.batch(numbers)
@@ -183,6 +183,18 @@ def test_caption_words_say_what_captions_say_and_nothing_else(made):
     for one in range(len(store)):
         for other in range(len(store)):
             assert torch.equal(words[one], words[other]) == (said[one] == said[other])
+
+
+def test_standardised_vectors_have_mean_0_and_spread_1_and_are_read_alike_when_asked(made, tmp_path):
+    store = VectorStore(made.root / "images")
+    values = standardised(store)(np.arange(len(store)))
+    assert torch.allclose(values.mean(0), torch.zeros(values.shape[1]), atol=1e-4)
+    varied = torch.from_numpy(np.asarray(store.values, np.float32).std(0)) > 1e-5
+    assert torch.allclose(values[:, varied].std(0, correction=0), torch.ones(int(varied.sum())), atol=1e-3)
+    pretrain(made, tmp_path, standardise=True, updates=0)
+    looks, corpus = load_looks(tmp_path)
+    seen = Live(looks, "trained", corpus.pad_id)(corpus.blocks("text").batch([0])["ids"])
+    assert all(((values - row).abs().amax(1) < 1e-5).any() for row in seen["images"])
 
 
 @pytest.mark.parametrize("objective", ["masked", "both"])

@@ -30,7 +30,7 @@ from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import save_model
-from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Variant, read_looks, save_looks
+from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Look, Variant, read_looks, save_looks
 from vlpnb.world.scene import COLOURS
 
 
@@ -61,6 +61,8 @@ class PretrainingConfig(Config):
     """Fields of the stage `valm.corpus` that are other than the run's."""
     words_width: int = Field(256, ge=1)
     """Numbers of a vector of caption words."""
+    standardise: bool = False
+    """Image vectors are read less their mean over the store, over their spread; the paper reads them as they are."""
     objective: Objective = "next"
     """"next" words, "masked" words in both directions, or the sum of both."""
     masked_weight: float = Field(1.0, ge=0)
@@ -208,7 +210,8 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: PretrainingConfig = context.config
     corpus = load_corpus(context.inputs["corpus"])
-    looks = read_looks(context.inputs, config.variant, config.words_width, corpus, context.device)
+    look = Look(config.variant, config.words_width, config.standardise)
+    looks = read_looks(context.inputs, look, corpus, context.device)
     torch.manual_seed(config.seed)
     model = ValmLM(model_shape(config, corpus, looks.width))
     train = corpus.blocks("train")
@@ -248,7 +251,7 @@ def run(context: StageContext) -> dict[str, float]:
     if context.rank == 0:
         write_json(context.folder / HELD_OUT, measured)
         save_model(context.folder / MODEL, model, corpus.tokenizer)
-        save_looks(context.folder, context.inputs, config.variant, config.words_width)
+        save_looks(context.folder, context.inputs, look)
     barrier(context.world_size)
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
