@@ -18,9 +18,11 @@ from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
+from vlpnb.valm.config import size_config
 from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus
 from vlpnb.valm.examples import Batches
-from vlpnb.valm.original.weights import load_model
+from vlpnb.valm.objectives import ValmLM
+from vlpnb.valm.original.weights import load_gpt2_lm, load_model, save_gpt2_lm
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
 from vlpnb.valm.queries import open_table
 from vlpnb.valm.scoring import open_scorer
@@ -266,6 +268,35 @@ def test_an_untrained_model_can_be_asked_for(made, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def gpt2(made, tmp_path_factory):
+    """A GPT-2 over the corpus's words."""
+    corpus = load_corpus(made.corpus)
+    sizes = {"hidden": 16, "layers": 2, "heads": 2, "ffn": 32, "max_positions": 12, "fusion": ()}
+    torch.manual_seed(3)
+    lm = ValmLM(size_config("gpt2", vocab_size=corpus.vocab_size, **sizes, eos_id=corpus.end_id, mask_id=0))
+    return save_gpt2_lm(tmp_path_factory.mktemp("gpt2"), lm, corpus.tokenizer)
+
+
+def test_a_gpt2_can_be_the_start_and_keep_its_words(made, gpt2, tmp_path):
+    pretrain(made, tmp_path, start=str(gpt2), frozen=True, updates=5)
+    before, after = load_gpt2_lm(gpt2).state_dict(), weights(tmp_path)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    pretrain(made, tmp_path / "all", start=str(gpt2), updates=5)
+    assert not torch.equal(weights(tmp_path / "all")["model.norm.weight"], before["model.norm.weight"])
+    assert open_scorer(tmp_path)(["the red thing is"], ["red", "green"]).shape == (1, 2)
+
+
+def test_a_gpt2_of_other_words_is_refused(made, tmp_path):
+    lm = ValmLM(
+        size_config(
+            "gpt2", vocab_size=70, hidden=16, layers=2, heads=2, ffn=32, fusion=(), eos_id=1, mask_id=0
+        )
+    )
+    with pytest.raises(UserError, match=r"has 70 word pieces .* Make the corpus with its tokenizer"):
+        pretrain(made, tmp_path / "out", start=str(save_gpt2_lm(tmp_path / "gpt2", lm)))
+
+
 def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
     whole = tmp_path / "run"
     shutil.copytree(made.root, whole)
@@ -286,6 +317,7 @@ def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
         ({"projection": "own"}, "expected one of shared_bias"),
         ({"variant": "none", "image_rate": 0.5}, "no pictures to hide"),
         ({"fusion": ()}, "no block looks at pictures"),
+        ({"frozen": True}, "needs a `start` whose words are kept"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields, said):
