@@ -24,12 +24,16 @@ Given = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Size:
-    """Model, texts of an update and their tokens, pictures of a token, of the store."""
+    """Model, texts of an update and their tokens, pictures of a token, different ones of a text, of the store.
+
+    On the visual world the 64 tokens of a text find some 43 different pictures, so many are looked at by several.
+    """
 
     config: ValmConfig = NANO
     texts: int = 32
     tokens: int = 64
     count: int = 4
+    found: int = 40
     store: int = 3000
     rounds: int = 5
 
@@ -39,7 +43,9 @@ def inputs(size: Size, device: str) -> tuple[ValmLM, ValmLM, Given, Given]:
     torch.manual_seed(0)
     model = ValmLM(replace(size.config, dropout=0.0)).to(device)
     ids = torch.randint(4, size.config.vocab_size, (size.texts, size.tokens + 1))
-    rows = torch.randint(size.store, (size.texts, size.tokens, size.count))
+    pictures = torch.randint(size.store, (size.texts, size.found))
+    which = torch.randint(size.found, (size.texts, size.tokens * size.count))
+    rows = pictures.gather(1, which).view(size.texts, size.tokens, size.count)
     distinct, places = rows.unique(return_inverse=True)
     vectors = torch.randn(size.store, size.config.image_width)[distinct]
     text = {"ids": ids[:, :-1].to(device), "targets": ids[:, 1:].to(device)}
