@@ -29,6 +29,7 @@ from benchmarks import (
     search,
     text_states,
     tokenising,
+    valm_update,
     vlp_beam,
     vlp_packed,
     vokenising,
@@ -55,6 +56,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         lxmert_step,
         vlp_beam,
         vlp_packed,
+        valm_update,
     )
 }
 

@@ -25,6 +25,7 @@ from benchmarks import (
     search,
     text_states,
     tokenising,
+    valm_update,
     vlp_beam,
     vlp_packed,
     vokenising,
@@ -32,6 +33,7 @@ from benchmarks import (
 from benchmarks.measure import Disagreement, Row
 from vlpnb.lxmert.model import LxmertConfig
 from vlpnb.nn.dual_encoder import DualEncoderConfig
+from vlpnb.valm.config import ValmConfig
 from vlpnb.vlp.model import VlpConfig
 
 TINY = (2, 32, 2, 64)
@@ -39,6 +41,7 @@ TINY_LXMERT = LxmertConfig(
     vocab_size=60, hidden=32, heads=2, ffn=64, text_layers=1, visual_layers=1, cross_layers=2, feature_width=8,
     objects=5, attributes=4, answers=7, max_positions=16,
 )  # fmt: skip
+TINY_VALM = ValmConfig(vocab_size=60, hidden=16, layers=2, heads=2, ffn=32, max_positions=8, image_width=12)
 TINY_VLP = VlpConfig(
     vocab_size=60, hidden=32, layers=2, heads=4, ffn=64, max_positions=24, regions=5, text_length=6, feature_width=8,
     classes=5, answers=7, pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4,
@@ -62,6 +65,7 @@ TOYS = {
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
     vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
     vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
+    valm_update: valm_update.Size(TINY_VALM, texts=2, tokens=6, count=2, found=3, store=5, rounds=1),
 }
 
 
