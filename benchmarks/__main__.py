@@ -30,6 +30,7 @@ from benchmarks import (
     text_states,
     tokenising,
     valm_fusion,
+    valm_update,
     vlp_beam,
     vlp_packed,
     vokenising,
@@ -57,6 +58,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         vlp_beam,
         vlp_packed,
         valm_fusion,
+        valm_update,
     )
 }
 

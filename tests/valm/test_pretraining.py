@@ -18,13 +18,15 @@ from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
+from vlpnb.valm.config import size_config
 from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus
 from vlpnb.valm.examples import Batches
-from vlpnb.valm.original.weights import load_model
+from vlpnb.valm.objectives import ValmLM
+from vlpnb.valm.original.weights import load_gpt2_lm, load_model, save_gpt2_lm
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
 from vlpnb.valm.queries import open_table
 from vlpnb.valm.scoring import open_scorer
-from vlpnb.valm.shown import Live, caption_words, load_looks, read_looks
+from vlpnb.valm.shown import Live, Look, caption_words, load_looks, read_looks, standardised
 
 FIELDS = {
     "size": "tiny", "updates": 6, "batch": 8, "micro_batch": 8, "lr": 1e-3, "warmup": 2, "dropout": 0.1, "log_every": 1,
@@ -100,7 +102,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
     text = {}
     for variant in ("none", "random", "retrieved"):
         corpus = load_corpus(made.corpus)
-        looks = read_looks(folders(made, variant), variant, 16, corpus, "cpu")
+        looks = read_looks(folders(made, variant), Look(variant, 16), corpus, "cpu")
         config = PretrainingConfig(**FIELDS, variant=variant)
         batches = Batches(
             corpus.blocks("train"), corpus.words, looks.shown("train"), config.hiding, batch=8, micro_batch=8
@@ -114,7 +116,7 @@ def test_variants_differ_in_nothing_but_what_is_shown(made, tmp_path):
 
 def test_pictures_are_those_of_the_table(made):
     corpus, store = load_corpus(made.corpus), VectorStore(made.root / "images")
-    looks = read_looks(folders(made, "retrieved"), "retrieved", 16, corpus, "cpu")
+    looks = read_looks(folders(made, "retrieved"), Look("retrieved"), corpus, "cpu")
     numbers = np.array([4, 0, 7])
     batch = corpus.blocks("train").batch(numbers)
     shown = looks.shown("train")(numbers, batch, (1, 2))
@@ -126,7 +128,7 @@ def test_pictures_are_those_of_the_table(made):
 
 def test_a_caption_is_shown_its_own_picture_by_the_oracle(made):
     corpus = load_corpus(made.corpus)
-    looks = read_looks(folders(made, "oracle"), "oracle", 16, corpus, "cpu")
+    looks = read_looks(folders(made, "oracle"), Look("oracle"), corpus, "cpu")
     blocks = corpus.blocks("train")
     numbers = np.arange(len(blocks))
     batch = blocks.batch(numbers)
@@ -183,6 +185,18 @@ def test_caption_words_say_what_captions_say_and_nothing_else(made):
     for one in range(len(store)):
         for other in range(len(store)):
             assert torch.equal(words[one], words[other]) == (said[one] == said[other])
+
+
+def test_standardised_vectors_have_mean_0_and_spread_1_and_are_read_alike_when_asked(made, tmp_path):
+    store = VectorStore(made.root / "images")
+    values = standardised(store)(np.arange(len(store)))
+    assert torch.allclose(values.mean(0), torch.zeros(values.shape[1]), atol=1e-4)
+    varied = torch.from_numpy(np.asarray(store.values, np.float32).std(0)) > 1e-5
+    assert torch.allclose(values[:, varied].std(0, correction=0), torch.ones(int(varied.sum())), atol=1e-3)
+    pretrain(made, tmp_path, standardise=True, updates=0)
+    looks, corpus = load_looks(tmp_path)
+    seen = Live(looks, "trained", corpus.pad_id)(corpus.blocks("text").batch([0])["ids"])
+    assert all(((values - row).abs().amax(1) < 1e-5).any() for row in seen["images"])
 
 
 @pytest.mark.parametrize("objective", ["masked", "both"])
@@ -254,6 +268,35 @@ def test_an_untrained_model_can_be_asked_for(made, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.fixture(scope="module")
+def gpt2(made, tmp_path_factory):
+    """A GPT-2 over the corpus's words."""
+    corpus = load_corpus(made.corpus)
+    sizes = {"hidden": 16, "layers": 2, "heads": 2, "ffn": 32, "max_positions": 12, "fusion": ()}
+    torch.manual_seed(3)
+    lm = ValmLM(size_config("gpt2", vocab_size=corpus.vocab_size, **sizes, eos_id=corpus.end_id, mask_id=0))
+    return save_gpt2_lm(tmp_path_factory.mktemp("gpt2"), lm, corpus.tokenizer)
+
+
+def test_a_gpt2_can_be_the_start_and_keep_its_words(made, gpt2, tmp_path):
+    pretrain(made, tmp_path, start=str(gpt2), frozen=True, updates=5)
+    before, after = load_gpt2_lm(gpt2).state_dict(), weights(tmp_path)
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    pretrain(made, tmp_path / "all", start=str(gpt2), updates=5)
+    assert not torch.equal(weights(tmp_path / "all")["model.norm.weight"], before["model.norm.weight"])
+    assert open_scorer(tmp_path)(["the red thing is"], ["red", "green"]).shape == (1, 2)
+
+
+def test_a_gpt2_of_other_words_is_refused(made, tmp_path):
+    lm = ValmLM(
+        size_config(
+            "gpt2", vocab_size=70, hidden=16, layers=2, heads=2, ffn=32, fusion=(), eos_id=1, mask_id=0
+        )
+    )
+    with pytest.raises(UserError, match=r"has 70 word pieces .* Make the corpus with its tokenizer"):
+        pretrain(made, tmp_path / "out", start=str(save_gpt2_lm(tmp_path / "gpt2", lm)))
+
+
 def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
     whole = tmp_path / "run"
     shutil.copytree(made.root, whole)
@@ -274,6 +317,7 @@ def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
         ({"projection": "own"}, "expected one of shared_bias"),
         ({"variant": "none", "image_rate": 0.5}, "no pictures to hide"),
         ({"fusion": ()}, "no block looks at pictures"),
+        ({"frozen": True}, "needs a `start` whose words are kept"),
     ],
 )
 def test_fields_that_do_not_go_together_are_refused(fields, said):

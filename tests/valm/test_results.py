@@ -150,13 +150,13 @@ def test_the_run_s_own_seed_is_not_named():
     assert asked["model.none."].overrides == {"variant": "none"}
 
 
-def test_pictures_that_the_text_does_not_describe_are_rows_of_their_own(tmp_path):
-    disjoint = {"images": {"skip": 4}, "corpus": {"pictures": 4}}
+def test_pictures_that_the_text_does_not_describe_are_a_row_of_their_own(tmp_path):
+    disjoint = {"images": {"source": "pictures"}}
     asked = inputs(ValmResultsConfig(models=("none", "retrieved", "oracle"), disjoint=disjoint))
     assert asked["model.retrieved_disjoint."].overrides == {"variant": "retrieved", **disjoint}
-    assert asked["commonsense.oracle_disjoint."].overrides["model"] == {"variant": "retrieved", **disjoint}
-    assert "model.none_disjoint." not in asked
-    _, read = collect(tmp_path, models=("none", "retrieved", "oracle"), disjoint=disjoint)
+    assert asked["commonsense.retrieved_disjoint."].overrides["model"] == {"variant": "retrieved", **disjoint}
+    assert not {"model.none_disjoint.", "model.oracle_disjoint."} & asked.keys()
+    _, read = collect(tmp_path, models=("none", "retrieved"), disjoint=disjoint)
     assert read.differences["world_colour", "retrieved", "retrieved_disjoint"].mean == pytest.approx(1 / 12)
     assert "found pictures that the text does not describe" in read.page
 

@@ -17,6 +17,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from vlpnb.config import Config, Seed
+from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -29,8 +30,8 @@ from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
-from vlpnb.valm.original.weights import save_model
-from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Variant, read_looks, save_looks
+from vlpnb.valm.original.weights import freeze, load_gpt2_lm, save_model
+from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Look, Variant, read_looks, save_looks
 from vlpnb.world.scene import COLOURS
 
 
@@ -52,7 +53,9 @@ class PretrainingConfig(Config):
     image_mode: Literal["drop", "zero", "null"] = "drop"
     """What a hidden picture is: nothing, zeros, or a learned vector."""
     start: ModelName = "scratch"
-    """"scratch", or a folder or hub name of a GPT-2 whose words the corpus has."""
+    """"scratch", or a folder or hub name of a GPT-2 whose words the corpus has; it brings its own size."""
+    frozen: bool = False
+    """Of a model that starts from GPT-2 only what looks at pictures is trained."""
     queries: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `valm.queries` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
@@ -61,6 +64,8 @@ class PretrainingConfig(Config):
     """Fields of the stage `valm.corpus` that are other than the run's."""
     words_width: int = Field(256, ge=1)
     """Numbers of a vector of caption words."""
+    standardise: bool = False
+    """Image vectors are read less their mean over the store, over their spread; the paper reads them as they are."""
     objective: Objective = "next"
     """"next" words, "masked" words in both directions, or the sum of both."""
     masked_weight: float = Field(1.0, ge=0)
@@ -130,6 +135,10 @@ class PretrainingConfig(Config):
     def _goes_together(self) -> "PretrainingConfig":
         if self.variant == "none" and (self.image_rate or self.all_rate):
             raise ValueError("image_rate, all_rate: there are no pictures to hide where `variant` is none")
+        if self.frozen and (self.start == "scratch" or self.variant == "none"):
+            raise ValueError(
+                "frozen: needs a `start` whose words are kept, and a variant with pictures to learn"
+            )
         if self.variant != "none" and not self.fusion:
             raise ValueError(
                 "fusion: empty, so that no block looks at pictures; expected variant none for it"
@@ -178,6 +187,35 @@ def model_shape(config: PretrainingConfig, corpus: Corpus, image_width: int) -> 
     )
 
 
+def new_model(config: PretrainingConfig, corpus: Corpus, image_width: int) -> ValmLM:
+    """The model as it begins. UserError where the GPT-2 that it is to start from has other words than the corpus."""
+    torch.manual_seed(config.seed)
+    shape = model_shape(config, corpus, image_width)
+    if config.start == "scratch":
+        return ValmLM(shape)
+    kept = (
+        "image_width",
+        "fusion",
+        "projection",
+        "scale",
+        "image_mode",
+        "mlm_head",
+        "dropout",
+        "eos_id",
+        "mask_id",
+    )
+    model = load_gpt2_lm(config.start, **{name: getattr(shape, name) for name in kept})
+    if model.config.vocab_size != shape.vocab_size or model.config.max_positions < shape.max_positions:
+        raise UserError(
+            f"valm.pretraining.start: {config.start} has {model.config.vocab_size:,} word pieces and reads at most "
+            f"{model.config.max_positions:,}; the corpus has {shape.vocab_size:,}, in examples of "
+            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`valm.corpus.tokenizer`) and shorter blocks"
+        )
+    if config.frozen:
+        freeze(model)
+    return model
+
+
 def training_plan(config: PretrainingConfig) -> TrainingPlan:
     """The optimisation."""
     return TrainingPlan(
@@ -208,9 +246,9 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: PretrainingConfig = context.config
     corpus = load_corpus(context.inputs["corpus"])
-    looks = read_looks(context.inputs, config.variant, config.words_width, corpus, context.device)
-    torch.manual_seed(config.seed)
-    model = ValmLM(model_shape(config, corpus, looks.width))
+    look = Look(config.variant, config.words_width, config.standardise)
+    looks = read_looks(context.inputs, look, corpus, context.device)
+    model = new_model(config, corpus, looks.width)
     train = corpus.blocks("train")
     batches = Batches(
         train, corpus.words, looks.shown("train"), config.hiding, masked_shown=looks.live(corpus.words),
@@ -248,7 +286,7 @@ def run(context: StageContext) -> dict[str, float]:
     if context.rank == 0:
         write_json(context.folder / HELD_OUT, measured)
         save_model(context.folder / MODEL, model, corpus.tokenizer)
-        save_looks(context.folder, context.inputs, config.variant, config.words_width)
+        save_looks(context.folder, context.inputs, look)
     barrier(context.world_size)
     speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {

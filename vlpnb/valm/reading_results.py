@@ -28,7 +28,6 @@ NAMES: Mapping[str, str] = {
     "retrieved": "found pictures (VaLM)",
     "oracle": "found pictures, asked with pictures of the thing",
     "retrieved_disjoint": "found pictures that the text does not describe",
-    "oracle_disjoint": "the same, asked with pictures of the thing",
 }
 KINDS = ("raw", "calibrated")
 PAPER: Mapping[str, Mapping[str, float]] = {

@@ -37,7 +37,8 @@ class ValmResultsConfig(Config):
     seeds: tuple[Seed, ...] = ()
     """Every row is trained with each of them; empty: once, with the run's own."""
     disjoint: dict[str, Any] = Field(default_factory=dict)
-    """Fields of `valm.pretraining` that give pictures which the text does not describe; empty: that is not run."""
+    """Fields of `valm.pretraining` that give pictures which the text does not describe, such as {images: {source:
+    pictures}}; empty: that is not run."""
     language: bool = True
     """Also what the models make of running text (stage `valm.language_tasks`)."""
 
@@ -47,12 +48,9 @@ class ValmResultsConfig(Config):
         found = {
             name: (dict(fields), setting) for name, (fields, setting) in ROWS.items() if name in self.models
         }
-        if self.disjoint:
-            found |= {
-                f"{name}_disjoint": ({**fields, **self.disjoint}, setting)
-                for name, (fields, setting) in found.items()
-                if name in ("retrieved", "oracle")
-            }
+        if self.disjoint and "retrieved" in found:
+            fields, setting = found["retrieved"]
+            found["retrieved_disjoint"] = ({**fields, **self.disjoint}, setting)
         return found
 
 

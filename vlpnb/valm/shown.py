@@ -24,7 +24,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -57,6 +57,7 @@ SAID: Mapping[Variant, str] = {
     "oracle": "found pictures, and its own beside a caption",
     "retrieved": "found pictures",
 }
+MEASURED = 1 << 16  # vectors of a store whose mean and spread stand for all
 LOOKS, MODEL, HELD_OUT = "looks.json", "model", "held_out.json"  # in the folder of a pre-training
 
 
@@ -93,6 +94,17 @@ def distinct(
         found, places = found[1:], places - 1
     vectors = read(found if len(found) else np.zeros(1, np.int64))
     return {"images": vectors, "rows": torch.from_numpy(places)}
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a model looks at pictures."""
+
+    variant: Variant
+    words_width: int = 256
+    """Numbers of a vector of caption words."""
+    standardise: bool = False
+    """Every number of an image vector less its mean over the store, divided by its spread."""
 
 
 @dataclass(frozen=True)
@@ -275,20 +287,18 @@ class Live:
         return distinct(self.rows(ids, given), self.looks.read)
 
 
-def read_looks(
-    folders: Mapping[str, Path], variant: Variant, words_width: int, corpus: Corpus, device: str
-) -> Looks:
-    """What a variant shows, from the folders of the stages that find it.
+def read_looks(folders: Mapping[str, Path], look: Look, corpus: Corpus, device: str) -> Looks:
+    """What a model is shown, from the folders of the stages that find it.
 
     Args:
         folders: `images` and `queries`, unless nothing is shown.
-        words_width: numbers of a vector of caption words.
         corpus: what the tables were made for.
         device: of the search.
 
     Raises:
         UserError: the tables are of another store or another corpus (when they are opened).
     """
+    variant = look.variant
     if variant == "none":
         return Looks(variant, 0, 1)
     store = VectorStore(folders["images"])
@@ -309,10 +319,13 @@ def read_looks(
     if variant == "self":
         width = retriever.value_width
     elif variant == "captions":
-        width, words = words_width, caption_words(store, words_width)
+        width, words = look.words_width, caption_words(store, look.words_width)
 
         def read(rows: np.ndarray) -> Tensor:
             return words[torch.from_numpy(np.asarray(rows, np.int64))]
+
+    elif look.standardise:
+        read = standardised(store)
 
     return Looks(
         variant,
@@ -327,20 +340,30 @@ def read_looks(
     )
 
 
-def save_looks(folder: Path, folders: Mapping[str, Path], variant: Variant, words_width: int) -> None:
+def standardised(store: VectorStore) -> Read:
+    """Reads a store's vectors less their mean, over their spread: what all pictures share says nothing of any.
+
+    A norm over the numbers of one vector, as the model's, takes neither away.
+    """
+    some = store.gather(np.linspace(0, len(store) - 1, min(len(store), MEASURED)).astype(np.int64)).double()
+    mean, spread = some.mean(0).float(), some.std(0, correction=0).clamp(min=1e-6).float()
+    return lambda rows: (store.gather(rows) - mean) / spread
+
+
+def save_looks(folder: Path, folders: Mapping[str, Path], look: Look) -> None:
     """Note beside a model what it was shown, so that it can be shown the same: places are relative to the folder."""
     places = {
         role: os.path.relpath(folders[role], folder)
         for role in ("corpus", "images", "queries")
         if role in folders
     }
-    write_json(folder / LOOKS, {"variant": variant, "words_width": words_width, "folders": places})
+    write_json(folder / LOOKS, asdict(look) | {"folders": places})
 
 
 def load_looks(folder: Path, device: str = "cpu") -> tuple[Looks, Corpus]:
     """What a finished pre-training was shown, and its corpus. UserError where a folder that it names is gone."""
     about = read_back(folder / LOOKS)
-    folders = {role: (folder / place).resolve() for role, place in about["folders"].items()}
+    folders = {role: (folder / place).resolve() for role, place in about.pop("folders").items()}
     for role, path in folders.items():
         if not path.is_dir():
             raise UserError(
@@ -348,4 +371,4 @@ def load_looks(folder: Path, device: str = "cpu") -> tuple[Looks, Corpus]:
                 f"`valm.{role}` again, or move both folders together"
             )
     corpus = load_corpus(folders["corpus"])
-    return read_looks(folders, about["variant"], about["words_width"], corpus, device), corpus
+    return read_looks(folders, Look(**about), corpus, device), corpus
