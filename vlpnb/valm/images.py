@@ -24,7 +24,7 @@ from torch.nn.functional import normalize
 
 from vlpnb.config import Config, Name
 from vlpnb.data.captions import CaptionedImage
-from vlpnb.data.description import load_captions, load_pictures, place_of, within
+from vlpnb.data.description import SPLITS, load_captions, load_pictures, place_of, within
 from vlpnb.data.fields import text_field
 from vlpnb.data.images import BrokenImage, decoded, none_readable
 from vlpnb.data.shards import Shards
@@ -108,7 +108,8 @@ def inputs(config: ImagesConfig) -> Mapping[str, Request]:
     """The towers, and the stage that says where the pictures are."""
     needed = {"towers": Request("valm.towers")}
     if config.source == "captions":
-        needed["captions"] = Request("captions", config.captions)
+        further = {} if {*config.sets} - {*SPLITS} else {"sets": None}  # which are then read by nothing here
+        needed["captions"] = Request("captions", further | config.captions)
     elif config.source == "pictures":
         needed["pictures"] = Request("pictures", config.pictures)
     return needed

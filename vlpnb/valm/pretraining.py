@@ -10,7 +10,7 @@ run continues to the bit; words may be masked in the input, and guessed in both 
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -34,6 +34,8 @@ from vlpnb.valm.original.weights import freeze, load_gpt2_lm, save_model
 from vlpnb.valm.shown import HELD_OUT, MODEL, SAID, Look, Variant, read_looks, save_looks
 from vlpnb.world.scene import COLOURS
 
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
 
 class PretrainingConfig(Config):
     """How to pre-train. Defaults: the paper's."""
@@ -44,7 +46,7 @@ class PretrainingConfig(Config):
     """What stands beside the words: none, random, self, captions, oracle or retrieved."""
     size: str = "base"
     """A key of `valm.SIZES`: layers and width."""
-    fusion: tuple[int, ...] = (-2,)
+    fusion: tuple[Annotated[int, Field(ge=-999, le=999)], ...] = (-2,)
     """Blocks that look at pictures; a negative number counts from the end."""
     projection: str = "shared_bias"
     """How keys and values of pictures are made (`valm.ValmConfig`)."""
@@ -96,7 +98,7 @@ class PretrainingConfig(Config):
     """Peak learning rate."""
     warmup: int = Field(4000, ge=0)
     """Updates with a rising rate."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[Decay, Decay] = (0.9, 0.98)
     """Adam's decay of its two means."""
     weight_decay: float = Field(0.01, ge=0)
     """Decay of the weights."""
