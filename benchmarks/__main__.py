@@ -27,7 +27,10 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    text_states,
     tokenising,
+    valm_fusion,
+    valm_update,
     vlp_beam,
     vlp_packed,
     vokenising,
@@ -39,6 +42,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
     module.__name__.rpartition(".")[2]: module.run
     for module in (
         tokenising,
+        text_states,
         image_keys,
         matching,
         vokenising,
@@ -53,6 +57,8 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         lxmert_step,
         vlp_beam,
         vlp_packed,
+        valm_fusion,
+        valm_update,
     )
 }
 

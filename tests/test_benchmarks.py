@@ -23,13 +23,18 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    text_states,
     tokenising,
+    valm_fusion,
+    valm_update,
     vlp_beam,
     vlp_packed,
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
 from vlpnb.lxmert.model import LxmertConfig
+from vlpnb.nn.dual_encoder import DualEncoderConfig
+from vlpnb.valm.config import ValmConfig
 from vlpnb.vlp.model import VlpConfig
 
 TINY = (2, 32, 2, 64)
@@ -37,12 +42,15 @@ TINY_LXMERT = LxmertConfig(
     vocab_size=60, hidden=32, heads=2, ffn=64, text_layers=1, visual_layers=1, cross_layers=2, feature_width=8,
     objects=5, attributes=4, answers=7, max_positions=16,
 )  # fmt: skip
+TINY_VALM = ValmConfig(vocab_size=60, hidden=16, layers=2, heads=2, ffn=32, max_positions=8, image_width=12)
 TINY_VLP = VlpConfig(
     vocab_size=60, hidden=32, layers=2, heads=4, ffn=64, max_positions=24, regions=5, text_length=6, feature_width=8,
     classes=5, answers=7, pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4,
 )  # fmt: skip
+TINY_TOWER = DualEncoderConfig(vocab_size=60, hidden=32, layers=2, heads=2, ffn=64, feature_width=8, width=8)
 TOYS = {
     tokenising: tokenising.Size(lines=20, rounds=1),
+    text_states: text_states.Size((("toy", TINY_TOWER, 6),), on_cpu=("toy",), rounds=1),
     image_keys: image_keys.Size(networks=("resnet18",), images=3, pixels=32, rounds=1),
     matching: matching.Size(images=8, captions=2, pixels=32, batch=8, shape=TINY, rounds=1),
     vokenising: vokenising.Size(tokens=400, images=50, shape=TINY, rounds=1),
@@ -58,6 +66,8 @@ TOYS = {
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
     vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
     vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
+    valm_fusion: valm_fusion.Size((("toy", TINY_VALM, 2, 6),), pictures=2, store=9, rounds=1),
+    valm_update: valm_update.Size(TINY_VALM, texts=2, tokens=6, count=2, found=3, store=5, rounds=1),
 }
 
 

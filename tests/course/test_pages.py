@@ -137,6 +137,25 @@ def test_lxmerts_parameters_are_those_of_the_formula():
     assert whole == sum(said) == 228_051_752
 
 
+def test_the_table_of_valms_results_quotes_the_papers_page():
+    from vlpnb.valm.reading_results import PAPER
+
+    figures = pages.paper_figures()
+    quoted = {
+        f"valm.results.{task}.{row}.raw": value for task, rows in PAPER.items() for row, value in rows.items()
+    }
+    assert {name: round(100 * figures[name][0], 1) for name in quoted} == quoted, "ours are shares"
+
+
+def test_valms_parameters_are_those_of_the_formula():
+    from vlpnb.valm.config import ValmConfig, parameter_count
+
+    parts = parameter_count(ValmConfig())
+    said = [int(row["parameters"].mean) for row in pages.paper_rows("valm", "Parameters").values()]
+    assert said[:2] == [sum(parts.values()) - parts["pictures"], parts["pictures"]]
+    assert said[2] == sum(said[:2]) + 2 * 768**2, "two matrices that the released file holds and never uses"
+
+
 def test_the_papers_rows_are_read_as_numbers():
     rows = pages.paper_rows("vokenization", "Main results")
     assert list(rows)[:2] == ["BERT 12L/768H", "BERT 12L/768H + voken-cls"]

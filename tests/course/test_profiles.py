@@ -35,7 +35,7 @@ def opened(request, tmp_path):
 
 def test_all_eight_are_there():
     assert {len(load_profile(name).name.split("+")) for name in MODELS} == {1, 2, 3, 4}
-    assert set(addition_names()) == {part for name in MODELS for part in name.split("+")[1:]}
+    assert set(addition_names()) - {"matched"} == {part for name in MODELS for part in name.split("+")[1:]}
     assert list(PROFILE_NAMES) == profile_names()
 
 
@@ -241,3 +241,26 @@ def test_the_papers_vlp_pre_trains_on_conceptual_captions_and_captions_coco(tmp_
         (asked,) = [r for r in regions_of(config).overrides.items() if r[0] == "captions"]
         assert asked[1]["annotations"]["train"] == f"vlp/{captions}"
     assert inputs(captioning)["captions"].overrides["format"] == "karpathy"
+
+
+def test_the_papers_valm_and_its_matched_recipe(tmp_path):
+    """Tokens of an update and in all, rates and schedule of the published run and of the cheaper one."""
+    for profile, updates, tokens, lr in (
+        ("paper", 500_000, 65_536, 5e-4),
+        ("paper+matched", 40_600, 262_144, 2e-3),
+    ):
+        run = open_run(profile, root=tmp_path, settings={"data.root": str(tmp_path)})
+        corpus, queries, config = (
+            run.config(f"valm.{name}") for name in ("corpus", "queries", "pretraining")
+        )
+        assert (config.updates, config.batch * corpus.block, config.lr) == (updates, tokens, lr)
+        assert (config.warmup, config.schedule, config.optimiser) == (4000, "inverse_sqrt", "fairseq_adam")
+        assert (config.clip, config.betas, config.weight_decay) == (2.0, (0.9, 0.98), 0.01)
+        assert (config.size, config.fusion, config.variant, config.word_rate) == (
+            "base",
+            (-2,),
+            "retrieved",
+            0.0,
+        )
+        assert (queries.k, queries.probes, queries.mode) == (8, 32, "token_causal")
+    assert pytest.approx(10.64e9, rel=1e-3) == 40_600 * 262_144

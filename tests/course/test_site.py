@@ -108,7 +108,7 @@ def site(run_folder):
 
 def test_every_link_and_anchor_of_the_site_exists(site):
     assert {page.stem for page in site.glob("*.html")} == {
-        *("index", "glossary", "vokenization", "lxmert", "vlp", "code"),
+        *("index", "glossary", "vokenization", "lxmert", "vlp", "valm", "code"),
         *("10_matching", "11_keys"),
     }
     assert broken_links(site) == []
@@ -146,8 +146,8 @@ def test_the_index_says_what_leads_to_what(site):
     assert 'href="10_matching.html"' in needs
     assert "–" in leads
     assert html.count("marker-end") == 1, "one arrow on the map"
-    part = html[html.index('id="part-4"') :].partition("<h3")[0]
-    assert "VaLM" in part
+    part = html[html.index('id="part-5"') :].partition("<h3")[0]
+    assert "CCLM" in part
     assert "not in the course yet" in part
     part = html[html.index('id="part-0"') :].partition("<h3")[0]
     assert "executed in this run" in part

@@ -115,7 +115,9 @@ def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
 
     assert names("squad_data.folder=squad2") == {"squad_data", "vokenization.squad"}
     assert names("swag_data.folder=swag2") == {"swag_data", "vokenization.swag"}
-    assert names("knowledge.folder=lists") == {"knowledge", "vokenization.probes", "vokenization.results"}
+    assert names("knowledge.folder=lists") == {
+        "knowledge", "vokenization.probes", "vokenization.results", "valm.commonsense", "valm.results",
+    }  # fmt: skip
     assert not names("pictures.sets=images/test") & {"vokenization.matching", "features", "corpus"}
     assert not names("text.test=a.raw") & {"captions", "pictures", "vision"}
     further = {"captions": {"sets": {"cc": {"format": "conceptual", "annotations": "a.tsv", "images": "i"}}}}

@@ -18,6 +18,7 @@ TRAINING = {
     *(f"vokenization.{name}" for name in ("matching", "pretraining", "glue", "squad", "swag", "probes")),
     *(f"lxmert.{name}" for name in ("pretraining", "vqa", "gqa", "nlvr2")),
     *(f"vlp.{name}" for name in ("pretraining", "captioning", "scst", "vqa")),
+    *(f"valm.{name}" for name in ("towers", "pretraining")),
 }
 # one-cell names of a derive-and-check cell, and of the words for a picture
 SCRATCH = {"by_hand", "package", "alt", "told"}
@@ -273,6 +274,7 @@ def test_the_stages_that_train_are_stages_and_none_is_forgotten():
     tested = set().union(*(written_stages(load(path)) for path in NOTEBOOKS)) & TRAINING
     assert tested >= {"vision", "vokenization.matching", "vokenization.pretraining", "vokenization.glue"}
     assert tested >= {"detector", "lxmert.pretraining", "vlp.pretraining", "vlp.scst"}
+    assert tested >= {"valm.towers", "valm.pretraining"}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

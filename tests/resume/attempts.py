@@ -37,6 +37,12 @@ SETTINGS = {
     "vlp.captioning": {"batch": 8, "max_images": 8, "max_valid": 4, "epochs": 2, "checkpoint_seconds": 0},
     "vlp.results": {"models": ["pretrained"]},
     "vlp.vqa": {"batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0},
+    "valm.towers": {"batch": 8, "updates": 6, "log_every": 4, "checkpoint_seconds": 0},
+    "valm.images": {"shard": 8},
+    "valm.queries": {"tokens": 256},
+    "valm.pretraining": {"batch": 8, "updates": 6, "eval_blocks": 8, "log_every": 4, "checkpoint_seconds": 0},
+    "valm.commonsense": {"tasks": ["world_colour"]},
+    "valm.results": {"models": ["none", "retrieved"], "seeds": []},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

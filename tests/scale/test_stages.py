@@ -23,8 +23,15 @@ DEALT_OUT = {
     "vokenization.glue", "vokenization.squad", "vokenization.swag", "lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2",
     "vlp.captioning", "vlp.vqa",
 }  # fmt: skip
-CUT = {"regions"}
-ON_ONE = {"language", "vokenization.benchmark", "vokenization.results", "lxmert.results", "vlp.results"}
+CUT = {"regions", "valm.images", "valm.queries"}
+ON_ONE = {
+    "language",
+    "vokenization.benchmark",
+    "vokenization.results",
+    "lxmert.results",
+    "vlp.results",
+    "valm.towers",
+}
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(
     SETTINGS,
@@ -59,6 +66,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
         "vokenization.results",
         "lxmert.results",
         "vlp.results",
+        "valm.queries",
     ):
         run.stage(name)
     folders = [path for name in sorted(DEALT_OUT | CUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
@@ -70,7 +78,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += [
         str(Path(__file__).with_name("several.py")),
-        "language,regions,vokenization.benchmark,vokenization.results,lxmert.results,vlp.results",
+        "language,regions,vokenization.benchmark,vokenization.results,lxmert.results,vlp.results,valm.queries",
     ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(

@@ -295,3 +295,41 @@ def test_a_gradient_that_is_short_enough_is_not_clipped():
     torch.testing.assert_close(weights[0].grad, torch.tensor([0.3, 0.4]))
     assert torch.equal(weights[1].grad, torch.tensor([0.03, 0.04]))
     assert weights[2].grad is None
+
+
+def test_the_inverse_square_root_begins_near_0_and_falls_from_the_peak():
+    rates = [learning_rate(step, 0, 2.0, warmup=4, schedule="inverse_sqrt") for step in (0, 2, 4, 16, 64)]
+    assert rates == pytest.approx([1e-7, 1.0, 2.0, 1.0, 0.5], rel=1e-6)
+    assert learning_rate(0, 10, 2.0, schedule="inverse_sqrt") == 2.0  # without a warm-up
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_fairseqs_adam_is_its_formula_and_goes_on_from_its_state(interrupted):
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    lr, (beta1, beta2), eps, decay = 0.01, (0.9, 0.98), 1e-2, 0.1
+    optimiser = new_optimiser("fairseq_adam", model, lr, decay, (beta1, beta2), eps)
+    by_hand = {name: p.detach().clone() for name, p in model.named_parameters()}
+    means = {name: torch.zeros_like(p) for name, p in by_hand.items()}
+    squares = {name: torch.zeros_like(p) for name, p in by_hand.items()}
+    for step in range(1, 6):
+        if interrupted:
+            state = optimiser.state_dict()
+            optimiser = new_optimiser("fairseq_adam", model, lr, decay, (beta1, beta2), eps)
+            optimiser.load_state_dict(state)
+        for name, p in model.named_parameters():
+            p.grad = torch.randn_like(p) * 0.01  # as small as ε, where the place of ε is felt
+            means[name] = beta1 * means[name] + (1 - beta1) * p.grad
+            squares[name] = beta2 * squares[name] + (1 - beta2) * p.grad**2
+            size = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
+            by_hand[name] = by_hand[name] * (1 - lr * decay) - size * means[name] / (
+                squares[name].sqrt() + eps
+            )
+        optimiser.step()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), by_hand[name], rtol=0, atol=1e-12)
+
+
+def test_fairseqs_adam_decays_everything_that_is_trained():
+    (group,) = new_optimiser("fairseq_adam", Tied(), 1e-3).param_groups
+    assert (len(group["params"]), group["weight_decay"]) == (6, 0.01)

@@ -74,3 +74,9 @@ def test_a_first_sentence_that_cannot_be_answered_is_an_error_at_once():
         RetrievalExplorer(retrieve, [])
     with pytest.raises(UserError, match="no picture"):
         RetrievalExplorer(retrieve, [], NAMES, "abc")
+
+
+def test_pictures_that_are_no_vokens_are_called_what_they_are():
+    view = RetrievalExplorer(retrieve, [Image.new("RGB", (20, 20))] * 3, NAMES, "ab cde", noun="picture")
+    assert "picture 2</th>" in view.to_html()
+    assert "voken" not in view.to_html()

@@ -83,6 +83,12 @@ def test_models_stand_side_by_side_live_and_in_the_fallback(compared):
     assert [row.count("<td") for row in rows] == [2, 2], "a model without a picture leaves its cell empty"
 
 
+def test_pictures_that_are_no_vokens_are_called_what_they_are(pictures):
+    page = VokenExplorer(["a"], [[2]], [[0.1]], pictures, noun="picture").to_html()
+    assert '<th scope="col">picture 1</th>' in page
+    assert "voken" not in page
+
+
 def test_context_is_a_weight_for_every_pair_of_tokens(compared, pictures):
     assert compared.context == [[0, 0.25], [-0.5, 0]]
     with pytest.raises(UserError, match=r"context \(2, 1\): expected \(T, T\) = \(2, 2\)"):

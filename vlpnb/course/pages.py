@@ -89,7 +89,7 @@ def read_papers() -> dict[str, dict[str, Any]]:
 
 
 def paper_figures() -> dict[str, tuple[float, str]]:
-    """Metric of a run → the paper's figure, and its setting with how sure we are of it."""
+    """Metric of a run → the paper's figure in the metric's unit, and its setting with how sure we are of it."""
     found: dict[str, tuple[float, str]] = {}
     for paper in read_papers().values():
         for table in paper["tables"]:
@@ -98,7 +98,8 @@ def paper_figures() -> dict[str, tuple[float, str]]:
                     if "metric" in cell and isinstance(cell.get("paper"), int | float):
                         sure = cell["status"] in ("confirmed", "read", "counted")
                         doubt = "" if sure else f", {cell['status']}"
-                        found.setdefault(cell["metric"], (float(cell["paper"]), row["label"] + doubt))
+                        figure = float(cell["paper"]) / cell.get("scale", 1)
+                        found.setdefault(cell["metric"], (figure, row["label"] + doubt))
     return found
 
 

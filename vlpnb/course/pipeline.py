@@ -3,7 +3,8 @@
 from vlpnb.foundations.stages import STAGES as FOUNDATIONS
 from vlpnb.lxmert.stages import STAGES as LXMERT
 from vlpnb.stage import Stage
+from vlpnb.valm.stages import STAGES as VALM
 from vlpnb.vlp.stages import STAGES as VLP
 from vlpnb.vokenization.stages import STAGES as VOKENIZATION
 
-STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION, *LXMERT, *VLP)
+STAGES: tuple[Stage, ...] = (*FOUNDATIONS, *VOKENIZATION, *LXMERT, *VLP, *VALM)

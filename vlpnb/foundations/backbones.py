@@ -6,7 +6,7 @@ package) is the same on every machine, and stays a name.
 """
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +19,18 @@ KEPT = "backbones"
 LANGUAGE_FILES = ("*.json", "*.txt", "*.model", "tokenizer*")  # beside the weights
 
 
-def keep_backbones(folder: Path, source: Backbones) -> None:
-    """Copy the backbones that are folders or files below `folder/backbones`, and describe all in `backbones.json`."""
+PARTS = ("language", "vision", "vision_weights")
+
+
+def keep_backbones(folder: Path, source: Backbones, parts: Collection[str] = PARTS) -> None:
+    """Copy the backbones that are folders or files below `folder/backbones`, and describe all in `backbones.json`.
+
+    Of `parts` that are left out nothing is copied: what the description says of them holds on this machine alone.
+    """
     kept: dict[str, Path] = {}
     for role, files in _files(source).items():
+        if role not in parts:
+            continue
         kept[role] = folder / KEPT / role
         with atomic(kept[role]) as temporary:
             temporary.mkdir(parents=True)

@@ -14,16 +14,19 @@ from vlpnb.foundations.datasets import (
 )
 from vlpnb.stage import Request, Stage, StageContext
 
+LISTS = (".jsonl", ".csv", ".txt", ".raw")  # endings of lists, and of texts that are asked about
+
 
 class KnowledgeConfig(DatasetConfig):
-    """The commonsense lists, one JSON-lines file per attribute; relative to the root."""
+    """The commonsense lists, such as one JSON-lines file per attribute; relative to the root."""
 
     folder: str = "commonsense"
     """The lists' folder."""
 
 
 def _read_files(config: KnowledgeConfig, root: Path) -> Iterator[Path]:
-    yield from sorted((root / config.folder).glob("*.jsonl"))
+    folder = root / config.folder
+    yield from sorted(path for path in folder.rglob("*") if path.suffix in LISTS and path.is_file())
 
 
 def inputs(config: KnowledgeConfig) -> Mapping[str, Request]:

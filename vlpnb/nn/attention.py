@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import LayerCache, mix, scores_of
+from vlpnb.nn.masks import causal_mask
 
 
 class Attention(nn.Module):
@@ -55,6 +56,7 @@ class Attention(nn.Module):
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         memory: Float[Tensor, "B N M"] | None = None,
         *,
+        causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
@@ -64,6 +66,8 @@ class Attention(nn.Module):
             x: the queries' stream.
             mask: True where a query may look at a key; None lets everybody see everybody.
             memory: the keys' and values' stream.
+            causal: position t sees positions 0…t, as under `causal_mask`, half of which is not computed then; in
+                place of a mask, a memory and a cache.
             weights: also return the attention map.
             cache: earlier positions, which come first among the S keys (else S is N); the new ones are added to it.
 
@@ -82,9 +86,13 @@ class Attention(nn.Module):
             k, v = cache.extend(k, v)
 
         if not weights and prefix[0] is None:
-            mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+            mixed = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
+            )
             return self.out(rearrange(mixed, "b h t d -> b t (h d)")), None
 
+        if causal:
+            mask = causal_mask(q.shape[2], q.device)
         scores = scores_of(q, k, prefix[0]) / q.shape[-1] ** 0.5  # (B, H, T, S)
         if mask is not None:
             scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)

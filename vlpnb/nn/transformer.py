@@ -25,6 +25,7 @@ ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "relu": F.relu,
     "silu": F.silu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),  # CLIP's
 }
 
 
@@ -152,12 +153,13 @@ class AttentionLayer(nn.Module):
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         memory: Float[Tensor, "B N M"] | None = None,
         *,
+        causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Arguments and results as in `Attention.forward`."""
         branch, attention = self.attention(
-            self.norm(x) if self.pre_norm else x, mask, memory, weights=weights, cache=cache
+            self.norm(x) if self.pre_norm else x, mask, memory, causal=causal, weights=weights, cache=cache
         )
         x = x + self.dropout(branch)
         return (x if self.pre_norm else self.norm(x)), attention
@@ -195,11 +197,12 @@ class Block(nn.Module):
         x: Float[Tensor, "B T D"],
         mask: Bool[Tensor, "#B #H #T #S"] | None = None,
         *,
+        causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """The new stream, and the attention map when `weights`. S is T, or with a cache what is in it then."""
-        x, attention = self.look(x, mask, weights=weights, cache=cache)
+        x, attention = self.look(x, mask, causal=causal, weights=weights, cache=cache)
         return self.think(x), attention
 
 

@@ -1,8 +1,8 @@
 """Tokenizers: any fast HuggingFace one, bare vocabularies, and one trained on the spot.
 
-A folder may be a HuggingFace tokenizer folder or just hold a BERT `vocab.txt` or a GPT-2 style `vocab.json` +
-`merges.txt`, as vocabularies are often passed around. The result is always a `PreTrainedTokenizerFast`, with
-character offsets and batch encoding in Rust.
+A folder may be a HuggingFace tokenizer folder or just hold a BERT `vocab.txt`, a GPT-2 style `vocab.json` +
+`merges.txt` or CLIP's file of merges, as vocabularies are often passed around. The result is always a
+`PreTrainedTokenizerFast`, with character offsets and batch encoding in Rust.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import read_settings
 from vlpnb.nn.folders import BRINGS_CODE, brings_code, hub_advice
 from vlpnb.outside import Outside
+from vlpnb.text import clip
 
 BERT_SPECIALS = {
     "pad_token": "[PAD]",
@@ -70,7 +71,7 @@ def load_tokenizer(name_or_folder: str | Path, needs: Sequence[str] = ()) -> Pre
             pieces than the model beside it has embeddings.
     """
     name_or_folder = Outside(named=True).resolve(name_or_folder)
-    tokenizer = _padded(_open_tokenizer(name_or_folder))
+    tokenizer = clip.cleaned(_padded(_open_tokenizer(name_or_folder)))
     check_specials(tokenizer, needs, name_or_folder)
     settings = Path(name_or_folder) / "config.json"
     if settings.is_file():
@@ -107,11 +108,16 @@ def _open_tokenizer(name_or_folder: str | Path) -> PreTrainedTokenizerFast:
         raise UserError(f"tokenizer folder '{path}' does not exist")
     if path.is_file() and path.name.endswith("vocab.txt"):
         return _bare_wordpiece(path)
+    if path.is_file() and path.name.endswith((".txt", ".txt.gz")):
+        return clip.clip_tokenizer(path)
     if path.is_dir() and not any((path / name).is_file() for name in HF_FILES):
         if (path / "vocab.txt").is_file():
             return _bare_wordpiece(path / "vocab.txt")
         if (path / "vocab.json").is_file() and (path / "merges.txt").is_file():
             return _bare_byte_bpe(path)
+        for name in (clip.NAME, f"{clip.NAME}.gz"):
+            if (path / name).is_file():
+                return clip.clip_tokenizer(path / name)
         raise UserError(
             f"{path} holds no tokenizer; expected tokenizer.json, vocab.txt, or vocab.json with merges.txt, "
             f"found {', '.join(sorted(p.name for p in path.iterdir())[:8]) or 'nothing'}."
@@ -239,8 +245,10 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
 
 
 def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> list[np.ndarray]:
-    """Ids of many lines, int32 [n] each: no special tokens, no truncation, no padding."""
+    """Ids of many lines, int32 [n] each: no special tokens, no truncation, no padding. CLIP's are cleaned first."""
     backend = tokenizer.backend_tokenizer
+    if clean := getattr(tokenizer, "clean", None):
+        lines = [clean(line) for line in lines]
     backend.no_truncation()
     backend.no_padding()
     encodings = backend.encode_batch_fast(list(lines), add_special_tokens=False)
@@ -355,6 +363,8 @@ def _bare_byte_bpe(folder: Path) -> PreTrainedTokenizerFast:
     merges = [tuple(text.split(" ")) for text in lines if text and not text.startswith("#version")]
     if not isinstance(vocab, dict) or not all(isinstance(i, int) for i in vocab.values()):
         raise UserError(f"{folder / 'vocab.json'}: expected an object {{piece: id}}.")
+    if set(clip.MARKS) <= vocab.keys():
+        return clip.clip_tokenizer_of(folder)
     roberta = {"<s>", "</s>", "<pad>", "<mask>"} <= vocab.keys()
     try:
         tokenizer = _byte_bpe(models.BPE(vocab, merges))

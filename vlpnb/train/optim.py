@@ -1,7 +1,7 @@
 """Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
 `BertAdam` is the optimiser of BERT's first code: no bias correction. LXMERT trains with it, decay everywhere; VLP too,
-with decay where AdamW has it and the gradient of every tensor clipped on its own ("vlp_adam").
+with decay where AdamW has it and the gradient of every tensor clipped on its own ("vlp_adam"). `FairseqAdam` is VaLM's.
 
 AdamW differs from the original code in one respect (quirk VOK-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 FUSED_ADAMW = getattr(torch, "_fused_adamw_", None)  # not of PyTorch's public interface: it may go
-Schedule = Literal["linear", "constant", "bert", "bert_constant"]
-Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam"]
+Schedule = Literal["linear", "constant", "bert", "bert_constant", "inverse_sqrt"]
+Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam", "fairseq_adam"]
+FIRST_RATE = 1e-7  # of the schedule "inverse_sqrt"
 CLIPS_TENSORS = ("vlp_adam",)  # optimisers that clip the gradient of each tensor, and want no global clip
 
 
@@ -194,6 +195,62 @@ class BertAdam(torch.optim.Optimizer):
         self._rows = []
 
 
+class FairseqAdam(torch.optim.Optimizer):
+    """Adam of fairseq, which trains VaLM (VAL-10): ε is added to √v before the bias correction, AdamW adds it after.
+
+        p ← p − η · decay · p;   p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
+
+    The two differ only where gradients are as small as ε. The order of the operations is the original's, so that they
+    round alike.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict],
+        lr: float,
+        weight_decay: float = 0.01,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-8,
+    ):
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of the parameters that have a gradient; the learning rate is read from the groups."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            due: dict[int, list[Tensor]] = {}
+            for p in group["params"]:
+                if p.grad is not None:
+                    state = self.state[p]
+                    if not state:
+                        state |= {"step": 0, "mean": torch.zeros_like(p), "square": torch.zeros_like(p)}
+                    state["step"] += 1
+                    due.setdefault(state["step"], []).append(p)
+            for step, alike in due.items():
+                self._update(alike, step, group)
+        return loss
+
+    def _update(self, weights: list[Tensor], step: int, group: dict) -> None:
+        """The formulas for parameters that have had as many updates."""
+        gradients = [p.grad for p in weights]
+        means, squares = ([self.state[p][name] for p in weights] for name in ("mean", "square"))
+        beta1, beta2 = group["betas"]
+        torch._foreach_mul_(means, beta1)
+        torch._foreach_add_(means, gradients, alpha=1 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
+        below = torch._foreach_sqrt(squares)
+        torch._foreach_add_(below, group["eps"])
+        if group["weight_decay"]:
+            torch._foreach_add_(weights, weights, alpha=-group["weight_decay"] * group["lr"])
+        size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
+        torch._foreach_addcdiv_(weights, means, below, value=-size)
+
+
 def clip_each(groups: Iterable[dict], most: float) -> None:
     """Clip the gradient of every tensor on its own, in place (VLP-03)."""
     gradients = [p.grad for group in groups for p in group["params"] if p.grad is not None]
@@ -216,15 +273,18 @@ def new_optimiser(
     """One of the optimisers of the original projects.
 
     "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
-    batches. Decay spares biases and norms in all of them but "bert_adam", and only in AdamW, LAMB and BertAdam it is
-    apart from the gradient. `rate` is for "bert_adam" and "vlp_adam" alone, which count the updates of each parameter;
-    `clip`, of each tensor's gradient, for "vlp_adam".
+    batches. Decay spares biases and norms in all of them but "bert_adam" and "fairseq_adam", and only in AdamW, LAMB,
+    BertAdam and FairseqAdam it is apart from the gradient. `rate` is for "bert_adam" and "vlp_adam" alone, which count
+    the updates of each parameter; `clip`, of each tensor's gradient, for "vlp_adam".
     """
     if name == "vlp_adam":
         return BertAdam(parameter_groups(model, weight_decay), lr, weight_decay, betas, eps, rate, clip)
     if name == "bert_adam":
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return BertAdam(trained, lr, weight_decay, betas, eps, rate)
+    if name == "fairseq_adam":
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        return FairseqAdam(trained, lr, weight_decay, betas, eps)
     if name == "adamw":
         return adamw(model, lr, weight_decay, betas, eps)
     groups = parameter_groups(model, weight_decay)
@@ -246,7 +306,12 @@ def learning_rate(
 
     The first update already moves (its factor is 1/(warmup+1), not 0), and the last one still does. "bert" is that of
     BERT's first code: the first update has the rate 0, and `warmup` may end within an update; "bert_constant" stays up.
+    "inverse_sqrt" is fairseq's: from 1e-7 to the peak, then the peak · √(warmup / step), whatever `total` is.
     """
+    if schedule == "inverse_sqrt":
+        if step < warmup:
+            return FIRST_RATE + step * (peak - FIRST_RATE) / warmup
+        return peak * math.sqrt(max(warmup, 1) / max(step, 1))
     if schedule in ("bert", "bert_constant") and step < warmup:
         return peak * step / warmup
     if schedule == "bert":

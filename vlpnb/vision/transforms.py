@@ -18,6 +18,8 @@ from torch import Tensor
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
 # name → (whole picture squeezed to a square instead of a centre crop?, mirrored?)
 EVAL_VIEWS: dict[str, tuple[bool, bool]] = {
@@ -109,6 +111,15 @@ def eval_view(image: Image.Image, size: int, view: str = "centre") -> Image.Imag
         box = (left, top, left + side, top + side)
         result = image.resize((size, size), Image.Resampling.BILINEAR, box=box)
     return result.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flip else result
+
+
+def clip_view(image: Image.Image, size: int) -> Image.Image:
+    """CLIP's view: the short side scaled to `size` by cubic interpolation, then the central square."""
+    short = min(image.size)
+    sides = (int(size * side / short) for side in image.size)
+    resized = image.resize(tuple(sides), Image.Resampling.BICUBIC)
+    left, top = (round((side - size) / 2) for side in resized.size)
+    return resized.crop((left, top, left + size, top + size))
 
 
 def bounded_view(image: Image.Image, short: int = 400, long: int = 600, enlarge: bool = False) -> Image.Image:

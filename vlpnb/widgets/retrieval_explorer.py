@@ -38,6 +38,7 @@ class RetrievalExplorer(View):
         title: one line above.
         picture_size: longer side of the pictures that are sent, in pixels.
         longest: characters of a sentence that are accepted.
+        noun: what a picture of a token is called in the static table.
 
     Raises:
         UserError: the first sentence is empty or too long, or what `retrieve` returns does not fit together. Later
@@ -64,7 +65,9 @@ class RetrievalExplorer(View):
         title: str = "",
         picture_size: int = 112,
         longest: int = 400,
+        noun: str = "voken",
     ):
+        self._noun = noun
         self._retrieve, self._longest, self._good = retrieve, longest, sentence
         self._shown = functools.lru_cache(REMEMBERED)(
             lambda voken: shown_picture(pictures, names, voken, picture_size)
@@ -108,7 +111,7 @@ class RetrievalExplorer(View):
 
     def to_html(self) -> str:
         """The sentence, and a row a token with its best pictures."""
-        return table_html(self._heading(), *self._table(), self.pictures)
+        return table_html(self._heading(), *self._table(), self.pictures, self._noun)
 
     def _heading(self) -> str:
         return f"{self.title}: {self._good}" if self.title else self._good

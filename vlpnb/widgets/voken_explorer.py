@@ -38,6 +38,7 @@ class VokenExplorer(View):
         context: (T, T) array; row t says what each token contributes to token t, of either sign (for example how far
             the score of its picture falls when that token is masked). None shades all other tokens alike.
         context_label: what `context` measures, in a few words.
+        noun: what a picture of a token is called in the static table.
 
     Raises:
         UserError: the shapes disagree, or an id has no picture.
@@ -69,7 +70,9 @@ class VokenExplorer(View):
         compare: Mapping[str, tuple[Any, Any]] | None = None,
         context: Any = None,
         context_label: str = "what each token contributes",
+        noun: str = "voken",
     ):
+        self._noun = noun
         rows = voken_lists(tokens, voken_ids, scores)
         others = {other: voken_lists(tokens, *found) for other, found in (compare or {}).items()}
         weights = [] if context is None else host(context).astype(float)
@@ -97,9 +100,9 @@ class VokenExplorer(View):
 
     def to_html(self) -> str:
         """A row a token, its best pictures with scores; models side by side."""
-        return table_html(self.title, *self._table(), self.pictures)
+        return table_html(self.title, *self._table(), self.pictures, self._noun)
 
     def _table(self) -> tuple[list[str], list[Column]]:
-        mine = (self.name or "vokens", [token["vokens"] for token in self.tokens])
+        mine = (self.name or f"{self._noun}s", [token["vokens"] for token in self.tokens])
         others = [(other["name"], other["vokens"]) for other in self.compared]
         return [token["text"] for token in self.tokens], [mine, *others]

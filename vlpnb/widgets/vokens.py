@@ -65,8 +65,14 @@ def table_text(title: str, tokens: Sequence[str], columns: Sequence[Column], pic
     return "\n".join(lines)
 
 
-def table_html(title: str, tokens: Sequence[str], columns: Sequence[Column], pictures: Mapping) -> str:
-    """A table that needs neither scripts nor styles: a row a token, the best pictures of every model."""
+def table_html(
+    title: str, tokens: Sequence[str], columns: Sequence[Column], pictures: Mapping, noun: str = "voken"
+) -> str:
+    """A table that needs neither scripts nor styles: a row a token, the best pictures of every model.
+
+    Args:
+        noun: what a picture of a token is called.
+    """
     wide = [max(1, min(FALLBACK_PICTURES, max(map(len, rows), default=1))) for _, rows in columns]
     body = []
     for i, token in enumerate(tokens):
@@ -81,7 +87,7 @@ def table_html(title: str, tokens: Sequence[str], columns: Sequence[Column], pic
         if any(rows[i] for _, rows in columns):
             body.append(f'<tr><th scope="row" style="text-align:right">{escape(token)}</th>{cells}</tr>')
     heads = "".join(
-        f'<th scope="col">{escape(f"{name}: " if len(columns) > 1 else "")}voken {k + 1}</th>'
+        f'<th scope="col">{escape(f"{name}: " if len(columns) > 1 else "")}{noun} {k + 1}</th>'
         for (name, _), width in zip(columns, wide, strict=True)
         for k in range(width)
     )

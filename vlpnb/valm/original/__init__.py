@@ -1,0 +1,1 @@
+"""The original project: its files, its weights, and its quirks (`quirks.md`)."""
