@@ -234,3 +234,14 @@ def test_rows_of_a_table_are_looked_up_where_they_lie(shared):
     close(pooled(weights, table, places), (each * weights[..., None]).sum(1))
     assert torch.autograd.gradcheck(lambda q, t: picked(q, t, places), (queries, table))
     assert torch.autograd.gradcheck(lambda w, t: pooled(w, t, places), (weights, table))
+
+
+def test_pictures_are_read_in_inference_mode_too():
+    torch.manual_seed(0)
+    layer = JointAttention(24, 3, 24).eval()
+    x, z = torch.randn(2, 5, 24), torch.randn(2, 5, 3, 24)
+    with torch.no_grad():
+        expected = layer(x, pictures_of(z), causal=True)[0]
+    with torch.inference_mode():
+        found = layer(x, pictures_of(z), causal=True)[0]
+    assert torch.allclose(found, expected, atol=1e-6)
