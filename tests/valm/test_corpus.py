@@ -12,7 +12,7 @@ from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
 from vlpnb.foundations.text import TEXT, TextConfig
 from vlpnb.text.binarised import write_binarised
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_blocks, load_corpus, paragraphs
+from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus, paragraphs
 from vlpnb.valm.text import described, joined, rows_of_pictures
 from vlpnb.valm.vocabulary import open_vocabulary
 
@@ -57,7 +57,7 @@ def test_held_out_lines_are_those_of_their_tokens(inputs, tmp_path):
     made(inputs, tmp_path, block=32, held_out_lines=3)
     corpus = load_corpus(tmp_path)
     for split in ("captions", "text"):
-        texts, blocks = corpus.texts(split), load_blocks(tmp_path, split)
+        texts, blocks = corpus.texts(split), corpus.blocks(split)
         assert len(texts) == 3
         ids = np.concatenate([np.append(i, corpus.end_id) for i in corpus.encode(texts)])
         assert np.array_equal(blocks.tokens, ids)

@@ -6,9 +6,24 @@ Here differences are paired by seed, and the verdict is computed from Student's 
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import t as student
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much greater one score is than another, paired, with its 95 % interval (NaN where there is none)."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def read(cls, metrics: Mapping[str, float], name: str) -> "Difference":
+        """The difference that a stage keeps as `name.mean`, `name.low` and `name.high`."""
+        return cls(*(metrics[f"{name}.{key}"] for key in ("mean", "low", "high")))
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlpnb.downstream.comparison import Difference
 from vlpnb.files import read_back
 
 TaskName = Literal["vqa", "gqa", "nlvr2"]
@@ -57,15 +58,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference in points, with its 95 % interval (NaN for one seed)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `lxmert.results`."""
 
@@ -90,9 +82,7 @@ def read_results(folder: Path) -> Results:
             int(metrics[f"{name}.diverged"]),
         )
     differences = {
-        (task, a, b): Difference(
-            *(metrics[f"difference_{task}.{a}_minus_{b}.{key}"] for key in ("mean", "low", "high"))
-        )
+        (task, a, b): Difference.read(metrics, f"difference_{task}.{a}_minus_{b}")
         for task in TITLES
         for a, b in comparisons(list(rows))
         if f"difference_{task}.{a}_minus_{b}.mean" in metrics

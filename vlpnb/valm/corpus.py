@@ -294,8 +294,3 @@ class Corpus:
 def load_corpus(folder: Path) -> Corpus:
     """The corpus in a folder of the stage `valm.corpus`."""
     return Corpus(folder)
-
-
-def load_blocks(folder: Path, split: str) -> LanguageBlocks:
-    """The examples of one of its splits."""
-    return Corpus(folder).blocks(split)

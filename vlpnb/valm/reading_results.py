@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from vlpnb.downstream.comparison import Difference
 from vlpnb.files import read_back
 
 ModelName = Literal["none", "random", "captions", "self", "hidden", "retrieved", "oracle"]
@@ -52,15 +53,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much greater one row's share is than another's, paired by answer, with its 95 % interval over things."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `valm.results`."""
 
@@ -87,9 +79,7 @@ def read_results(folder: Path) -> Results:
         for kind in KINDS
     }
     differences = {
-        (task, a, b): Difference(
-            *(metrics[f"difference_{task}.{a}_minus_{b}.{key}"] for key in ("mean", "low", "high"))
-        )
+        (task, a, b): Difference.read(metrics, f"difference_{task}.{a}_minus_{b}")
         for task in tasks
         for a, b in comparisons(rows)
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlpnb.downstream.comparison import Difference
 from vlpnb.files import read_back
 
 TaskName = Literal["captioning", "vqa"]
@@ -55,15 +56,6 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference in points, with its 95 % interval (NaN for one seed)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `vlp.results`."""
 
@@ -98,9 +90,7 @@ def read_results(folder: Path) -> Results:
             _, which, key = name.split(".")
             baselines.setdefault(which, {})[key] = value
     differences = {
-        (task, a, b): Difference(
-            *(metrics[f"difference_{task}.{a}_minus_{b}.{key}"] for key in ("mean", "low", "high"))
-        )
+        (task, a, b): Difference.read(metrics, f"difference_{task}.{a}_minus_{b}")
         for task in TITLES
         for a, b in comparisons(list(rows))
         if f"difference_{task}.{a}_minus_{b}.mean" in metrics

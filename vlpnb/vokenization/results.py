@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
-from vlpnb.downstream.comparison import paired, spread, verdict
+from vlpnb.downstream.comparison import Difference, paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
 from vlpnb.files import write_text
 from vlpnb.stage import Request, Stage, StageContext
@@ -79,15 +79,6 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """A paired difference in points, with its 95 % interval (NaN for one seed)."""
-
-    mean: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `vokenization.results`."""
 
@@ -115,10 +106,7 @@ def read_results(folder: Path) -> Results:
     pairs = comparisons(list(seeds))
     return Results(
         {s: _row(metrics, s, found) for s, found in seeds.items()},
-        {
-            (a, b): Difference(*(metrics[f"difference.{a}_minus_{b}.{n}"] for n in ("mean", "low", "high")))
-            for a, b in pairs
-        },
+        {(a, b): Difference.read(metrics, f"difference.{a}_minus_{b}") for a, b in pairs},
         tuple(content["verdict"]),
         tuple(content["diverged"]),
         (folder / "results.md").read_text(encoding="utf-8"),
