@@ -108,7 +108,7 @@ def site(run_folder):
 
 def test_every_link_and_anchor_of_the_site_exists(site):
     assert {page.stem for page in site.glob("*.html")} == {
-        *("index", "glossary", "vokenization", "lxmert", "vlp", "valm", "code"),
+        *("index", "glossary", "vokenization", "lxmert", "vlp", "valm", "cclm", "code"),
         *("10_matching", "11_keys"),
     }
     assert broken_links(site) == []
