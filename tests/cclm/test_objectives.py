@@ -145,6 +145,20 @@ def test_losses_that_are_switched_off_are_not_computed():
         close(only[1], everything[name])
 
 
+@pytest.mark.parametrize("kind", ["pictures", "parallel"])
+def test_only_the_first_rows_are_fused_where_only_they_have_masked_words(kind):
+    batch, prefix = (image_batch(), "") if kind == "pictures" else (parallel_batch(), "parallel_")
+    find, match, words = ("itc", "itm", "words") if kind == "pictures" else ("ttc", "ttm", "parallel_words")
+    swapped = {f"{prefix}{name}": torch.tensor([1, 0]) for name in NEGATIVES}
+    few = {name: value[:2] if "masked" in name else value for name, value in batch.items()} | swapped
+    small = {name: value[:2] for name, value in batch.items()} | swapped
+    found, all_found, alone = (CclmPretraining(model()).eval()(**one) for one in (few, batch, small))
+    close(found[find], all_found[find])
+    close(found[match], alone[match])
+    close(found[words], alone[words])
+    assert counts(few) == {find: B, match: 6, words: counts(small)[words]}
+
+
 def test_counts_are_rows_pairs_and_masked_words():
     batch = image_batch() | parallel_batch()
     real = int((batch["masked_labels"] != IGNORE).sum())

@@ -92,6 +92,21 @@ def with_mean(patches: Float[Tensor, "G P D"]) -> Float[Tensor, "G P1 D"]:
     return torch.cat([patches.mean(dim=1, keepdim=True), patches], dim=1)
 
 
+def embedded(table: Embeddings, ids: Int[Tensor, "B T"], start: int) -> Float[Tensor, "B T D"]:
+    """Word + position + the one type, normalised, dropped out.
+
+    Position t has row `start` + t whatever the ids are, so that a word piece which masking replaced by the padding's id
+    moves no other. UserError: a text that is too long.
+    """
+    rows = table.positions.weight[start:]
+    if ids.shape[1] > len(rows):
+        raise UserError(
+            f"{ids.shape[1]} word pieces do not fit into the {len(rows)} of this model; cut the text, or raise "
+            "max_positions"
+        )
+    return table.dropout(table.norm(table.words(ids) + rows[: ids.shape[1]] + table.types.weight[0]))
+
+
 class FusionLayer(nn.Module):
     """A sentence looks at itself, then at the other view, then each word thinks alone. All post-norm."""
 
@@ -197,17 +212,8 @@ class Cclm(nn.Module):
             return self.vision(seen)
 
     def embed(self, ids: Int[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
-        """Word + position + the one type, normalised. Position t has row `position_start` + t, whatever the ids are:
-        a word piece that masking replaced by the padding's id moves no other. UserError: a text that is too long.
-        """
-        config, table = self.config, self.embeddings
-        if ids.shape[1] > config.max_tokens:
-            raise UserError(
-                f"{ids.shape[1]} word pieces do not fit into the {config.max_tokens} of this model; cut the text, or "
-                "raise max_positions"
-            )
-        places = table.positions.weight[config.position_start : config.position_start + ids.shape[1]]
-        return table.dropout(table.norm(table.words(ids) + places + table.types.weight[0]))
+        """Word pieces as they enter the text layers (`embedded`). UserError: a text that is too long."""
+        return embedded(self.embeddings, ids, self.config.position_start)
 
     def text(
         self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None = None

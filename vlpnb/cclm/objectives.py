@@ -19,7 +19,7 @@ process's own rows, as in the original.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -28,7 +28,8 @@ from torch.nn import functional as F
 
 from vlpnb.cclm.model import Cclm, MemoryKeys
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.contrastive import at_least_float32, contrastive, draw_negatives, negative_weights
+from vlpnb.nn.contrastive import contrastive, draw_negatives, negative_weights
+from vlpnb.nn.decoding import precise
 from vlpnb.nn.losses import IGNORE
 
 PICTURES, BOXES, PARALLEL = ("itc", "itm", "words"), ("boxes", "giou"), ("ttc", "ttm", "parallel_words")
@@ -81,16 +82,16 @@ class CclmPretraining(nn.Module):
         patches: Tensor,
         ids: Int[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
-        masked_ids: Int[Tensor, "B T"] | None = None,
-        masked_places: Int[Tensor, "B M"] | None = None,
-        masked_labels: Int[Tensor, "B M"] | None = None,
+        masked_ids: Int[Tensor, "F T"] | None = None,
+        masked_places: Int[Tensor, "F M"] | None = None,
+        masked_labels: Int[Tensor, "F M"] | None = None,
         identity: Int[Tensor, " B"] | None = None,
         group: Int[Tensor, " B"] | None = None,
         patch_mask: Bool[Tensor, "B P1"] | None = None,
         boxes: Float[Tensor, "B 4"] | None = None,
         whole: Bool[Tensor, " B"] | None = None,
-        negative_view: Int[Tensor, " B"] | None = None,
-        negative_text: Int[Tensor, " B"] | None = None,
+        negative_view: Int[Tensor, " F"] | None = None,
+        negative_text: Int[Tensor, " F"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """Sums of the losses of pictures and sentences, or of regions of pictures and their texts.
 
@@ -98,7 +99,8 @@ class CclmPretraining(nn.Module):
             patches: as in `Cclm.pictures`: one a sentence, or G of them with `group`.
             ids, mask: word pieces, and True at real ones.
             masked_ids, masked_places, masked_labels: the same with some masked; which (0 beyond); what stood there
-                (−100 beyond). Without them words are not asked for.
+                (−100 beyond). Without them words are not asked for. Of F rows, fewer than B, they belong to the first
+                F, and these alone are matched too: what is fused costs most.
             identity: which picture each row has, the same number on every process; None: all differ.
             group: which of the G pictures each text is about.
             patch_mask: the patches of each text's region, the mean in front always True.
@@ -112,19 +114,26 @@ class CclmPretraining(nn.Module):
             from vlpnb.cclm.regions import region_views
 
             view = region_views(full, group, patch_mask)
-        keys = self.keys(view, ("itm", "words"))
         states = model.text(ids, mask)
-        views = View(view, model.image_vector(view), patch_mask, keys)
+        views = View(view, model.image_vector(view), patch_mask)
         texts = View(states, model.text_vector(states), mask)
-        found = self.pairs("itc", "itm", views, texts, identity, negative_view, negative_text)
-        found |= self.guess("words", views, mask, masked_ids, masked_places, masked_labels)
+        found = self.find("itc", views, texts, identity)
+        fused = len(ids) if masked_ids is None else len(masked_ids)
+        views, texts, same = (
+            views.first(fused),
+            texts.first(fused),
+            None if identity is None else identity[:fused],
+        )
+        views = self.with_keys(views, ("itm", "words"))
+        found |= self.match("itm", views, texts, same, negative_view, negative_text)
+        found |= self.guess("words", views, texts.mask, masked_ids, masked_places, masked_labels)
         if boxes is not None and self.losses.intersection(BOXES):
             from vlpnb.cclm.regions import giou
 
             keys = model.memory_keys(full)
             keys = keys if group is None else keys.rows(group)
             places = ids.new_zeros(len(ids), 1)
-            predicted = at_least_float32(model.boxes(model.fuse(states, mask, cached=keys, places=places)))
+            predicted = precise(model.boxes(model.fuse(states, mask, cached=keys, places=places)))
             real = torch.ones_like(boxes[:, 0]) if whole is None else (~whole).to(boxes.dtype)
             sums = (predicted - boxes).abs().sum(dim=1), 1 - giou(predicted, boxes)
             found |= {
@@ -140,12 +149,12 @@ class CclmPretraining(nn.Module):
         mask: Bool[Tensor, "B T"],
         other_ids: Int[Tensor, "B S"],
         other_mask: Bool[Tensor, "B S"],
-        masked_ids: Int[Tensor, "B T"] | None = None,
-        masked_places: Int[Tensor, "B M"] | None = None,
-        masked_labels: Int[Tensor, "B M"] | None = None,
+        masked_ids: Int[Tensor, "F T"] | None = None,
+        masked_places: Int[Tensor, "F M"] | None = None,
+        masked_labels: Int[Tensor, "F M"] | None = None,
         identity: Int[Tensor, " B"] | None = None,
-        negative_view: Int[Tensor, " B"] | None = None,
-        negative_text: Int[Tensor, " B"] | None = None,
+        negative_view: Int[Tensor, " F"] | None = None,
+        negative_text: Int[Tensor, " F"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
         """Sums of the losses of pairs of sentences; arguments as in `image_text`.
 
@@ -154,44 +163,57 @@ class CclmPretraining(nn.Module):
         """
         model = self.model
         one, other = model.text(ids, mask), model.text(other_ids, other_mask)
-        views = View(one, model.text_vector(one), mask, self.keys(one, ("ttm",)))
-        texts = View(other, model.text_vector(other), other_mask, self.keys(other, ("parallel_words",)))
-        found = self.pairs("ttc", "ttm", views, texts, identity, negative_view, negative_text)
-        return found | self.guess("parallel_words", texts, mask, masked_ids, masked_places, masked_labels)
+        views = View(one, model.text_vector(one), mask)
+        texts = View(other, model.text_vector(other), other_mask)
+        found = self.find("ttc", views, texts, identity)
+        fused = len(ids) if masked_ids is None else len(masked_ids)
+        views, texts, same = (
+            views.first(fused),
+            texts.first(fused),
+            None if identity is None else identity[:fused],
+        )
+        views, texts = self.with_keys(views, ("ttm",)), self.with_keys(texts, ("parallel_words",))
+        found |= self.match("ttm", views, texts, same, negative_view, negative_text)
+        return found | self.guess(
+            "parallel_words", texts, views.mask, masked_ids, masked_places, masked_labels
+        )
 
-    def keys(self, view: Float[Tensor, "B S D"], losses: Iterable[str]) -> MemoryKeys | None:
-        """Keys and values of views, where one of the losses needs them."""
-        return self.model.memory_keys(view) if self.losses.intersection(losses) else None
+    def with_keys(self, views: "View", losses: Iterable[str]) -> "View":
+        """Views with their keys and values, where one of the losses needs them."""
+        wanted = self.losses.intersection(losses)
+        return replace(views, keys=self.model.memory_keys(views.states)) if wanted else views
 
-    def pairs(
+    def find(
+        self, name: str, views: "View", texts: "View", identity: Int[Tensor, " B"] | None = None
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Sum of the contrastive loss."""
+        if name not in self.losses:
+            return {}
+        temperature = self.model.temperature
+        return {
+            name: contrastive(views.vectors, texts.vectors, temperature, identity, encoders=self.encoders)
+        }
+
+    def match(
         self,
-        find: str,
-        match: str,
+        name: str,
         views: "View",
         texts: "View",
         identity: Int[Tensor, " B"] | None = None,
         negative_view: Int[Tensor, " B"] | None = None,
         negative_text: Int[Tensor, " B"] | None = None,
     ) -> dict[str, Float[Tensor, ""]]:
-        """Sums of the contrastive loss, named `find`, and of the matching loss, named `match`."""
-        temperature, found = self.model.temperature, {}
-        if find in self.losses:
-            found[find] = contrastive(
-                views.vectors, texts.vectors, temperature, identity, encoders=self.encoders
-            )
-        if match in self.losses:
-            if negative_view is None:
-                negative_view = draw_negatives(
-                    negative_weights(texts.vectors, views.vectors, temperature, identity)
-                )
-            if negative_text is None:
-                negative_text = draw_negatives(
-                    negative_weights(views.vectors, texts.vectors, temperature, identity)
-                )
-            scores = at_least_float32(self.matches(views, texts, negative_view, negative_text))
-            labels = (torch.arange(len(scores), device=scores.device) < len(texts.states)).long()
-            found[match] = F.cross_entropy(scores, labels, reduction="sum")
-        return found
+        """Sum of the matching loss; negatives that are not given are drawn."""
+        if name not in self.losses:
+            return {}
+        v, t, temperature = views.vectors, texts.vectors, self.model.temperature
+        if negative_view is None:
+            negative_view = draw_negatives(negative_weights(t, v, temperature, identity))
+        if negative_text is None:
+            negative_text = draw_negatives(negative_weights(v, t, temperature, identity))
+        scores = precise(self.matches(views, texts, negative_view, negative_text))
+        labels = (torch.arange(len(scores), device=scores.device) < len(texts.states)).long()
+        return {name: F.cross_entropy(scores, labels, reduction="sum")}
 
     def matches(
         self, views: "View", texts: "View", negative_view: Int[Tensor, " B"], negative_text: Int[Tensor, " B"]
@@ -255,6 +277,10 @@ class View:
     mask: Bool[Tensor, "B S"] | None
     keys: MemoryKeys | None = None
 
+    def first(self, rows: int) -> "View":
+        """The first of its rows."""
+        return View(self.states[:rows], self.vectors[:rows], None if self.mask is None else self.mask[:rows])
+
 
 def split(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """What a batch holds of pictures and sentences, and, without the "parallel_" in front, of pairs of sentences."""
@@ -268,7 +294,7 @@ def counts(batch: Mapping[str, Tensor], losses: Iterable[str] = LOSSES) -> dict[
     for part, (find, match, words) in zip(split(batch), (PICTURES, PARALLEL), strict=True):
         if not part:
             continue
-        found |= {find: len(part["ids"]), match: 3 * len(part["ids"])}
+        found |= {find: len(part["ids"]), match: 3 * len(part.get("masked_ids", part["ids"]))}
         if "masked_labels" in part:
             found[words] = int((part["masked_labels"] != IGNORE).sum())
         if "boxes" in part:

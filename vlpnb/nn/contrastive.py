@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from vlpnb.errors import UserError
+from vlpnb.nn.decoding import precise
 
 SMALLEST = 1e-5  # added to each weight of a negative
 SHOWN = 8  # rows that a message names
@@ -59,11 +60,6 @@ def gather(rows: Tensor) -> Tensor:
     return _Gather.apply(rows) if processes() > 1 else rows
 
 
-def at_least_float32(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The numbers as they are, or in float32 where they have less: for losses under autocast."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 class _Scaled(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, factor: float) -> Tensor:
@@ -92,7 +88,7 @@ def contrastive(
         encoders: factor of the gradients of `f` and `g`, not of τ; 1/W is the original's with W processes (CCL-01).
     """
     with torch.autocast(f.device.type, enabled=False):
-        f, g = at_least_float32(f), at_least_float32(g)
+        f, g = precise(f), precise(g)
         if encoders != 1.0:
             f, g = _Scaled.apply(f, encoders), _Scaled.apply(g, encoders)
         target = targets(identity, f)
@@ -122,7 +118,7 @@ def negative_weights(
     Rows need not add up to one. `identity`: samples that are the same thing are no negatives of each other; None: a
     sample is its own alone.
     """
-    queries, keys = at_least_float32(queries), at_least_float32(keys)
+    queries, keys = precise(queries), precise(keys)
     with torch.autocast(queries.device.type, enabled=False):
         weights = (queries @ keys.T / temperature).softmax(dim=1) + SMALLEST
     if identity is None:
