@@ -34,12 +34,12 @@ SHARE, TABLE, GRID = Tolerance(1e-6), Tolerance(1e-5), Tolerance(1e-6)
 def swin(folder: RecordedFolder) -> Iterator[Case]:
     """Patches of whole networks; tables for another window; the view of a test picture."""
     recorded, about = folder.tensors("swin.safetensors"), folder.json("swin.json")
-    about.leave_out("weights.safetensors")  # how far other libraries are from the reference
     for name in about:
         if "image_res" in about[name]:
             yield from _network(folder, name)
         elif name.startswith("resample."):
             yield from _resampled(recorded, about[name], name)
+        about[name].leave_out("hf_swin*", "torchvision*")  # how far other libraries are from the reference
     picture = Image.fromarray(recorded["test_transform.image_u8_hwc"].numpy())
     for name in recorded:
         if inside := re.fullmatch(r"test_transform\.pixels_(\d+)", name):
@@ -50,7 +50,6 @@ def swin(folder: RecordedFolder) -> Iterator[Case]:
 @torch.no_grad()
 def _network(folder: RecordedFolder, name: str) -> Iterator[Case]:
     recorded, about = folder.tensors("swin.safetensors"), folder.json("swin.json")[name]
-    about.leave_out("hf_swin*", "torchvision*")
     state = swin_state(recorded.below(f"{name}.weights."))
     config = dataclasses.replace(size_of(state), image_size=about["image_res"])
     sizes = {"embed_dim": config.embed, "depths": [*config.depths], "num_heads": [*config.heads]}
