@@ -11,6 +11,7 @@ from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
 from vlpnb.foundations.questions import QUESTIONS
+from vlpnb.foundations.region_text import REGION_TEXT
 from vlpnb.foundations.regions import REGIONS
 from vlpnb.foundations.sentences import SENTENCES
 from vlpnb.foundations.squad_data import SQUAD_DATA
@@ -22,5 +23,5 @@ from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, IGLUE,
-    VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip
