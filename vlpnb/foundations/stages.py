@@ -10,6 +10,7 @@ from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
 from vlpnb.foundations.questions import QUESTIONS
+from vlpnb.foundations.region_text import REGION_TEXT
 from vlpnb.foundations.regions import REGIONS
 from vlpnb.foundations.sentences import SENTENCES
 from vlpnb.foundations.squad_data import SQUAD_DATA
@@ -21,5 +22,5 @@ from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION,
-    DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    DETECTOR, REGIONS, REGION_TEXT, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip
