@@ -5,6 +5,7 @@ from vlpnb.foundations.corpus import CORPUS
 from vlpnb.foundations.detector import DETECTOR
 from vlpnb.foundations.features import FEATURES
 from vlpnb.foundations.glue_data import GLUE_DATA
+from vlpnb.foundations.iglue import IGLUE
 from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.pairs import PAIRS
@@ -21,6 +22,6 @@ from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION,
-    DETECTOR, REGIONS, REGION_TEXT, LANGUAGE, FEATURES, CORPUS,
+    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, IGLUE,
+    REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip
