@@ -11,11 +11,14 @@ from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
 from PIL import Image
 
 from vlpnb import lettering
 from vlpnb.course.plotting import picture_grid, use_style
-from vlpnb.lettering import fonts_with, literal, png
+from vlpnb.lettering import HAN, fonts_with, literal, png
+from vlpnb.world.grammar import LANGUAGES, caption
+from vlpnb.world.scene import make_scene
 
 HOSTILE = [
     "A sign says $_5_$",  # no formula: matplotlib fails
@@ -124,3 +127,25 @@ def test_other_warnings_of_a_drawing_are_kept(monkeypatch):
     monkeypatch.setattr(figure, "savefig", lambda *_, **__: warnings.warn("something else", stacklevel=1))
     with pytest.warns(UserWarning, match="something else"):
         lettering.png(figure)
+
+
+def test_the_shipped_font_has_every_character_that_the_world_writes():
+    """Captions of many scenes in all five languages; what a plain font has is not in it."""
+    has = set(FT2Font(str(HAN)).get_charmap())
+    scenes = [make_scene(1, "train", n) for n in range(150)]
+    said = {c for scene in scenes for variant in range(4) for c in caption(scene, "zh", variant)}
+    assert len(said) > 150
+    assert {c for c in said if ord(c) not in has} == set()
+    assert len(LANGUAGES) == 5
+
+
+def test_chinese_is_drawn_without_a_word_where_the_machine_has_no_chinese_font(monkeypatch, capsys):
+    monkeypatch.setattr(
+        font_manager.fontManager,
+        "ttflist",
+        [f for f in font_manager.fontManager.ttflist if "DejaVu" in f.name],
+    )
+    lettering._know_shipped.cache_clear()
+    png(titled("一辆红色的汽车"))
+    assert capsys.readouterr().out == ""
+    assert fonts_with("汽车") == ["vlpnb Han"]

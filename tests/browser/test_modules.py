@@ -170,6 +170,29 @@ def test_a_sentence_set_in_python_reaches_the_box(show):
     assert page.get_by_label("Sentence").input_value() == "teal"
 
 
+def test_a_button_for_each_language_asks_its_example_in_letters_that_are_there(show):
+    widget = toys.many_languages()
+    page = show(widget)
+    buttons = page.get_by_role("group", name="an example in").get_by_role("button")
+    assert buttons.all_inner_texts() == ["English", "Deutsch", "中文"]
+    box = page.get_by_label("Sentence")
+    assert box.input_value() == "a red disc"
+    buttons.nth(2).click()
+    assert box.input_value() == state(page, "sentence") == "一个蓝色的球"
+    assert box.get_attribute("lang") == "zh"
+    widget.sentence = state(page, "sentence")
+    names = ("tokens", "pictures", "selected", "error", "answered")
+    page.evaluate("(changes) => model.answer(changes)", {name: getattr(widget, name) for name in names})
+    assert alts(page.locator(".vlpnb-strip"))[0] == "a blue disc"
+    page.wait_for_function("[...document.fonts].some((font) => font.status === 'loaded')")
+    assert page.evaluate("document.fonts.check('16px \"vlpnb Han\"', '蓝')"), (
+        "the shipped font is used if need be"
+    )
+    box.fill("蓝")
+    box.press("Enter")
+    assert state(page, "sentence") == "蓝", "the example can be changed"
+
+
 def test_attention_grid_enlarges_a_map_with_its_values(show):
     widget = toys.attention()
     page = show(widget)

@@ -50,6 +50,26 @@ def retrieval() -> RetrievalExplorer:
     return RetrievalExplorer(retrieve, disc, NAMES.__getitem__, SENTENCE, title="Toy retrieval")
 
 
+SPOKEN = {"red": ("rot", "红色"), "green": ("grün", "绿色"), "blue": ("blau", "蓝色")}
+
+
+def many_languages() -> RetrievalExplorer:
+    """The same in three languages: one row of pictures for the whole sentence."""
+
+    def search(sentence: str):
+        if "boom" in sentence:
+            raise RuntimeError("the model fell over")
+        named = [c for c, words in SPOKEN.items() if any(word in sentence for word in (c, *words))]
+        scores = np.array([[0.9 if colour in named else 0.1 for colour in COLOURS]])
+        order = np.argsort(-scores, axis=1, kind="stable")[:, :3]
+        return ["the sentence"], order, np.take_along_axis(scores, order, axis=1)
+
+    examples = {"en": "a red disc", "de": "eine grüne Scheibe", "zh": "一个蓝色的球"}
+    return RetrievalExplorer(
+        search, disc, NAMES.__getitem__, title="Toy search", noun="picture", examples=examples
+    )
+
+
 def attention() -> AttentionExplorer:
     """Made-up maps of three layers with four heads (without torch: a kernel in JupyterLab starts faster)."""
     tokens = ["[CLS]", *SENTENCE.split(), "[SEP]"]

@@ -172,3 +172,24 @@ def test_low_precision_is_finite_and_near(dtype: torch.dtype):
         low, maps = encoder(ids, mask).last, encoder(ids, mask, attentions=True).last
     torch.testing.assert_close(low.float(), encoder(ids, mask).last, atol=0.1, rtol=0)
     torch.testing.assert_close(low.float(), maps.float(), atol=0.1, rtol=0)
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_keys_of_a_memory_made_once_are_the_memory(weights: bool):
+    layer = AttentionLayer(TransformerConfig(**SMALL), memory=10).eval()
+    x, memory = torch.randn(6, 3, 16), torch.randn(2, 5, 10)
+    keys = layer.attention.memory_keys(memory)
+    rows = torch.tensor([0, 0, 0, 1, 1, 1])
+    mask = padding_mask(torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]))
+    plain, plain_map = layer(x, mask[rows], memory[rows], weights=weights)
+    copied = layer(x, mask[rows], cached=tuple(part[rows] for part in keys), weights=weights)
+    for seen in (
+        mask,
+        mask[rows],
+        mask.expand(2, 1, 3, 5),
+    ):  # masks of the memories, of the rows, of the queries
+        shared, shared_map = layer(x, seen, cached=keys, weights=weights)
+        torch.testing.assert_close(shared, plain)
+        if weights:
+            torch.testing.assert_close(shared_map, plain_map)
+    torch.testing.assert_close(copied[0], plain)

@@ -80,3 +80,48 @@ def test_pictures_that_are_no_vokens_are_called_what_they_are():
     view = RetrievalExplorer(retrieve, [Image.new("RGB", (20, 20))] * 3, NAMES, "ab cde", noun="picture")
     assert "picture 2</th>" in view.to_html()
     assert "voken" not in view.to_html()
+
+
+EXAMPLES = {"en": "a red disc", "zh": "一个红色的球", "xx": "qwerty"}
+
+
+@pytest.fixture
+def languages(opened):
+    def search(sentence):
+        place = list(EXAMPLES.values()).index(sentence) if sentence in EXAMPLES.values() else 0
+        return ["by vectors", "read closely"], np.array([[place, 2], [2, place]]), np.full((2, 2), 0.5)
+
+    pictures = [Image.new("RGB", (20, 20))] * 3
+    return RetrievalExplorer(search, pictures, NAMES, title="Search", noun="picture", examples=EXAMPLES)
+
+
+def test_the_first_example_is_shown_where_no_sentence_is_given(languages):
+    assert languages.sentence == languages.answered == "a red disc"
+    assert [(e["code"], e["name"]) for e in languages.examples] == [
+        ("en", "English"),
+        ("zh", "中文"),
+        ("xx", "xx"),
+    ]
+
+
+def test_the_fallback_has_a_row_of_pictures_for_each_language(languages):
+    languages.sentence = "something else"
+    text, page = languages.to_text().splitlines(), languages.to_html()
+    assert text[0] == "Search"
+    assert [line.strip() for line in text[1:]] == [
+        "English: a red disc  sea (0.50), sand (0.50)",
+        "中文: 一个红色的球  grass (0.50), sand (0.50)",
+        "xx: qwerty  sand (0.50), sand (0.50)",
+    ]
+    assert '<th scope="col">language</th>' in page
+    assert "something else" not in page, "the examples' table stays what it was"
+
+
+def test_an_example_that_cannot_be_answered_is_an_error_at_once():
+    with pytest.raises(UserError, match="the sentence is empty"):
+        RetrievalExplorer(retrieve, [Image.new("RGB", (20, 20))] * 3, NAMES, "ab", examples={"de": " "})
+
+
+def test_the_font_travels_where_an_example_is_chinese(languages, explorer):
+    assert languages.font.startswith("data:font/ttf;base64,")
+    assert explorer.font == ""

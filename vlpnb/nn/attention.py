@@ -13,6 +13,9 @@ agree to float rounding.
 With a `cache` the keys and values of earlier positions are looked at too and the new ones are kept (`cache.py`); rows
 that share a prefix are computed in the open.
 
+Keys and values of a memory depend on the memory alone. `memory_keys` makes them once, for a memory that many queries
+meet (a picture and all sentences that it may belong to), and `cached` takes them back.
+
 Differs from BERT's original code: boolean masks (`masks.py`) instead of adding -10000, and a query that may
 look nowhere gives zeros. In training the returned map is the one before dropout, so that its rows still sum
 to one.
@@ -27,6 +30,9 @@ from torch.nn import functional as F
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import LayerCache, mix, scores_of
 from vlpnb.nn.masks import causal_mask
+
+Keys = tuple[Float[Tensor, "N H S d"], Float[Tensor, "N H S d"]]
+"""Keys and values of a memory, by head."""
 
 
 class Attention(nn.Module):
@@ -50,15 +56,23 @@ class Attention(nn.Module):
         self.value = nn.Linear(memory or hidden, hidden)
         self.out = nn.Linear(hidden, hidden)
 
+    def memory_keys(self, memory: Float[Tensor, "N S M"]) -> Keys:
+        """Keys and values of a memory, to be given to `forward` as `cached`, as often as one likes."""
+        k, v = (
+            rearrange(made(memory), "n s (h d) -> n h s d", h=self.heads) for made in (self.key, self.value)
+        )
+        return k, v
+
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "#B #H #T #S"] | None = None,
+        mask: Bool[Tensor, "_ #H #T #S"] | None = None,
         memory: Float[Tensor, "B N M"] | None = None,
         *,
         causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
+        cached: Keys | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Attend from `x` to `memory` (to `x` itself when None).
 
@@ -70,15 +84,21 @@ class Attention(nn.Module):
                 place of a mask, a memory and a cache.
             weights: also return the attention map.
             cache: earlier positions, which come first among the S keys (else S is N); the new ones are added to it.
+            cached: `memory_keys` of a memory, in place of it and of a cache. Of fewer rows than `x` has, each belongs
+                to equally many rows of `x`, which lie side by side; nothing is copied then. A mask may have the rows of
+                either.
+
+        Raises:
+            UserError: the rows cannot be shared out evenly among those of `cached`.
 
         Returns:
             The attended stream, and the attention map or None; its rows sum to one, or to zero where nothing
             may be seen.
         """
-        source = x if memory is None else memory
         q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)
-        k = rearrange(self.key(source), "b s (h d) -> b h s d", h=self.heads)
-        v = rearrange(self.value(source), "b s (h d) -> b h s d", h=self.heads)
+        k, v = self.memory_keys(x if memory is None else memory) if cached is None else cached
+        if len(k) < len(q):
+            q, mask = share_memory(q, mask, len(k))
         dropout = self.dropout if self.training else 0.0
         prefix = None, None
         if cache is not None:
@@ -89,7 +109,7 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
             )
-            return self.out(rearrange(mixed, "b h t d -> b t (h d)")), None
+            return self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", t=x.shape[1])), None
 
         if causal:
             mask = causal_mask(q.shape[2], q.device)
@@ -100,4 +120,21 @@ class Attention(nn.Module):
         if mask is not None:
             attention = attention.masked_fill(~mask, 0.0)  # matters only for rows that may look nowhere
         mixed = mix(F.dropout(attention, dropout).to(v.dtype), v, prefix[1])
-        return self.out(rearrange(mixed, "b h t d -> b t (h d)")), attention if weights else None
+        out = self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", t=x.shape[1]))
+        if not weights:
+            return out, None
+        return out, rearrange(attention, "b h (n t) s -> (b n) h t s", t=x.shape[1])
+
+
+def share_memory(
+    q: Float[Tensor, "B H T d"], mask: Bool[Tensor, "_ #H #T S"] | None, memories: int
+) -> tuple[Float[Tensor, "N H NT d"], Bool[Tensor, "#N #H _ S"] | None]:
+    """Queries of the rows that share a memory, end to end, and their mask: B rows become N = `memories`."""
+    rows, length = q.shape[0], q.shape[2]
+    if rows % memories:
+        raise UserError(f"{rows} rows do not share {memories} memories evenly")
+    if mask is not None and mask.shape[0] > memories:
+        mask = rearrange(mask.expand(-1, -1, length, -1), "(n k) h t s -> n h (k t) s", n=memories)
+    elif mask is not None and mask.shape[2] > 1:
+        mask = mask.repeat(1, 1, rows // memories, 1)
+    return rearrange(q, "(n k) h t d -> n h (k t) d", n=memories), mask

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.attention import Attention
+from vlpnb.nn.attention import Attention, Keys
 from vlpnb.nn.cache import Cache, LayerCache
 from vlpnb.nn.masks import causal_mask, combine, padding_mask
 
@@ -150,16 +150,23 @@ class AttentionLayer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "#B #H #T #S"] | None = None,
+        mask: Bool[Tensor, "_ #H #T #S"] | None = None,
         memory: Float[Tensor, "B N M"] | None = None,
         *,
         causal: bool = False,
         weights: bool = False,
         cache: LayerCache | None = None,
+        cached: Keys | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Arguments and results as in `Attention.forward`."""
         branch, attention = self.attention(
-            self.norm(x) if self.pre_norm else x, mask, memory, causal=causal, weights=weights, cache=cache
+            self.norm(x) if self.pre_norm else x,
+            mask,
+            memory,
+            causal=causal,
+            weights=weights,
+            cache=cache,
+            cached=cached,
         )
         x = x + self.dropout(branch)
         return (x if self.pre_norm else self.norm(x)), attention

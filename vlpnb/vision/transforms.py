@@ -122,6 +122,11 @@ def clip_view(image: Image.Image, size: int) -> Image.Image:
     return resized.crop((left, top, left + size, top + size))
 
 
+def squeezed_view(image: Image.Image, size: int) -> Image.Image:
+    """CCLM's view for evaluation: the whole picture by cubic interpolation, whatever its shape."""
+    return image.resize((size, size), Image.Resampling.BICUBIC)
+
+
 def bounded_view(image: Image.Image, short: int = 400, long: int = 600, enlarge: bool = False) -> Image.Image:
     """The whole picture with its aspect ratio, scaled down until its short side has at most `short` pixels and its
     long side at most `long`. A picture within both bounds stays as it is, unless `enlarge` asks for one of them.

@@ -1,8 +1,32 @@
 // Retrieval explorer: type a sentence; every token's best pictures come back from the kernel.
+// With examples there is a button for every language; each puts its sentence into the line.
 // One request at a time: what is typed while the kernel works is sent when its answer is there.
 
 const DELAY = 250; // ms of silence before a sentence is sent
 const PATIENCE = 15000; // ms after which an unanswered request no longer holds back the next
+
+/** A row of buttons, or nothing where there are no examples. */
+function exampleButtons(examples, choose) {
+  if (!examples.length) return [];
+  const row = element("div", "vlpnb-languages");
+  row.setAttribute("role", "group");
+  row.setAttribute("aria-label", "an example in");
+  for (const example of examples) {
+    const button = element("button", "", example.name);
+    Object.assign(button, { type: "button", lang: example.code, title: example.sentence });
+    button.addEventListener("click", () => choose(example));
+    row.append(button);
+  }
+  return [row];
+}
+
+/** The shipped Chinese font; pages whose machine has another one use that (see the style). */
+function loadFont(source) {
+  if (!source || [...document.fonts].some((font) => font.family.includes("vlpnb Han"))) return;
+  const font = new FontFace("vlpnb Han", `url(${source})`);
+  document.fonts.add(font);
+  font.load().catch(() => document.fonts.delete(font)); // a page may forbid it; then what the machine has is used
+}
 
 function render({ model, el }) {
   const root = frame(model, el, "vlpnb-retrieval", "Retrieval explorer");
@@ -10,7 +34,13 @@ function render({ model, el }) {
   const input = element("input", "vlpnb-input");
   Object.assign(input, { type: "text", value: model.get("sentence"), spellcheck: false, autocomplete: "off" });
   input.enterKeyHint = "search";
+  input.dir = "auto"; // Arabic and Hebrew run from the right
   label.append(input);
+  const languages = exampleButtons(model.get("examples") || [], ({ code, sentence: text }) => {
+    Object.assign(input, { value: text, lang: code });
+    send();
+  });
+  loadFont(model.get("font"));
   const status = element("p", "vlpnb-quiet");
   status.setAttribute("role", "status");
   const problem = element("p", "vlpnb-error");
@@ -23,7 +53,7 @@ function render({ model, el }) {
   const panel = element("div", "vlpnb-models");
   panel.setAttribute("role", "tabpanel");
   panel.setAttribute("aria-live", "polite");
-  root.append(label, status, problem, sentence.node, panel);
+  root.append(...languages, label, status, problem, sentence.node, panel);
 
   let timer = 0;
   let sentAt = 0; // 0: no request is under way

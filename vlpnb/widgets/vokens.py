@@ -66,12 +66,18 @@ def table_text(title: str, tokens: Sequence[str], columns: Sequence[Column], pic
 
 
 def table_html(
-    title: str, tokens: Sequence[str], columns: Sequence[Column], pictures: Mapping, noun: str = "voken"
+    title: str,
+    tokens: Sequence[str],
+    columns: Sequence[Column],
+    pictures: Mapping,
+    noun: str = "voken",
+    first: str = "token",
 ) -> str:
     """A table that needs neither scripts nor styles: a row a token, the best pictures of every model.
 
     Args:
         noun: what a picture of a token is called.
+        first: what a row is.
     """
     wide = [max(1, min(FALLBACK_PICTURES, max(map(len, rows), default=1))) for _, rows in columns]
     body = []
@@ -92,4 +98,4 @@ def table_html(
         for k in range(width)
     )
     caption = f"<caption>{escape(title)}</caption>" if title else ""
-    return f'<table>{caption}<tr><th scope="col">token</th>{heads}</tr>{"".join(body)}</table>'
+    return f'<table>{caption}<tr><th scope="col">{first}</th>{heads}</tr>{"".join(body)}</table>'

@@ -1,0 +1,1 @@
+"""Files, names and quirks of the original code of CCLM."""
