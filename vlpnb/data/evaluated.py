@@ -9,6 +9,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path, PurePath
 
 from vlpnb.data.fields import as_object, id_field
@@ -27,6 +28,7 @@ FIELDS = (
 HOLDS = "photographs, one a line, or rows with one of the fields " + ", ".join(FIELDS)
 
 
+@lru_cache(maxsize=1 << 17)
 def photo_key(name: str) -> str:
     """What is the same for a photograph under all its names; for other pictures the name without folder and suffix."""
     stem = PurePath(name).stem

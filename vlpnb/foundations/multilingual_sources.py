@@ -153,14 +153,18 @@ def order_of(split: str) -> int:
     return SPLITS.index(split) if split in SPLITS else 1
 
 
+def _meant(pattern: str, root: Path, part: str = "", language: str = "") -> list[Path]:
+    """The files that a pattern of a source means, whether they are there or not."""
+    name = pattern.replace("{part}", part).replace("{language}", language)
+    found = sorted(root.glob(name)) if "*" in name else []
+    return found or [root / name]
+
+
 def places(pattern: str, root: Path, part: str = "", language: str = "") -> list[Path]:
     """The files that a pattern of a source means. UserError where there is none."""
-    name = pattern.replace("{part}", part).replace("{language}", language)
-    if "*" not in name:
-        return [require(root / name, "what the stage `multilingual` reads")]
-    if not (found := sorted(root.glob(name))):
-        raise UserError(f"{root / name}: no file has such a name; expected what `multilingual` reads.")
-    return found
+    return [
+        require(path, "what the stage `multilingual` reads") for path in _meant(pattern, root, part, language)
+    ]
 
 
 def _languages(source: CaptionSource | ParallelSource, config: MultilingualConfig) -> tuple[str, ...]:
@@ -168,14 +172,14 @@ def _languages(source: CaptionSource | ParallelSource, config: MultilingualConfi
 
 
 def read_files(config: MultilingualConfig, root: Path) -> Iterator[Path]:
-    """Every file and folder that a configuration means. UserError where one is missing."""
+    """Every file and folder that a configuration means, whether it is there or not."""
     for source in (*config.captions, *config.parallel):
         for part in source.parts:
             for pattern in source.files:
                 for language in _languages(source, config) if "{language}" in pattern else ("",):
-                    yield from places(pattern, root, part, language)
+                    yield from _meant(pattern, root, part, language)
             if source.listed:
-                yield from places(source.listed, root, part)
+                yield from _meant(source.listed, root, part)
     for name in (*config.pictures.values(), *config.exclude):
         yield root / name
     yield from dict.fromkeys(root / config.images.replace("{split}", split) for split in config.splits)
@@ -244,9 +248,10 @@ def pictures_of(
         if source.splits and split not in source.splits:
             continue
         for said in _said(source, config, root, split, folder / "pictures"):
-            key, sentence = photo_key(said.image), " ".join(said.sentence.split())
+            key = photo_key(said.image)
             if config.pictures and key not in names:
                 continue
+            sentence = " ".join(said.sentence.split())
             names.setdefault(key, said.image)
             if says_nothing(sentence):
                 found.silent.append(f"{split}: {said.image}, {said.language}: {said.sentence[:60]!r}")
