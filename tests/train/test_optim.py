@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vlpnb.errors import UserError
 from vlpnb.train.optim import (
     BertAdam,
     adamw,
@@ -13,6 +14,7 @@ from vlpnb.train.optim import (
     learning_rate,
     new_optimiser,
     parameter_groups,
+    set_rate,
 )
 
 
@@ -333,3 +335,49 @@ def test_fairseqs_adam_is_its_formula_and_goes_on_from_its_state(interrupted):
 def test_fairseqs_adam_decays_everything_that_is_trained():
     (group,) = new_optimiser("fairseq_adam", Tied(), 1e-3).param_groups
     assert (len(group["params"]), group["weight_decay"]) == (6, 0.01)
+
+
+def test_transformers_adamw_decays_after_the_step_and_adds_epsilon_before_the_correction():
+    torch.manual_seed(0)
+    model = nn.Linear(3, 2).double()
+    lr, (beta1, beta2), eps, decay = 0.01, (0.9, 0.98), 1e-2, 0.1
+    optimiser = new_optimiser("transformers_adamw", model, lr, decay, (beta1, beta2), eps)
+    by_hand = {name: p.detach().clone() for name, p in model.named_parameters()}
+    means = {name: torch.zeros_like(p) for name, p in by_hand.items()}
+    squares = {name: torch.zeros_like(p) for name, p in by_hand.items()}
+    for step in range(1, 6):
+        for name, p in model.named_parameters():
+            p.grad = torch.randn_like(p) * 0.01
+            means[name] = beta1 * means[name] + (1 - beta1) * p.grad
+            squares[name] = beta2 * squares[name] + (1 - beta2) * p.grad**2
+            size = lr * (1 - beta2**step) ** 0.5 / (1 - beta1**step)
+            stepped = by_hand[name] - size * means[name] / (squares[name].sqrt() + eps)
+            by_hand[name] = stepped * (1 - lr * decay) if name == "weight" else stepped
+        optimiser.step()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(p.detach(), by_hand[name], rtol=0, atol=1e-12)
+
+
+def test_parameters_of_a_factor_have_groups_of_their_own_and_that_rate():
+    model = Tied()
+    optimiser = new_optimiser("adamw", model, 1e-3, factors={"transform.weight": 2.0, "transform.bias": 2.0})
+    set_rate(optimiser, 0.5)
+    rates = {id(p): group["lr"] for group in optimiser.param_groups for p in group["params"]}
+    assert rates[id(model.transform.weight)] == rates[id(model.transform.bias)] == 1.0
+    assert {rates[id(p)] for p in (model.words.weight, model.layernorm.bias)} == {0.5}
+    decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert (decays[id(model.transform.weight)], decays[id(model.transform.bias)]) == (0.01, 0.0)
+
+
+def test_names_that_are_spared_take_the_place_of_biases_and_norms():
+    model = Tied()
+    decayed, spared = parameter_groups(model, 0.1, spared={"words.weight", "out.bias"})
+    assert {id(p) for p in spared["params"]} == {id(model.words.weight), id(model.out.bias)}
+    assert len(decayed["params"]) == 4
+
+
+def test_names_that_no_parameter_has_and_optimisers_without_factors_are_refused():
+    with pytest.raises(UserError, match=r"no parameter 'worlds\.weight'"):
+        parameter_groups(Tied(), 0.1, {"worlds.weight": 2.0})
+    with pytest.raises(UserError, match="'bert_adam' has one rate for all"):
+        new_optimiser("bert_adam", Tied(), 0.1, factors={"words.weight": 2.0})

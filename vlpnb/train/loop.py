@@ -14,7 +14,7 @@ parameters have a gradient in every update, as DDP wants it.
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import nn
 from vlpnb.errors import UserError, writing
 from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
 from vlpnb.train.distributed import barrier, replicate, sum_over_processes
-from vlpnb.train.optim import CLIPS_TENSORS, Optimiser, Schedule, learning_rate, new_optimiser
+from vlpnb.train.optim import CLIPS_TENSORS, Optimiser, Schedule, learning_rate, new_optimiser, set_rate
 from vlpnb.train.sampling import Update, seed_of, updates
 
 
@@ -61,6 +61,8 @@ class TrainingPlan:
     optimiser: Optimiser = "adamw"
     precision: Precision = "bfloat16"  # of matrix products on a GPU
     clip: float = 1.0  # largest global gradient norm; with "vlp_adam" largest norm of each tensor's gradient
+    factors: Mapping[str, float] = field(default_factory=dict)  # of the rate, by names of parameters; else 1
+    spared: Collection[str] | None = None  # names of parameters that do not decay; None: biases and norms
     seed: int = 0  # of dropout; the data has its own
     weights: Weights = field(default_factory=dict)  # factor of each loss; 1 if not named
     evaluate_at: frozenset[int] = frozenset()  # `evaluate` is called when so many updates are done
@@ -100,7 +102,16 @@ def fit(
         learning_rate, total=plan.updates, peak=plan.lr, warmup=plan.warmup, schedule=plan.schedule
     )
     optimiser = new_optimiser(
-        plan.optimiser, model, plan.lr, plan.weight_decay, plan.betas, plan.eps, rate, plan.clip
+        plan.optimiser,
+        model,
+        plan.lr,
+        plan.weight_decay,
+        plan.betas,
+        plan.eps,
+        rate,
+        plan.clip,
+        plan.factors,
+        plan.spared,
     )
     most = math.inf if plan.optimiser in CLIPS_TENSORS else plan.clip
     start, log = load_checkpoint(folder, model, optimiser, plan.seed)
@@ -121,8 +132,7 @@ def fit(
 
     for step in range(start, plan.updates + 1):
         lr = rate(step)
-        for group in optimiser.param_groups:
-            group["lr"] = lr
+        set_rate(optimiser, lr)
 
         if evaluate is not None and step in plan.evaluate_at and (step > start or step == 0):
             model.eval()

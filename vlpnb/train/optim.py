@@ -1,7 +1,8 @@
 """Optimiser and learning-rate schedules of BERT: AdamW without decay on biases and norms, warm-up, decay.
 
 `BertAdam` is the optimiser of BERT's first code: no bias correction. LXMERT trains with it, decay everywhere; VLP too,
-with decay where AdamW has it and the gradient of every tensor clipped on its own ("vlp_adam"). `FairseqAdam` is VaLM's.
+with decay where AdamW has it and the gradient of every tensor clipped on its own ("vlp_adam"). `FairseqAdam` is VaLM's,
+and, with decay after the step, the AdamW that transformers once had ("transformers_adamw"), which trains CCLM.
 
 AdamW differs from the original code in one respect (quirk VOK-16): which
 parameters are spared from weight decay is decided by the *type* of the module they belong to, not by a
@@ -9,35 +10,63 @@ substring of their name, so that no LayerNorm is decayed because somebody spelle
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from vlpnb.errors import UserError
+
 NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, nn.modules.batchnorm._NormBase)
 FUSED_ADAMW = getattr(torch, "_fused_adamw_", None)  # not of PyTorch's public interface: it may go
 Schedule = Literal["linear", "constant", "bert", "bert_constant", "inverse_sqrt"]
-Optimiser = Literal["adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam", "fairseq_adam"]
+Optimiser = Literal[
+    "adamw", "adam", "rms", "adamax", "sgd", "lamb", "bert_adam", "vlp_adam", "fairseq_adam", "transformers_adamw"
+]  # fmt: skip
 FIRST_RATE = 1e-7  # of the schedule "inverse_sqrt"
 CLIPS_TENSORS = ("vlp_adam",)  # optimisers that clip the gradient of each tensor, and want no global clip
+ONE_RATE = ("bert_adam", "vlp_adam", "fairseq_adam")  # optimisers that know no factors of the rate
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict]:
-    """Two groups of the trainable parameters: decayed (weights) and not (biases; everything of a norm).
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    factors: Mapping[str, float] | None = None,
+    spared: Collection[str] | None = None,
+) -> list[dict]:
+    """Groups of the trainable parameters: decayed (weights) and not (biases; everything of a norm), for each factor.
 
-    A parameter that two modules share (tied embeddings) is listed once. A one-dimensional parameter counts
-    as a bias, whatever it is called.
+    A parameter that two modules share (tied embeddings) is listed once, by its first name. A one-dimensional parameter
+    counts as a bias, whatever it is called.
+
+    Args:
+        factors: names of parameters whose rate is another → the factor; a group of theirs has it as "rate_factor".
+        spared: names of the parameters that do not decay, instead of those above.
+    Raises:
+        UserError: a name is none of the model's.
     """
-    decayed, spared, seen = [], [], set()
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
+    groups: dict[float, tuple[list, list]] = {1.0: ([], [])}
+    factors, seen = factors or {}, set()
+    unknown = {*factors, *(spared or ())}
+    for path, module in model.named_modules():
+        for leaf, parameter in module.named_parameters(recurse=False):
+            name = f"{path}.{leaf}".removeprefix(".")
+            unknown.discard(name)
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
-            is_bias = name == "bias" or parameter.ndim < 2
-            (spared if is_bias or isinstance(module, NORMS) else decayed).append(parameter)
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
+            bias = leaf == "bias" or parameter.ndim < 2 or isinstance(module, NORMS)
+            decayed, kept = groups.setdefault(factors.get(name, 1.0), ([], []))
+            (kept if (bias if spared is None else name in spared) else decayed).append(parameter)
+    if unknown:
+        raise UserError(f"the model has no parameter {min(unknown)!r}; expected names of its parameters")
+    rates = [{} if factor == 1 else {"rate_factor": factor} for factor in groups]
+    return [
+        {"params": params, "weight_decay": decay, **rate}
+        for rate, kinds in zip(rates, groups.values(), strict=True)
+        for params, decay in zip(kinds, (weight_decay, 0.0), strict=True)
+    ]
 
 
 def adamw(
@@ -46,9 +75,12 @@ def adamw(
     weight_decay: float = 0.01,
     betas: tuple[float, float] = (0.9, 0.999),
     eps: float = 1e-6,
+    factors: Mapping[str, float] | None = None,
+    spared: Collection[str] | None = None,
 ) -> torch.optim.AdamW:
     """AdamW over `parameter_groups`, with the fused kernel (one pass over memory, on CPU and GPU)."""
-    return torch.optim.AdamW(parameter_groups(model, weight_decay), lr=lr, betas=betas, eps=eps, fused=True)
+    groups = parameter_groups(model, weight_decay, factors, spared)
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=eps, fused=True)
 
 
 class Lamb(torch.optim.Optimizer):
@@ -201,7 +233,7 @@ class FairseqAdam(torch.optim.Optimizer):
         p ← p − η · decay · p;   p ← p − η √(1 − β₂ᵗ) / (1 − β₁ᵗ) · m / (√v + ε)
 
     The two differ only where gradients are as small as ε. The order of the operations is the original's, so that they
-    round alike.
+    round alike. With `decay_last` the decay comes after the step: transformers' AdamW until its version 4 (CCL-08).
     """
 
     def __init__(
@@ -211,8 +243,10 @@ class FairseqAdam(torch.optim.Optimizer):
         weight_decay: float = 0.01,
         betas: tuple[float, float] = (0.9, 0.98),
         eps: float = 1e-8,
+        decay_last: bool = False,
     ):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.decay_last = decay_last
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
@@ -245,10 +279,13 @@ class FairseqAdam(torch.optim.Optimizer):
         torch._foreach_addcmul_(squares, gradients, gradients, value=1 - beta2)
         below = torch._foreach_sqrt(squares)
         torch._foreach_add_(below, group["eps"])
-        if group["weight_decay"]:
-            torch._foreach_add_(weights, weights, alpha=-group["weight_decay"] * group["lr"])
+        decay = -group["weight_decay"] * group["lr"]
+        if decay and not self.decay_last:
+            torch._foreach_add_(weights, weights, alpha=decay)
         size = group["lr"] * math.sqrt(1 - beta2**step) / (1 - beta1**step)
         torch._foreach_addcdiv_(weights, means, below, value=-size)
+        if decay and self.decay_last:
+            torch._foreach_add_(weights, weights, alpha=decay)
 
 
 def clip_each(groups: Iterable[dict], most: float) -> None:
@@ -269,14 +306,24 @@ def new_optimiser(
     eps: float = 1e-6,
     rate: Callable[[int], float] | None = None,
     clip: float | None = None,
+    factors: Mapping[str, float] | None = None,
+    spared: Collection[str] | None = None,
 ) -> torch.optim.Optimizer:
     """One of the optimisers of the original projects.
 
     "adamw" without weight decay is "adam"; "sgd" has momentum 0.9; "lamb" is for pre-training with very large
     batches. Decay spares biases and norms in all of them but "bert_adam" and "fairseq_adam", and only in AdamW, LAMB,
     BertAdam and FairseqAdam it is apart from the gradient. `rate` is for "bert_adam" and "vlp_adam" alone, which count
-    the updates of each parameter; `clip`, of each tensor's gradient, for "vlp_adam".
+    the updates of each parameter; `clip`, of each tensor's gradient, for "vlp_adam". `factors` and `spared` as in
+    `parameter_groups`; whoever sets a group's rate multiplies it by its "rate_factor" (`set_rate`).
+
+    Raises:
+        UserError: factors, or names that are spared, for an optimiser that knows none.
     """
+    if name in ONE_RATE and (factors or spared):
+        raise UserError(
+            f"the optimiser {name!r} has one rate for all parameters; expected no factors with it"
+        )
     if name == "vlp_adam":
         return BertAdam(parameter_groups(model, weight_decay), lr, weight_decay, betas, eps, rate, clip)
     if name == "bert_adam":
@@ -286,8 +333,10 @@ def new_optimiser(
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         return FairseqAdam(trained, lr, weight_decay, betas, eps)
     if name == "adamw":
-        return adamw(model, lr, weight_decay, betas, eps)
-    groups = parameter_groups(model, weight_decay)
+        return adamw(model, lr, weight_decay, betas, eps, factors, spared)
+    groups = parameter_groups(model, weight_decay, factors, spared)
+    if name == "transformers_adamw":
+        return FairseqAdam(groups, lr, weight_decay, betas, eps, decay_last=True)
     if name == "adam":
         return torch.optim.Adam(groups, lr=lr, betas=betas, eps=eps)
     if name == "rms":
@@ -297,6 +346,12 @@ def new_optimiser(
     if name == "lamb":
         return Lamb(groups, lr, betas, eps)
     return torch.optim.SGD(groups, lr=lr, momentum=0.9)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group this learning rate, times its factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
 def learning_rate(

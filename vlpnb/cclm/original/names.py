@@ -7,6 +7,7 @@ the other; keys and values of the second are copies of the first's. Its picture 
 
 import re
 from collections.abc import Mapping
+from fnmatch import fnmatch
 
 from torch import nn
 
@@ -71,8 +72,15 @@ UNREAD = ("text_encoder.cls.*", "vision_proj.*", "text_proj.*", "temp", "itm_hea
 """What a fine-tuned model does not read of its backbone, and its file may lack."""
 HEADS = ("cls_head.*", "ta_head.*", "text_decoder.*")
 """What a fine-tuned file has besides, and the backbone alone leaves out."""
-NEW = ("*.crossattention.*", "vision_proj.*", "text_proj.*", "temp", "itm_head.*", "bbox_head.*")
-"""What pre-training starts anew, and so learns faster (`lr_mult`)."""
+NEW = (
+    "text_encoder.*.crossattention.*", "vision_proj.*", "text_proj.*", "temp", "itm_head.*", "bbox_head.*",
+    f"{READER}*",
+)  # fmt: skip
+"""What pre-training starts anew, and so learns faster."""
+NEW_IN_TASKS = ("cls_head.*", "ta_head.*")
+"""What fine-tuning starts anew: nothing in retrieval and answering."""
+NOT_DECAYED = ("bias", "LayerNorm.weight", "norm.weight", "norm1.weight", "norm2.weight")
+"""Parts of the names that the original spares: of its heads' own norms and the temperature there are none (CCL-09)."""
 
 
 def original_names(model: nn.Module) -> dict[str, str]:
@@ -108,6 +116,28 @@ def _name(ours: str, text_layers: int, pairs: bool, swin: bool) -> str:
     if module.startswith(("fusion_layers.", "seconds.")):
         number = text_layers + number * (1 + pairs) + module.startswith("seconds.")
     return f"{theirs.replace('#', str(number))}.{leaf}"
+
+
+def learning(
+    module: nn.Module, factor: float, new: tuple[str, ...] = NEW, *, original: bool = False
+) -> tuple[dict[str, float], frozenset[str] | None]:
+    """How a model, or a module that trains one as its `model`, learns: `factors` and `spared` of a `TrainingPlan`.
+
+    Args:
+        factor: of the learning rate of what is new.
+        new: patterns of the original's names.
+        original: decay what the original decays, which goes by parts of names (CCL-09); else `spared` is None.
+    """
+    inside = getattr(module, "model", module)
+    names = original_names(inside)
+    prefix = "model." if inside is not module else ""
+    faster = {
+        f"{prefix}{ours}": factor
+        for ours, theirs in names.items()
+        if factor != 1 and any(fnmatch(theirs, pattern) for pattern in new)
+    }
+    spared = {f"{prefix}{o}" for o, theirs in names.items() if any(part in theirs for part in NOT_DECAYED)}
+    return faster, frozenset(spared) if original else None
 
 
 def pre_training_name(theirs: str) -> str:
