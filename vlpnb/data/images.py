@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from vlpnb.data.listing import Listing, list_folder
 from vlpnb.errors import UserError
@@ -73,6 +73,21 @@ def open_rgb(path: Path) -> Image.Image:
         raise
     except Exception as error:  # each decoder refuses in its own way
         raise BrokenImage(path, f"cannot be decoded ({str(error) or type(error).__name__})") from error
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture as `open_rgb` gives it, from its header alone. Raises BrokenImage."""
+    path = Path(path)
+    try:
+        with Image.open(path, formats=_formats()) as image:
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+            return image.size[::-1] if turned else image.size
+    except FileNotFoundError as error:
+        raise BrokenImage(path, "the file does not exist") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # each decoder refuses in its own way
+        raise BrokenImage(path, f"cannot be opened ({str(error) or type(error).__name__})") from error
 
 
 def none_readable(what: str, images: Sequence[Path], broken: Sequence[Sequence[str]] = ()) -> UserError:

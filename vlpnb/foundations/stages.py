@@ -5,11 +5,13 @@ from vlpnb.foundations.corpus import CORPUS
 from vlpnb.foundations.detector import DETECTOR
 from vlpnb.foundations.features import FEATURES
 from vlpnb.foundations.glue_data import GLUE_DATA
+from vlpnb.foundations.iglue import IGLUE
 from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
 from vlpnb.foundations.questions import QUESTIONS
+from vlpnb.foundations.region_text import REGION_TEXT
 from vlpnb.foundations.regions import REGIONS
 from vlpnb.foundations.sentences import SENTENCES
 from vlpnb.foundations.squad_data import SQUAD_DATA
@@ -20,6 +22,6 @@ from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, VISION,
-    DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, IGLUE,
+    REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip

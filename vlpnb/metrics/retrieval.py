@@ -1,7 +1,10 @@
-"""Retrieval and diversity metrics of a matcher, as the original program of Vokenization counts them.
+"""Retrieval and diversity metrics of a matcher, as the original program of Vokenization counts them; those of CCLM.
 
 Ranks start at 1. The original program counted rank ≤ k + 1 as a hit (quirk VOK-06); here a hit is
 rank ≤ k, and `legacy=True` gives the old count for comparison with old logs.
+
+`retrieval_scores` is for galleries in which a picture has several captions. Ties go to the lower column, where CCLM's
+program leaves them to an unstable sort (quirk CCL-34).
 """
 
 from collections import Counter, defaultdict
@@ -11,6 +14,8 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from vlpnb.errors import UserError
 
 RECALL_AT = (1, 5, 10)
 
@@ -32,6 +37,51 @@ def recall(
     return {
         f"{prefix}{k}": float("nan") if empty else (ranks <= k + slack).double().mean().item() for k in ks
     }
+
+
+def first_own_ranks(scores: Float[Tensor, "I C"], owner: Int[Tensor, " C"]) -> Int[Tensor, " I"]:
+    """Of every row, the rank of the best column that it owns (`owner[c]` is its row), best = 1.
+
+    Among equal scores the lower column ranks first. UserError for a row that owns nothing, or an owner that is no row.
+    """
+    rows = torch.arange(len(scores), device=scores.device)
+    own = owner[None] == rows[:, None]  # (I, C)
+    if owner.numel() and not 0 <= int(owner.min()) <= int(owner.max()) < len(rows):
+        raise UserError(
+            f"captions belong to pictures {int(owner.min())} to {int(owner.max())}; there are {len(rows)} pictures, "
+            "numbered from 0"
+        )
+    if not bool(own.any(1).all()):
+        lonely = int((~own.any(1)).nonzero()[0, 0])
+        raise UserError(f"picture {lonely} has no caption among the {len(owner)}; expected one at least")
+    # argmax of a masked row gives the first of equal columns only by luck: the lowest is asked for
+    best = scores.masked_fill(~own, float("-inf")).amax(1, keepdim=True)  # (I, 1)
+    columns = torch.arange(scores.shape[1], device=scores.device)
+    first = columns.expand_as(own).masked_fill(~own | (scores != best), scores.shape[1]).amin(1)
+    return ranks(scores, first)
+
+
+def retrieval_scores(
+    scores: Float[Tensor, "I C"], owner: Int[Tensor, " C"], ks: Sequence[int] = RECALL_AT
+) -> dict[str, float]:
+    """Recall in both directions of a gallery, and their means (CCLM, section 4).
+
+    Args:
+        scores: of every picture with every caption.
+        owner: the picture of each caption; a picture may have several.
+        ks: at which ranks.
+
+    Returns:
+        `txt_r<k>` from pictures to captions, a hit where any of the picture's own captions is among the first k;
+        `img_r<k>` from captions to pictures; `txt_mean`, `img_mean`, and `r_mean`, the mean of the two.
+
+    Raises:
+        UserError: a picture without a caption, or a caption of no picture.
+    """
+    text = recall(first_own_ranks(scores, owner), ks, "txt_r")
+    image = recall(ranks(scores.T, owner), ks, "img_r")
+    means = {f"{name}_mean": sum(r.values()) / len(r) for name, r in (("txt", text), ("img", image))}
+    return {**text, **image, **means, "r_mean": (means["txt_mean"] + means["img_mean"]) / 2}
 
 
 def token_batch_ranks(

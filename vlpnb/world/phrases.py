@@ -6,9 +6,11 @@ leaves that to the pictures.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vlpnb.world.languages import english
-from vlpnb.world.scene import KINDS, PATTERNS, Thing
+from vlpnb.world.languages.sentence_plan import Phrase
+from vlpnb.world.scene import COLOURS, KINDS, PATTERNS, Thing
 
 RELATIONS = ("left of", "right of", "above", "below")
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -54,6 +56,28 @@ def descriptions(thing: Thing) -> list[str]:
     if thing.pattern != "plain":
         said += [f"{thing.pattern} {kind.name}", f"{thing.pattern} thing"]
     return said
+
+
+def planned(*described: str) -> tuple[Phrase, ...]:
+    """Phrases of `descriptions` as other languages need them: "red car" is a car that is red.
+
+    Empty where one is about a mere "thing", which only English says here.
+    """
+    found = tuple(phrase for text in described if (phrase := _planned(text)) is not None)
+    return found if len(found) == len(described) else ()
+
+
+@lru_cache(maxsize=4096)
+def _planned(text: str) -> Phrase | None:
+    look, _, noun = text.partition(" ")
+    if look in COLOURS and noun in _KIND_OF:
+        return Phrase(_KIND_OF[noun], colour=look)
+    if look in PATTERNS and noun in _KIND_OF:
+        return Phrase(_KIND_OF[noun], pattern=look)
+    return Phrase(_KIND_OF[text]) if text in _KIND_OF else None
+
+
+_KIND_OF = {count_noun(name): name for name in english.NOUNS}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,9 @@ grain, joints of stone, stitches, gloss) cover less than half of the body; the d
 `render` is a pure function of its arguments.
 """
 
+import math
 import random
+from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image, ImageChops, ImageDraw
@@ -19,12 +21,27 @@ _BACKGROUNDS = 24  # different backgrounds per setting (each also mirrored); few
 _HORIZON = 0.47
 _WHITE: RGB = (255, 255, 255)
 _CONTRAST: RGB = (74, 70, 78)  # pattern colour on bodies too light for white
+_CLOTHS: tuple[RGB, ...] = (
+    (92, 120, 122),
+    (110, 110, 128),
+    (120, 116, 104),
+)  # no colour that a thing is said to have
+_FOLDS = (11, 16)  # of a curtain over a whole picture
 
 
-def render(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
+@dataclass(frozen=True)
+class Curtain:
+    """A curtain over part of a picture, from top to bottom; its sides are relative to the picture's width."""
+
+    left: float
+    right: float
+
+
+def render(scene: Scene, size: int = 128, seed: int = 0, curtain: Curtain | None = None) -> Image.Image:
     """The picture of a scene: RGB, `size` × `size` pixels.
 
-    What the scene does not decide (background, shades, direction) follows from `seed` and the scene's id.
+    What the scene does not decide (background, shades, direction) follows from `seed` and the scene's id. A curtain is
+    drawn over the finished picture: what is not behind it is the same to the pixel.
     """
     rng = random.Random(f"{seed}/{scene.image_id}")
     picture = _background(scene.setting, rng.randrange(_BACKGROUNDS), size)
@@ -36,7 +53,23 @@ def render(scene: Scene, size: int = 128, seed: int = 0) -> Image.Image:
             shadow = _shadow((right - left, max(3, size // 32)))
             picture.paste((30, 28, 40), (left, bottom - shadow.height * 2 // 3), shadow)
         picture.paste(sprite, (left, top), sprite)
+    if curtain is not None:
+        left, right = round(curtain.left * size), round(curtain.right * size)
+        cloth = _cloth(max(1, right - left), size, random.Random(f"{seed}/{scene.image_id}/curtain"))
+        picture.paste(cloth, (left, 0))
     return picture
+
+
+def _cloth(width: int, height: int, rng: random.Random) -> Image.Image:
+    """A curtain of this size: cloth in folds below a rail. Its draws are its own: a picture's stay as they were."""
+    base, folds, start = rng.choice(_CLOTHS), rng.uniform(*_FOLDS), rng.uniform(0, math.tau)
+    light = [math.sin(start + math.tau * folds * x / height) for x in range(width)]
+    row = Image.new("RGB", (width, 1))
+    row.putdata([mix(base, _WHITE if wave > 0 else (0, 0, 0), 0.34 * abs(wave)) for wave in light])
+    cloth = row.resize((width, height))
+    rail = max(2, height // 24)
+    ImageDraw.Draw(cloth).rectangle((0, 0, width, rail), fill=(70, 58, 50))
+    return cloth
 
 
 def pixel_box(thing: Thing, size: int) -> tuple[int, int, int, int]:

@@ -38,6 +38,33 @@ class SentencePlan:
     wording: int = 0  # any number; a language takes it modulo the wordings it has
 
 
+QUESTION_FORMS = (
+    "exists", "exists in the picture", "colour of", "colour is", "pattern of", "pattern is", "which", "how many",
+    "choose colour", "both attributes", "same colour", "both there", "either there", "setting is", "choose setting",
+    "neighbour", "neighbour exists", "neighbour colour", "neighbour colour is", "relation is", "choose relation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class QuestionPlan:
+    """A question about one picture, for `vlpnb/world/languages/asking`."""
+
+    form: str  # one of QUESTION_FORMS
+    phrases: tuple[Phrase, ...] = ()  # in the order of the English sentence
+    values: tuple[str, ...] = ()  # colours, patterns and settings that it says, in that order
+    relation: str | None = None  # of "choose relation" the first of its axis: "left of" or "above"
+
+
+@dataclass(frozen=True)
+class StatementPlan:
+    """A statement about two pictures, for `vlpnb/world/languages/asking`."""
+
+    form: str  # one of `vlpnb.world.questions.STATEMENT_KINDS`
+    phrases: tuple[Phrase, ...] = ()  # what it is about, and of two things the second
+    number: int = 0  # of "count" how many; of "total" how many things in all
+    setting: str | None = None
+
+
 def pick(options: Sequence, number: int):
     """The option that any number stands for."""
     return options[number % len(options)]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from vlpnb.world.languages.sentence_plan import QuestionPlan
 from vlpnb.world.scene import Scene
 
 Step = tuple[str, tuple[int, ...], str]  # operation, dependencies, argument: a step of a GQA program
@@ -26,6 +27,7 @@ class Question:
     mentions: tuple[tuple[str, int], ...] = ()  # GQA: (phrase of the question, index of the thing it names)
     claims: frozenset[Claim] = frozenset()  # GQA: what the answer establishes; decides entailment
     min_answers: int = 2  # a text needs this many different answers to be asked at all
+    plan: QuestionPlan | None = None  # for its translations; None where only English can say it
 
 
 def yes(truth: bool) -> str:

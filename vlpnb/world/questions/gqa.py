@@ -3,7 +3,8 @@
 import random
 from collections.abc import Iterable, Sequence
 
-from vlpnb.world.phrases import RELATION_PHRASES, RELATIONS, SETTING_PHRASES, a, count_noun
+from vlpnb.world.languages.sentence_plan import QuestionPlan
+from vlpnb.world.phrases import RELATION_PHRASES, RELATIONS, SETTING_PHRASES, a, count_noun, planned
 from vlpnb.world.questions.balance import Claim, Question, Step, asked, yes
 from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.scene import CATEGORIES, COLOURS, KINDS, PATTERNS, SETTINGS, Scene
@@ -28,8 +29,17 @@ class _Asker:
         *,
         family: str,
         min_answers: int = 2,
+        form: str,
+        values: tuple[str, ...] = (),
+        relation: str | None = None,
+        about: Sequence[str] | None = None,
     ) -> None:
-        """Add a question; without `claims` its answer establishes itself and nothing else."""
+        """Add a question; without `claims` its answer establishes itself and nothing else.
+
+        `form`, `values` and `relation` plan its translations, and the phrases that it mentions or that `about` has.
+        """
+        described = [phrase for phrase, _ in mentions] if about is None else about
+        phrases = planned(*described)
         self.found.append(
             Question(
                 self.image_id,
@@ -43,6 +53,9 @@ class _Asker:
                 mentions=tuple(mentions),
                 claims=frozenset(claims) or frozenset({(text, answer)}),
                 min_answers=min_answers,
+                plan=QuestionPlan(form, phrases, values, relation)
+                if len(phrases) == len(described)
+                else None,
             )
         )
 
@@ -86,6 +99,8 @@ def _ask_neighbours(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                     [(phrase, i)],
                     family="relation name",
                     min_answers=3,
+                    form="neighbour",
+                    relation=relation,
                 )
                 ask(
                     f"What colour is the thing {where} the {phrase}?",
@@ -97,6 +112,8 @@ def _ask_neighbours(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                     _colour_claims(j, other.colour, True),
                     family="relation colour",
                     min_answers=3,
+                    form="neighbour colour",
+                    relation=relation,
                 )
                 for colour in sorted({other.colour, *rng.sample(list(COLOURS), 2)}):
                     truth = colour == other.colour
@@ -109,6 +126,9 @@ def _ask_neighbours(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                         [(phrase, i)],
                         _colour_claims(j, colour, truth),
                         family="relation verify",
+                        form="neighbour colour is",
+                        values=(colour,),
+                        relation=relation,
                     )
             kinds_there = {view.things[j].kind for j in others}
             if kinds_there:
@@ -127,6 +147,9 @@ def _ask_neighbours(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                         f"{where} the {phrase}.",
                         [(phrase, i)],
                         family="relation exist",
+                        form="neighbour exists",
+                        relation=relation,
+                        about=(kind, phrase),
                     )
 
 
@@ -146,6 +169,8 @@ def _ask_attributes(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                 [(kind.name, i)],
                 _colour_claims(i, thing.colour, True),
                 family="choose colour",
+                form="choose colour",
+                values=(first, second),
             )
         if kind.patterns_allowed:
             for colour, pattern in (
@@ -167,6 +192,8 @@ def _ask_attributes(ask: _Asker, view: CountedScene, i: int, rng: random.Random)
                     f"{yes(truth).capitalize()}, the {kind.name} is {thing.colour} and {thing.pattern}.",
                     [(kind.name, i)],
                     family="verify both",
+                    form="both attributes",
+                    values=(colour, pattern),
                 )
 
 
@@ -190,6 +217,8 @@ def _ask_pairs(ask: _Asker, view: CountedScene, i: int) -> None:
                     f"The {thing.kind} is {RELATION_PHRASES[held[0]]} the {other.kind}.",
                     both,
                     family="choose relation",
+                    form="choose relation",
+                    relation=pair[0],
                 )
         if i < j:
             (p, k), (q, m) = sorted(both)
@@ -203,6 +232,8 @@ def _ask_pairs(ask: _Asker, view: CountedScene, i: int) -> None:
                     "Yes, they have the same colour." if truth else "No, their colours differ.",
                     both,
                     family="same colour",
+                    form="same colour",
+                    about=(p, q),
                 )
 
 
@@ -226,6 +257,8 @@ def _ask_logical(ask: _Asker, view: CountedScene, rng: random.Random) -> None:
                 ("logical", "obj"),
                 full,
                 family=f"logical {word}",
+                form="both there" if word == "and" else "either there",
+                about=(p, q),
             )
 
 
@@ -241,6 +274,8 @@ def _ask_setting(ask: _Asker, scene: Scene) -> None:
                 ("choose", "global"),
                 f"It was taken {SETTING_PHRASES[scene.setting]}.",
                 family="choose setting",
+                form="choose setting",
+                values=(first, second),
             )
 
 

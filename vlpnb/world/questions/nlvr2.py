@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
-from vlpnb.world.phrases import NOUN_PLURALS, SETTING_PHRASES, a, plural
+from vlpnb.world.languages.sentence_plan import StatementPlan
+from vlpnb.world.phrases import NOUN_PLURALS, SETTING_PHRASES, a, planned, plural
 from vlpnb.world.questions.counted_scene import CountedScene
 from vlpnb.world.scene import SETTINGS, Scene
 
@@ -21,6 +22,7 @@ class Statement:
     group: int
     pair: int  # number of the pair within its group
     subject: str  # the phrase it is about; NLVR2's "synset"
+    plan: StatementPlan | None = None  # for its translations; None where only English can say it
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ def statements(
         if len(found) >= wanted or not phrases:
             break
         p, q = (rng.choice(rng.choice((phrases, nouns))) for _ in range(2))
-        forms = statement_forms(p, q, rng.choice((1, 1, 2, 2, 3)), rng.choice(SETTINGS))
+        n, setting = rng.choice((1, 1, 2, 2, 3)), rng.choice(SETTINGS)
+        forms = statement_forms(p, q, n, setting)
         form = rng.choice([form for form in forms if not kinds or form.kind in kinds])
         text, holds = form.text, form.holds
         if text in said or p == q:
@@ -139,9 +142,25 @@ def statements(
                 break
         else:
             continue
+        plan = _plan(form.kind, p, q, n, setting)
         rows = [(truth, pair) for truth, side in by_truth.items() for pair in side]
         rng.shuffle(rows)
         group = len(found) // (2 * pairs)
         for number, (truth, (left, right)) in enumerate(rows):
-            found.append(Statement(text, left.scene.image_id, right.scene.image_id, truth, group, number, p))
+            found.append(
+                Statement(text, left.scene.image_id, right.scene.image_id, truth, group, number, p, plan)
+            )
     return found
+
+
+def _plan(kind: str, p: str, q: str, n: int, setting: str) -> StatementPlan | None:
+    """The plan of a sentence of `statement_forms`: what its kind says of two phrases, a number and a setting."""
+    described = () if kind in _WITHOUT_PHRASE else (p, q) if kind in ("one each", "left and right") else (p,)
+    phrases = planned(*described)
+    if len(phrases) != len(described):
+        return None
+    number = {"count": n, "total": 2 + n}.get(kind, 0)
+    return StatementPlan(kind, phrases, number, setting if kind.startswith("setting") else None)
+
+
+_WITHOUT_PHRASE = ("setting left", "setting both", "more things", "total")

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Sequence
 
+from vlpnb.world.languages.sentence_plan import QuestionPlan
 from vlpnb.world.phrases import (
     OPPOSITE,
     RELATION_PHRASES,
@@ -11,6 +12,7 @@ from vlpnb.world.phrases import (
     VISIBLE_PATTERNS,
     a,
     count_noun,
+    planned,
     plural,
 )
 from vlpnb.world.questions.balance import Question, asked, yes
@@ -22,12 +24,26 @@ def vqa_candidates(scene: Scene, rng: random.Random) -> list[Question]:
     """Every simple question worth asking about the scene, unbalanced; wording never depends on the answer."""
     view, found = CountedScene(scene), []
 
-    def ask(family: str, text: str, answer: str, answer_type: str, min_answers: int = 2) -> None:
-        found.append(Question(scene.image_id, text, answer, answer_type, family, min_answers=min_answers))
+    def ask(
+        family: str,
+        text: str,
+        answer: str,
+        answer_type: str,
+        min_answers: int = 2,
+        plan: QuestionPlan | None = None,
+    ) -> None:
+        found.append(
+            Question(scene.image_id, text, answer, answer_type, family, min_answers=min_answers, plan=plan)
+        )
+
+    def planned_as(form: str, *described: str, values: tuple[str, ...] = (), relation: str | None = None):
+        phrases = planned(*described)
+        return QuestionPlan(form, phrases, values, relation) if len(phrases) == len(described) else None
 
     def exists(phrase: str, truth: bool) -> None:
         where = rng.choice(["", " in the picture"])
-        ask("is there a", f"Is there {a(phrase)}{where}?", yes(truth), "yes/no")
+        plan = planned_as(f"exists{where}", phrase)
+        ask("is there a", f"Is there {a(phrase)}{where}?", yes(truth), "yes/no", plan=plan)
 
     present = sorted(phrase for phrase in view.counts if phrase != "thing")
     absent_kinds = rng.sample(sorted(set(KINDS) - {t.kind for t in view.things}), 4)
@@ -47,40 +63,55 @@ def vqa_candidates(scene: Scene, rng: random.Random) -> list[Question]:
     for i, thing in view.unique_kinds():
         kind = KINDS[thing.kind]
         if kind.colour is None:
-            ask("what colour is the", f"What colour is the {kind.name}?", thing.colour, "other", 4)
+            plan = planned_as("colour of", kind.name)
+            ask("what colour is the", f"What colour is the {kind.name}?", thing.colour, "other", 4, plan)
             for colour in {thing.colour, rng.choice(list(COLOURS)), rng.choice(list(COLOURS))}:
-                ask("is the", f"Is the {kind.name} {colour}?", yes(colour == thing.colour), "yes/no")
+                plan = planned_as("colour is", kind.name, values=(colour,))
+                text = f"Is the {kind.name} {colour}?"
+                ask("is the", text, yes(colour == thing.colour), "yes/no", plan=plan)
         if kind.patterns_allowed:
             text = f"What pattern does the {kind.name} have?"
-            ask("what pattern does the", text, thing.pattern, "other", 3)
+            plan = planned_as("pattern of", kind.name)
+            ask("what pattern does the", text, thing.pattern, "other", 3, plan)
             for pattern in VISIBLE_PATTERNS:
-                ask("is the", f"Is the {kind.name} {pattern}?", yes(pattern == thing.pattern), "yes/no")
+                plan = planned_as("pattern is", kind.name, values=(pattern,))
+                text = f"Is the {kind.name} {pattern}?"
+                ask("is the", text, yes(pattern == thing.pattern), "yes/no", plan=plan)
         ask("how big is the", f"How big is the {kind.name}?", thing.size, "other")
         for relation in RELATIONS:
             others = view.related[i, relation]
             if len(others) == 1:  # one answer, and nothing else in that direction
                 where = RELATION_PHRASES[relation]
-                ask("what is", f"What is {where} the {kind.name}?", view.things[others[0]].kind, "other", 3)
+                text, plan = (
+                    f"What is {where} the {kind.name}?",
+                    planned_as("neighbour", kind.name, relation=relation),
+                )
+                ask("what is", text, view.things[others[0]].kind, "other", 3, plan)
             for j in others:
                 for phrase in view.unique[j]:
                     for said, truth in ((relation, True), (OPPOSITE[relation], False)):
                         text = f"Is the {phrase} {RELATION_PHRASES[said]} the {kind.name}?"
-                        ask("is the", text, yes(truth), "yes/no")
+                        plan = planned_as("relation is", phrase, kind.name, relation=said)
+                        ask("is the", text, yes(truth), "yes/no", plan=plan)
     for thing in view.things:
         if view.counts[f"{thing.colour} thing"] == 1:
             ask("what is the", f"What is the {thing.colour} thing?", thing.kind, "other", 4)
         noun = count_noun(KINDS[thing.kind].category)
         if view.counts[noun] == 1:
-            ask("which", f"Which {noun} is in the picture?", thing.kind, "other", 3)
+            ask(
+                "which", f"Which {noun} is in the picture?", thing.kind, "other", 3, planned_as("which", noun)
+            )
     ask("what is the setting", "What is the setting of the picture?", scene.setting, "other", 3)
     for setting in SETTINGS:
         text = f"Was this picture taken {SETTING_PHRASES[setting]}?"
-        ask("was this picture", text, yes(setting == scene.setting), "yes/no")
+        plan = QuestionPlan("setting is", values=(setting,))
+        ask("was this picture", text, yes(setting == scene.setting), "yes/no", plan=plan)
 
     ask("how many", "How many things are there?", str(len(view.things)), "number")
     countable = [p for p in present if not p.startswith(VISIBLE_PATTERNS)]
     for phrase in countable + absent_kinds + absent_nouns:
-        ask("how many", f"How many {plural(phrase)} are there?", str(view.counts[phrase]), "number")
+        text, plan = f"How many {plural(phrase)} are there?", planned_as("how many", phrase)
+        ask("how many", text, str(view.counts[phrase]), "number", plan=plan)
     return found
 
 

@@ -1,0 +1,153 @@
+"""Region lines: pictures with boxes, and what is said of each in several languages, as JSON lines.
+
+The layout of CCLM's 4M variant (Zeng et al., ACL 2023; their released translations of COCO and Visual Genome):
+
+    {"binary": PICTURE, "caption": {"en": …, "de": …},
+     "elems": [{"bb": [x, y, w, h], "caption": {…}, "attributes": {…}}, …]}
+
+`binary` is the picture itself in base64, or its path; `caption` (of the whole picture) and `attributes` may be absent,
+and a caption may be a list of such objects. Boxes are in pixels of the stored picture, from its upper left corner.
+A set is a file or a folder of files, read in the order of their names.
+"""
+
+import base64
+import binascii
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vlpnb.data.fields import as_list, as_number, as_object, as_text, field, list_field, text_field
+from vlpnb.data.images import picture_id, picture_size
+from vlpnb.data.text_files import read_json_lines, require
+from vlpnb.errors import UserError
+from vlpnb.files import atomic
+
+HOLDS = "regions of pictures with texts: JSON lines with `binary` and `elems`"
+MARK = "_SUCCESS"  # of files that say that a folder is complete
+
+Box = tuple[float, float, float, float]  # x, y, width, height
+
+
+@dataclass(frozen=True)
+class Region:
+    """A box in pixels of its picture, and what is said of it by language."""
+
+    box: Box
+    captions: Mapping[str, str]
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class RegionPicture:
+    """A picture with its regions. `captions` are of the whole of it: none, or one or several texts by language."""
+
+    id: str
+    path: Path
+    width: int
+    height: int
+    captions: tuple[Mapping[str, str], ...]
+    regions: tuple[Region, ...]
+
+
+def region_files(place: Path) -> list[Path]:
+    """The files of a set: the file itself, or those of a folder in the order of their names, marks left out."""
+    require(place, HOLDS)
+    if not place.is_dir():
+        return [place]
+    files = sorted(path for path in place.iterdir() if path.is_file() and MARK not in path.name)
+    if not files:
+        raise UserError(f"{place}: no file; expected {HOLDS}")
+    return files
+
+
+def read_region_text(
+    place: Path, images: Path, unpacked: Path, left_out: Callable[[str], None] = lambda line: None
+) -> Iterator[RegionPicture]:
+    """The pictures of a file or folder of region lines, in order.
+
+    Args:
+        images: the folder that paths are relative to; a picture's id is its path without the suffix.
+        unpacked: the folder that pictures given in base64 are written to, by a hash of their content, their id.
+        left_out: told of each line that cannot be used (place and reason): a broken record, an unreadable picture.
+    """
+    for path in region_files(place):
+        for number, row in read_json_lines(path, HOLDS):
+            try:
+                yield _picture(row, f"{path}:{number}", images, unpacked)
+            except UserError as error:
+                left_out(str(error))
+
+
+def _picture(row: Any, where: str, images: Path, unpacked: Path) -> RegionPicture:
+    regions = tuple(
+        _region(item, f"{where}.elems[{i}]") for i, item in enumerate(list_field(row, "elems", where))
+    )
+    if not regions:
+        raise UserError(f"{where}.elems: empty; expected one region at least")
+    captions = _captions(row.get("caption"), f"{where}.caption")
+    name, path = _stored(text_field(row, "binary", where), where, images, unpacked)
+    width, height = picture_size(path)
+    return RegionPicture(name, path, width, height, captions, regions)
+
+
+def _region(item: Any, where: str) -> Region:
+    values = as_list(field(item, "bb", where), f"{where}.bb")
+    if len(values) != 4:
+        raise UserError(f"{where}.bb: {len(values)} numbers; expected 4: x, y, width, height in pixels")
+    x, y, width, height = (as_number(value, f"{where}.bb") for value in values)
+    if width <= 0 or height <= 0:
+        raise UserError(f"{where}.bb: {width:g} × {height:g} pixels; expected a box with an area")
+    captions = _captions(field(item, "caption", where), f"{where}.caption")
+    if not captions:
+        raise UserError(f"{where}.caption: null; expected texts by language")
+    attributes = _captions(item.get("attributes"), f"{where}.attributes")
+    return Region((x, y, width, height), captions[0], attributes[0] if attributes else {})
+
+
+def _captions(value: Any, where: str) -> tuple[Mapping[str, str], ...]:
+    """One object of texts by language, or a list of them; none where it is absent."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        raise UserError(
+            f'{where}: expected an object of texts by language, such as {{"en": …}}, found text ({value[:40]!r})'
+        )
+    rows = value if isinstance(value, list) else [value]
+    found = []
+    for i, row in enumerate(rows):
+        place = f"{where}[{i}]" if isinstance(value, list) else where
+        texts = {
+            language: as_text(text, f"{place}.{language}") for language, text in as_object(row, place).items()
+        }
+        if not texts:
+            raise UserError(f"{place}: no language; expected an object of texts by language")
+        found.append(texts)
+    return tuple(found)
+
+
+def _stored(binary: str, where: str, images: Path, unpacked: Path) -> tuple[str, Path]:
+    """A picture's id and file: the path as given, or what base64 spells, written once."""
+    if _is_path(binary):
+        path = images / binary
+        if Path(binary).is_absolute() or ".." in Path(binary).parts:
+            raise UserError(f"{where}.binary: {binary[:80]} leads out of {images}; expected a path below it")
+        return picture_id(binary), require(path, f"the picture of {where}")
+    try:
+        data = base64.b64decode(binary, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise UserError(
+            f"{where}.binary: neither a path with a suffix nor base64 ({error}): {binary[:40]!r}"
+        ) from None
+    name = hashlib.sha256(data).hexdigest()[:16]
+    path = unpacked / f"{name}.img"
+    if not path.is_file():
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
+    return name, path
+
+
+def _is_path(binary: str) -> bool:
+    """Base64 has no dot; a picture's file has one before its suffix."""
+    return len(binary) < 1024 and "." in binary
