@@ -10,6 +10,7 @@ from vlpnb.cclm.reranking import (
     BEHIND,
     Captions,
     Gallery,
+    first_look,
     match_logits,
     nearest,
     read,
@@ -87,13 +88,13 @@ def test_of_equal_similarities_the_first_is_nearer():
     assert nearest(same, 9).all()
 
 
-def test_pairs_may_come_in_any_order_and_with_few_keys_in_memory_at_a_time():
+def test_pairs_may_come_in_any_order_and_in_small_passes():
     cclm = model()
     gallery, captions = shown(cclm), read_all(cclm)
     pictures = torch.randint(PICTURES, (40,), generator=torch.Generator().manual_seed(1))
     asked = torch.randint(SENTENCES, (40,), generator=torch.Generator().manual_seed(2))
     whole = score_pairs(cclm, gallery, captions, pictures, asked)
-    close(score_pairs(cclm, gallery, captions, pictures, asked, batch=7, pictures_at_once=2), whole, 1e-5)
+    close(score_pairs(cclm, gallery, captions, pictures, asked, batch=3), whole, 1e-5)
     for number in (0, 17, 39):
         states, mask = captions.padded(asked[number : number + 1])
         fused = cclm.fuse(states, mask, gallery.views[pictures[number : number + 1]])
@@ -109,6 +110,16 @@ def test_sentences_are_read_as_if_each_stood_alone():
         assert mask.all()
         close(states, alone)
         close(captions.vectors[row], cclm.text_vector(alone)[0])
+
+
+@pytest.mark.parametrize("padded", [0, 4])
+def test_the_first_position_alone_sees_what_it_sees_among_all(padded):
+    cclm = model()
+    layer = cclm.fusion_layers[1].look
+    states, mask = read_all(cclm).padded(torch.arange(5), LONGEST + padded)
+    whole, _ = layer(states, padding_mask(mask))
+    close(first_look(layer, states, mask), whole[:, :1])
+    close(first_look(layer, states, None), layer(states)[0][:, :1])
 
 
 def test_padding_changes_no_score():

@@ -30,6 +30,7 @@ from vlpnb.cclm.config import SIZES, size_config
 from vlpnb.cclm.evaluation import ask, compare, look
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
+from vlpnb.cclm.original.names import learning
 from vlpnb.cclm.original.weights import is_cclm, load_model, save_model, start_from_xlmr
 from vlpnb.cclm.patches import PatchStore, open_patches
 from vlpnb.cclm.pieces import Pieces, load_pieces
@@ -62,7 +63,9 @@ class OriginalPretraining(Config):
     local_gradient: bool = False
     """The contrastive gradient of the encoders over the number of processes (CCL-01)."""
     no_identities: bool = False
-    """Captions of one picture in a batch are negatives of each other."""
+    """Captions of one picture in a batch are negatives of each other (CCL-05)."""
+    decay_by_name: bool = False
+    """What is spared from weight decay goes by parts of the original's names (CCL-09)."""
     positions_from_zero: bool = False
     """Positions 0, 1, 2, …, as the released weights have them; XLM-R's begin at 2."""
 
@@ -230,8 +233,9 @@ def initialised(model: Cclm, std: float) -> Cclm:
     return model
 
 
-def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
+def training_plan(config: PretrainingConfig, per_epoch: int, model: CclmPretraining) -> TrainingPlan:
     """The optimisation of so many updates per epoch."""
+    factors, spared = learning(model, config.new_rate, original=config.original.decay_by_name)
     updates = round(config.epochs * per_epoch) if config.updates is None else config.updates
     weights = {
         "contrastive": ("itc", "ttc"),
@@ -251,6 +255,8 @@ def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
         precision=config.precision,
         seed=config.seed,
         weights={name: getattr(config, f"{key}_weight") for key, names in weights.items() for name in names},
+        factors=factors,
+        spared=spared,
         evaluate_at=frozenset(evenly(updates, config.evaluations) if updates else ()),
         log_every=config.log_every,
         checkpoint_seconds=config.checkpoint_seconds,
@@ -274,7 +280,7 @@ def run(context: StageContext) -> dict[str, float]:
         context.log(line)
     encoders = 1 / context.world_size if config.original.local_gradient else 1.0
     model = CclmPretraining(backbone, config.losses, encoders=encoders)
-    plan = training_plan(config, batches.captions.per_epoch)
+    plan = training_plan(config, batches.captions.per_epoch, model)
     parameters = sum(p.numel() for p in model.parameters())
     context.log(
         f"{parameters / 1e6:.2f} M parameters, {pieces.size:,} word pieces, {len(batches.captions):,} pictures in "
