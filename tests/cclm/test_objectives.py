@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.cclm.small import B, close, image_batch, model, parallel_batch
+from tests.cclm.small import B, P, close, image_batch, model, parallel_batch
 from vlpnb.cclm.objectives import LOSSES, CclmPretraining, counts, split
+from vlpnb.cclm.regions import giou
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
 
@@ -67,6 +68,46 @@ def test_losses_of_sentence_pairs_use_the_first_as_view_and_the_second_as_memory
     fields = (pair[name] for name in ("masked_ids", "mask", "masked_places", "masked_labels"))
     close(found["parallel_words"], words_by_hand(cclm, *fields, other, pair["other_mask"]))
     assert set(found) == {"ttc", "ttm", "parallel_words"}
+
+
+def region_fields():
+    seen = torch.rand(B, 1 + P, generator=torch.Generator().manual_seed(2)) > 0.4
+    seen[:, :2] = True
+    boxes = torch.rand(B, 4, generator=torch.Generator().manual_seed(3)).double() * 0.5 + 0.1
+    return {
+        "group": torch.tensor([0, 0, 1, 1]), "patch_mask": seen, "boxes": boxes,
+        "whole": torch.tensor([False, True, False, False]),
+    }  # fmt: skip
+
+
+def test_a_region_is_found_and_matched_by_its_own_patches_and_its_box_by_all():
+    cclm, fields = model(), region_fields()
+    batch = image_batch(**NEGATIVES, **fields)
+    batch["patches"] = batch["patches"][:2]
+    found = CclmPretraining(cclm).eval()(**batch)
+    full, seen = cclm.pictures(batch["patches"])[fields["group"]], fields["patch_mask"]
+    view = full.clone()
+    for row in range(B):
+        view[row, 0] = full[row, 1:][seen[row, 1:]].mean(0)
+    states = cclm.text(batch["ids"], batch["mask"])
+    vectors = cclm.image_vector(view), cclm.text_vector(states)
+    find, match = by_hand(cclm, view, seen, batch["ids"], batch["mask"], vectors)
+    close(found["itc"], find)
+    close(found["itm"], match)
+    words = (batch[name] for name in ("masked_ids", "mask", "masked_places", "masked_labels"))
+    close(found["words"], words_by_hand(cclm, *words, view, seen))
+    predicted = cclm.boxes(cclm.fuse(states, batch["mask"], full))
+    counted = [0, 2, 3]
+    close(found["boxes"], (predicted - fields["boxes"])[counted].abs().sum())
+    close(found["giou"], sum(1 - giou(predicted[[i]], fields["boxes"][[i]])[0] for i in counted))
+
+
+def test_a_batch_without_boxes_costs_nothing():
+    batch = image_batch(**(region_fields() | {"whole": torch.ones(B, dtype=torch.bool)}))
+    batch["patches"] = batch["patches"][:2]
+    found = CclmPretraining(model()).train()(**batch)
+    assert found["boxes"] == found["giou"] == 0
+    sum(found.values()).backward()
 
 
 def test_pictures_and_sentence_pairs_in_one_pass_are_both():

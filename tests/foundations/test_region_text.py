@@ -31,7 +31,7 @@ def test_the_worlds_regions_are_its_boxes(world_regions, small_world):
     assert metrics["train_regions"] == sum(len(picture.regions) for picture in pictures)
     assert metrics["left_out"] == 0
     for picture in pictures:
-        scene = scenes[picture.path.stem]
+        scene = scenes[picture.id]  # the ids of every other stage that names the world's pictures
         assert picture.path.is_file()
         assert (picture.width, picture.height) == (48, 48)
         boxes = [pixel_box(thing, 48) for thing in scene.things]
@@ -72,6 +72,6 @@ def test_real_lines_take_the_worlds_place(tmp_path):
 
 def test_lines_none_of_which_can_be_used_are_an_error(tmp_path):
     (tmp_path / "regions.jsonl").write_text('{"binary": "b.jpg", "elems": []}\n')
-    settings = {"root": str(tmp_path), "files": {"train": "regions.jsonl"}}
+    settings = {"root": str(tmp_path), "files": {"train": "regions.jsonl"}, "images": ""}
     with pytest.raises(UserError, match=r"no line can be used.*elems: empty"):
         run_stage(REGION_TEXT, RegionTextConfig(**settings), tmp_path / "out")

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.cclm.model import Cclm, MemoryKeys
+from vlpnb.cclm.regions import box_losses, region_views
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.nn.contrastive import contrastive, draw_negatives, negative_weights
 from vlpnb.nn.decoding import precise
@@ -111,8 +112,6 @@ class CclmPretraining(nn.Module):
         model = self.model
         full = view = model.pictures(patches)
         if group is not None:
-            from vlpnb.cclm.regions import region_views
-
             view = region_views(full, group, patch_mask)
         states = model.text(ids, mask)
         views = View(view, model.image_vector(view), patch_mask)
@@ -128,19 +127,12 @@ class CclmPretraining(nn.Module):
         found |= self.match("itm", views, texts, same, negative_view, negative_text)
         found |= self.guess("words", views, texts.mask, masked_ids, masked_places, masked_labels)
         if boxes is not None and self.losses.intersection(BOXES):
-            from vlpnb.cclm.regions import giou
-
             keys = model.memory_keys(full)
             keys = keys if group is None else keys.rows(group)
-            places = ids.new_zeros(len(ids), 1)
-            predicted = precise(model.boxes(model.fuse(states, mask, cached=keys, places=places)))
-            real = torch.ones_like(boxes[:, 0]) if whole is None else (~whole).to(boxes.dtype)
-            sums = (predicted - boxes).abs().sum(dim=1), 1 - giou(predicted, boxes)
-            found |= {
-                name: (real * each).sum()
-                for name, each in zip(BOXES, sums, strict=True)
-                if name in self.losses
-            }
+            fused = model.fuse(states, mask, cached=keys, places=ids.new_zeros(len(ids), 1))
+            whole = ids.new_zeros(len(ids)).bool() if whole is None else whole
+            sums = box_losses(precise(model.boxes(fused)), precise(boxes), whole)
+            found |= {name: sums[place] for place, name in enumerate(BOXES) if name in self.losses}
         return found
 
     def parallel_text(

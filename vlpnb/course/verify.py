@@ -25,7 +25,7 @@ from vlpnb.data.agreement import Agreement, compare
 from vlpnb.data.recorded import RecordedFolder
 from vlpnb.errors import UserError, did_you_mean
 
-SYSTEMS = ("vokenization", "lxmert", "vlp", "valm")
+SYSTEMS = ("vokenization", "lxmert", "vlp", "valm", "cclm")
 SHOWN = 5  # entries of a kind that a file's lines name
 
 

@@ -42,8 +42,10 @@ class RegionTextConfig(DatasetConfig):
         default_factory=lambda: {split: f"regions/{split}.jsonl" for split in ("train", "valid")}
     )
     """File or folder of JSON lines per split, or several one after the other."""
-    images: str = ""
-    """Folder of the pictures that lines name by their paths; empty: the root."""
+    images: str = "images/{split}"
+    """Folder of the pictures that lines name by their paths, which without suffixes are their ids; {split} is replaced;
+    empty: the root.
+    """
     max_images: int | None = Field(None, ge=1)
     """Only the first pictures of each split."""
 
@@ -86,7 +88,7 @@ def _read_files(config: RegionTextConfig, root: Path) -> Iterator[Path]:
         for path in paths:
             yield from region_files(path) if path.is_dir() else [path]
     if config.images:
-        yield root / config.images
+        yield from dict.fromkeys(root / config.images.replace("{split}", split) for split in config.files)
 
 
 def _write_world(world: Path, folder: Path, config: RegionTextConfig) -> None:
@@ -129,10 +131,11 @@ def _check(
     """Write what is read of a split into the stage's folder; returns the numbers of pictures and regions."""
     config: RegionTextConfig = context.config
     unpacked = context.folder / UNPACKED
+    place = root / config.images.replace("{split}", split)
     images = regions = 0
     with atomic(context.folder / f"{split}.jsonl") as temporary, temporary.open("w", encoding="utf-8") as out:
         for path in paths:
-            for picture in read_region_text(path, root / config.images, unpacked, left_out.append):
+            for picture in read_region_text(path, place, unpacked, left_out.append):
                 if images == config.max_images:
                     break
                 inside = picture.path.is_relative_to(unpacked)

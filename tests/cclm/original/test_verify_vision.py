@@ -2,12 +2,12 @@
 
 import json
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests.golden import cclm_vision
 from vlpnb.cclm.original.verify_vision import region_geometry, regions, swin
 from vlpnb.data.agreement import compare
 from vlpnb.data.recorded import RecordedFolder
@@ -36,19 +36,32 @@ def test_the_originals_numbers_hold_and_none_is_passed_over(recorded):
     assert recorded.json("losses.json")["regions"].unread() == []
 
 
-def test_wrong_numbers_are_found(recorded, tmp_path):
-    for name in MINE:
-        shutil.copy(SHARED / name, tmp_path)
+def made(folder: Path, seed: int) -> RecordedFolder:
+    cclm_vision.record_swin(folder, seed)
+    cclm_vision.record_geometry(folder, seed)
+    about = {"pixel_mean": cclm_vision.MEAN, "pixel_std": cclm_vision.STD}
+    (folder / "config.json").write_text(json.dumps(about))
+    return RecordedFolder(folder)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_folders_of_a_second_implementation_hold(tmp_path, seed):
+    folder = made(tmp_path, seed)
+    assert wrong_ones(folder, swin, region_geometry) == []
+    assert folder.files() == {name: [] for name in sorted([*MINE[:3], "config.json"])}
+
+
+def test_wrong_numbers_are_found(tmp_path):
+    made(tmp_path, 3)
     tensors = load_file(tmp_path / "swin.safetensors")
     tensors["shifted.out"][0, 3, 1] += 1e-4
-    tensors["resample.7_12.target"][7, 0] += 1e-3
+    tensors["resample.4_6.target"][7, 0] += 1e-3
     save_file(tensors, tmp_path / "swin.safetensors")
-    shutil.copy(SHARED / "config.json", tmp_path)
     about = json.loads((tmp_path / "region_geometry.json").read_text())
-    about["patch_masks"][0]["visible_patches_0based_row_major"] = [0]
+    about["patch_masks"][0]["visible_patches_0based_row_major"].append(99)
     about["region_samples"][0]["targets_cxcywh"][0][0] += 0.01
     (tmp_path / "region_geometry.json").write_text(json.dumps(about))
     found = wrong_ones(RecordedFolder(tmp_path), swin, region_geometry)
     assert sorted(line.split("[")[0] for line in found) == [
-        "patch_masks", "region_samples", "resample.7_12.target", "shifted.out",
+        "patch_masks", "region_samples", "resample.4_6.target", "shifted.out",
     ]  # fmt: skip

@@ -14,11 +14,11 @@ from vlpnb.world.scene import Scene, Thing
 
 
 def region_rows(scenes: Iterable[Scene], image_size: int, languages: Sequence[str]) -> Iterable[dict]:
-    """The lines of some scenes: `binary` is the picture's place in the world's folder, boxes are in its pixels."""
+    """The lines of some scenes: `binary` is a picture's name in the folder of its split, boxes are in its pixels."""
     for scene in scenes:
         whole = plan_caption(scene, 0)
         yield {
-            "binary": f"images/{scene.split}/{scene.image_id}.png",
+            "binary": f"{scene.image_id}.png",
             "caption": {language: LANGUAGES[language].realise(whole) for language in languages},
             "elems": [
                 _element(scene, number, thing, image_size, languages)
