@@ -39,7 +39,7 @@ from vlpnb.stage import Request, Run, StageContext
 
 DATASETS = (
     "captions", "sentences", "questions", "pairs", "pictures", "text", "glue_data", "squad_data", "swag_data",
-    "knowledge", "iglue", "region_text",
+    "knowledge", "multilingual", "iglue", "region_text",
 )  # fmt: skip
 
 

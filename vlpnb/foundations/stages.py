@@ -8,6 +8,7 @@ from vlpnb.foundations.glue_data import GLUE_DATA
 from vlpnb.foundations.iglue import IGLUE
 from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
+from vlpnb.foundations.multilingual import MULTILINGUAL
 from vlpnb.foundations.pairs import PAIRS
 from vlpnb.foundations.pictures import PICTURES
 from vlpnb.foundations.questions import QUESTIONS
@@ -22,6 +23,6 @@ from vlpnb.foundations.world import WORLD
 from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
-    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE, IGLUE,
-    REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE,
+    MULTILINGUAL, IGLUE, REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
 )  # fmt: skip

@@ -1,7 +1,7 @@
-"""BERT's masking, for a whole batch at once (Devlin et al. 2019, section 3.1).
+"""BERT's masking, for a whole batch at once (Devlin et al. 2019, section 3.1), and CCLM's of spans.
 
-One uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs two
-calls of the generator and no loop. The generator lives on the device of the ids and makes the masks
+Of BERT's, one uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs
+two calls of the generator and no loop. The generator lives on the device of the ids and makes the masks
 repeatable (the reference's evaluation masks are not: quirk VOK-22).
 """
 
@@ -38,3 +38,64 @@ def mask_tokens(
     labels = ids.masked_fill(draw >= rate, IGNORE)
     inputs = torch.where(draw < 0.9 * rate, random_ids, ids)
     return inputs.masked_fill(draw < 0.8 * rate, mask_id), labels
+
+
+def mask_spans(
+    ids: Int[Tensor, "B T"],
+    lengths: Int[Tensor, " B"],
+    mask_id: int,
+    vocab_size: int,
+    generator: torch.Generator | None = None,
+    rate: float = 0.4,
+    most: int = 12,
+) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B M"], Int[Tensor, "B M"]]:
+    """Select words and spans of two or three, as CCLM does: 80 % become [MASK], 10 % a random id, 10 % stay.
+
+    Of a sentence of n tokens, both ends counted, min(most, max(1, round(rate · n))) are selected, never the first one
+    (CCL-23). Positions are visited in random order; one that is not selected yet begins a span with probability 0.2,
+    else it is selected alone. Spans grow to the right and stop at the sentence's end; what is too many is dropped at
+    random.
+
+    Args:
+        ids: token ids, any integer type; the last one of a sentence may be selected.
+        lengths: tokens of each sentence, two or more; what follows is padding.
+        vocab_size: random ids are uniform over the whole vocabulary, special ones among them.
+        generator: on the device of `ids`; None uses the global one.
+
+    Returns:
+        the ids with what is hidden, int64; the selected positions in ascending order, 0 behind the last; what stood
+        there, -100 behind the last. M is the largest number of a sentence.
+    """
+    ids = ids.long()
+    rows, longest, device = *ids.shape, ids.device
+    # what each position does when it is visited, and when that is
+    dice = torch.rand(3, rows, longest, generator=generator, device=device)
+    span = 1 + (dice[0] < 0.2).long() + (dice[0] < 0.1).long()
+    at = torch.arange(longest, device=device)
+    inside = (at > 0) & (at < lengths[:, None])
+    visited = dice[1].masked_fill(~inside, 2.0)
+
+    # A span's start is passed over when an earlier span has covered it; starts to its left alone can.
+    covered = torch.full_like(visited, 3.0)  # when a position is selected
+    for p in range(1, longest):
+        starts = visited[:, p] < covered[:, p]
+        for step in range(min(3, longest - p)):
+            reach = starts & (span[:, p] > step)
+            covered[:, p + step] = torch.where(
+                reach, torch.minimum(covered[:, p + step], visited[:, p]), covered[:, p + step]
+            )
+    covered = covered.masked_fill(~inside, 3.0)
+
+    # The visits end when enough are selected, and the last one may bring too many.
+    wanted = (lengths.double() * rate).round().long().clamp(1, most).minimum(lengths - 1)[:, None]
+    enough = covered.sort(1).values.gather(1, wanted - 1)
+    order = dice[2].masked_fill(covered > enough, 2.0).argsort(1)[:, : int(wanted.max())]
+    kept = at[: order.shape[1]] < wanted
+    places = order.masked_fill(~kept, longest).sort(1).values.masked_fill(~kept, 0)
+    labels = ids.gather(1, places).masked_fill(~kept, IGNORE)
+
+    random_ids = torch.randint(vocab_size, labels.shape, generator=generator, device=device)
+    what = torch.rand(labels.shape, generator=generator, device=device)
+    shown = torch.where(what < 0.9, random_ids, labels).masked_fill(what < 0.8, mask_id)
+    hidden = torch.zeros_like(ids).scatter_add_(1, places, (shown - labels).masked_fill(~kept, 0))
+    return ids + hidden, places, labels

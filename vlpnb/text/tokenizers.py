@@ -150,7 +150,7 @@ def train_wordpiece(lines: Iterable[str], vocab_size: int, folder: Path) -> PreT
     continuation. The lines are held in memory: this is for the generated world, real corpora come with published
     vocabularies. The folder is complete once it holds tokenizer.json. UserError if there is no text.
     """
-    lines = _with_bounded_words(lines)
+    lines = with_bounded_words(lines)
     tokenizer = _wordpiece(models.WordPiece(unk_token="[UNK]"), lowercase=True)
     characters = {c for line in lines for c in tokenizer.normalizer.normalize_str(line) if not c.isspace()}
     if not characters:
@@ -199,7 +199,7 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
     Ids as published: 0–3 are <s> <pad> </s> <unk>, then the bytes and the merged pieces, and <mask> is the last.
     The vocabulary has at least the 256 bytes, so that any text can be written. UserError if there is no text.
     """
-    lines = _with_bounded_words(lines)
+    lines = with_bounded_words(lines)
     if not any(line.strip() for line in lines):
         raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
     tokenizer = _byte_bpe(models.BPE())
@@ -217,7 +217,7 @@ def train_byte_bpe(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTr
     return wrapped
 
 
-def _with_bounded_words(lines: Iterable[str]) -> list[str]:
+def with_bounded_words(lines: Iterable[str]) -> list[str]:
     """The lines with words, and gaps, of more than `LONGEST` characters cut: base64 would train for minutes."""
     return [_LONG_WORD.sub(r"\g<0> ", _LONG_GAP.sub(" ", line)) for line in lines]
 
