@@ -49,7 +49,9 @@ def no_own(weights: Tensor):
     def check(ours: Tensor, peer: Tensor) -> None:
         rows = torch.arange(len(weights))
         for forth, back in (ours, peer):
-            agree(bool((forth.cpu() != rows).all() and (back.cpu() != rows).all()), "a row is its own negative")
+            agree(
+                bool((forth.cpu() != rows).all() and (back.cpu() != rows).all()), "a row is its own negative"
+            )
 
     return check
 

@@ -1,4 +1,4 @@
-"""Re-ranking: equal to the plain way, each pair once, any k, ties in order, several processes; what is wrong is named."""
+"""Re-ranking: equal to the plain way, each pair once, any k, ties in order, several processes; errors are named."""
 
 import pytest
 import torch

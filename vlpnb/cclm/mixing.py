@@ -1,7 +1,7 @@
 """What an update of CCLM's pre-training sees: captions or regions, and beside them parallel text.
 
-Paper: Zeng et al., "Cross-View Language Modeling" (ACL 2023), sections 3 and 4; the 4M recipe throws a fair coin between
-captions and regions. Differs from the original: parallel text is part of every update, where it has one of its own
+Paper: Zeng et al., "Cross-View Language Modeling" (ACL 2023), sections 3 and 4; the 4M recipe throws a fair coin for
+captions or regions. Differs from the original: parallel text is part of every update, where it has one of its own
 (CCL-44); the coin is a function of (seed, update), so that processes cannot disagree and a resumed run goes on as it
 would have (CCL-45).
 """
@@ -26,10 +26,15 @@ class Batches:
     """Update number → its batch: captions or, by a coin that all processes throw alike, regions; and parallel text."""
 
     def __init__(
-        self, captions: ImageText, regions: Regions | None, parallel: Parallel | None, rate: float, seed: int
+        self,
+        config: "PretrainingConfig",
+        captions: ImageText,
+        regions: Regions | None,
+        parallel: Parallel | None,
     ):
         self.captions, self.regions, self.parallel = captions, regions, parallel
-        self.rate, self.seed = rate, seed
+        self.losses, self.rate, self.seed = config.losses, config.region_rate, config.seed
+        self.identities = not config.original.no_identities
 
     def shows_regions(self, update: int) -> bool:
         """Whether an update sees regions in place of captions (CCL-45)."""
@@ -46,7 +51,10 @@ class Batches:
             batch |= {f"parallel_{name}": value for name, value in other.batch.items()}
             counts |= other.counts
             tokens += other.tokens
-        return Update([batch], counts, tokens)
+        if not self.identities:
+            batch = {name: value for name, value in batch.items() if not name.endswith("identity")}
+        # All updates name the same losses: those that one does not ask for have no target and are 0.
+        return Update([batch], {name: counts.get(name, 0) for name in self.losses}, tokens)
 
     @property
     def counts(self) -> dict[str, float]:
@@ -113,4 +121,4 @@ def batches_of(
             text, pieces, heard, batch=config.parallel_batch or config.batch, max_words=config.parallel_max_words,
             max_tokens=config.parallel_max_tokens, most=config.parallel_max_masks, **shared,
         )  # fmt: skip
-    return Batches(captions, regions, parallel, config.region_rate, config.seed)
+    return Batches(config, captions, regions, parallel)

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 
-from vlpnb.cclm.mixing import batches_of
 from vlpnb.cclm.config import SIZES, size_config
 from vlpnb.cclm.evaluation import ask, compare, look
+from vlpnb.cclm.mixing import batches_of
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import learning
@@ -40,9 +40,9 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.multilingual import load_multilingual
 from vlpnb.foundations.region_text import load_region_text
+from vlpnb.nn.transformer import init_weights
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.nn.transformer import init_weights
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.optim import Optimiser, Schedule

@@ -34,8 +34,8 @@ MAIN: Mapping[str, str] = {
 OTHERS: Mapping[str, str] = {
     "Multi30K": "CCLM-3M, fine-tuned in English, mean recall as CCRK (KDD 2024, table 1) quotes it: en 90.4, de 89.9, "
     "fr 89.4, cs 88.1.",
-    "IGLUE": "The paper's abstract: more than 10 points better on average than earlier models, and zero-shot better than "
-    "translate-test of English models. Its tables are not quoted here, since we could not check them.",
+    "IGLUE": "The paper's abstract: more than 10 points better on average than earlier models, and zero-shot better "
+    "than translate-test of English models. Its tables are not quoted here, since we could not check them.",
 }
 
 

@@ -221,5 +221,5 @@ RESULTS = Stage(
     config=CclmResultsConfig,
     run=run,
     inputs=inputs,
-    doc="What CCLM finds and answers in every language, beside its ablations and controls, with intervals over pictures.",
+    doc="What CCLM finds and answers in every language, beside ablations and controls, with intervals over pictures.",
 )
