@@ -58,7 +58,9 @@ def write(root: Path) -> None:
             regions.append({"binary": f"{split}{i}.png", "elems": [element], "caption": said})
             parallel.append(said)
         for name, rows in (("records", records), ("regions", regions)):
-            (root / f"{name}_{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            (root / f"{name}_{split}.jsonl").write_text(
+                "".join(json.dumps(row) + "\n" for row in rows), "utf-8"
+            )
         for language in LANGUAGES:
             lines = "".join(f"{said[language]}\n" for said in parallel)
             (root / f"{split}.{language}").write_text(lines, "utf-8")
@@ -89,7 +91,8 @@ def make(root: Path) -> Small:
     write(root)
     small = Small(root)
     captions = tuple(
-        CaptionSource(format="records", files=(f"records_{split}.jsonl",), splits=(split,)) for split in COUNTS
+        CaptionSource(format="records", files=(f"records_{split}.jsonl",), splits=(split,))
+        for split in COUNTS
     )
     config = MultilingualConfig(
         root=str(root), languages=LANGUAGES, captions=captions,

@@ -12,7 +12,7 @@ from vlpnb.errors import UserError
 
 
 def part(names: tuple[str, ...], **tensors: torch.Tensor):
-    return SimpleNamespace(batch=tensors, counts={name: 3 for name in names}, tokens=5)
+    return SimpleNamespace(batch=tensors, counts=dict.fromkeys(names, 3), tokens=5)
 
 
 def captions(update: int):
@@ -20,7 +20,9 @@ def captions(update: int):
 
 
 def regions(update: int):
-    return part(("itc", "itm", "words", "boxes", "giou"), ids=torch.tensor([-update]), boxes=torch.zeros(1, 4))
+    return part(
+        ("itc", "itm", "words", "boxes", "giou"), ids=torch.tensor([-update]), boxes=torch.zeros(1, 4)
+    )
 
 
 def parallel(update: int):

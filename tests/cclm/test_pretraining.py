@@ -55,7 +55,14 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 def test_it_learns_and_finds_pictures_in_languages_that_no_picture_was_described_in(trained):
     _, metrics = trained
-    assert {"en_img_r10", "de_img_r10", "fr_r_mean", "loss_itc", "loss_boxes", "parallel_pairs"} <= metrics.keys()
+    assert {
+        "en_img_r10",
+        "de_img_r10",
+        "fr_r_mean",
+        "loss_itc",
+        "loss_boxes",
+        "parallel_pairs",
+    } <= metrics.keys()
     assert metrics["pictures"] == 24
     assert metrics["parallel_pairs"] == 48
     assert metrics["en_r_mean"] > 0.75
@@ -78,10 +85,14 @@ def test_a_withheld_language_is_in_no_batch(small):
     assert batches.captions.languages == ("de", "en")
     assert len(batches.parallel) == 24
     french = set(pieces.encode(["rouge vert bleu blanc champ mur"])[0][1:-1].tolist())
-    others = set(np.concatenate(pieces.encode(["red green blue white field wall on rot grün blau weiß"])).tolist())
+    others = set(
+        np.concatenate(pieces.encode(["red green blue white field wall on rot grün blau weiß"])).tolist()
+    )
     for update in range(4):
         batch = batches(update).micro[0]
-        seen = {int(i) for name in ("ids", "parallel_ids", "parallel_other_ids") for i in batch[name].flatten()}
+        seen = {
+            int(i) for name in ("ids", "parallel_ids", "parallel_other_ids") for i in batch[name].flatten()
+        }
         assert not seen & (french - others)
 
 
@@ -133,7 +144,9 @@ def train_share(rank: int, world_size: int, root: str, folder: str, variant: str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["contrastive_only", "no_regions"])
-def test_two_processes_equal_one_but_for_hard_negatives_which_are_each_processes_own(small, tmp_path, variant):
+def test_two_processes_equal_one_but_for_hard_negatives_which_are_each_processes_own(
+    small, tmp_path, variant
+):
     for rank in range(2):
         (tmp_path / str(rank)).mkdir()
     train_share(0, 1, str(small.root), str(tmp_path), variant)
@@ -175,7 +188,9 @@ def test_it_goes_on_from_a_model_of_its_own(small, trained, tmp_path):
 
 def test_a_start_with_other_word_pieces_is_named(small, trained, tmp_path):
     model = load_model(trained[0] / "model")
-    model.config = type(model.config)(**{**vars(model.config), "vocab_size": model.config.vocab_size + 1, "mask_id": -1})
+    model.config = type(model.config)(
+        **{**vars(model.config), "vocab_size": model.config.vocab_size + 1, "mask_id": -1}
+    )
     other = type(model)(model.config)
     save_model(tmp_path / "other", other)
     with pytest.raises(UserError, match=r"cclm\.pretraining\.start: .* knows .* word pieces, and the stage"):
@@ -183,7 +198,9 @@ def test_a_start_with_other_word_pieces_is_named(small, trained, tmp_path):
 
 
 def test_a_language_that_the_data_does_not_have_is_named(small, tmp_path):
-    with pytest.raises(UserError, match=r"cclm\.pretraining\.pictures_in: found 'ja'; the data has de, en, fr"):
+    with pytest.raises(
+        UserError, match=r"cclm\.pretraining\.pictures_in: found 'ja'; the data has de, en, fr"
+    ):
         small.pretrain(tmp_path, pictures_in=("ja",))
 
 

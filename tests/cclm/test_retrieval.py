@@ -95,7 +95,10 @@ def test_the_epoch_is_chosen_on_the_validation_split(small, pretrained, tmp_path
     found = result(tmp_path)
     assert list(found["scores"].values()) == [0.2, 0.9, 0.4]
     assert found["kept"] == sorted(map(int, found["scores"]))[1]
-    assert asked_splits == ["test", "valid"]  # nothing but the validation above looked before the training was over
+    assert asked_splits == [
+        "test",
+        "valid",
+    ]  # nothing but the validation above looked before the training was over
 
 
 def test_fewer_rows_than_a_batch_make_a_step_an_epoch(small, pretrained, tmp_path):
@@ -111,7 +114,9 @@ def test_few_shot_settings_are_a_language_and_a_number():
 
 
 def test_languages_that_are_not_there_are_named(small, pretrained, tmp_path):
-    with pytest.raises(UserError, match=r"nobody can be asked in 'ja' on `multilingual`, split test; .* de, en, fr"):
+    with pytest.raises(
+        UserError, match=r"nobody can be asked in 'ja' on `multilingual`, split test; .* de, en, fr"
+    ):
         small.retrieve(tmp_path / "a", pretrained, asked_in=("ja",))
     with pytest.raises(UserError, match=r"cclm\.retrieval\.trained_in: found ja; the training pictures"):
         small.retrieve(tmp_path / "b", pretrained, epochs=1, trained_in=("ja",))
@@ -119,7 +124,10 @@ def test_languages_that_are_not_there_are_named(small, pretrained, tmp_path):
 
 def test_sentences_that_say_nothing_are_left_out_and_told(small):
     pieces = load_pieces(small.root / "pieces")
-    pictures = [Picture("a", Path("a.png"), {"en": ("a red field", " . ")}), Picture("b", Path("b.png"), {"de": ("x",)})]
+    pictures = [
+        Picture("a", Path("a.png"), {"en": ("a red field", " . ")}),
+        Picture("b", Path("b.png"), {"de": ("x",)}),
+    ]
     found = ask(pictures, "en", pieces, 40, 40)
     assert (len(found), found.owner.tolist()) == (1, [0])
     assert found.left_out == ("a (en): ' . '",)
@@ -165,7 +173,9 @@ def test_results_compare_rows_language_by_language(small, pretrained, asked, tmp
 
 
 def test_results_ask_for_every_row_with_every_seed():
-    config = CclmResultsConfig(models=("all", "withheld"), tasks=("retrieval", "xvnli"), seeds=(1, 2), withheld=("zh",))
+    config = CclmResultsConfig(
+        models=("all", "withheld"), tasks=("retrieval", "xvnli"), seeds=(1, 2), withheld=("zh",)
+    )
     found = inputs(config)
     assert set(found) == {
         *(f"retrieval.{row}.{seed}" for row in ("all", "withheld") for seed in (1, 2)),
