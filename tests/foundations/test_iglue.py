@@ -178,6 +178,7 @@ def test_forms_and_kinds_can_be_chosen(world, tmp_path):
     sizes = {
         "question_forms": ["exists"],
         "statement_kinds": ["left"],
+        "statement_pairs": 4,
         "xgqa": 40,
         "marvl": 16,
         "tested": 12,
@@ -189,6 +190,8 @@ def test_forms_and_kinds_can_be_chosen(world, tmp_path):
     assert data.tasks == ("xgqa", "marvl", "xflickrco")
     assert all(row.question.startswith("Is there a") for row in data.xgqa("train"))
     assert all(row.sentence.endswith("in the left picture.") for row in data.marvl("train"))
+    assert Counter(Counter(row.sentence for row in data.marvl("train")).values()) == {8: 2}
+    assert set(Counter(row.sentence for row in data.marvl("test")).values()) == {4}
     with pytest.raises(UserError, match=r"question_forms.0.*expected one of exists"):
         parse_config(IglueConfig, {"sizes": {"question_forms": ["colours"]}})
     with pytest.raises(UserError, match="none of xvnli, xgqa"):
