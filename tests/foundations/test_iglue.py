@@ -12,6 +12,7 @@ from vlpnb.config import parse_config
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations.iglue import IGLUE, IglueConfig, load_iglue
+from vlpnb.stage.profiles import load_profile
 from vlpnb.world.languages import sentence_plan
 from vlpnb.world.writers import WorldConfig, load_scenes, write_world
 from vlpnb.world.writers.iglue import IglueSizes, write_iglue
@@ -299,6 +300,26 @@ def test_the_folder_may_move(real, tmp_path):
         "iglue/XVNLI/annotations/es/test.jsonl",
         "iglue/xFlickrCO/annotations/ja/test.jsonl",
     }
+
+
+def test_no_real_photograph_is_both_trained_on_and_evaluated(shared_data, tmp_path):
+    """The profile `photos` on the sample: e-SNLI-VE trains and validates XVNLI, and Flickr8k has the photographs."""
+    section = {**load_profile("photos").stages["iglue"], "root": str(shared_data)}
+    config = parse_config(IglueConfig, section)
+    metrics = run_stage(IGLUE, config, tmp_path / "stage")
+    data = load_iglue(tmp_path / "stage")
+    assert data.tasks == ("xvnli", "xflickrco")
+    trained = {row.image_id for row in data.xvnli("train")}
+    assert not trained & data.evaluated()
+    for task, count in (("xvnli", 294), ("xflickrco", 239)):
+        for language in data.languages(task):
+            rows = data.rows(task, "test", language)
+            assert len(rows) == count
+            assert {row.image_id for row in rows} <= data.evaluated()
+    assert len(data.languages("xflickrco")) == 8
+    assert metrics["xvnli_train_rows"] + metrics["evaluated_rows"] == 3182
+    assert metrics["xvnli_valid_rows"] == 4144
+    assert all(data.image_path(name).is_file() for name in trained)
 
 
 def test_a_set_without_pictures_and_an_absent_file_are_said(real, tmp_path):
