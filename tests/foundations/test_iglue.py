@@ -281,6 +281,23 @@ def test_a_folder_is_read_with_photographs_under_flickr8ks_names(real, tmp_path)
     assert (tmp_path / "stage/evaluated.txt").read_text() == "xvnli 11.jpg#0 11_ab\n"
 
 
+def test_photographs_that_are_evaluated_elsewhere_are_not_trained_on(real, tmp_path):
+    root, section = real
+    (root / "retrieval.txt").write_text("12_" + "a" * 10 + ".jpg\n")
+    table = "".join(f"{i},{i}.jpg#0,{i}.jpg,A person.,neutral,why\n" for i in (12, 15))
+    (root / "dev.csv").write_text(",pairID,Flickr30kID,hypothesis,gold_label,explanation\n" + table)
+    for name in (f"12_{'b' * 10}", "15_cd"):
+        Image.new("RGB", (8, 8)).save(root / f"flickr8k/images/{name}.jpg")
+    (root / "flickr8k/images/12_cd.jpg").unlink()
+    config = parse_config(IglueConfig, {**section, "exclude": ["retrieval.txt"]})
+    metrics = run_stage(IGLUE, config, tmp_path / "stage")
+    assert [row.image_id for row in load_iglue(tmp_path / "stage").xvnli("train")] == ["15_cd"]
+    assert metrics["evaluated_rows"] == 1
+    assert "retrieval.txt" in IGLUE.content(config)
+    with pytest.raises(UserError, match=r"gone\.txt does not exist"):
+        run_stage(IGLUE, parse_config(IglueConfig, {**section, "exclude": ["gone.txt"]}), tmp_path / "b")
+
+
 def test_the_folder_may_move(real, tmp_path):
     root, section = real
     run_stage(IGLUE, parse_config(IglueConfig, section), tmp_path / "run" / "stage")
@@ -311,6 +328,9 @@ def test_no_real_photograph_is_both_trained_on_and_evaluated(shared_data, tmp_pa
     assert data.tasks == ("xvnli", "xflickrco")
     trained = {row.image_id for row in data.xvnli("train")}
     assert not trained & data.evaluated()
+    official = (shared_data / "flickr8k/Flickr_8k.testImages.txt").read_text().split()
+    assert not trained & {name.removesuffix(".jpg") for name in official}
+    assert len(trained) > 100
     for task, count in (("xvnli", 294), ("xflickrco", 239)):
         for language in data.languages(task):
             rows = data.rows(task, "test", language)

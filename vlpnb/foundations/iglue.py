@@ -158,6 +158,10 @@ class IglueConfig(DatasetConfig):
     """Retrieval of photographs."""
     wit: WitConfig | None = WitConfig()
     """Retrieval of Wikipedia's pictures."""
+    exclude: tuple[str, ...] = ()
+    """Files that name photographs evaluated elsewhere, such as the lists of a retrieval set: no row of them is trained
+    on.
+    """
     sizes: IglueSizes = IglueSizes()
     """How large the sets are that are made of the world."""
 
@@ -182,11 +186,13 @@ def describe(config: IglueConfig, root: Path, folder: Path) -> Iglue:
             named[split] = tuple(n for n in ([names] if isinstance(names, str) else names) if n)
         tasks[task] = TaskFiles(**named)
     answers = config.xgqa.answers if config.xgqa else ""
-    return Iglue(root, Path(folder).absolute(), tasks, answers, bool(config.xgqa and config.xgqa.trusted))
+    trusted = bool(config.xgqa and config.xgqa.trusted)
+    return Iglue(root, Path(folder).absolute(), tasks, answers, trusted, config.exclude)
 
 
 def _read_files(config: IglueConfig, root: Path) -> Iterator[Path]:
     """The annotation files that are there, and the folders of the pictures."""
+    yield from (root / name for name in config.exclude)
     for files in config.tasks().values():
         names = [
             getattr(files, name)
