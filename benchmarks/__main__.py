@@ -15,6 +15,8 @@ import torch
 import transformers
 
 from benchmarks import (
+    cclm_reranking,
+    cclm_update,
     gpu,
     image_keys,
     lxmert_forward,
@@ -59,6 +61,8 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         vlp_packed,
         valm_fusion,
         valm_update,
+        cclm_reranking,
+        cclm_update,
     )
 }
 

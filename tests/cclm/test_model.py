@@ -8,6 +8,7 @@ from vlpnb.cclm.config import SIZES, CclmConfig, parameter_count, size_config
 from vlpnb.cclm.model import Cclm, FusionLayer
 from vlpnb.errors import UserError
 from vlpnb.nn.masks import padding_mask
+from vlpnb.vision.swin import SwinConfig
 
 
 def numbers(module):
@@ -25,6 +26,16 @@ def test_the_papers_text_side_has_the_published_parameters():
     assert count["matching head"] == numbers(cclm.match_head) == 2_107_394
     assert count["box head"] == numbers(cclm.box_head) == 2_111_492
     assert count["word head"] == numbers(cclm.word_head) == 1_301_650
+
+
+def test_the_papers_model_has_525677393_parameters_with_its_swin():
+    shape = CclmConfig(vision="swin", swin=SwinConfig())
+    with torch.device("meta"):
+        assert numbers(Cclm(shape)) == 525_677_393
+    count = parameter_count(shape)
+    assert count["vision"] == 86_743_224
+    assert sum(count.values()) == 525_677_393
+    assert sum(count.values()) - count["word head"] == 524_375_743
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -213,6 +224,16 @@ def test_maps_are_those_of_the_same_pass_and_rows_sum_to_one():
     close(fused, cclm.fuse(states, mask, view))
     assert [tuple(one.shape) for one in maps] == [(B, 4, T, 1 + P)] * 2
     close(maps[0].sum(-1), torch.ones(B, 4, T).double())
+
+
+def test_pixels_go_through_a_swin_of_the_models_own():
+    swin = SwinConfig(image_size=64, window=8, embed=16, depths=(1, 1), heads=(2, 2))
+    cclm = model(vision="swin", swin=swin, image_width=D, image_patches=0)
+    view = cclm.pictures(torch.randn(2, 3, 64, 64).double())
+    assert view.shape == (2, 65, D)
+    close(view[:, 0], view[:, 1:].mean(1))
+    with pytest.raises(UserError, match="a Swin of width 32; expected all equal"):
+        config(vision="swin", swin=swin, hidden=64, image_width=64)
 
 
 def test_a_causal_fusion_layer_writes_without_looking_ahead():

@@ -9,6 +9,7 @@ from vlpnb.cclm.objectives import LOSSES, CclmPretraining, counts, split
 from vlpnb.cclm.regions import giou
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
+from vlpnb.train.distributed import replicate, spawn
 
 NEGATIVES = {"negative_view": torch.tensor([1, 2, 3, 0]), "negative_text": torch.tensor([2, 0, 1, 1])}
 IDENTITY = torch.tensor([4, 1, 4, 2])
@@ -228,3 +229,58 @@ def test_the_contrastive_gradient_of_the_encoders_alone_can_be_the_originals_sha
     close(share.temperature.grad, full.temperature.grad)
     close(share.image_projection.weight.grad, full.image_projection.weight.grad / 8)
     close(share.embeddings.words.weight.grad, full.embeddings.words.weight.grad / 8)
+
+
+def test_half_precision_products_leave_losses_in_float32():
+    cclm = model().float()
+    training = CclmPretraining(cclm).eval()
+    batch = image_batch(**NEGATIVES, **region_fields()) | parallel_batch(**NEGATIVES)
+    batch["patches"] = batch["patches"][:2]
+    batch = {name: t.float() if t.is_floating_point() else t for name, t in batch.items()}
+    exact = training(**batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = training(**batch)
+        drawn = training(**{name: t for name, t in batch.items() if "negative" not in name})
+    assert found.keys() == exact.keys() == drawn.keys()
+    for name, value in found.items():
+        assert value.dtype == torch.float32
+        torch.testing.assert_close(value, exact[name], rtol=0.15, atol=0.15)
+
+
+def halves(batch, rank, world):
+    """The rows of one of several processes, with the numbers that negatives have there."""
+    rows = torch.arange(B)[rank::world]
+    return {name: t[rows] // world if "negative" in name else t[rows] for name, t in batch.items()}
+
+
+def two_batches():
+    """One whose negatives are rows of the same process, when two processes take every other row."""
+    negatives = dict.fromkeys(NEGATIVES, torch.tensor([2, 3, 0, 1]))
+    identity = {"identity": torch.tensor([7, 7, 3, 1])}
+    return image_batch(**negatives, **identity) | parallel_batch(**negatives)
+
+
+def one_process(rank, world, folder):
+    training = CclmPretraining(model()).train()
+    replica = replicate(training, world)
+    batch, targets = two_batches(), counts(two_batches())
+    sums = replica(**halves(batch, rank, world))
+    (sum(value / targets[name] for name, value in sums.items()) * world).backward()
+    gradients = {name: p.grad for name, p in training.named_parameters()}
+    torch.save(
+        {"sums": {k: v.detach() for k, v in sums.items()}, "gradients": gradients}, f"{folder}/{rank}.pt"
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path):
+    spawn(one_process, 2, str(tmp_path / "store"), str(tmp_path))
+    found = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]
+    training = CclmPretraining(model()).train()
+    sums, targets = training(**two_batches()), counts(two_batches())
+    sum(value / targets[name] for name, value in sums.items()).backward()
+    for name, value in sums.items():
+        close(found[0]["sums"][name] + found[1]["sums"][name], value.detach())
+    for name, parameter in training.named_parameters():
+        close(found[0]["gradients"][name], parameter.grad)
+        close(found[1]["gradients"][name], parameter.grad)

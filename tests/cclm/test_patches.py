@@ -9,12 +9,26 @@ from PIL import Image
 
 from tests.small import run_stage
 from vlpnb.cclm import patches as stage
-from vlpnb.cclm.patches import PATCHES, Listed, PatchesConfig, listed, open_patches, open_reader
+from vlpnb.cclm import picture_store
+from vlpnb.cclm.config import CclmConfig
+from vlpnb.cclm.model import Cclm
+from vlpnb.cclm.patches import (
+    PATCHES,
+    Listed,
+    PatchesConfig,
+    fill_tower,
+    listed,
+    open_patches,
+    open_reader,
+    picture_fields,
+)
+from vlpnb.cclm.picture_store import ENDLESS, Frame
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.patches import open_tower, patches, whole_pixels
 from vlpnb.vision.small import SmallResNet
+from vlpnb.vision.swin import Swin, SwinConfig, original_name
 
 SETTINGS = {"vision": "stage", "shard": 4, "batch": 3}
 
@@ -77,7 +91,7 @@ def test_training_pictures_have_random_views_that_do_not_depend_on_the_cut(made,
     one, other = (open_patches(tmp_path / name) for name in "ab")
     rows = one.rows(["p0", "p5", "p6"])
     assert one.views(rows).tolist() == [3, 3, 1]
-    assert one.offsets[-1] == 5 * 3 + 3
+    assert one.source.counts.sum() == 5 * 3 + 3
     views = [one.gather(rows[:2], view) for view in range(3)]
     assert all((views[i] - views[j]).abs().max() > 0.01 for i, j in ((0, 1), (0, 2), (1, 2)))
     for view in range(3):
@@ -155,3 +169,86 @@ def test_the_paper_is_the_default_and_sources_are_named_once():
     assert (config.vision, config.crop_scale, config.flip) == ("swin_b", (0.2, 1.0), True)
     with pytest.raises(ValueError, match="names one twice"):
         PatchesConfig(sources=("iglue", "iglue"))
+
+
+@pytest.fixture
+def pixels(made, tmp_path, monkeypatch):
+    """A store of pixels for a random Swin in a file."""
+    _, found = made
+    torch.manual_seed(1)
+    tower = Swin(SwinConfig(image_size=32, window=4, embed=8, depths=(1, 1), heads=(1, 2))).eval()
+    state = {original_name(name): value for name, value in tower.state_dict().items()}
+    torch.save({"model": state}, tmp_path / "swin.pth")
+    monkeypatch.setattr(stage, "listed", lambda config, folders: found)
+    config = PatchesConfig(keep="pixels", vision=str(tmp_path / "swin.pth"), seed=7)
+    metrics = run_stage(PATCHES, config, tmp_path / "pixels")
+    return metrics, tmp_path / "pixels", tower
+
+
+def test_pixels_are_decoded_when_they_are_asked_for(made, pixels):
+    (root, _), (metrics, folder, tower) = made, pixels
+    assert metrics == {"images": 8, "views": 0, "broken": 2, "patches": 16, "width": 16}
+    assert not (folder / stage.STORE).exists()
+    store, shown = open_patches(folder), open_rgb(root / "p7.png")
+    found = store.gather(store.rows(["p7", "p1"]))
+    assert found.shape == (2, 3, 32, 32)
+    assert torch.equal(found[0], tower.pixels(shown))
+    assert torch.equal(open_reader(folder)([shown]), found[:1])
+    assert set(store.broken) == {"p3", "p9"}
+    moved = (root / "p8.png").rename(root / "gone.png")
+    try:
+        with pytest.raises(UserError, match=r"p8\.png: the file does not exist"):
+            store.gather(store.rows(["p8"]))
+    finally:
+        moved.rename(root / "p8.png")
+
+
+def test_pixels_of_training_pictures_have_random_views_without_end(pixels):
+    _, folder, _ = pixels
+    store, again = open_patches(folder), open_patches(folder)
+    rows = store.rows(["p0", "p6"])
+    assert store.views(rows).tolist() == [ENDLESS, 1]
+    views = [store.gather(rows[:1], view) for view in (0, 1, 123_456_789)]
+    assert all(not torch.equal(views[i], views[j]) for i, j in ((0, 1), (0, 2), (1, 2)))
+    assert torch.equal(again.gather(rows[:1], 123_456_789), views[2])
+    with pytest.raises(UserError, match=r"view 1 of 'p6', which has 1"):
+        store.gather(rows, 1)
+
+
+def test_a_model_that_owns_a_swin_begins_with_the_weights_of_the_store(pixels):
+    _, folder, tower = pixels
+    store = open_patches(folder)
+    model = Cclm(
+        CclmConfig(
+            vocab_size=20, hidden=16, text_layers=1, fusion_layers=1, heads=2, ffn=8, max_positions=9, width=4,
+            **picture_fields(store),
+        )
+    ).eval()  # fmt: skip
+    fill_tower(model, folder)
+    seen = store.gather(store.rows(["p2"]))
+    with torch.no_grad():
+        assert torch.equal(model.pictures(seen), tower(seen))
+
+
+def test_only_a_swin_reads_pixels(made, tmp_path, monkeypatch):
+    with pytest.raises(UserError, match="'stage' is no Swin"):
+        run(made, tmp_path, monkeypatch, keep="pixels")
+
+
+def test_pixels_can_be_cut_and_mirrored_and_patches_cannot(made, pixels, tmp_path, monkeypatch):
+    (root, _), (_, folder, tower) = made, pixels
+    store, shown = open_patches(folder), open_rgb(root / "p1.png")
+    assert store.frames
+    frames = [Frame((4, 2, 24, 22), False), Frame((4, 2, 24, 22), True)]
+    rows = store.rows(["p1", "p1"])
+    monkeypatch.setattr(picture_store, "rand_augment", lambda image, generator, geometric: image)
+    found = store.framed(rows, frames, 0)
+    assert torch.equal(found[0], tower.pixels(shown.crop((4, 2, 24, 22))))
+    assert torch.equal(found[1], found[0].flip(2))
+    monkeypatch.undo()
+    seeds = [store.framed(rows[:1], frames[:1], seed) for seed in range(8)]
+    assert torch.equal(seeds[3], store.framed(rows[:1], frames[:1], 3))
+    assert len({seed.numpy().tobytes() for seed in seeds}) > 1
+    run(made, tmp_path / "patches", monkeypatch)
+    with pytest.raises(UserError, match="nothing can be cut"):
+        open_patches(tmp_path / "patches").framed(rows, frames, 0)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 SETTINGS = {
     "world": {
-        "train": 24, "valid": 8, "test": 8, "universe": 16, "image_size": 48, "captions": 2, "languages": ["en"],
+        "train": 24, "valid": 8, "test": 8, "universe": 16, "image_size": 48, "captions": 2,
         "corpus_train": 900, "corpus_valid": 500, "corpus_test": 60, "glue_train": 16, "glue_dev": 8, "questions": 0.5,
     },
+    "iglue": {"sizes": {"xvnli": 24, "curtains": 8, "xgqa": 24, "marvl": 16, "tested": 12, "wit": 4}},
     "vision": {"batch": 8, "checkpoint_seconds": 0},
     "detector": {"image_size": 32, "width": 8, "windows": 8, "batch": 16, "checkpoint_seconds": 0},
     "regions": {"shard": 8, "least": 3, "most": 3},

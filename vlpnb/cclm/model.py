@@ -166,6 +166,16 @@ class MemoryKeys:
         """Those of these views, in this order; a view may be taken several times. A slice copies nothing."""
         return MemoryKeys(tuple((k[index], v[index]) for k, v in self.layers))
 
+    def with_first(self, first: "MemoryKeys") -> "MemoryKeys":
+        """The same, but for the first position of each view: that of `first`, which has no other."""
+        pairs = zip(self.layers, first.layers, strict=True)
+        return MemoryKeys(
+            tuple(
+                tuple(torch.cat([b, a[:, :, 1:]], dim=2) for a, b in zip(*pair, strict=True))
+                for pair in pairs
+            )
+        )
+
     def to(self, *what: torch.device | torch.dtype | str) -> "MemoryKeys":
         """On another device, or in another type."""
         return MemoryKeys(tuple((k.to(*what), v.to(*what)) for k, v in self.layers))

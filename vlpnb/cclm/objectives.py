@@ -11,7 +11,8 @@ Two sentences have the layers and heads of pictures and sentences, each being th
 language stand for another.
 
 Costs less than it looks, with equal results: keys and values of a view are made once for all sentences that meet it,
-the last layer computes only positions that a head reads, and only masked positions reach the vocabulary.
+those of a picture once for all of its regions; the last layer computes only positions that a head reads, and only
+masked positions reach the vocabulary.
 
 Differs from the original: samples of the same thing are no negatives of each other where `identity` says so (CCL-05);
 the gather has its whole gradient (CCL-01); boxes are guarded one by one (`regions.py`). Hard negatives come from a
@@ -19,7 +20,7 @@ process's own rows, as in the original.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -110,28 +111,27 @@ class CclmPretraining(nn.Module):
             negative_view, negative_text: hard negatives; None draws them.
         """
         model = self.model
+        fused = len(ids) if masked_ids is None else len(masked_ids)
         full = view = model.pictures(patches)
+        states = model.text(ids, mask)
+        met = full if boxes is not None or group is not None else full[:fused]
+        keys = whole_keys = self.keys(met, "itm", "words", *BOXES)
         if group is not None:
             view = region_views(full, group, patch_mask)
-        states = model.text(ids, mask)
-        views = View(view, model.image_vector(view), patch_mask)
+            if keys is not None:  # regions of a picture have its patches, and a first vector of their own
+                whole_keys = keys.rows(group)
+                keys = whole_keys.with_first(model.memory_keys(view[:, :1]))
+        views = View(view, model.image_vector(view), patch_mask, keys)
         texts = View(states, model.text_vector(states), mask)
         found = self.find("itc", views, texts, identity)
-        fused = len(ids) if masked_ids is None else len(masked_ids)
-        views, texts, same = (
-            views.first(fused),
-            texts.first(fused),
-            None if identity is None else identity[:fused],
-        )
-        views = self.with_keys(views, ("itm", "words"))
-        found |= self.match("itm", views, texts, same, negative_view, negative_text)
-        found |= self.guess("words", views, texts.mask, masked_ids, masked_places, masked_labels)
+        same = None if identity is None else identity[:fused]
+        views, few = views.first(fused), texts.first(fused)
+        found |= self.match("itm", views, few, same, negative_view, negative_text)
+        found |= self.guess("words", views, few.mask, masked_ids, masked_places, masked_labels)
         if boxes is not None and self.losses.intersection(BOXES):
-            keys = model.memory_keys(full)
-            keys = keys if group is None else keys.rows(group)
-            fused = model.fuse(states, mask, cached=keys, places=ids.new_zeros(len(ids), 1))
+            read = model.fuse(states, mask, cached=whole_keys, places=ids.new_zeros(len(ids), 1))
             whole = ids.new_zeros(len(ids)).bool() if whole is None else whole
-            sums = box_losses(precise(model.boxes(fused)), precise(boxes), whole)
+            sums = box_losses(precise(model.boxes(read)), precise(boxes), whole)
             found |= {name: sums[place] for place, name in enumerate(BOXES) if name in self.losses}
         return found
 
@@ -155,25 +155,20 @@ class CclmPretraining(nn.Module):
         """
         model = self.model
         one, other = model.text(ids, mask), model.text(other_ids, other_mask)
-        views = View(one, model.text_vector(one), mask)
-        texts = View(other, model.text_vector(other), other_mask)
-        found = self.find("ttc", views, texts, identity)
         fused = len(ids) if masked_ids is None else len(masked_ids)
-        views, texts, same = (
-            views.first(fused),
-            texts.first(fused),
-            None if identity is None else identity[:fused],
-        )
-        views, texts = self.with_keys(views, ("ttm",)), self.with_keys(texts, ("parallel_words",))
+        views = View(one, model.text_vector(one), mask, self.keys(one[:fused], "ttm"))
+        texts = View(other, model.text_vector(other), other_mask, self.keys(other[:fused], "parallel_words"))
+        found = self.find("ttc", views, texts, identity)
+        same = None if identity is None else identity[:fused]
+        views, texts = views.first(fused), texts.first(fused)
         found |= self.match("ttm", views, texts, same, negative_view, negative_text)
         return found | self.guess(
             "parallel_words", texts, views.mask, masked_ids, masked_places, masked_labels
         )
 
-    def with_keys(self, views: "View", losses: Iterable[str]) -> "View":
-        """Views with their keys and values, where one of the losses needs them."""
-        wanted = self.losses.intersection(losses)
-        return replace(views, keys=self.model.memory_keys(views.states)) if wanted else views
+    def keys(self, view: Float[Tensor, "B S D"], *losses: str) -> MemoryKeys | None:
+        """Keys and values of views, where one of these losses is asked for."""
+        return self.model.memory_keys(view) if self.losses.intersection(losses) else None
 
     def find(
         self, name: str, views: "View", texts: "View", identity: Int[Tensor, " B"] | None = None
@@ -271,7 +266,9 @@ class View:
 
     def first(self, rows: int) -> "View":
         """The first of its rows."""
-        return View(self.states[:rows], self.vectors[:rows], None if self.mask is None else self.mask[:rows])
+        mask = None if self.mask is None else self.mask[:rows]
+        keys = None if self.keys is None else self.keys.rows(slice(rows))
+        return View(self.states[:rows], self.vectors[:rows], mask, keys)
 
 
 def split(batch: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -3,7 +3,8 @@
 Paper: CCLM (Zeng et al., ACL 2023, section 3.1) trains its picture tower, Swin-B, with the rest. Here the tower may
 stay frozen: then a picture is its patches (`vision.patches`), read from a memory map, and an update costs no pixels.
 Training pictures may have random views beside the whole picture, as the original draws a new one each time; how many
-is a choice of disk against variety.
+is a choice of disk against variety. With `keep: pixels` nothing runs and nothing is stored but the list of pictures:
+they are decoded when they are asked for, for a Swin that is trained with the rest (`picture_store`).
 
 A view is a function of (seed, picture, number of the view). Work is cut in shards (`data/shards.py`), so that a kill
 loses one of them. What cannot be read is left out, counted, and listed in `broken.txt`.
@@ -13,45 +14,61 @@ import filecmp
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from PIL import Image
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
+from vlpnb.cclm.picture_store import (
+    BROKEN,
+    IDS,
+    PRODUCER,
+    STORE,
+    PatchStore,
+    Views,
+    decoded_pixels,
+    picture_fields,
+    stored_patches,
+)
 from vlpnb.config import Config, Seed, Shares
-from vlpnb.data.images import BrokenImage, decoded, none_readable
+from vlpnb.data.images import BrokenImage, decoded, none_readable, picture_size
 from vlpnb.data.shards import Shards
-from vlpnb.data.store import attributes, check_finite, mapped, open_checked
+from vlpnb.data.store import check_finite
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
+from vlpnb.foundations.iglue import load_iglue
+from vlpnb.foundations.multilingual import load_multilingual
+from vlpnb.foundations.region_text import load_region_text
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.sampling import seed_of
-from vlpnb.vision.augment import augmented_view
+from vlpnb.train.distributed import barrier
 from vlpnb.vision.patches import Tower, open_tower, patches, view_pixels, whole_pixels
+from vlpnb.vision.swin import Swin, SwinConfig
 
-PRODUCER = "patches"
-STORE, BROKEN = "patches.hdf5", "broken.txt"
-ABOUT = "backbone.json"  # the backbone behind a store
-Source = Literal["multilingual", "iglue", "region_text"]
+__all__ = [
+    "PATCHES", "PatchStore", "PatchesConfig", "fill_tower", "open_patches", "open_reader", "picture_fields",
+]  # fmt: skip
+ABOUT = "backbone.json"  # the backbone behind a store, and whose pictures they are
+Naming = Literal["multilingual", "iglue", "region_text"]
 
 
 class PatchesConfig(Config):
     """Which pictures, through which backbone, and how many views of each."""
 
-    sources: tuple[Source, ...] = Field(("multilingual", "iglue"), min_length=1)
+    sources: tuple[Naming, ...] = Field(("multilingual", "iglue"), min_length=1)
     """Stages whose pictures are encoded; one that several name is encoded once."""
+    keep: Literal["patches", "pixels"] = "patches"
+    """What models read: patches of a frozen backbone, or pixels for a Swin that is trained with them."""
     vision: ModelName = "swin_b"
-    """"stage", a torchvision name, "efficientnet_lite0", or a Swin's file, folder or hub name."""
+    """"stage", a torchvision name, "efficientnet_lite0", or a Swin's file, folder or hub name; of pixels the last."""
     vision_weights: ModelName | None = "DEFAULT"
     """Of a torchvision model: published name, a file, or none (random)."""
     image_size: int | None = Field(None, ge=16)
@@ -59,7 +76,7 @@ class PatchesConfig(Config):
     cells: int | None = Field(None, ge=1)
     """Average the map into so many patches a side; none: as it is."""
     train_views: int = Field(0, ge=0)
-    """Random views of each training picture, beside the whole picture."""
+    """Random views of each training picture that are kept, beside the whole picture; of pixels there is no end."""
     crop_scale: Shares = (0.2, 1.0)
     """Share of the picture's area that a random view keeps."""
     flip: bool = True
@@ -91,6 +108,11 @@ class Listed:
     training: bool
     """Whether it has random views."""
 
+    @property
+    def number(self) -> int:
+        """A number that random views depend on: of the id alone."""
+        return int.from_bytes(hashlib.sha256(self.id.encode()).digest()[:4], "big")
+
 
 def inputs(config: PatchesConfig) -> Mapping[str, Request]:
     """The stages that name pictures, and the one behind a backbone called "stage"."""
@@ -98,19 +120,13 @@ def inputs(config: PatchesConfig) -> Mapping[str, Request]:
     return needed | ({"vision": Request("vision")} if config.vision == "stage" else {})
 
 
-def _named(source: Source, folder: Path, most: int | None) -> Iterator[Listed]:
+def _named(source: Naming, folder: Path, most: int | None) -> Iterator[Listed]:
     """The pictures of one source."""
     if source == "iglue":
-        from vlpnb.foundations.iglue import load_iglue
-
         for name, path in [*load_iglue(folder).pictures().items()][:most]:
             yield Listed(name, path, training=False)
         return
-    if source == "multilingual":
-        from vlpnb.foundations.multilingual import load_multilingual as load
-    else:
-        from vlpnb.foundations.region_text import load_region_text as load
-    data = load(folder)
+    data = load_multilingual(folder) if source == "multilingual" else load_region_text(folder)
     for split in data.splits:
         for picture in data.pictures(split)[:most]:
             yield Listed(picture.id, picture.path, training=split == "train")
@@ -140,6 +156,10 @@ def _same(one: Path, other: Path) -> bool:
     return not (one.is_file() and other.is_file()) or filecmp.cmp(one, other, shallow=False)
 
 
+def _views(config: PatchesConfig) -> Views:
+    return Views(config.seed, config.crop_scale, config.flip, config.augment)
+
+
 class _Work:
     """Pictures through the backbone, unit by unit."""
 
@@ -149,14 +169,11 @@ class _Work:
 
     def views(self, picture: Listed, image: Image.Image) -> list[Float[Tensor, "3 S S"]]:
         """The whole picture, then random views of a training picture; called in any thread."""
-        config, found = self.config, [whole_pixels(self.tower, image)]
-        number = int.from_bytes(hashlib.sha256(picture.id.encode()).digest()[:4], "big")
-        for view in range(config.train_views if picture.training else 0):
-            generator = torch.Generator().manual_seed(seed_of(config.seed, number, view))
-            random = augmented_view(
-                image, self.tower.image_size, generator, config.crop_scale, config.flip, config.augment
-            )
-            found.append(view_pixels(self.tower, random))
+        random = _views(self.config)
+        found = [whole_pixels(self.tower, image)]
+        for view in range(self.config.train_views if picture.training else 0):
+            drawn = random.draw(image, picture.number, view, self.tower.image_size)
+            found.append(view_pixels(self.tower, drawn))
         return found
 
     @torch.no_grad()
@@ -200,9 +217,25 @@ def _tower(config: PatchesConfig, vision: Path | None) -> Tower:
 
 
 def run(context: StageContext) -> dict[str, float]:
-    """Write the store. Metrics: `images`, `views`, `broken`, `patches` (P) and `width` (F) of a picture."""
+    """Write the store. Metrics: `images`, `broken`, `patches` (P) and `width` (F) of a picture, `views` kept."""
     config: PatchesConfig = context.config
     pictures = listed(config, context.inputs)
+    keep = _keep_pixels if config.keep == "pixels" else _keep_patches
+    keep(context, pictures)
+    store = open_patches(context.folder)
+    if store.broken:
+        context.log(
+            f"{len(store.broken):,} of {len(pictures):,} pictures cannot be read (listed in {BROKEN})"
+        )
+    kept = float(store.source.counts.sum()) if config.keep == "patches" else 0.0
+    return {
+        "images": float(len(store)), "views": kept, "broken": float(len(store.broken)),
+        "patches": float(store.patches), "width": float(store.width),
+    }  # fmt: skip
+
+
+def _keep_patches(context: StageContext, pictures: Sequence[Listed]) -> None:
+    config: PatchesConfig = context.config
     tower = _tower(config, context.inputs.get("vision")).to(context.device)
     about = [config.model_dump(mode="json", exclude={"shard", "batch", "sources"})]
     about += [[picture.id, picture.training] for picture in pictures]
@@ -211,141 +244,110 @@ def run(context: StageContext) -> dict[str, float]:
         context.folder / "checkpoint-patches", hashlib.sha256(json.dumps(about).encode()).hexdigest(),
         np.diff(work.firsts).tolist(), context.rank, context.world_size, context.progress,
     )  # fmt: skip
-    if not shards.complete(context.folder / STORE):
-        shards.make(work)
-        notes = shards.notes()
-        broken = notes.get("broken", [])
-        if not notes.get("ids"):
-            shards.publish(lambda: None)  # so that they are made again once the pictures are there
-            raise none_readable("cclm.patches", [p.path for p in pictures], broken)
+    if shards.complete(context.folder / STORE):
+        return
+    shards.make(work)
+    notes = shards.notes()
+    broken = notes.get("broken", [])
+    if not notes.get("ids"):
+        shards.publish(lambda: None)  # so that they are made again once the pictures are there
+        raise none_readable("cclm.patches", [p.path for p in pictures], broken)
 
-        def write() -> None:
-            # Before the store: where the store is, the work is done, and nobody comes back for its ids.
-            write_text(context.folder / "patches.ids", "".join(f"{name}\n" for name in notes["ids"]))
-            write_text(context.folder / BROKEN, "".join(f"{name}\t{why}\n" for name, why in broken))
-            vision = context.inputs.get("vision")
-            about = {"config": config.model_dump(mode="json")}
-            about |= {"vision": os.path.relpath(vision, context.folder) if vision else None}
-            write_json(context.folder / ABOUT, about)
-            shards.join(context.folder / STORE, PRODUCER, {"broken_count": len(broken)}, offsets=["offsets"])
+    def write() -> None:
+        # Before the store: where the store is, the work is done, and nobody comes back for its ids.
+        _write_lists(context, notes["ids"], broken)
+        shards.join(context.folder / STORE, PRODUCER, {"broken_count": len(broken)}, offsets=["offsets"])
 
-        shards.publish(write)
-    store = open_patches(context.folder)
-    if store.broken:
-        context.log(
-            f"{len(store.broken):,} of {len(pictures):,} pictures cannot be read (listed in {BROKEN})"
+    shards.publish(write)
+
+
+def _keep_pixels(context: StageContext, pictures: Sequence[Listed]) -> None:
+    """Look at the header of every picture, and at the size of the Swin."""
+    config: PatchesConfig = context.config
+    tower = _tower(config, context.inputs.get("vision"))
+    if not isinstance(tower, Swin):
+        raise UserError(
+            f"cclm.patches.vision: {config.vision!r} is no Swin; expected a Swin's file, folder or hub name with "
+            "keep: pixels, since no other network is trained with the model"
         )
-    return {
-        "images": float(len(store)), "views": float(store.offsets[-1]), "broken": float(len(store.broken)),
-        "patches": float(store.patches), "width": float(store.width),
-    }  # fmt: skip
+    if context.rank == 0:
+        kept, broken = [], []
+        for done, picture in enumerate(pictures, start=1):
+            try:
+                picture_size(picture.path)
+                kept.append(picture.id)
+            except BrokenImage as error:
+                broken.append((picture.id, error.reason))
+            context.progress(done, len(pictures))
+        if not kept:
+            raise none_readable("cclm.patches", [p.path for p in pictures], broken)
+        _write_lists(context, kept, broken, swin=asdict(tower.config))
+    barrier(context.world_size)
 
 
-class PatchStore:
-    """The patches of all pictures; memory-mapped, so memory does not grow with their number.
+def _write_lists(
+    context: StageContext, ids: Sequence[str], broken: Sequence[Sequence[str]], **more: Any
+) -> None:
+    """What is there, what is not, and where both come from."""
+    write_text(context.folder / IDS, "".join(f"{name}\n" for name in ids))
+    write_text(context.folder / BROKEN, "".join(f"{name}\t{why}\n" for name, why in broken))
+    inputs = {role: os.path.relpath(path, context.folder) for role, path in context.inputs.items()}
+    write_json(
+        context.folder / ABOUT,
+        {"config": context.config.model_dump(mode="json"), "inputs": inputs, **more},
+    )
 
-    View 0 of a picture is the whole of it; views 1 and up are random ones, which training pictures have.
-    """
 
-    def __init__(self, folder: Path):
-        self.path = Path(folder) / STORE
-        with open_checked(self.path, ("patches", "offsets"), PRODUCER) as file:
-            self.offsets: np.ndarray = file["offsets"][()]
-            _, places, self.width = file["patches"].shape
-        self.patches = places - 1
-        self.grid = round(self.patches**0.5)
-        """Patches of a side."""
-        self.ids = (Path(folder) / "patches.ids").read_text(encoding="utf-8").split("\n")[:-1]
-        if len(self.ids) != len(self.offsets) - 1:
-            raise UserError(
-                f"{self.path} holds {len(self.offsets) - 1:,} pictures, its list of ids {len(self.ids):,}; they are "
-                "not of one run. Delete the folder and run the stage again."
-            )
-        self._rows = {name: row for row, name in enumerate(self.ids)}
-
-    @property
-    def identity(self) -> str:
-        """A hash of what the store depends on."""
-        return str(attributes(self.path)["identity"])
-
-    @cached_property
-    def broken(self) -> dict[str, str]:
-        """Ids of pictures that were left out, and why."""
-        lines = (self.path.parent / BROKEN).read_text(encoding="utf-8").splitlines()
-        return {name: why for name, _, why in (line.partition("\t") for line in lines)}
-
-    @cached_property
-    def _map(self) -> np.ndarray:
-        return mapped(self.path, "patches")
-
-    def __len__(self) -> int:
-        """Number of pictures."""
-        return len(self.ids)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._rows
-
-    def rows(self, ids: Iterable[str]) -> Int[np.ndarray, " N"]:
-        """The rows of some pictures. UserError for one that is not there; says so where it could not be read."""
-        found = []
-        for name in ids:
-            if name not in self._rows:
-                why = f"could not be read ({self.broken[name]})" if name in self.broken else "is not there"
-                raise UserError(
-                    f"{self.path}: the picture '{name}' {why}; expected one of {len(self):,}. Name its stage in "
-                    "cclm.patches.sources, or fetch it again."
-                )
-            found.append(self._rows[name])
-        return np.array(found, dtype=np.int64)
-
-    def views(self, rows: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
-        """How many views some pictures have: 1 and more."""
-        return self.offsets[rows + 1] - self.offsets[rows]
-
-    def gather(
-        self, rows: Int[np.ndarray, " N"], view: int | Int[np.ndarray, " N"] = 0
-    ) -> Float[Tensor, "N P1 F"]:
-        """One view of each of some pictures: the mean, then the patches row by row.
-
-        Raises:
-            UserError: a picture that has no such view, or numbers that are not finite.
-        """
-        rows = np.asarray(rows, dtype=np.int64)
-        view = np.broadcast_to(np.asarray(view), rows.shape)
-        if (wrong := (view < 0) | (view >= self.views(rows))).any():
-            at = int(wrong.argmax())
-            raise UserError(
-                f"{self.path}: view {view[at]} of '{self.ids[rows[at]]}', which has {self.views(rows)[at]}; "
-                "set cclm.patches.train_views, or take fewer"
-            )
-        found = torch.from_numpy(np.asarray(self._map[self.offsets[rows] + view])).float()
-        if not torch.isfinite(found).all():
-            check_finite(found.numpy(), f"{self.path}, patches read")
-        return found
+def _about(folder: Path) -> tuple[PatchesConfig, dict[str, Path], dict[str, Any]]:
+    """What a finished stage says of itself: its configuration, its inputs on this machine, and the rest."""
+    about = read_json(Path(folder) / ABOUT, "the backbone behind a store (stage `cclm.patches`)")
+    inputs = {role: Path(folder) / path for role, path in about["inputs"].items()}
+    return PatchesConfig.model_validate(about["config"]), inputs, about
 
 
 def open_patches(folder: Path) -> PatchStore:
-    """The patches that a run of the stage has left in a folder. UserError if they are absent or damaged."""
-    return PatchStore(folder)
+    """What a run of the stage has left in a folder. UserError if it is absent or damaged."""
+    config, inputs, about = _about(folder)
+    ids = (Path(folder) / IDS).read_text(encoding="utf-8").split("\n")[:-1]
+    if config.keep == "patches":
+        return PatchStore(folder, stored_patches(folder), ids)
+    known = {picture.id: picture for picture in listed(config, inputs)}
+    pictures = [known[name] for name in ids]
+    swin = SwinConfig(**{n: tuple(v) if isinstance(v, list) else v for n, v in about["swin"].items()})
+    source = decoded_pixels(
+        [p.path for p in pictures], [p.number for p in pictures], [p.training for p in pictures],
+        _views(config), swin,
+    )  # fmt: skip
+    return PatchStore(folder, source, ids)
 
 
 def open_reader(
     folder: Path, device: str = "cpu"
-) -> Callable[[Sequence[Image.Image]], Float[Tensor, "N P1 F"]]:
-    """What turns new pictures into patches: the backbone of a finished store, and its view 0.
+) -> Callable[[Sequence[Image.Image]], Float[Tensor, "N ..."]]:
+    """What turns new pictures into what `Cclm.pictures` takes: the backbone of a finished store, and its view 0.
 
     Equal to `PatchStore.gather` for a picture of the store, up to half precision.
     """
-    about = read_json(Path(folder) / ABOUT, "the backbone behind a store (stage `cclm.patches`)")
-    config = PatchesConfig.model_validate(about["config"])
-    tower = _tower(config, Path(folder) / about["vision"] if about["vision"] else None).to(device)
+    config, inputs, _ = _about(folder)
+    tower = _tower(config, inputs.get("vision")).to(device)
 
     @torch.no_grad()
     def read(pictures: Sequence[Image.Image]) -> Tensor:
         pixels = torch.stack([whole_pixels(tower, picture.convert("RGB")) for picture in pictures])
-        return patches(tower, pixels.to(device), config.cells).float().cpu()
+        return (
+            pixels
+            if config.keep == "pixels"
+            else patches(tower, pixels.to(device), config.cells).float().cpu()
+        )
 
     return read
+
+
+def fill_tower(model: nn.Module, folder: Path) -> None:
+    """Give a model's own Swin (`model.vision`) the weights that a store of pixels names."""
+    config, inputs, _ = _about(folder)
+    if config.keep == "pixels":
+        model.vision.load_state_dict(_tower(config, inputs.get("vision")).state_dict())
 
 
 PATCHES = Stage(

@@ -245,18 +245,23 @@ def gather(folder: RecordedFolder) -> Iterator[Case]:
             yield entry.case(f"ratio_weight_{name}", share, SHARE)
 
 
-def optimiser(folder: RecordedFolder) -> Iterator[Case]:
-    """Groups of parameters, rates, and steps of the AdamW that the original has (CCL-08, CCL-09)."""
+def groups(folder: RecordedFolder) -> Iterator[Case]:
+    """Which parameters decay, and which learn faster (CCL-09)."""
     from vlpnb.cclm.xvnli import EntailmentModel
 
     about, model = folder.json("optimiser.json"), recorded_model(folder)
     yield from _groups(about["pretraining"], model, NEW)
-    peak = about["pretraining"]["groups"][0]["lr"]
-    factor = about["pretraining"]["groups"][2]["lr"] / peak
     yield from _groups(about["xvnli_one_process"], EntailmentModel(recorded_model(folder)), NEW_IN_TASKS)
     for part in (model.word_head, model.box_head):
         part.requires_grad_(False)  # a model for retrieval has neither
     yield from _groups(about["retrieval"], model, NEW_IN_TASKS)
+
+
+def schedule(folder: RecordedFolder) -> Iterator[Case]:
+    """Rates of updates, of what is old and of what is new."""
+    about = folder.json("optimiser.json")
+    slow, _, fast, _ = about["pretraining"]["groups"]
+    peak, factor = slow["lr"], fast["lr"] / slow["lr"]
     for name in ("schedule_steps_in_number", "schedule_fraction"):
         entry = about[name]
         total, warmup = entry["total"], entry.get("warmup")
@@ -267,7 +272,6 @@ def optimiser(folder: RecordedFolder) -> Iterator[Case]:
             rate = learning_rate(value["step"], total, peak, warmup, "bert")
             yield value.case("lr", rate, RATE)
             yield value.case("lr_large", rate * factor, RATE)
-    yield from _steps(about["adamw_of_the_reference"])
 
 
 def _groups(about: Entries, model: nn.Module, new: tuple[str, ...]) -> Iterator[Case]:
@@ -294,8 +298,9 @@ def _groups(about: Entries, model: nn.Module, new: tuple[str, ...]) -> Iterator[
         yield Case(about.file.name, f"{members.prefix}{label}", sorted(found), sorted(recorded))
 
 
-def _steps(about: Entries) -> Iterator[Case]:
-    """Some updates, of a parameter that decays and of one that does not and learns faster."""
+def adam(folder: RecordedFolder) -> Iterator[Case]:
+    """Updates of the original's AdamW (CCL-08), of a tensor that decays, and of one that does not and learns faster."""
+    about = folder.json("optimiser.json")["adamw_of_the_reference"]
     starts = {name: torch.tensor(about[f"start_{name}"]) for name in ("decayed", "not_decayed")}
     cut, peak = len(starts["decayed"]), about["lr_decayed"]
     factor = about["lr_not_decayed"] / peak
@@ -343,5 +348,6 @@ def initialisation(folder: RecordedFolder) -> Iterator[Case]:
 
 
 CHECKS = (
-    sizes, towers, contrast, matching, words, batches, gather, optimiser, initialisation, *verify_vision.CHECKS,
+    sizes, towers, contrast, matching, words, batches, gather, groups, schedule, adam, initialisation,
+    *verify_vision.CHECKS,
 )  # fmt: skip
