@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from vlpnb.cclm.config import CclmConfig, parameter_count
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining, View, counts
-from vlpnb.cclm.original import verify_vision
+from vlpnb.cclm.original import verify_tasks, verify_vision
 from vlpnb.cclm.original.names import BUFFERS, COPIES, NEW, NEW_IN_TASKS, learning, original_names, xlmr_names
 from vlpnb.cclm.original.recorded_model import GRADIENT, LOSS, OUTPUT, WEIGHTS, pixels, recorded_model
 from vlpnb.cclm.original.weights import original_state
@@ -349,5 +349,5 @@ def initialisation(folder: RecordedFolder) -> Iterator[Case]:
 
 CHECKS = (
     sizes, towers, contrast, matching, words, batches, gather, groups, schedule, adam, initialisation,
-    *verify_vision.CHECKS,
+    *verify_vision.CHECKS, *verify_tasks.CHECKS,
 )  # fmt: skip
