@@ -52,7 +52,8 @@ SETTINGS = {
         "variant": "no_parallel", "checkpoint_seconds": 0,
     },
     "cclm.retrieval": {
-        "start": "no_parallel", "epochs": 1, "batch": 8, "keep_models": True, "optimiser": "adamw", "checkpoint_seconds": 0,
+        "start": "no_parallel", "epochs": 1, "batch": 8, "keep_models": True, "optimiser": "adamw",
+        "checkpoint_seconds": 0,
     },
     "cclm.results": {"models": ["no_parallel"], "tasks": ["retrieval"]},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
