@@ -15,6 +15,9 @@ import torch
 import transformers
 
 from benchmarks import (
+    cclm_negatives,
+    cclm_reranking,
+    cclm_words,
     gpu,
     image_keys,
     lxmert_forward,
@@ -59,6 +62,9 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         vlp_packed,
         valm_fusion,
         valm_update,
+        cclm_reranking,
+        cclm_negatives,
+        cclm_words,
     )
 }
 

@@ -21,7 +21,7 @@ CHINESE = ("一个红色的球", "雪地里的一只狗", "树上的两只绿色
 class Store:
     """Patches of pictures p0, p1, …: number of the row and of the view everywhere; every second has random views."""
 
-    patches, width, grid = 4, 3, 2
+    patches, width, grid, frames = 4, 3, 2, False
 
     def __init__(self, count):
         self.ids = [f"p{i}" for i in range(count)]
@@ -226,3 +226,36 @@ def test_regions_of_one_picture_read_it_once(pieces, tmp_path):
         (a == b)
         for a, b in zip(batch["identity"].tolist(), np.unique(lines, return_inverse=True)[1], strict=True)
     } == {True}
+
+
+class Pixels(Store):
+    """Pictures that can be cut: what is given back says what was asked for."""
+
+    frames = True
+
+    def framed(self, rows, frames, seed):
+        asked = [[row, *frame.crop, frame.flip, seed] for row, frame in zip(rows, frames, strict=True)]
+        return torch.tensor(asked, dtype=torch.float32)
+
+
+def test_pixels_are_cut_as_the_boxes_of_their_texts_say(pieces, tmp_path):
+    """The whole of a thing is in its crop; where it lies there and which patches it sees follows from the crop."""
+    region = Region((24.0, 16.0, 16.0, 16.0), {"en": ENGLISH[1]}, {})
+    boxes = Boxes([RegionPicture(f"p{i}", tmp_path / "x", 64, 48, (), (region,)) for i in range(6)])
+    batch = Regions(boxes, Pixels(6), pieces, ("en",), batch=6, pictures=6)(3).batch
+    asked = batch["patches"][batch["group"]]
+    left, top, right, bottom, flip, seed = asked[:, 1:].T
+    assert (seed == 3).all()
+    assert len({tuple(crop) for crop in asked[:, 1:5].tolist()}) > 1
+    assert ((left <= 24) & (top <= 16) & (right >= 40) & (bottom >= 32)).all()
+    x = (32 - left) / (right - left)
+    expected = torch.stack(
+        [
+            torch.where(flip > 0, 1 - x, x),
+            (24 - top) / (bottom - top),
+            16 / (right - left),
+            16 / (bottom - top),
+        ],
+        1,
+    )
+    torch.testing.assert_close(batch["boxes"], expected)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from tests.small import run_stage
 from vlpnb.cclm import patches as stage
+from vlpnb.cclm import picture_store
 from vlpnb.cclm.config import CclmConfig
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.patches import (
@@ -21,7 +22,7 @@ from vlpnb.cclm.patches import (
     open_reader,
     picture_fields,
 )
-from vlpnb.cclm.picture_store import ENDLESS
+from vlpnb.cclm.picture_store import ENDLESS, Frame
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.vision.backbones import save_backbone
@@ -232,3 +233,22 @@ def test_a_model_that_owns_a_swin_begins_with_the_weights_of_the_store(pixels):
 def test_only_a_swin_reads_pixels(made, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="'stage' is no Swin"):
         run(made, tmp_path, monkeypatch, keep="pixels")
+
+
+def test_pixels_can_be_cut_and_mirrored_and_patches_cannot(made, pixels, tmp_path, monkeypatch):
+    (root, _), (_, folder, tower) = made, pixels
+    store, shown = open_patches(folder), open_rgb(root / "p1.png")
+    assert store.frames
+    frames = [Frame((4, 2, 24, 22), False), Frame((4, 2, 24, 22), True)]
+    rows = store.rows(["p1", "p1"])
+    monkeypatch.setattr(picture_store, "rand_augment", lambda image, generator, geometric: image)
+    found = store.framed(rows, frames, 0)
+    assert torch.equal(found[0], tower.pixels(shown.crop((4, 2, 24, 22))))
+    assert torch.equal(found[1], found[0].flip(2))
+    monkeypatch.undo()
+    seeds = [store.framed(rows[:1], frames[:1], seed) for seed in range(8)]
+    assert torch.equal(seeds[3], store.framed(rows[:1], frames[:1], 3))
+    assert len({seed.numpy().tobytes() for seed in seeds}) > 1
+    run(made, tmp_path / "patches", monkeypatch)
+    with pytest.raises(UserError, match="nothing can be cut"):
+        open_patches(tmp_path / "patches").framed(rows, frames, 0)

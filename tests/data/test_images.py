@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlpnb.data.images import BrokenImage, decoded, decoding_threads, list_images, open_rgb, picture_id
+from vlpnb.data.images import (
+    BrokenImage,
+    decoded,
+    decoding_threads,
+    list_images,
+    open_rgb,
+    picture_id,
+    picture_size,
+)
 from vlpnb.errors import UserError
 
 
@@ -56,6 +64,19 @@ def test_animation_gives_its_first_frame(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50)
     assert open_rgb(tmp_path / "x.gif").getpixel((3, 3)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("turn", [1, 2, 6, 8])
+def test_the_size_in_a_header_is_that_of_the_decoded_picture(tmp_path, turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    gradient().save(tmp_path / "x.jpg", exif=exif)
+    assert picture_size(tmp_path / "x.jpg") == open_rgb(tmp_path / "x.jpg").size
+    with pytest.raises(BrokenImage, match="does not exist"):
+        picture_size(tmp_path / "y.jpg")
+    (tmp_path / "z.jpg").write_bytes(b"no picture")
+    with pytest.raises(BrokenImage, match="cannot be opened"):
+        picture_size(tmp_path / "z.jpg")
 
 
 def test_rotation_in_exif_is_applied(tmp_path):

@@ -1,7 +1,10 @@
 """IGLUE's scores: both denominators, consistency, letter for letter, and averages without English."""
 
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vlpnb.data.iglue import EntailmentRow, PairRow, read_entailment
 from vlpnb.data.xgqa import QuestionRow
@@ -71,7 +74,7 @@ def test_recall_of_a_gallery_by_hand():
     scores = torch.tensor([[0.1, 0.9, 0.5, 0.2], [0.8, 0.3, 0.4, 0.7], [0.6, 0.2, 0.3, 0.9]])
     owner = torch.tensor([0, 0, 1, 2])
     assert first_own_ranks(scores, owner).tolist() == [1, 3, 1]
-    found = retrieval_scores(scores, owner, (1, 2, 3))
+    found = retrieval_scores(scores, scores.T, owner, (1, 2, 3))
     # captions to pictures: ranks 3, 1, 2, 1
     assert [found[f"txt_r{k}"] for k in (1, 2, 3)] == pytest.approx([2 / 3, 2 / 3, 1])
     assert [found[f"img_r{k}"] for k in (1, 2, 3)] == [0.5, 0.75, 1]
@@ -83,7 +86,7 @@ def test_ties_go_to_the_lower_column_and_few_candidates_are_all_found():
     scores = torch.zeros(2, 4)
     owner = torch.tensor([1, 0, 0, 1])
     assert first_own_ranks(scores, owner).tolist() == [2, 1]
-    found = retrieval_scores(scores, owner)
+    found = retrieval_scores(scores, scores.T, owner)
     assert found["txt_r10"] == found["img_r10"] == 1
     assert found["img_r1"] == 0.5
 
@@ -95,8 +98,34 @@ def test_a_fill_of_minus_a_hundred_or_of_infinity_ranks_last():
     assert first_own_ranks(torch.full((1, 2), float("-inf")), torch.tensor([0, 0])).tolist() == [1]
 
 
-def test_pictures_without_captions_are_refused():
+def test_pictures_without_captions_can_be_found_and_are_not_asked():
+    scores = torch.tensor([[0.9, 0.1], [0.8, 0.7], [0.1, 0.2]])  # picture 1 has no caption
+    found = retrieval_scores(scores, scores.T, torch.tensor([0, 2]), (1, 2))
+    assert (found["txt_r1"], found["img_r1"], found["img_r2"]) == (1, 0.5, 1)
     with pytest.raises(UserError, match="picture 1 has no caption among the 2"):
-        retrieval_scores(torch.zeros(2, 2), torch.tensor([0, 0]))
+        first_own_ranks(torch.zeros(2, 2), torch.tensor([0, 0]))
     with pytest.raises(UserError, match="captions belong to pictures 0 to 2; there are 2 pictures"):
-        retrieval_scores(torch.zeros(2, 2), torch.tensor([0, 2]))
+        first_own_ranks(torch.zeros(2, 2), torch.tensor([0, 2]))
+
+
+def test_the_two_directions_may_have_scores_of_their_own():
+    to_captions, to_pictures = torch.eye(3), torch.tensor([[0.0, 1, 2], [2, 1, 0], [0, 2, 1]])
+    found = retrieval_scores(to_captions, to_pictures, torch.arange(3), (1, 2))
+    assert (found["txt_r1"], found["img_r1"], found["img_r2"]) == (1, 0, 2 / 3)
+
+
+def test_recalls_are_the_originals(shared_data):
+    """Twelve pictures with up to five captions, recorded from the original's own function, in per cent."""
+    folder = shared_data.parent / "golden" / "cclm"
+    if not folder.is_dir():
+        pytest.skip("the recorded tensors of CCLM are not there: ../shared/golden/cclm")
+    recorded = json.loads((folder / "retrieval.json").read_text())["recall_function"]
+    tensors = load_file(folder / "retrieval.safetensors")
+    found = retrieval_scores(
+        tensors["recall.scores_image_to_text"],
+        tensors["recall.scores_text_to_image"],
+        tensors["recall.image_of_caption"].long(),
+    )
+    assert len(recorded) == 9
+    for name, value in recorded.items():
+        assert 100 * found[name.replace("_r_mean", "_mean")] == pytest.approx(value)

@@ -8,9 +8,10 @@ from pathlib import Path
 
 SETTINGS = {
     "world": {
-        "train": 24, "valid": 8, "test": 8, "universe": 16, "image_size": 48, "captions": 2, "languages": ["en"],
+        "train": 24, "valid": 8, "test": 8, "universe": 16, "image_size": 48, "captions": 2,
         "corpus_train": 900, "corpus_valid": 500, "corpus_test": 60, "glue_train": 16, "glue_dev": 8, "questions": 0.5,
     },
+    "iglue": {"sizes": {"xvnli": 24, "curtains": 8, "xgqa": 24, "marvl": 16, "tested": 12, "wit": 4}},
     "vision": {"batch": 8, "checkpoint_seconds": 0},
     "detector": {"image_size": 32, "width": 8, "windows": 8, "batch": 16, "checkpoint_seconds": 0},
     "regions": {"shard": 8, "least": 3, "most": 3},
@@ -43,6 +44,18 @@ SETTINGS = {
     "valm.pretraining": {"batch": 8, "updates": 6, "eval_blocks": 8, "log_every": 4, "checkpoint_seconds": 0},
     "valm.commonsense": {"tasks": ["world_colour"]},
     "valm.results": {"models": ["none", "retrieved"], "seeds": []},
+    "multilingual": {"languages": ["en"], "parallel": []},
+    "cclm.pieces": {"vocab_size": 200},
+    "cclm.patches": {"sources": ["multilingual"], "shard": 8},
+    "cclm.pretraining": {
+        "batch": 8, "fused": 4, "region_pictures": 4, "updates": 6, "eval_pictures": 8, "log_every": 4,
+        "variant": "no_parallel", "checkpoint_seconds": 0,
+    },
+    "cclm.retrieval": {
+        "start": "no_parallel", "epochs": 1, "batch": 8, "keep_models": True, "optimiser": "adamw",
+        "checkpoint_seconds": 0,
+    },
+    "cclm.results": {"models": ["no_parallel"], "tasks": ["retrieval"]},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

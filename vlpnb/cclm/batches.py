@@ -19,6 +19,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from vlpnb.cclm.patches import PatchStore
+from vlpnb.cclm.picture_store import Frame
 from vlpnb.cclm.pieces import Pieces
 from vlpnb.cclm.regions import Entry, fill, sample_regions
 from vlpnb.data.multilingual import Picture
@@ -30,7 +31,7 @@ from vlpnb.nn.losses import IGNORE
 from vlpnb.text.masking import mask_spans
 from vlpnb.train.sampling import EpochSampler, seed_of
 
-SIZE = 224  # pixels of a side of a picture whose boxes are placed; a frozen store has no other
+SIZE = 224  # pixels of a side of a picture whose boxes are placed; what a box sees does not depend on it
 PICTURES, PARALLEL, REGIONS = 1, 2, 3  # each kind of batch draws from a stream of its own
 
 
@@ -278,20 +279,22 @@ class Regions:
             self.known[text] = self.pieces.encode([text], *self.limits)[0]
         return self.known[text]
 
-    def entries(self, update: int, random: np.random.Generator) -> list[tuple[int, Entry]]:
-        """The texts of an update, each with the picture that it is about, in random order."""
-        found = [
-            (int(number), entry)
-            for number in self.sampler(update)
-            for entry in sample_regions(
-                self.pictures[number], random, self.languages, SIZE, self.store.grid, crop=False
-            )[2]
-        ]
+    def entries(
+        self, update: int, random: np.random.Generator
+    ) -> tuple[list[tuple[int, Entry]], dict[int, Frame]]:
+        """The texts of an update, each with the picture that it is about, in random order; what of each is seen."""
+        found, frames = [], {}
+        for number in map(int, self.sampler(update)):
+            *frame, entries = sample_regions(
+                self.pictures[number], random, self.languages, SIZE, self.store.grid, crop=self.store.frames
+            )
+            frames[number] = Frame(*frame)
+            found += [(number, entry) for entry in entries]
         order = random.permutation(len(found))
-        return [found[order[i]] for i in fill(len(found), self.batch, random)]
+        return [found[order[i]] for i in fill(len(found), self.batch, random)], frames
 
     def __call__(self, update: int) -> Part:
-        kept = self.entries(update, self.share.random(update))
+        kept, frames = self.entries(update, self.share.random(update))
         texts = Texts([self.encoded(entry.text) for _, entry in kept], self.pieces.pad_id)
         more = {
             "identity": torch.from_numpy(np.unique([e.text for _, e in kept], return_inverse=True)[1]),
@@ -303,7 +306,11 @@ class Regions:
         part = self.share.part(update, ("itc", "itm", "words"), texts.batch(range(len(kept))), more)
         boxes = int((~more["whole"]).sum())
         mine, group = part.batch["group"].unique(return_inverse=True)  # the pictures of this process's texts
-        patches = self.store.gather(self.stored[mine.numpy()], 0)
+        rows = self.stored[mine.numpy()]
+        if self.store.frames:
+            patches = self.store.framed(rows, [frames[number] for number in mine.tolist()], update)
+        else:
+            patches = self.store.gather(rows, 0)
         return part._replace(
             batch={**part.batch, "patches": patches, "group": group},
             counts={**part.counts, "boxes": boxes, "giou": boxes},

@@ -8,7 +8,7 @@ up are random ones, which training pictures have. Pixels are for a Swin that is 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,15 +20,23 @@ from vlpnb.data.images import all_decoded
 from vlpnb.data.store import check_finite, mapped, open_checked
 from vlpnb.errors import UserError
 from vlpnb.train.sampling import seed_of
-from vlpnb.vision.augment import augmented_view
+from vlpnb.vision.augment import augmented_view, rand_augment
 from vlpnb.vision.patches import view_pixels, whole_pixels
 from vlpnb.vision.swin import Swin, SwinConfig
+from vlpnb.vision.transforms import squeezed_view
 
 PRODUCER = "patches"
 STORE, IDS, BROKEN = "patches.hdf5", "patches.ids", "broken.txt"
 ENDLESS = 2**30  # random views of a training picture that is decoded when it is asked for
 
 Rows = Int[np.ndarray, " N"]
+
+
+class Frame(NamedTuple):
+    """What is cut out of a picture, in its pixels (left, top, right, bottom), and whether it is mirrored then."""
+
+    crop: tuple[int, int, int, int]
+    flip: bool
 
 
 @dataclass(frozen=True)
@@ -40,6 +48,7 @@ class Source:
     width: int  # F
     read: Callable[[Rows, Rows], Tensor]
     swin: SwinConfig | None = None  # of pixels: the network that reads them
+    framed: Callable[[Rows, Sequence[Frame], int], Tensor] | None = None  # of pixels: see `PatchStore.framed`
 
 
 class PatchStore:
@@ -99,6 +108,22 @@ class PatchStore:
             )
         return self.source.read(rows, view)
 
+    @property
+    def frames(self) -> bool:
+        """Whether pictures can be cut and mirrored: pixels can, patches that were computed once cannot."""
+        return self.source.framed is not None
+
+    def framed(self, rows: Rows, frames: Sequence[Frame], seed: int) -> Float[Tensor, "N 3 S S"]:
+        """What is cut out of some pictures for a batch of regions: resized, mirrored, then changed at random in its
+        colours alone, since boxes must stay where they are. UserError for patches that were computed once.
+        """
+        if self.source.framed is None:
+            raise UserError(
+                f"{self.folder} keeps patches, out of which nothing can be cut; expected `keep: pixels`, or whole "
+                "pictures"
+            )
+        return self.source.framed(np.asarray(rows, dtype=np.int64), frames, seed)
+
 
 def read_broken(folder: Path) -> dict[str, str]:
     """Ids of the pictures that a stage left out, and why."""
@@ -154,8 +179,18 @@ def decoded_pixels(
 
         return torch.stack(list(all_decoded([paths[row] for row in rows], prepare)))
 
+    def framed(rows: Rows, frames: Sequence[Frame], seed: int) -> Tensor:
+        def prepare(place: int, image: Image.Image) -> Tensor:
+            generator = torch.Generator().manual_seed(seed_of(views.seed, seed, numbers[rows[place]]))
+            cut = squeezed_view(image.crop(frames[place].crop), config.image_size)
+            cut = cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if frames[place].flip else cut
+            cut = rand_augment(cut, generator, geometric=False) if views.augment else cut
+            return view_pixels(tower, cut)
+
+        return torch.stack(list(all_decoded([paths[row] for row in rows], prepare)))
+
     counts = np.where(np.asarray(training, dtype=bool), ENDLESS, 1)
-    return Source(counts, config.patches, config.width, read, config)
+    return Source(counts, config.patches, config.width, read, config, framed)
 
 
 def picture_fields(store: PatchStore) -> Mapping[str, Any]:

@@ -4,8 +4,8 @@ As `asked_data` for LXMERT's sets. Files are named by patterns, because there is
 of shots: `{language}` and `{shots}` in the name of an annotation file; for pictures see `picture_patterns`. Every name
 is looked for in the stage's own folder (the world's sets are written there, and WIT's pictures), then below the root.
 
-Training sees no evaluated picture: a training row whose picture is in the validation or test set of any task is left
-out (CCL-35), as Flickr30k's photographs are in several sets under other splits.
+Training sees no evaluated picture: a training row whose picture is in the validation or test set of any task, or in a
+further list, is left out (CCL-35), as Flickr30k's photographs are in several sets under other splits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.data.description import SPLITS, read_description, write_description
+from vlpnb.data.evaluated import HOLDS, photo_key, read_evaluated
 from vlpnb.data.fields import as_list, as_text
 from vlpnb.data.fields import field as json_field
 from vlpnb.data.iglue import (
@@ -63,8 +64,8 @@ class TaskFiles:
 class Iglue:
     """IGLUE's sets. `folder` is the stage's own; patterns are looked for there and below `root`.
 
-    Rows name their pictures by the ids of their files: the stem, so that one photograph has one id in every set; before
-    it the language and the concept where MaRVL's folders have them.
+    Rows name their pictures by their files' stems, so that one photograph has one id in every set; before it stand the
+    language and the concept where MaRVL's folders have them.
     """
 
     root: Path
@@ -72,6 +73,7 @@ class Iglue:
     files: dict[str, TaskFiles]
     answer_file: str = ""  # xGQA's candidates
     trusted: bool = False  # xGQA's pickles may be opened
+    exclude: tuple[str, ...] = ()  # files that name further photographs that are evaluated
     _read: dict[tuple, tuple[list, list, dict]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -149,14 +151,13 @@ class Iglue:
             split: train, valid or test. English alone is trained and validated on; xGQA validates in every language.
             shots: of the split train: the few-shot file of this language with so many pictures.
             translated: of the split test: this language's set, machine-translated to English.
-
         Raises:
             UserError: what is asked for is not there (the nearest that is there is named), or its file is damaged.
         """
         everyone, usable, _ = self.read(task, split, language, shots, translated)
         if split == "train" and not everything:
-            evaluated = self.evaluated()
-            usable = [row for row in usable if not evaluated & set(pictures_of(row))]
+            known = self._evaluated_photographs
+            usable = [row for row in usable if known.isdisjoint(map(_photograph, pictures_of(row)))]
         return list(everyone if everything else usable)
 
     def read(
@@ -240,11 +241,13 @@ class Iglue:
 
     def evaluated(self) -> frozenset[str]:
         """The ids of all pictures of validation and test sets, of every task: no training may see them."""
-        return self._evaluated
+        return frozenset(self.pictures(splits=("valid", "test")))
 
     @cached_property
-    def _evaluated(self) -> frozenset[str]:
-        return frozenset(self.pictures(splits=("valid", "test")))
+    def _evaluated_photographs(self) -> frozenset[str]:
+        """What is evaluated here and elsewhere, under the names that photographs share."""
+        elsewhere = (read_evaluated(require(self._path(name), HOLDS)) for name in self.exclude)
+        return frozenset(map(_photograph, self.evaluated())).union(*elsewhere)
 
     def pictures(self, tasks: Iterable[str] | None = None, splits: Iterable[str] = SPLITS) -> dict[str, Path]:
         """Id → file of the pictures that some tasks' rows name and that are there, in the order of the rows."""
@@ -278,9 +281,9 @@ class Iglue:
 
     def forget(self) -> None:
         """Read files and look for pictures again when they are asked for: the folder has changed."""
-        self._read.clear()
-        for name in ("_finders", "_all_pictures", "_evaluated", "_answers"):
+        for name in ("_finders", "_all_pictures", "_evaluated_photographs", "_answers"):
             self.__dict__.pop(name, None)
+        self._read.clear()
 
     def image_path(self, image_id: str) -> Path:
         """The file of a picture. UserError for an id that no row has."""
@@ -350,6 +353,7 @@ class Iglue:
             "tasks": {task: asdict(files) for task, files in self.files.items()},
             "answers": self.answer_file,
             "trusted": self.trusted,
+            "exclude": self.exclude,
         }
         return write_description(self.folder, "iglue", self.root, about)
 
@@ -364,11 +368,17 @@ def load_iglue(folder: Path) -> Iglue:
         {task: TaskFiles.from_description(values) for task, values in tasks.items()},
         json_field(about, "answers", where),
         json_field(about, "trusted", where),
+        tuple(json_field(about, "exclude", where)),
     )
 
 
 def _english_first(languages: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(languages), key=lambda language: (language != ENGLISH, language)))
+
+
+def _photograph(image_id: str) -> str:
+    """The name that a photograph has in every set; pictures that are known by their folders keep theirs."""
+    return image_id if "/" in image_id else photo_key(image_id)
 
 
 def pictures_of(row: Row) -> tuple[str, ...]:

@@ -62,24 +62,28 @@ def first_own_ranks(scores: Float[Tensor, "I C"], owner: Int[Tensor, " C"]) -> I
 
 
 def retrieval_scores(
-    scores: Float[Tensor, "I C"], owner: Int[Tensor, " C"], ks: Sequence[int] = RECALL_AT
+    to_captions: Float[Tensor, "I C"],
+    to_pictures: Float[Tensor, "C I"],
+    owner: Int[Tensor, " C"],
+    ks: Sequence[int] = RECALL_AT,
 ) -> dict[str, float]:
     """Recall in both directions of a gallery, and their means (CCLM, section 4).
 
+    Every picture can be found; those with a caption are asked for theirs.
+
     Args:
-        scores: of every picture with every caption.
-        owner: the picture of each caption; a picture may have several.
+        to_captions: the score of every picture with every caption, by which captions are found.
+        to_pictures: the score by which pictures are found; another one where the nearest were ranked again.
+        owner: the picture of each caption; a picture may have several, or none.
         ks: at which ranks.
 
     Returns:
         `txt_r<k>` from pictures to captions, a hit where any of the picture's own captions is among the first k;
         `img_r<k>` from captions to pictures; `txt_mean`, `img_mean`, and `r_mean`, the mean of the two.
-
-    Raises:
-        UserError: a picture without a caption, or a caption of no picture.
     """
-    text = recall(first_own_ranks(scores, owner), ks, "txt_r")
-    image = recall(ranks(scores.T, owner), ks, "img_r")
+    asked, place = owner.unique(return_inverse=True)
+    text = recall(first_own_ranks(to_captions[asked], place), ks, "txt_r")
+    image = recall(ranks(to_pictures, owner), ks, "img_r")
     means = {f"{name}_mean": sum(r.values()) / len(r) for name, r in (("txt", text), ("img", image))}
     return {**text, **image, **means, "r_mean": (means["txt_mean"] + means["img_mean"]) / 2}
 

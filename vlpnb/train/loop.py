@@ -161,7 +161,7 @@ def fit(
             means = {name: value / max(update.counts[name], 1) for name, value in sums.items()}
             total = sum(weights.get(name, 1.0) * value for name, value in means.items())
             (total * world_size).backward()  # DDP averages over processes; the mean is already global
-            losses = {name: losses[name] + means[name].detach() for name in means}
+            losses |= {name: losses[name] + means[name].detach() for name in means}  # 0 where nobody asks
 
         norm = nn.utils.clip_grad_norm_(model.parameters(), most)
         optimiser.step()

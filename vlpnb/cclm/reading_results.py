@@ -1,0 +1,153 @@
+"""The results of CCLM: rows, figures of others beside them, the page, and the reader of a finished stage."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vlpnb.downstream.comparison import Difference
+from vlpnb.files import read_back
+
+ModelName = Literal[
+    "all", "no_parallel", "contrastive_only", "no_regions", "withheld", "every_language", "scratch"
+]
+TaskName = Literal["retrieval", "xvnli", "xgqa", "marvl"]
+RETRIEVAL: TaskName = "retrieval"
+NAMES: Mapping[str, str] = {
+    "all": "all objectives",
+    "no_parallel": "without parallel text",
+    "contrastive_only": "contrastive losses alone",
+    "no_regions": "without regions",
+    "withheld": "a language withheld",
+    "every_language": "captions in every language",
+    "scratch": "no pre-training",
+    "blind": "words without pictures",
+}
+TITLES: Mapping[str, str] = {"retrieval": "retrieval", "xvnli": "XVNLI", "xgqa": "xGQA", "marvl": "MaRVL"}
+MAIN: Mapping[str, str] = {
+    "retrieval": "img_r10",
+    "xvnli": "accuracy",
+    "xgqa": "accuracy",
+    "marvl": "accuracy",
+}
+OTHERS: Mapping[str, str] = {
+    "Multi30K": "CCLM-3M, fine-tuned in English, mean recall as CCRK (KDD 2024, table 1) quotes it: en 90.4, de 89.9, "
+    "fr 89.4, cs 88.1.",
+    "IGLUE": "The paper's abstract: more than 10 points better on average than earlier models, and zero-shot better "
+    "than translate-test of English models. Its tables are not quoted here, since we could not check them.",
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A share × 100, with its 95 % interval over pictures."""
+
+    mean: float
+    low: float
+    high: float
+    std: float
+    """Over seeds; NaN for one."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """A finished stage `cclm.results`."""
+
+    scores: Mapping[tuple[str, str, str, str], Score]
+    """(task, row, language, metric): `img_r10`, `vectors_img_r10` … of retrieval, `accuracy` of the others."""
+    differences: Mapping[tuple[str, str, str], Difference]
+    """(task, row, other row): in points, over all languages that are zero-shot."""
+    reranking: Mapping[str, Difference]
+    """Row → what re-ranking adds to text→picture R@1 in points, over all languages."""
+    metrics: Mapping[str, float]
+    tasks: tuple[str, ...]
+    rows: Mapping[str, tuple[str, ...]]  # task → rows
+    languages: Mapping[str, tuple[str, ...]]  # task → languages, English first
+    verdict: tuple[str, ...]
+    page: str  # Markdown
+
+
+def read_results(folder: Path) -> Results:
+    """The results in the folder of the finished stage."""
+    content = read_back(folder / "results.json")
+    metrics = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
+    scores, differences, reranking = {}, {}, {}
+    for name in metrics:
+        parts = name.split(".")
+        if parts[-1] == "mean" and parts[0].startswith("difference_"):
+            task = parts[0].removeprefix("difference_")
+            row, other = parts[1].split("_minus_")
+            differences[task, row, other] = Difference.read(metrics, f"{parts[0]}.{parts[1]}")
+        elif parts[-1] == "mean" and parts[0] == "reranking":
+            reranking[parts[1]] = Difference.read(metrics, f"reranking.{parts[1]}")
+        elif len(parts) == 4 and f"{name}_low" in metrics:
+            ends = ("", "_low", "_high", "_std")
+            scores[tuple(parts)] = Score(*(metrics.get(f"{name}{end}", math.nan) for end in ends))
+    about = {key: {task: tuple(v) for task, v in content[key].items()} for key in ("rows", "languages")}
+    page = (folder / "results.md").read_text(encoding="utf-8")
+    return Results(
+        scores, differences, reranking, metrics, tuple(content["tasks"]), **about,
+        verdict=tuple(content["verdict"]), page=page,
+    )  # fmt: skip
+
+
+def comparisons(rows: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs that answer a question: the model with all objectives (or else the first row) against every other."""
+    subject = "all" if "all" in rows else rows[0]
+    return [(subject, other) for other in rows if other != subject]
+
+
+def sentence(a: str, b: str, what: str, found: Mapping[str, float], better: str = "is better than") -> str:
+    """What a difference in points shows, and no more than its interval allows."""
+    points = f"{found['mean']:+.1f} points of {what} ({found['low']:+.1f} to {found['high']:+.1f})"
+    if found["low"] > 0:
+        return f"{a} {better} {b}: {points}."
+    if found["high"] < 0:
+        return f"{b} {better} {a}: {points}."
+    return f"{a} against {b}: no difference beyond what other pictures would show, {points}."
+
+
+def results_page(
+    rows: Mapping[str, Sequence[str]],
+    languages: Mapping[str, Sequence[str]],
+    metrics: Mapping[str, float],
+    seeds: int,
+    sentences: Sequence[str],
+) -> str:
+    """The page `results.md`: a table of each task, row by language, what others report, what it shows."""
+    several = f", mean over {seeds} seeds" if seeds > 1 else ", one seed, which says nothing of other seeds"
+    lines = ["# Results", "", f"Shares × 100{several}; in brackets the 95 % interval over pictures."]
+    for task, models in rows.items():
+        tables = [(MAIN[task], f"{TITLES[task]}, {MAIN[task].replace('_', ' ')}")]
+        if task == RETRIEVAL:
+            tables = [
+                ("vectors_img_r10", "Retrieval, text to picture R@10 by the vectors alone"),
+                ("img_r10", "Retrieval, text to picture R@10 after re-ranking"),
+                ("vectors_img_r1", "Retrieval, text to picture R@1 by the vectors alone"),
+                ("img_r1", "Retrieval, text to picture R@1 after re-ranking"),
+            ]
+        for metric, title in tables:
+            table = [
+                [NAMES[row], *(_cell(metrics, f"{task}.{row}.{name}.{metric}") for name in languages[task])]
+                for row in models
+            ]
+            chance = metrics.get(f"chance.{task}")
+            if chance is not None and metric.endswith(("r10", "accuracy")):
+                table.append(["*chance*", *([f"{chance:.1f}"] * len(languages[task]))])
+            lines += ["", f"{title}:", "", *_table(["model", *languages[task]], table)]
+    lines += ["", "## What others report", "", *(f"* {name}: {text}" for name, text in OTHERS.items())]
+    lines += ["", "## What this shows", "", *(f"* {line}" for line in sentences)]
+    return "\n".join([*lines, ""])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [head, ["---"] * len(head), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
+
+
+def _cell(metrics: Mapping[str, float], name: str) -> str:
+    if name not in metrics:
+        return ""
+    mean, low, high, std = (metrics.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high", "_std"))
+    return f"{mean:.1f} ({low:.1f} to {high:.1f})" + ("" if math.isnan(std) else f", seeds ± {std:.1f}")
