@@ -44,6 +44,7 @@ SETTINGS = {
     "valm.pretraining": {"batch": 8, "updates": 6, "eval_blocks": 8, "log_every": 4, "checkpoint_seconds": 0},
     "valm.commonsense": {"tasks": ["world_colour"]},
     "valm.results": {"models": ["none", "retrieved"], "seeds": []},
+    "cclm.patches": {"shard": 8, "train_views": 1},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on
