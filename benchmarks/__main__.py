@@ -15,8 +15,9 @@ import torch
 import transformers
 
 from benchmarks import (
+    cclm_negatives,
     cclm_reranking,
-    cclm_update,
+    cclm_words,
     gpu,
     image_keys,
     lxmert_forward,
@@ -62,7 +63,8 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         valm_fusion,
         valm_update,
         cclm_reranking,
-        cclm_update,
+        cclm_negatives,
+        cclm_words,
     )
 }
 

@@ -11,6 +11,9 @@ import torch
 
 from benchmarks import (
     __main__,
+    cclm_negatives,
+    cclm_reranking,
+    cclm_words,
     gpu,
     image_keys,
     lxmert_forward,
@@ -33,6 +36,7 @@ from benchmarks import (
     vokenising,
 )
 from benchmarks.measure import Disagreement, Row
+from vlpnb.cclm.config import CclmConfig
 from vlpnb.lxmert.model import LxmertConfig
 from vlpnb.nn.dual_encoder import DualEncoderConfig
 from vlpnb.valm.config import ValmConfig
@@ -44,6 +48,9 @@ TINY_LXMERT = LxmertConfig(
     objects=5, attributes=4, answers=7, max_positions=16,
 )  # fmt: skip
 TINY_VALM = ValmConfig(vocab_size=60, hidden=16, layers=2, heads=2, ffn=32, max_positions=8, image_width=12)
+TINY_CCLM = CclmConfig(
+    vocab_size=60, hidden=32, text_layers=1, heads=2, ffn=64, max_positions=24, width=8, image_width=8, dropout=0.0
+)  # fmt: skip
 TINY_VLP = VlpConfig(
     vocab_size=60, hidden=32, layers=2, heads=4, ffn=64, max_positions=24, regions=5, text_length=6, feature_width=8,
     classes=5, answers=7, pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4,
@@ -69,6 +76,11 @@ TOYS = {
     vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
     valm_fusion: valm_fusion.Size((("toy", TINY_VALM, 2, 6),), pictures=2, store=9, rounds=1),
     valm_update: valm_update.Size(TINY_VALM, texts=2, tokens=6, count=2, found=3, store=5, rounds=1),
+    cclm_reranking: cclm_reranking.Size(
+        TINY_CCLM, (1, 2), pictures=3, patches=4, captions=5, words=6, padded=12, k=2, rounds=1
+    ),
+    cclm_negatives: cclm_negatives.Size(batch=6, width=4, rounds=1),
+    cclm_words: cclm_words.Size(sentences=2, tokens=6, masked=2, hidden=32, words=90, rounds=1),
 }
 
 

@@ -1,6 +1,6 @@
 """vlpnb: a notebook course that teaches and reproduces five vision-language pre-training systems.
 
-Parts 1 to 4 are Vokenization, LXMERT, VLP and VaLM; CCLM moves into the same house after them.
+Its parts are Vokenization, LXMERT, VLP, VaLM and CCLM, in one house.
 
 Where to start reading: `vlpnb/vokenization/matcher.py` (the model that matches words with pictures),
 `vlpnb/vokenization/visual_lm.py` (the language model that vokens supervise), `vlpnb/nn` (what both are built from),

@@ -174,6 +174,7 @@ def test_a_button_for_each_language_asks_its_example_in_letters_that_are_there(s
     widget = toys.many_languages()
     page = show(widget)
     buttons = page.get_by_role("group", name="an example in").get_by_role("button")
+    buttons.first.wait_for()  # until the font is there
     assert buttons.all_inner_texts() == ["English", "Deutsch", "中文"]
     box = page.get_by_label("Sentence")
     assert box.input_value() == "a red disc"
@@ -184,7 +185,6 @@ def test_a_button_for_each_language_asks_its_example_in_letters_that_are_there(s
     names = ("tokens", "pictures", "selected", "error", "answered")
     page.evaluate("(changes) => model.answer(changes)", {name: getattr(widget, name) for name in names})
     assert alts(page.locator(".vlpnb-strip"))[0] == "a blue disc"
-    page.wait_for_function("[...document.fonts].some((font) => font.status === 'loaded')")
     assert page.evaluate("document.fonts.check('16px \"vlpnb Han\"', '蓝')"), (
         "the shipped font is used if need be"
     )

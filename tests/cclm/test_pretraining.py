@@ -22,6 +22,8 @@ from vlpnb.foundations.multilingual import load_multilingual
 from vlpnb.foundations.region_text import load_region_text
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import fit
+from vlpnb.train.optim import learning_rate
+from vlpnb.train.sampling import EpochSampler
 
 VARIANTS = ("all", "no_parallel", "contrastive_only", "no_regions")
 
@@ -224,3 +226,14 @@ def test_the_plan_has_faster_rates_for_what_is_new(small):
     assert plan.factors["model.fusion_layers.0.meet.attention.key.weight"] == 2.0
     assert "model.text_layers.0.look.attention.key.weight" not in plan.factors
     assert (plan.betas, plan.eps) == ((0.9, 0.98), 1e-8)
+
+
+@pytest.mark.parametrize(("records", "updates"), [(2_838_361, 83_160), (5_004_332, 146_640)])
+def test_the_papers_schedules_follow_from_their_records(small, records, updates):
+    config = PretrainingConfig()
+    pieces, store = load_pieces(small.root / "pieces"), open_patches(small.root / "patches")
+    model = CclmPretraining(new_model(PretrainingConfig(**TINY), pieces, store)[0], config.losses)
+    plan = training_plan(config, EpochSampler(records, config.batch).per_epoch, model)
+    assert (plan.updates, plan.warmup, plan.lr, plan.clip) == (updates, 2500, 1e-4, 1.0)
+    assert (plan.schedule, plan.optimiser, plan.weight_decay) == ("bert", "transformers_adamw", 0.01)
+    assert learning_rate(0, plan.updates, plan.lr, plan.warmup, plan.schedule) == 0

@@ -156,6 +156,24 @@ def test_valms_parameters_are_those_of_the_formula():
     assert said[2] == sum(said[:2]) + 2 * 768**2, "two matrices that the released file holds and never uses"
 
 
+def test_cclms_parameters_are_those_of_the_formula():
+    from vlpnb.cclm.config import CclmConfig, parameter_count
+    from vlpnb.vision.swin import SwinConfig
+
+    parts = parameter_count(CclmConfig(vision="swin", swin=SwinConfig()))
+    said = {name: int(row["parameters"].mean) for name, row in pages.paper_rows("cclm", "Parameters").items()}
+    assert said.pop("in all") == sum(parts.values())
+    assert said == parts
+
+
+def test_what_cclms_results_quote_stands_on_the_papers_page():
+    from vlpnb.cclm.reading_results import OTHERS
+
+    quoted = [float(number) for number in re.findall(r"\b(?:en|de|fr|cs) (\d+\.\d)", OTHERS["Multi30K"])]
+    row = pages.paper_rows("cclm", "Fine-tuned on English alone")["CCLM 3M"]
+    assert quoted == [row[f"Multi30K {language}"].mean for language in ("en", "de", "fr", "cs")]
+
+
 def test_the_papers_rows_are_read_as_numbers():
     rows = pages.paper_rows("vokenization", "Main results")
     assert list(rows)[:2] == ["BERT 12L/768H", "BERT 12L/768H + voken-cls"]

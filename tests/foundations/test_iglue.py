@@ -1,6 +1,10 @@
 """The stage `iglue`: made of the world in all five layouts, read from a folder, and what is left out of either."""
 
+import base64
+import gzip
+import io
 import json
+import pickle
 import shutil
 from collections import Counter, defaultdict
 
@@ -178,6 +182,7 @@ def test_forms_and_kinds_can_be_chosen(world, tmp_path):
     sizes = {
         "question_forms": ["exists"],
         "statement_kinds": ["left"],
+        "statement_pairs": 4,
         "xgqa": 40,
         "marvl": 16,
         "tested": 12,
@@ -189,6 +194,8 @@ def test_forms_and_kinds_can_be_chosen(world, tmp_path):
     assert data.tasks == ("xgqa", "marvl", "xflickrco")
     assert all(row.question.startswith("Is there a") for row in data.xgqa("train"))
     assert all(row.sentence.endswith("in the left picture.") for row in data.marvl("train"))
+    assert Counter(Counter(row.sentence for row in data.marvl("train")).values()) == {8: 2}
+    assert set(Counter(row.sentence for row in data.marvl("test")).values()) == {4}
     with pytest.raises(UserError, match=r"question_forms.0.*expected one of exists"):
         parse_config(IglueConfig, {"sizes": {"question_forms": ["colours"]}})
     with pytest.raises(UserError, match="none of xvnli, xgqa"):
@@ -296,6 +303,64 @@ def test_photographs_that_are_evaluated_elsewhere_are_not_trained_on(real, tmp_p
     assert "retrieval.txt" in IGLUE.content(config)
     with pytest.raises(UserError, match=r"gone\.txt does not exist"):
         run_stage(IGLUE, parse_config(IglueConfig, {**section, "exclude": ["gone.txt"]}), tmp_path / "b")
+
+
+def png(colour):
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8), colour).save(data, "PNG")
+    return data.getvalue()
+
+
+def test_pictures_of_addresses_come_from_pixel_files_and_from_rows(tmp_path):
+    root = tmp_path / "data"
+    root.mkdir()
+    rows = [{"image_url": f"u{i}", "caption_reference_description": f"c{i}"} for i in range(5)]
+    rows[3]["image_content"] = base64.b64encode(png("blue")).decode()
+    (root / "test_ja.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]))
+    pixels = {"u0": png("red"), "u1": b"no picture", "u9": png("red")}
+    lines = "".join(f"{url}\t{base64.b64encode(data).decode()}\tm\n" for url, data in pixels.items())
+    (root / "part.csv.gz").write_bytes(gzip.compress(lines.encode()))
+    wit = {"train": "", "valid": "", "test": "test_{language}.jsonl", "translated": "", "pixels": "part*.gz"}
+    section = {"root": str(root), **dict.fromkeys(("xvnli", "xgqa", "marvl", "xflickrco")), "wit": wit}
+    metrics = run_stage(IGLUE, parse_config(IglueConfig, section), tmp_path / "stage")
+    data = load_iglue(tmp_path / "stage")
+    assert [row.sentences for row in data.wit("test", "ja")] == [("c0", "c0"), ("c3",)]
+    red, blue = (open_rgb(data.image_path(row.image_id)).getpixel((0, 0)) for row in data.wit("test", "ja"))
+    assert (red, blue) == ((255, 0, 0), (0, 0, 255))
+    assert (metrics["unmatched_addresses"], metrics["missing_rows"]) == (3, 3)
+    assert (tmp_path / "stage/unmatched.txt").read_text().split() == ["u1", "u2", "u4"]
+    wrong = parse_config(IglueConfig, {**section, "wit": {**wit, "pixels": "nothing*"}})
+    with pytest.raises(UserError, match=r"is called nothing\*, and the pictures of 5 addresses are wanted"):
+        run_stage(IGLUE, wrong, tmp_path / "other")
+
+
+def test_pickled_questions_need_trust_and_say_what_the_json_beside_them_says(tmp_path):
+    root = tmp_path / "data"
+    (root / "images").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(root / "images/n1.jpg")
+    item = {"image_id": "n1", "labels": [1], "scores": [1.0], "question_id": "q", "question": "Rot?"}
+    (root / "few_de_1.pkl").write_bytes(pickle.dumps([item], protocol=3))
+    (root / "answers.json").write_text(json.dumps({"no": 0, "yes": 1}))
+    question = {"q": {"question": "Rot?", "imageId": "n1", "answer": "yes"}}
+    (root / "few_de_2.json").write_text(json.dumps(question))
+    (root / "test_de.json").write_text(json.dumps({"t": question["q"]}))
+    xgqa = {
+        "train": "", "valid": "", "test": "test_{language}.json", "few_shot": "few_{language}_{shots}.pkl",
+        "translated": "", "answers": "answers.json", "pictures": ["images/{id}.jpg"],
+    }  # fmt: skip
+    section = {"root": str(root), **dict.fromkeys(("xvnli", "wit", "marvl", "xflickrco")), "xgqa": xgqa}
+    with pytest.raises(UserError, match="this file is a pickle"):
+        run_stage(IGLUE, parse_config(IglueConfig, section), tmp_path / "a")
+    trusting = {**section, "xgqa": {**xgqa, "trusted": True}}
+    run_stage(IGLUE, parse_config(IglueConfig, trusting), tmp_path / "b")
+    plain = {**section, "xgqa": {**xgqa, "few_shot": "few_{language}_{shots}.json"}}
+    run_stage(IGLUE, parse_config(IglueConfig, plain), tmp_path / "c")
+    pickled, listed = load_iglue(tmp_path / "b"), load_iglue(tmp_path / "c")
+    assert pickled.answers() == ("no", "yes")
+    assert pickled.rows("xgqa", "train", "de", shots=1, everything=True) == listed.rows(
+        "xgqa", "train", "de", shots=2, everything=True
+    )
+    assert pickled.xgqa("train", "de", shots=1) == []  # its picture is tested
 
 
 def test_the_folder_may_move(real, tmp_path):

@@ -19,6 +19,7 @@ TRAINING = {
     *(f"lxmert.{name}" for name in ("pretraining", "vqa", "gqa", "nlvr2")),
     *(f"vlp.{name}" for name in ("pretraining", "captioning", "scst", "vqa")),
     *(f"valm.{name}" for name in ("towers", "pretraining")),
+    *(f"cclm.{name}" for name in ("pretraining", "retrieval", "xvnli", "xgqa", "marvl")),
 }
 # one-cell names of a derive-and-check cell, and of the words for a picture
 SCRATCH = {"by_hand", "package", "alt", "told"}
@@ -275,6 +276,7 @@ def test_the_stages_that_train_are_stages_and_none_is_forgotten():
     assert tested >= {"vision", "vokenization.matching", "vokenization.pretraining", "vokenization.glue"}
     assert tested >= {"detector", "lxmert.pretraining", "vlp.pretraining", "vlp.scst"}
     assert tested >= {"valm.towers", "valm.pretraining"}
+    assert tested >= {f"cclm.{name}" for name in ("pretraining", "retrieval", "xvnli", "xgqa", "marvl")}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

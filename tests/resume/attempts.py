@@ -44,7 +44,18 @@ SETTINGS = {
     "valm.pretraining": {"batch": 8, "updates": 6, "eval_blocks": 8, "log_every": 4, "checkpoint_seconds": 0},
     "valm.commonsense": {"tasks": ["world_colour"]},
     "valm.results": {"models": ["none", "retrieved"], "seeds": []},
+    "multilingual": {"languages": ["en"], "parallel": []},
+    "cclm.pieces": {"vocab_size": 200},
     "cclm.patches": {"shard": 8, "train_views": 1},
+    "cclm.pretraining": {
+        "batch": 8, "fused": 4, "region_pictures": 4, "updates": 6, "eval_pictures": 8, "log_every": 4,
+        "variant": "no_parallel", "checkpoint_seconds": 0,
+    },
+    "cclm.retrieval": {
+        "start": "no_parallel", "epochs": 1, "batch": 8, "keep_models": True, "optimiser": "adamw",
+        "checkpoint_seconds": 0,
+    },
+    "cclm.results": {"models": ["no_parallel"], "tasks": ["retrieval"]},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

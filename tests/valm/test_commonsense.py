@@ -8,10 +8,12 @@ import pytest
 
 from tests.small import run_stage
 from vlpnb.data.description import load_captions
+from vlpnb.downstream.asking import Question, Task, ask, label_task, results, trivial, without_liking
+from vlpnb.downstream.object_tasks import LISTS, load_task
+from vlpnb.downstream.prompting import load_prompts
 from vlpnb.errors import UserError
 from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
 from vlpnb.valm import commonsense
-from vlpnb.valm.asking import Question, Task, ask, label_task, results, trivial, without_liking
 from vlpnb.valm.commonsense import (
     CommonsenseConfig,
     asked,
@@ -20,8 +22,6 @@ from vlpnb.valm.commonsense import (
     pictures_by_word,
     showing,
 )
-from vlpnb.valm.prompting import load_prompts
-from vlpnb.valm.tasks import LISTS, load_task
 from vlpnb.world.knowledge import knowledge_probes
 from vlpnb.world.writers import load_scenes
 

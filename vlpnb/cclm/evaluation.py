@@ -22,7 +22,7 @@ from vlpnb.cclm.pieces import Pieces
 from vlpnb.cclm.reranking import Captions, Gallery, read, rerank, see
 from vlpnb.data.multilingual import Picture
 from vlpnb.errors import UserError
-from vlpnb.metrics.retrieval import first_own_ranks, ranks, recall
+from vlpnb.metrics.retrieval import ranks, retrieval_scores
 from vlpnb.text.cleaning import says_nothing
 
 
@@ -86,12 +86,7 @@ def recalls(
 
     Every picture can be found; those with a sentence are asked for theirs.
     """
-    own = torch.from_numpy(owner)
-    told, place = own.unique(return_inverse=True)
-    text = recall(first_own_ranks(to_captions.cpu()[told], place), prefix="txt_r")
-    image = recall(ranks(to_pictures.cpu(), own), prefix="img_r")
-    means = {f"{name}_mean": sum(r.values()) / len(r) for name, r in (("txt", text), ("img", image))}
-    return {**text, **image, **means, "r_mean": (means["txt_mean"] + means["img_mean"]) / 2}
+    return retrieval_scores(to_captions.cpu(), to_pictures.cpu(), torch.from_numpy(owner))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from vlpnb.text.tokenizers import encode_lines, load_tokenizer, save_tokenizer
 from vlpnb.text.unigram import check_order, train_unigram
 
 OWN = "sentences"  # the tokenizer that is trained on what is trained on
+START, PAD, END = 0, 1, 2
 MAX_WORDS = 64  # of parallel text, the longest
 
 
@@ -91,7 +92,7 @@ class Pieces:
         check_order(tokenizer, tokenizer.name_or_path or "the tokenizer")
         self.tokenizer, self.cleaning = tokenizer, cleaning
         self.size = len(tokenizer)
-        self.start_id, self.pad_id, self.end_id, self.unk_id, self.mask_id = 0, 1, 2, 3, self.size - 1
+        self.start_id, self.pad_id, self.end_id, self.mask_id = START, PAD, END, self.size - 1
 
     def clean(self, text: str, max_words: int = 40, question: bool = False) -> str:
         """A sentence as models read it. UserError where nothing is left of one that is no question."""
@@ -110,14 +111,14 @@ class Pieces:
             UserError: a sentence without a word.
         """
         cleaned = [self.clean(text, max_words, question) for text in texts]
-        return [self.framed(ids, max_tokens) for ids in encode_lines(self.tokenizer, cleaned)]
+        return [framed(ids, max_tokens) for ids in encode_lines(self.tokenizer, cleaned)]
 
-    def framed(self, ids: Int[np.ndarray, " n"], max_tokens: int) -> Int[np.ndarray, " m"]:
-        """The first pieces between the two ends, `max_tokens` in all at most."""
-        if max_tokens < 2:
-            raise UserError(f"max_tokens: found {max_tokens}, expected 2 or more: the ends are two")
-        ends = np.array([self.start_id, self.end_id], ids.dtype)
-        return np.concatenate([ends[:1], ids[: max_tokens - 2], ends[1:]])
+
+def framed(ids: Int[np.ndarray, " n"], max_tokens: int) -> Int[np.ndarray, " m"]:
+    """The first pieces between `<s>` and `</s>`, `max_tokens` in all at most. UserError for fewer than the two ends."""
+    if max_tokens < 2:
+        raise UserError(f"max_tokens: found {max_tokens}, expected 2 or more: the ends are two")
+    return np.concatenate([[START], ids[: max_tokens - 2], [END]]).astype(ids.dtype)
 
 
 def load_pieces(folder: Path) -> Pieces:

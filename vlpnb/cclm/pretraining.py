@@ -79,6 +79,10 @@ class PretrainingConfig(Config):
     """Objectives: all, no_parallel, contrastive_only, no_regions (the 3M recipe)."""
     size: str = "large"
     """A key of `cclm.SIZES`: layers and width."""
+    text_layers: int | None = Field(None, ge=1)
+    """Layers of the text encoder in place of the size's."""
+    fusion_layers: int | None = Field(None, ge=1)
+    """Layers that look at the other view in place of the size's."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of units and of attention weights left out in training."""
     init_std: float = Field(0.02, gt=0)
@@ -149,6 +153,8 @@ class PretrainingConfig(Config):
     """Of both matching losses in the sum."""
     words_weight: float = Field(1.0, ge=0)
     """Of guessed words in the sum, both kinds."""
+    boxes_weight: float = Field(1.0, ge=0)
+    """Of both losses of boxes in the sum."""
     precision: Precision = "bfloat16"
     """Of matrix products on a GPU."""
     evaluations: int = Field(6, ge=1)
@@ -200,8 +206,10 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
 def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> tuple[Cclm, list[str]]:
     """The model as it begins, and lines for the log. UserError where it does not fit what it is to start from."""
     torch.manual_seed(config.seed)
+    wanted = {"text_layers": config.text_layers, "fusion_layers": config.fusion_layers}
     shape = size_config(
         config.size,
+        **{name: layers for name, layers in wanted.items() if layers is not None},
         vocab_size=pieces.size,
         pad_id=pieces.pad_id,
         mask_id=pieces.mask_id,
@@ -241,6 +249,7 @@ def training_plan(config: PretrainingConfig, per_epoch: int, model: CclmPretrain
         "contrastive": ("itc", "ttc"),
         "matching": ("itm", "ttm"),
         "words": ("words", "parallel_words"),
+        "boxes": ("boxes", "giou"),
     }
     return TrainingPlan(
         updates=updates,

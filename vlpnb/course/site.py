@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import nbformat
 
-from vlpnb.course import notebooks_folder, open_run, pages
+from vlpnb.course import open_run, pages
 from vlpnb.course.audit import outline
 from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
@@ -28,7 +28,6 @@ from vlpnb.stage import Run, StageResult
 TEMPLATES = Path(__file__).with_name("templates")
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 NOT_RUN = "No notebook of this part was executed in this run."
-NOT_YET = "This part is planned and not in the course yet."
 MATHJAX = "mathjax/MathJax.js?config=TeX-AMS-MML_HTMLorMML-full,Safe"
 
 
@@ -144,7 +143,6 @@ def _write_pages(
         _render("paper.html", site, f"{name}.html", **about, **more)
     _render("code.html", site, **about, codes=pages.read_code(sorted(symbols)))
     total = sum(page.seconds for page in described)
-    there = {path.name[0] for path in notebooks_folder().glob("[0-9]*.ipynb")}
     _render(
         "index.html",
         site,
@@ -160,7 +158,7 @@ def _write_pages(
                 "digit": digit,
                 "name": name,
                 "pages": [page for page in described if page.number[0] == digit],
-                "missing": NOT_RUN if digit in there else NOT_YET,
+                "missing": NOT_RUN,
             }
             for digit, name in PARTS.items()
         ],

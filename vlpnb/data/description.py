@@ -9,6 +9,7 @@ and never code. There is one description per kind of file, made by the stage of 
 | `pictures.json` | `PictureData` | the pictures that can become vokens, by image set |
 | `text.json` | `TextData` | raw text, and the rules for its lines |
 | `sentences.json`, `questions.json`, `pairs.json` | see `vlpnb.data.asked_data` | what is said and asked of pictures |
+| `iglue.json` | see `vlpnb.data.iglue_data` | IGLUE's five sets in several languages |
 | `glue_data.json`, `squad_data.json`, `swag_data.json`, `knowledge.json` | `FolderData` | one folder of files |
 
 Paths in a file are relative to the data's root, and the root of data inside the run (the world's folder) is relative to

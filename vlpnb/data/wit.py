@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 from vlpnb.data.fields import text_field
 from vlpnb.data.forms import open_text
@@ -26,12 +27,11 @@ PIXELS = "lines of an address, a picture in base64 and the address of its page, 
 
 @dataclass(frozen=True)
 class WitRow:
-    """A caption and the address of its picture. `pixels`: the picture in base64, where the row holds it."""
+    """A caption and the address of its picture."""
 
     url: str
     caption: str
     language: str
-    pixels: str = ""
 
     @property
     def image_id(self) -> str:
@@ -47,21 +47,15 @@ def wit_id(url: str) -> str:
 def read_wit(path: Path, left_out: list[str] | None = None) -> list[WitRow]:
     """The rows of a file in its order, those with an empty caption told to `left_out`.
 
-    A row needs `image_url` and `caption_reference_description`; `language` (else empty), and `image_content`, where the
-    reference's preparation has joined the pixels already.
+    A row needs `image_url` and `caption_reference_description`; `language` may be missing.
 
     Raises:
         UserError: with file, line and field.
     """
     rows = []
-    for number, item in read_json_lines(path, "captions of WIT {image_url, caption_reference_description}"):
-        where = f"{path}:{number}"
-        row = WitRow(
-            text_field(item, "image_url", where),
-            text_field(item, "caption_reference_description", where, ""),
-            text_field(item, "language", where, ""),
-            text_field(item, "image_content", where, ""),
-        )
+    for where, item in _items(path):
+        caption = text_field(item, "caption_reference_description", where, "")
+        row = WitRow(text_field(item, "image_url", where), caption, text_field(item, "language", where, ""))
         if not row.url.strip():
             raise UserError(f"{where}.image_url: is empty, expected the address of a picture.")
         if row.caption.strip():
@@ -69,6 +63,11 @@ def read_wit(path: Path, left_out: list[str] | None = None) -> list[WitRow]:
         elif left_out is not None:
             left_out.append(f"{where} {row.url}: an empty caption")
     return rows
+
+
+def _items(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, item in read_json_lines(path, "captions of WIT {image_url, caption_reference_description}"):
+        yield f"{path}:{number}", item
 
 
 def by_picture(rows: Iterable[WitRow]) -> list[CaptionRow]:
@@ -97,12 +96,27 @@ def pixels_of(files: Iterable[Path], wanted: Collection[str]) -> Iterator[tuple[
                 if len(columns) != 3:
                     raise UserError(f"{path}:{number}: {len(columns)} columns, expected {PIXELS}.")
                 url = columns[0]
-                if url in wanted and url not in found and (data := decoded(columns[1])):
+                if url in wanted and url not in found and (data := _decoded(columns[1])):
                     found.add(url)
                     yield url, data
 
 
-def decoded(text: str) -> bytes | None:
+def pixels_in_rows(files: Iterable[Path], wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """(address, bytes of the picture) of every wanted address whose row holds its picture, each once.
+
+    The original's preparation joins the pixels as `image_content`. Rows are read one by one: their pictures together
+    may be larger than the memory.
+    """
+    wanted, found = frozenset(wanted), set()
+    for path in files:
+        for where, item in _items(path):
+            url, text = text_field(item, "image_url", where), text_field(item, "image_content", where, "")
+            if url in wanted and url not in found and (data := _decoded(text)):
+                found.add(url)
+                yield url, data
+
+
+def _decoded(text: str) -> bytes | None:
     """The bytes that base64 spells; None where it spells none."""
     try:
         return base64.b64decode(text, validate=True) or None

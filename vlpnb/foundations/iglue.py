@@ -19,7 +19,7 @@ from vlpnb.data.iglue_data import TASKS, Iglue, TaskFiles, load_iglue
 from vlpnb.data.images import FORMATS
 from vlpnb.data.picture_patterns import fixed_folder
 from vlpnb.data.text_files import require
-from vlpnb.data.wit import decoded, pixels_of, read_wit, wit_id
+from vlpnb.data.wit import pixels_in_rows, pixels_of, read_wit, wit_id
 from vlpnb.errors import UserError
 from vlpnb.files import atomic
 from vlpnb.foundations.datasets import (
@@ -301,18 +301,12 @@ def _empty(data: Iglue) -> Iterator[str]:
 
 def _extract(context: StageContext, data: Iglue) -> list[str]:
     """Put the pictures of WIT's addresses into the stage's folder, unless they are there; returns those without one."""
-    rows = [
-        row
-        for place in data.places("wit")
-        for path in data.paths("wit", *place[:2])
-        for row in read_wit(path)
-    ]
-    urls = dict.fromkeys(row.url for row in rows)
+    captions = [path for place in data.places("wit") for path in data.paths("wit", *place[:2])]
+    urls = dict.fromkeys(row.url for path in captions for row in read_wit(path))
     there = {path.stem for path in (context.folder / WIT_PICTURES).glob("*.*")} | set(data.pictures(["wit"]))
     data.forget()
     wanted = [url for url in urls if wit_id(url) not in there]
     found: set[str] = set()
-    held = ((row.url, pixels) for row in rows if row.pixels and (pixels := decoded(row.pixels)))
     pattern = context.config.wit.pixels
     files = (
         [path for place in (context.folder, data.root) for path in sorted(place.glob(pattern))]
@@ -325,7 +319,7 @@ def _extract(context: StageContext, data: Iglue) -> list[str]:
             "addresses are wanted. Put the pixel files there, or leave the task out with `iglue.wit: null`."
         )
     need = set(wanted)
-    for source in (held, pixels_of(files, need)):
+    for source in (pixels_in_rows(captions, need), pixels_of(files, need)):
         for url, content in source:
             if url in need and url not in found and (suffix := _suffix(content)):
                 found.add(url)

@@ -11,6 +11,11 @@ from torch import Tensor
 
 from vlpnb.nn.losses import IGNORE
 
+SPAN_RATE, SPANS = (
+    0.2,
+    (2, 3),
+)  # how often a span is selected in place of a word, and how long it is, equally often
+
 
 def mask_tokens(
     ids: Int[Tensor, "B T"],
@@ -38,6 +43,11 @@ def mask_tokens(
     labels = ids.masked_fill(draw >= rate, IGNORE)
     inputs = torch.where(draw < 0.9 * rate, random_ids, ids)
     return inputs.masked_fill(draw < 0.8 * rate, mask_id), labels
+
+
+def selected_count(lengths: Int[Tensor, " B"], rate: float = 0.4, most: int = 12) -> Int[Tensor, " B"]:
+    """How many tokens `mask_spans` selects of sentences of so many, two or more, both ends counted."""
+    return (lengths.double() * rate).round().long().clamp(1, most).minimum(lengths - 1)
 
 
 def mask_spans(
@@ -70,7 +80,8 @@ def mask_spans(
     rows, longest, device = *ids.shape, ids.device
     # what each position does when it is visited, and when that is
     dice = torch.rand(3, rows, longest, generator=generator, device=device)
-    span = 1 + (dice[0] < 0.2).long() + (dice[0] < 0.1).long()
+    drawn = (dice[0] / SPAN_RATE * len(SPANS)).long().clamp_max(len(SPANS))
+    span = torch.tensor([*SPANS, 1], device=device)[drawn]
     at = torch.arange(longest, device=device)
     inside = (at > 0) & (at < lengths[:, None])
     visited = dice[1].masked_fill(~inside, 2.0)
@@ -79,7 +90,7 @@ def mask_spans(
     covered = torch.full_like(visited, 3.0)  # when a position is selected
     for p in range(1, longest):
         starts = visited[:, p] < covered[:, p]
-        for step in range(min(3, longest - p)):
+        for step in range(min(max(SPANS), longest - p)):
             reach = starts & (span[:, p] > step)
             covered[:, p + step] = torch.where(
                 reach, torch.minimum(covered[:, p + step], visited[:, p]), covered[:, p + step]
@@ -87,7 +98,7 @@ def mask_spans(
     covered = covered.masked_fill(~inside, 3.0)
 
     # The visits end when enough are selected, and the last one may bring too many.
-    wanted = (lengths.double() * rate).round().long().clamp(1, most).minimum(lengths - 1)[:, None]
+    wanted = selected_count(lengths, rate, most)[:, None]
     enough = covered.sort(1).values.gather(1, wanted - 1)
     order = dice[2].masked_fill(covered > enough, 2.0).argsort(1)[:, : int(wanted.max())]
     kept = at[: order.shape[1]] < wanted

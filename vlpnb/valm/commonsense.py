@@ -25,11 +25,11 @@ from pydantic import Field
 
 from vlpnb.config import Config, Name
 from vlpnb.data.description import SPLITS, CaptionData, load_captions, load_folder
+from vlpnb.downstream.asking import Question, Scorer, Task, answers_of, ask, results, trivial
+from vlpnb.downstream.object_tasks import load_task, with_pictures
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.valm.asking import Question, Scorer, Task, answers_of, ask, results, trivial
-from vlpnb.valm.tasks import load_task, with_pictures
 from vlpnb.world.writers import load_scenes
 
 Setting = Literal["trained", "hidden", "random", "oracle"]
@@ -53,7 +53,7 @@ class CommonsenseConfig(Config):
     setting: Setting = "trained"
     """Which pictures the model is asked with."""
     tasks: tuple[Name, ...] = ("memory_colour", "colour_terms", "shape", "relative_size")
-    """Keys of `valm.tasks.LISTS`."""
+    """Keys of `downstream.object_tasks.LISTS`."""
     prompts: dict[Name, str] = Field(default_factory=dict)
     """For a task other prompts: a name or a file ….yaml."""
     files: dict[Name, str] = Field(default_factory=dict)

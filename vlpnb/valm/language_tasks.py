@@ -30,16 +30,16 @@ from vlpnb.data.fields import text_field
 from vlpnb.data.glue import read_glue
 from vlpnb.data.labelled import read_labelled
 from vlpnb.data.text_files import lines_of, read_json_lines, require
+from vlpnb.downstream.asking import Scorer, Task, answers_of, ask, label_task, results, trivial
+from vlpnb.downstream.prompting import PromptSet, load_prompts, render
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.metrics.bootstrap import interval
 from vlpnb.metrics.language import last_words, passage, perplexities
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.lines import Rules, read_lines
-from vlpnb.valm.asking import Scorer, Task, answers_of, ask, label_task, results, trivial
 from vlpnb.valm.commonsense import Setting
 from vlpnb.valm.corpus import Corpus, load_corpus
-from vlpnb.valm.prompting import PromptSet, load_prompts, render
 
 RESULTS = "language.json"
 NOTHING = ("N/A", "none", "")  # texts that say nothing, for calibration

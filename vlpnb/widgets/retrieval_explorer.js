@@ -9,6 +9,7 @@ const PATIENCE = 15000; // ms after which an unanswered request no longer holds 
 function exampleButtons(examples, choose) {
   if (!examples.length) return [];
   const row = element("div", "vlpnb-languages");
+  row.hidden = true;
   row.setAttribute("role", "group");
   row.setAttribute("aria-label", "an example in");
   for (const example of examples) {
@@ -20,12 +21,16 @@ function exampleButtons(examples, choose) {
   return [row];
 }
 
-/** The shipped Chinese font; pages whose machine has another one use that (see the style). */
-function loadFont(source) {
-  if (!source || [...document.fonts].some((font) => font.family.includes("vlpnb Han"))) return;
-  const font = new FontFace("vlpnb Han", `url(${source})`);
-  document.fonts.add(font);
-  font.load().catch(() => document.fonts.delete(font)); // a page may forbid it; then what the machine has is used
+/** The shipped Chinese font. Buttons wait for it: a browser may keep the boxes that it drew in place of a word. */
+async function loadFont(source, waiting) {
+  try {
+    if (source && ![...document.fonts].some((font) => font.family.includes("vlpnb Han"))) {
+      document.fonts.add(await new FontFace("vlpnb Han", `url(${source})`).load());
+    }
+  } catch {
+    // a page may forbid it; then what the machine has is used
+  }
+  for (const node of waiting) node.hidden = false;
 }
 
 function render({ model, el }) {
@@ -40,7 +45,7 @@ function render({ model, el }) {
     Object.assign(input, { value: text, lang: code });
     send();
   });
-  loadFont(model.get("font"));
+  loadFont(model.get("font"), languages);
   const status = element("p", "vlpnb-quiet");
   status.setAttribute("role", "status");
   const problem = element("p", "vlpnb-error");

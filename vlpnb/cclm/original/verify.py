@@ -16,10 +16,11 @@ from torch.nn import functional as F
 from vlpnb.cclm.config import CclmConfig, parameter_count
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining, View, counts
-from vlpnb.cclm.original import verify_vision
+from vlpnb.cclm.original import verify_tasks, verify_text, verify_vision
 from vlpnb.cclm.original.names import BUFFERS, COPIES, NEW, NEW_IN_TASKS, learning, original_names, xlmr_names
 from vlpnb.cclm.original.recorded_model import GRADIENT, LOSS, OUTPUT, WEIGHTS, pixels, recorded_model
 from vlpnb.cclm.original.weights import original_state
+from vlpnb.cclm.xvnli import EntailmentModel
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
 from vlpnb.nn.contrastive import contrastive, negative_weights
@@ -247,8 +248,6 @@ def gather(folder: RecordedFolder) -> Iterator[Case]:
 
 def groups(folder: RecordedFolder) -> Iterator[Case]:
     """Which parameters decay, and which learn faster (CCL-09)."""
-    from vlpnb.cclm.xvnli import EntailmentModel
-
     about, model = folder.json("optimiser.json"), recorded_model(folder)
     yield from _groups(about["pretraining"], model, NEW)
     yield from _groups(about["xvnli_one_process"], EntailmentModel(recorded_model(folder)), NEW_IN_TASKS)
@@ -349,5 +348,5 @@ def initialisation(folder: RecordedFolder) -> Iterator[Case]:
 
 CHECKS = (
     sizes, towers, contrast, matching, words, batches, gather, groups, schedule, adam, initialisation,
-    *verify_vision.CHECKS,
+    *verify_vision.CHECKS, *verify_text.CHECKS, *verify_tasks.CHECKS,
 )  # fmt: skip

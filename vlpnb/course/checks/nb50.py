@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vlpnb.course.checks import Wrong, compare, passed
 
+CLOSE = 0.11  # shares of 300 draws differ from their weights by less
 Unit = Float[Tensor, "B E"]
 Ids = Int[Tensor, " B"]
 
@@ -95,7 +96,7 @@ def check_hard_negatives(
     function: Callable[[Unit, Unit, Ids, float, torch.Generator], tuple[Ids, Ids]],
 ) -> None:
     """Exercise 50.2: `function(pictures, texts, ids, tau, generator)` draws pictures for texts, texts for pictures."""
-    ids, tau, times = torch.tensor([1, 2, 2, 3, 4]), 0.4, 1500
+    ids, tau, times = torch.tensor([1, 2, 2, 3, 4]), 0.4, 300
     B = len(ids)
     v, u = _units(B, 4, 52), _units(B, 4, 53)
     generator = torch.Generator().manual_seed(5)
@@ -141,15 +142,15 @@ def check_hard_negatives(
             w / w.sum(1, keepdim=True) for w in _weights(v, u, ids, 1.0)
         ),
     }
-    if far((pictures, texts)) > 0.06:
+    if far((pictures, texts)) > CLOSE:
         for text, wanted in slips.items():
-            if far(wanted) < 0.06:
+            if far(wanted) < CLOSE:
                 raise Wrong(f"the draw: {text}")
         raise Wrong(
             f"the draw: shares over {times} draws differ from the weights' by up to {far((pictures, texts)):.2f}."
         )
     sure = torch.eye(4)  # every pair is certain of itself: all other weights are about 1e-5
-    many = [function(sure, sure, torch.arange(4), 0.01, generator) for _ in range(60)]
+    many = [function(sure, sure, torch.arange(4), 0.01, generator) for _ in range(30)]
     if any(bool((torch.as_tensor(side) == torch.arange(4)).any()) for draw in many for side in draw):
         raise Wrong(
             "the draw: where a model is certain, the very pair is drawn: 1e-5 is added after the zeroing. Add it to "

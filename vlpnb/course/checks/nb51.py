@@ -62,7 +62,7 @@ def check_recall(function: Callable[[Float[Tensor, "I C"], Sequence[Sequence[int
         }
         slips = {text: value for text, value in slips.items() if abs(value - right) > 1e-6}
         compare(f"TR@{k}, {what}", function(scores.clone(), [list(o) for o in captions_of], k), right, slips)
-    passed("say beside every recall how many captions a picture has: five are easier to hit than one.")
+    passed("say beside every recall how many captions a picture has; without that it compares with nothing.")
 
 
 Layers = Sequence[Mapping[str, Float[Tensor, "D D"]]]

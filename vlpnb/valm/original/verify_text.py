@@ -15,11 +15,11 @@ import numpy as np
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.commonsense import KnownThing, SizePair, read_colours, read_sizes, read_vicomte
 from vlpnb.data.recorded import Entries, RecordedFolder, published
+from vlpnb.downstream.prompting import load_prompts, rendered
 from vlpnb.text.binarised import Binarised
 from vlpnb.text.blocks import LanguageBlocks
 from vlpnb.valm.chunking import LONGEST, compat_lengths
 from vlpnb.valm.original.verify_search import MODEL_END, MODEL_PAD, OFFSET, clip_ids, pieces_of, separators
-from vlpnb.valm.prompting import load_prompts, rendered
 
 SHARE = Tolerance(1e-12)
 

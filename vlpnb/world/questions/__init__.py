@@ -10,6 +10,9 @@ balances by complementary pairs as well; here there is nothing else.) A unit of 
 with as many true as false pairs of pictures, and a unit of entailments is one hypothesis with one premise for
 each of the three labels.
 
+`entailment_pictures` asks hypotheses of pictures rather than of premises, for XVNLI; in the four other languages
+questions and statements are said by `vlpnb/world/languages/asking`.
+
 A question never says a canonical attribute ("Is there a yellow banana?"): like all text of this world it
 leaves that to the pictures. "What is the yellow thing?" is fair, since the answer needs the picture.
 """

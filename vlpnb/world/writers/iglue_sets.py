@@ -49,6 +49,8 @@ class IglueSizes(Config):
     """English statements about pairs of pictures to train on."""
     statement_kinds: tuple[StatementKind, ...] = ()
     """Kinds of statements, such as left, both, count (`STATEMENT_KINDS`); empty: all."""
+    statement_pairs: int = Field(2, ge=1)
+    """Pairs of pictures of which a training statement is true, and as many of which it is false; tests have two."""
     tested: int = Field(600, ge=6)
     """Hypotheses, questions and pairs in each validation and test set; fewer where there are too few pictures."""
     wit: int = Field(150, ge=2)
@@ -96,10 +98,11 @@ class IglueSets:
         return asked(scenes, f"xgqa-{self.sizes.seed}-{split}", wanted, candidates)
 
     def _statements(self, split: str) -> list[Statement]:
-        # two true and two false pairs of each, as MaRVL has four; an eighth more, for a few are about a mere "thing"
         wanted, kinds = self.wanted("marvl", split), self.sizes.statement_kinds
-        found = statements(self.scenes(split), self.sizes.seed, wanted + wanted // 8, 2, kinds)
-        return [s for s in found if s.plan is not None][: max(4, wanted - wanted % 4)]
+        pairs = self.sizes.statement_pairs if split == "train" else 2  # MaRVL has four of each sentence
+        # an eighth more, for a few are about a mere "thing"
+        found = statements(self.scenes(split), self.sizes.seed, wanted + wanted // 8, pairs, kinds)
+        return [s for s in found if s.plan is not None][: max(1, wanted // (2 * pairs)) * 2 * pairs]
 
     def curtained(self) -> dict[str, PictureHypothesis]:
         """File → a hypothesis about the picture, of every curtained picture."""

@@ -21,7 +21,7 @@ from vlpnb.data.fields import as_text, list_field, text_field
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.files import content_hash
 
-FOLDER = Path(str(files("vlpnb.valm"))) / "prompts"
+FOLDER = Path(str(files("vlpnb.downstream"))) / "prompts"
 PLACE = re.compile(r"\[[A-Z][A-Z_ ]*\]|<[a-z_]+>|[{}]")  # what is left of a template that nobody filled in
 
 

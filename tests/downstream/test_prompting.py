@@ -6,8 +6,8 @@ import json
 import pytest
 
 from vlpnb.data.commonsense import read_colours, read_sizes
+from vlpnb.downstream.prompting import FOLDER, load_prompts, places_of, render, rendered
 from vlpnb.errors import UserError
-from vlpnb.valm.prompting import FOLDER, load_prompts, places_of, render, rendered
 
 
 def sha256(prompts: list[str]) -> str:

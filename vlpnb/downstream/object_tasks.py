@@ -20,10 +20,10 @@ from pathlib import Path
 
 from vlpnb.data.commonsense import KnownThing, read_colours, read_sizes, read_vicomte
 from vlpnb.data.text_files import require
+from vlpnb.downstream.asking import Question, Task, choice_task, label_task
 from vlpnb.downstream.probes import read_probes
+from vlpnb.downstream.prompting import PromptSet, load_prompts
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.valm.asking import Question, Task, choice_task, label_task
-from vlpnb.valm.prompting import PromptSet, load_prompts
 from vlpnb.world.languages.english import NOUNS
 
 COLOURS = (

@@ -14,10 +14,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float
 
+from vlpnb.downstream.prompting import PromptSet, render
 from vlpnb.errors import UserError
 from vlpnb.metrics.bootstrap import interval
 from vlpnb.metrics.choices import accuracy, always, calibrated, chosen, macro_accuracy, majority
-from vlpnb.valm.prompting import PromptSet, render
 
 NAME = re.compile(r"\{\w+\}")  # an answer that is one of the things asked about
 

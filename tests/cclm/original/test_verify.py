@@ -1,0 +1,160 @@
+"""`vlpnb verify cclm`: the original's recorded folder holds, any other of its layout too, and no number is free."""
+
+import ast
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.golden import cclm_losses, cclm_reference, cclm_tasks, cclm_vision, make_cclm
+from tests.golden.make_cclm import Sizes, record
+from vlpnb.cclm.original.verify import CHECKS, adam, gather, initialisation, schedule
+from vlpnb.cclm.original.verify_text import CHECKS as TEXT
+from vlpnb.cclm.original.verify_vision import region_geometry, swin
+from vlpnb.course.verify import lines, verify
+from vlpnb.data.agreement import compare
+from vlpnb.data.recorded import RecordedFolder
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "cclm"
+SHARED = Path(os.environ.get("VLPNB_SHARED_GOLDEN_CCLM", Path(__file__).parents[4] / "shared/golden/cclm"))
+WITHOUT_WEIGHTS = ("text.json", "masking.json")
+OTHER = Sizes(
+    seed=11, embed=6, depths=(1, 2, 1), swin_heads=(2, 3, 4), window=3, heads=3, ffn=56, text_layers=2, fusion_layers=3,
+    vocab=83, width=20, batch=5, length=12, other_length=8, masked=4, groups=3, gallery=8, answers=7, temperature=0.2,
+    peak=1e-4,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def recorded_once(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("recorded"), Sizes())
+
+
+@pytest.fixture
+def folder(recorded_once, tmp_path):
+    """A folder of invented weights, and what the original gave for what hangs on none."""
+    return Path(shutil.copytree(recorded_once, tmp_path / "made"))
+
+
+def made(folder, sizes):
+    record(folder, sizes)
+    for name in WITHOUT_WEIGHTS:
+        shutil.copy(GOLDEN / name, folder)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_originals_folder_holds():
+    if not (SHARED / "weights.safetensors").is_file():
+        pytest.skip(f"recorded numbers of CCLM not found at {SHARED}")
+    result = verify("cclm", SHARED)
+    assert result.holds, "\n".join(lines(result))
+    assert sum(verdict.values for verdict in result.verdicts) > 350_000
+
+
+def test_a_folder_of_another_seed_holds(folder):
+    result = verify("cclm", folder)
+    assert result.holds, "\n".join(lines(result))
+    assert len(result.verdicts) == 19
+
+
+@pytest.mark.slow
+def test_a_folder_of_other_sizes_holds(tmp_path):
+    result = verify("cclm", made(tmp_path, OTHER))
+    assert result.holds, "\n".join(lines(result))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("towers", "fusion_image_masked"),
+        ("towers", "all_layers_no_memory"),
+        ("losses", "itc_ids_grad_text"),
+        ("losses", "itm_image_ids_weights_view_to_text"),
+        ("losses", "mlm_image_logits"),
+        ("regions", "region_vector"),
+        ("gather", "ids_grad_weight_x_faithful"),
+        ("downstream", "xvnli.logits"),
+        ("downstream", "nlvr.logits_second_copies_times_1.05"),
+        ("downstream", "vqa.topk_answers"),
+        ("retrieval", "score_text_to_image"),
+    ],
+)
+def test_one_changed_number_is_found_and_named(file, name, folder):
+    path = folder / f"{file}.safetensors"
+    tensors = load_file(path)
+    changed = tensors[name].view(-1)
+    changed[0] += 1e-3 if changed.is_floating_point() else 1
+    save_file(tensors, path)
+    found = [verdict for verdict in verify("cclm", folder).verdicts if not verdict.holds]
+    assert [verdict.file for verdict in found][:1] == [f"{file}.safetensors"]
+    assert name in {one.case.name for one in found[0].found if one.beyond}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "where"),
+    [
+        ("losses", ("losses", "itc_ids")),
+        ("losses", ("batches", "region_text", "loss_giou")),
+        ("losses", ("batches", "parallel_text", "grad_norms", "temp")),
+        ("optimiser", ("pretraining", "groups", 3, "parameters")),
+        ("optimiser", ("schedule_fraction", "values", 2, "lr_large")),
+        ("optimiser", ("adamw_of_the_reference", "steps", 3, "decayed", 1)),
+        ("masking", ("cases", 0, "share_mask")),
+        ("region_geometry", ("region_samples", 1, "visible_patches", 0, 0)),
+        ("downstream", ("vqa_loss",)),
+        ("retrieval", ("train_itc",)),
+    ],
+)
+def test_one_changed_field_is_found(file, where, folder):
+    path = folder / f"{file}.json"
+    about = inner = json.loads(path.read_text())
+    for step in where[:-1]:
+        inner = inner[step]
+    inner[where[-1]] += 1
+    path.write_text(json.dumps(about))
+    result = verify("cclm", folder)
+    assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
+
+
+def test_a_changed_weight_is_found(folder):
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    tensors["text_encoder.bert.encoder.layer.0.attention.self.value.bias"][0] += 0.05
+    save_file(tensors, path)
+    failing = {verdict.file for verdict in verify("cclm", folder).verdicts if not verdict.holds}
+    assert {"towers.safetensors", "losses.safetensors", "losses.json", "downstream.safetensors"} <= failing
+
+
+def test_an_entry_that_nothing_reads_is_reported(folder):
+    path = folder / "gather.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": 0.5}))
+    result = verify("cclm", folder)
+    assert {verdict.file: verdict.unread for verdict in result.verdicts if verdict.unread} == {
+        "gather.json": ["accuracy"]
+    }
+
+
+@pytest.mark.parametrize("check", [adam, schedule, gather, initialisation, swin, region_geometry, *TEXT])
+def test_what_the_original_gave_is_kept_here_too(check):
+    """The parts of its folder that are small and need no weights."""
+    assert check in CHECKS
+    found = [compare(case) for case in check(RecordedFolder(GOLDEN))]
+    assert len(found) > 5
+    assert [case.first for case in found if case.beyond] == []
+
+
+def test_recorded_files_are_small():
+    assert all(path.stat().st_size <= 250_000 for path in GOLDEN.iterdir())
+
+
+def test_the_reference_does_not_know_the_package():
+    for module in (make_cclm, cclm_reference, cclm_losses, cclm_tasks, cclm_vision):
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
+            assert not any(name.split(".")[0] == "vlpnb" for name in names), module

@@ -1,0 +1,101 @@
+"""Stage `cclm.marvl`: is a sentence true of two pictures? Learnt from NLVR2, in English, asked in MaRVL's languages.
+
+Paper: CCLM (Zeng et al., ACL 2023), section 4.1; MaRVL (Liu et al. 2021); NLVR2 (Suhr et al. 2019). The model is
+`pairs.PairModel`. Consistency is the share of sentences that are judged right of all their pairs of pictures; intervals
+are over sentences. A control that sees no picture (`blind`) is the sentence alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from pydantic import Field
+from torch import Tensor
+
+from vlpnb.cclm import transfer
+from vlpnb.cclm.batches import Texts
+from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Views, inputs
+from vlpnb.cclm.pairs import NEW, PairModel
+from vlpnb.data.iglue import PairRow
+from vlpnb.metrics.iglue import marvl_scores
+from vlpnb.stage import Stage, StageContext
+
+
+class MarvlConfig(CclmFineTuningConfig):
+    """How to fine-tune, and what to ask then. Defaults: the paper's."""
+
+    max_words: int = Field(30, ge=1)
+    """Words of a sentence, of which the first are kept."""
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Sentences with their two pictures and labels, padded batch by batch; −1 is no label."""
+
+    texts: Texts
+    views: Views
+    labels: Int[Tensor, " N"]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Word pieces of each."""
+        return self.texts.lengths
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(
+        self, rows: Sequence[int] | np.ndarray, random: np.random.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """ids, mask [B T], patches [n 1+P F], left and right [B], label [B]."""
+        patches, which = self.views.batch(rows, random)
+        label = self.labels[torch.as_tensor(np.asarray(rows))]
+        return {
+            **self.texts.batch(rows), "patches": patches, "left": which[:, 0], "right": which[:, 1], "label": label,
+        }  # fmt: skip
+
+
+def examples(rows: Sequence[PairRow], texts: Texts, views: Views) -> Statements:
+    """Rows as tensors."""
+    return Statements(
+        texts, views, torch.tensor([-1 if row.label is None else int(row.label) for row in rows])
+    )
+
+
+def say(model: PairModel, batch: dict[str, Tensor]) -> list[bool]:
+    """Whether each sentence is judged true of its pictures."""
+    keys = model.backbone.memory_keys(model.backbone.pictures(batch["patches"]))
+    scores = model.scores(batch["ids"], batch["mask"], keys, batch["left"], batch["right"])
+    return scores.float().nan_to_num().argmax(1).bool().tolist()
+
+
+def benchmark(*_: object) -> Benchmark:
+    """MaRVL for `transfer.Transfer`."""
+    return Benchmark(
+        "marvl", "MaRVL", "pairs", PairModel, NEW, False,
+        text=lambda row: row.sentence,
+        pictures=lambda row: (row.left, row.right),
+        gold=lambda row: row.label,
+        learnable=lambda row: row.label is not None,
+        group=lambda row: row.group,
+        identifier=lambda row: row.identifier,
+        examples=examples, say=say, score=marvl_scores,
+    )  # fmt: skip
+
+
+def run(context: StageContext) -> dict[str, float]:
+    """Fine-tune with every seed, and ask; see `transfer.run`. `<split>_consistency` is MaRVL's second score."""
+    return transfer.run(context, benchmark)
+
+
+MARVL = Stage(
+    name="cclm.marvl",
+    config=MarvlConfig,
+    run=run,
+    inputs=inputs,
+    variant=("start", "model", "blind", "fewshot", "finetuned"),
+    distributed=True,
+    doc="Fine-tune CCLM on NLVR2's statements about two pictures, and ask it in every language.",
+)
