@@ -127,7 +127,9 @@ def test_killed_and_resumed_is_bit_identical(small, tmp_path):
 
 def train_share(rank: int, world_size: int, root: str, folder: str, variant: str) -> None:
     torch.set_num_threads(1)
-    config = PretrainingConfig(**(TINY | {"dropout": 0.0, "variant": variant, "fused": None}))
+    # Adam would make a step of any size out of a gradient that is rounding alone, such as that of a key's bias.
+    changes = {"dropout": 0.0, "variant": variant, "fused": None, "optimiser": "sgd", "lr": 0.05}
+    config = PretrainingConfig(**(TINY | changes))
     data, pieces = load_multilingual(Path(root) / "multilingual"), load_pieces(Path(root) / "pieces")
     store = open_patches(Path(root) / "patches")
     batches = batches_of(config, data, None, pieces, store, rank, world_size)
@@ -159,9 +161,13 @@ def test_two_processes_equal_one_but_for_hard_negatives_which_are_each_processes
     for rank in range(2):
         state, found = torch.load(tmp_path / f"2.{rank}.pt")
         for name, value in alone.items():
-            torch.testing.assert_close(state[name], value, atol=2e-4, rtol=1e-3)
+            torch.testing.assert_close(state[name], value, atol=1e-5, rtol=1e-4)
         for one, two in zip(records, found, strict=True):
-            assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+            assert two["loss"] == pytest.approx(one["loss"], rel=1e-5)
+    start = new_model(
+        PretrainingConfig(**TINY), load_pieces(small.root / "pieces"), open_patches(small.root / "patches")
+    )
+    assert not same(alone, start[0].state_dict())
 
 
 def test_a_finished_model_scores_ones_own_picture(small, trained):

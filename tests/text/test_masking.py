@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vlpnb.text.masking import mask_tokens
+from vlpnb.text.masking import mask_spans, mask_tokens, selected_count
 
 
 def batch(n=400, t=128):
@@ -104,3 +104,60 @@ def test_positions_are_selected_alike_and_alone():
     assert (share - 0.15).abs().max() < 6 * (0.15 * 0.85 / 4000) ** 0.5
     both = (chosen[:, 1:] & chosen[:, :-1]).float().mean().item()
     assert both == pytest.approx(0.15**2, abs=6 * (0.0225 / chosen[:, 1:].numel()) ** 0.5)
+
+
+def spans(rows, longest, seed=0, **settings):
+    generator = torch.Generator().manual_seed(seed)
+    lengths = torch.randint(2, longest + 1, (rows,), generator=generator)
+    ids = torch.randint(4, 300, (rows, longest), generator=generator)
+    ids[torch.arange(longest) >= lengths[:, None]] = 1
+    return ids, lengths, *mask_spans(ids, lengths, 306, 307, generator, **settings)
+
+
+def test_spans_select_a_fixed_number_and_never_the_first_token_or_padding():
+    ids, lengths, hidden, places, labels = spans(3000, 17)
+    real = labels != -100
+    assert (real.sum(1) == selected_count(lengths)).all()
+    assert (real.sum(1) == (0.4 * lengths.double()).round().clamp(1, 12)).all()
+    assert (places[real] > 0).all()
+    assert (places < lengths[:, None]).all()
+    assert ((places[:, 1:] > places[:, :-1]) | ~real[:, 1:]).all(), "in ascending order"
+    assert (places[~real] == 0).all()
+    assert (labels[real] == ids.gather(1, places)[real]).all()
+    kept = torch.ones_like(ids, dtype=torch.bool)
+    kept[torch.arange(len(ids))[:, None].expand_as(places)[real], places[real]] = False
+    assert torch.equal(hidden[kept], ids[kept])
+    assert (places.max(1).values == lengths - 1).any(), "the last token may be selected"
+
+
+def test_of_a_hundred_thousand_selected_tokens_80_percent_are_masked_and_10_are_random():
+    ids = torch.full((10_000, 26), 400)  # no random id
+    lengths = torch.full((10_000,), 26)
+    hidden, places, labels = mask_spans(ids, lengths, 306, 307, torch.Generator().manual_seed(1))
+    assert labels.shape == (10_000, 10)
+    shown = hidden.gather(1, places)
+    assert abs((shown == 306).double().mean() - (0.8 + 0.1 / 307)) < 0.005
+    assert abs((shown == 400).double().mean() - 0.1) < 0.004
+    assert {0, 1, 2, 3} <= set(shown.flatten().tolist()), "special ids are among the random ones"
+    neighbours = ((places[:, 1:] == places[:, :-1] + 1).sum() / places.numel()).item()
+    alone = mask_spans(ids, lengths, 306, 307, torch.Generator().manual_seed(1), most=1)[1]
+    assert neighbours > 9 / 25 + 0.05, "spans put selected tokens side by side"
+    assert abs((alone == 1).double().mean() - 1 / 25) < 0.02
+
+
+def test_spans_have_the_first_position_less_often():
+    """They grow to the right, so that nothing reaches it but its own turn."""
+    ids, lengths = torch.full((20_000, 12), 9), torch.full((20_000,), 12)
+    places = mask_spans(ids, lengths, 306, 307, torch.Generator().manual_seed(0))[1]
+    rates = torch.bincount(places.flatten(), minlength=12) / len(ids)
+    assert rates[0] == 0
+    assert 0.10 < 1 - rates[1] / rates[3:].mean() < 0.22
+
+
+def test_spans_repeat_with_their_generator_and_no_more_than_most_are_selected():
+    one, other = spans(40, 64, most=5), spans(40, 64, most=5)
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(one[2], spans(40, 64, seed=1, most=5)[2])
+    assert one[3].shape[1] == 5
+    ids = torch.tensor([[0, 2]])
+    assert mask_spans(ids, torch.tensor([2]), 306, 307, rate=0.9)[1].tolist() == [[1]]

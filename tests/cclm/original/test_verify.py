@@ -39,6 +39,17 @@ def folder(recorded_once, tmp_path):
     return Path(shutil.copytree(recorded_once, tmp_path / "made"))
 
 
+@pytest.fixture
+def without_text(folder, monkeypatch):
+    """The same but for text, whose statistics take longer than all else."""
+    for name in WITHOUT_WEIGHTS:
+        (folder / name).unlink()
+    monkeypatch.setattr(
+        "vlpnb.cclm.original.verify.CHECKS", tuple(check for check in CHECKS if check not in TEXT)
+    )
+    return folder
+
+
 def made(folder, sizes):
     record(folder, sizes)
     for name in WITHOUT_WEIGHTS:
@@ -84,13 +95,13 @@ def test_a_folder_of_other_sizes_holds(tmp_path):
         ("retrieval", "score_text_to_image"),
     ],
 )
-def test_one_changed_number_is_found_and_named(file, name, folder):
-    path = folder / f"{file}.safetensors"
+def test_one_changed_number_is_found_and_named(file, name, without_text):
+    path = without_text / f"{file}.safetensors"
     tensors = load_file(path)
     changed = tensors[name].view(-1)
     changed[0] += 1e-3 if changed.is_floating_point() else 1
     save_file(tensors, path)
-    found = [verdict for verdict in verify("cclm", folder).verdicts if not verdict.holds]
+    found = [verdict for verdict in verify("cclm", without_text).verdicts if not verdict.holds]
     assert [verdict.file for verdict in found][:1] == [f"{file}.safetensors"]
     assert name in {one.case.name for one in found[0].found if one.beyond}
 
@@ -105,36 +116,35 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
         ("optimiser", ("pretraining", "groups", 3, "parameters")),
         ("optimiser", ("schedule_fraction", "values", 2, "lr_large")),
         ("optimiser", ("adamw_of_the_reference", "steps", 3, "decayed", 1)),
-        ("masking", ("cases", 0, "share_mask")),
         ("region_geometry", ("region_samples", 1, "visible_patches", 0, 0)),
         ("downstream", ("vqa_loss",)),
         ("retrieval", ("train_itc",)),
     ],
 )
-def test_one_changed_field_is_found(file, where, folder):
-    path = folder / f"{file}.json"
+def test_one_changed_field_is_found(file, where, without_text):
+    path = without_text / f"{file}.json"
     about = inner = json.loads(path.read_text())
     for step in where[:-1]:
         inner = inner[step]
     inner[where[-1]] += 1
     path.write_text(json.dumps(about))
-    result = verify("cclm", folder)
+    result = verify("cclm", without_text)
     assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
 
 
-def test_a_changed_weight_is_found(folder):
-    path = folder / "weights.safetensors"
+def test_a_changed_weight_is_found(without_text):
+    path = without_text / "weights.safetensors"
     tensors = load_file(path)
     tensors["text_encoder.bert.encoder.layer.0.attention.self.value.bias"][0] += 0.05
     save_file(tensors, path)
-    failing = {verdict.file for verdict in verify("cclm", folder).verdicts if not verdict.holds}
+    failing = {verdict.file for verdict in verify("cclm", without_text).verdicts if not verdict.holds}
     assert {"towers.safetensors", "losses.safetensors", "losses.json", "downstream.safetensors"} <= failing
 
 
-def test_an_entry_that_nothing_reads_is_reported(folder):
-    path = folder / "gather.json"
+def test_an_entry_that_nothing_reads_is_reported(without_text):
+    path = without_text / "gather.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": 0.5}))
-    result = verify("cclm", folder)
+    result = verify("cclm", without_text)
     assert {verdict.file: verdict.unread for verdict in result.verdicts if verdict.unread} == {
         "gather.json": ["accuracy"]
     }
