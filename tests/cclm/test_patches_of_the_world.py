@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from tests.small import run_stage
+from vlpnb.cclm.original.weights import load_model
 from vlpnb.cclm.patches import PATCHES, PatchesConfig, open_patches
+from vlpnb.cclm.pieces import PIECES, PiecesConfig
+from vlpnb.cclm.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.cclm.regions import sample_regions
 from vlpnb.foundations.iglue import IGLUE, IglueConfig, load_iglue
 from vlpnb.foundations.multilingual import MULTILINGUAL, load_multilingual
@@ -13,6 +16,7 @@ from vlpnb.foundations.multilingual_sources import MultilingualConfig
 from vlpnb.foundations.region_text import REGION_TEXT, RegionTextConfig, load_region_text
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
+from vlpnb.vision.swin import Swin, SwinConfig, original_name
 from vlpnb.world.writers import WorldConfig, write_world
 from vlpnb.world.writers.iglue import IglueSizes
 
@@ -73,3 +77,37 @@ def test_regions_meet_the_patches_of_their_picture(folders):
         (view,) = store.gather(store.rows([picture.id]))
         assert all(len(entry.patch_mask) == len(view) for entry in entries)
         assert sum(not entry.whole for entry in entries) == len(picture.regions)
+
+
+def test_a_swin_trains_with_the_rest_on_pixels_that_its_store_decodes(folders, tmp_path):
+    """The paper's way: captions and cut regions in, and the tower is another one afterwards."""
+    torch.manual_seed(0)
+    config = SwinConfig(image_size=32, window=2, embed=24, depths=(1, 1, 1), heads=(1, 2, 4))
+    before = {original_name(name): value.clone() for name, value in Swin(config).state_dict().items()}
+    torch.save({"model": before}, tmp_path / "swin.pth")
+    pixels = PatchesConfig(
+        sources=("multilingual", "region_text"), keep="pixels", vision=str(tmp_path / "swin.pth")
+    )
+    run_stage(PATCHES, pixels, tmp_path / "pixels", **{name: folders[name] for name in SOURCES})
+    run_stage(
+        PIECES,
+        PiecesConfig(tokenizer="sentences", vocab_size=160),
+        tmp_path / "pieces",
+        multilingual=folders["multilingual"],
+    )
+    plan = PretrainingConfig(
+        size="tiny", batch=8, fused=4, region_pictures=4, updates=3, region_rate=0.5, warmup=0, lr=1e-3,
+        eval_pictures=6, log_every=1, optimiser="adamw", schedule="constant",
+    )  # fmt: skip
+    metrics = run_stage(
+        PRETRAINING, plan, tmp_path / "trained", patches=tmp_path / "pixels", pieces=tmp_path / "pieces",
+        multilingual=folders["multilingual"], regions=folders["region_text"],
+    )  # fmt: skip
+    assert np.isfinite([value for name, value in metrics.items() if name.startswith("loss")]).all()
+    model = load_model(tmp_path / "trained" / "model")
+    assert model.config.swin.width == model.config.hidden == 96
+    after = {original_name(name): value for name, value in model.vision.state_dict().items()}
+    moved = [
+        (after[name] - before[name]).abs().max().item() for name in before if name.endswith("qkv.weight")
+    ]
+    assert all(0 < change < 0.1 for change in moved)  # it began with the weights of the file, and went on

@@ -13,7 +13,7 @@ from tests.small import run_stage
 from vlpnb.cclm.evaluation import ask, recalls
 from vlpnb.cclm.original.weights import load_model
 from vlpnb.cclm.pieces import load_pieces
-from vlpnb.cclm.reading_results import read_results
+from vlpnb.cclm.reading_results import by_set, read_results
 from vlpnb.cclm.results import RESULTS, CclmResultsConfig, difference, inputs, judged
 from vlpnb.cclm.retrieval import Retrieval, RetrievalConfig
 from vlpnb.cclm.start import StartConfig, start_inputs
@@ -170,6 +170,9 @@ def test_results_compare_rows_language_by_language(small, pretrained, asked, tmp
     assert ("retrieval", "all", "no_parallel") in found.differences
     assert len(found.verdict) == 3
     assert "without parallel text" in found.page
+    assert by_set(["en", "de", "xflickrco_en", "wit_ja"]) == {
+        "": ["en", "de"], "xflickrco": ["xflickrco_en"], "wit": ["wit_ja"],
+    }  # fmt: skip
 
 
 def test_results_ask_for_every_row_with_every_seed():

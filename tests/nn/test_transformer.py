@@ -175,6 +175,17 @@ def test_low_precision_is_finite_and_near(dtype: torch.dtype):
 
 
 @pytest.mark.parametrize("weights", [False, True])
+def test_no_query_gives_no_output_whatever_is_looked_at(weights: bool):
+    """What comes before a sentence that is written may be no word at all."""
+    layer = AttentionLayer(TransformerConfig(**SMALL)).eval()
+    x, none = torch.randn(2, 5, 16), torch.randn(2, 0, 16)
+    out, seen = layer(none, None, x, weights=weights)
+    assert out.shape == (2, 0, 16)
+    assert seen is None or seen.shape[2:] == (0, 5)
+    assert layer(x[:0], weights=weights)[0].shape == (0, 5, 16)
+
+
+@pytest.mark.parametrize("weights", [False, True])
 def test_keys_of_a_memory_made_once_are_the_memory(weights: bool):
     layer = AttentionLayer(TransformerConfig(**SMALL), memory=10).eval()
     x, memory = torch.randn(6, 3, 16), torch.randn(2, 5, 10)

@@ -32,7 +32,7 @@ from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import learning
 from vlpnb.cclm.original.weights import is_cclm, load_model, save_model, start_from_xlmr
-from vlpnb.cclm.patches import PatchStore, open_patches
+from vlpnb.cclm.patches import PatchStore, fill_tower, open_patches, picture_fields
 from vlpnb.cclm.pieces import Pieces, load_pieces
 from vlpnb.cclm.start import ABOUT, MODEL, Variant
 from vlpnb.config import Config, Name, Seed
@@ -213,17 +213,19 @@ def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> t
         vocab_size=pieces.size,
         pad_id=pieces.pad_id,
         mask_id=pieces.mask_id,
-        image_width=store.width,
-        image_patches=store.patches,
+        **picture_fields(store),
         position_start=0 if config.original.positions_from_zero else 2,
         dropout=config.dropout,
         temperature=config.temperature,
         boxes="boxes" in config.losses,
     )
     if config.start == "scratch":
-        return initialised(Cclm(shape), config.init_std), []
+        model = initialised(Cclm(shape), config.init_std)
+        fill_tower(model, store.folder)
+        return model, []
     if not is_cclm(config.start):
         model = Cclm(shape)
+        fill_tower(model, store.folder)
         return model, start_from_xlmr(model, config.start)
     model = load_model(config.start, dropout=config.dropout)
     if model.config.vocab_size != pieces.size:

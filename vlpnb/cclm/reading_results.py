@@ -39,6 +39,14 @@ OTHERS: Mapping[str, str] = {
 }
 
 
+TABLES = (
+    ("vectors_img_r10", "Retrieval, text to picture R@10 by the vectors alone"),
+    ("vectors_img_r1", "Retrieval, text to picture R@1 by the vectors alone"),
+    ("img_r1", "Retrieval, text to picture R@1 after re-ranking"),
+)
+SETS = {"xflickrco": "xFlickr&CO", "wit": "WIT"}  # whose results stand beside those of the run's own pictures
+
+
 @dataclass(frozen=True)
 class Score:
     """A share × 100, with its 95 % interval over pictures."""
@@ -98,6 +106,15 @@ def comparisons(rows: Sequence[str]) -> list[tuple[str, str]]:
     return [(subject, other) for other in rows if other != subject]
 
 
+def by_set(languages: Sequence[str]) -> dict[str, list[str]]:
+    """The splits that are asked, by set: "" for the run's own pictures, and for every task but retrieval."""
+    found: dict[str, list[str]] = {}
+    for split in languages:
+        first = split.partition("_")[0]
+        found.setdefault(first if first in SETS else "", []).append(split)
+    return found
+
+
 def sentence(a: str, b: str, what: str, found: Mapping[str, float], better: str = "is better than") -> str:
     """What a difference in points shows, and no more than its interval allows."""
     points = f"{found['mean']:+.1f} points of {what} ({found['low']:+.1f} to {found['high']:+.1f})"
@@ -119,23 +136,17 @@ def results_page(
     several = f", mean over {seeds} seeds" if seeds > 1 else ", one seed, which says nothing of other seeds"
     lines = ["# Results", "", f"Shares × 100{several}; in brackets the 95 % interval over pictures."]
     for task, models in rows.items():
-        tables = [(MAIN[task], f"{TITLES[task]}, {MAIN[task].replace('_', ' ')}")]
-        if task == RETRIEVAL:
-            tables = [
-                ("vectors_img_r10", "Retrieval, text to picture R@10 by the vectors alone"),
-                ("img_r10", "Retrieval, text to picture R@10 after re-ranking"),
-                ("vectors_img_r1", "Retrieval, text to picture R@1 by the vectors alone"),
-                ("img_r1", "Retrieval, text to picture R@1 after re-ranking"),
-            ]
-        for metric, title in tables:
-            table = [
-                [NAMES[row], *(_cell(metrics, f"{task}.{row}.{name}.{metric}") for name in languages[task])]
-                for row in models
-            ]
-            chance = metrics.get(f"chance.{task}")
-            if chance is not None and metric.endswith(("r10", "accuracy")):
-                table.append(["*chance*", *([f"{chance:.1f}"] * len(languages[task]))])
-            lines += ["", f"{title}:", "", *_table(["model", *languages[task]], table)]
+        for metric, title in TABLES if task == RETRIEVAL else ((MAIN[task], f"{TITLES[task]}, accuracy"),):
+            for name, columns in by_set(languages[task]).items():
+                table = [
+                    [NAMES[row], *(_cell(metrics, f"{task}.{row}.{column}.{metric}") for column in columns)]
+                    for row in models
+                ]
+                chance = metrics.get(f"chance.{task}")
+                if chance is not None and metric.endswith("r10") and not name:
+                    table.append(["*chance*", *([f"{chance:.1f}"] * len(columns))])
+                lines += ["", f"{title}{f', {SETS[name]}' if name else ''}:", ""]
+                lines += _table(["model", *(column.removeprefix(f"{name}_") for column in columns)], table)
     lines += ["", "## What others report", "", *(f"* {name}: {text}" for name, text in OTHERS.items())]
     lines += ["", "## What this shows", "", *(f"* {line}" for line in sentences)]
     return "\n".join([*lines, ""])

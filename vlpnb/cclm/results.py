@@ -190,7 +190,10 @@ def _told(
     for a, b in comparisons(list(right)):
         common = sorted(key for key in right[a] if key in right[b] and key[1] == metric)
         only = config.withheld if b == "withheld" else ()
-        asked = [key for key in common if (key[0] in only if only else key[0] != ENGLISH)] or common
+        plain = [
+            key for key in common if "_" not in key[0]
+        ]  # neither translated, nor of few rows, nor of another set
+        asked = [key for key in plain if (key[0] in only if only else key[0] != ENGLISH)] or common
         if b == "blind":
             asked = [key for key in common if key[0] == ENGLISH] or common
         if not asked:
@@ -201,7 +204,7 @@ def _told(
         told.append(sentence(NAMES[a], NAMES[b], f"{what} ({spoken})", found))
     if retrieval:
         for row, each in right.items():
-            keys = sorted(language for language, name in each if name == "img_r1")
+            keys = sorted(name for name, metric in each if metric == "img_r1" and "_" not in name)
             pairs = [(each[name, "img_r1"], each[name, "vectors_img_r1"]) for name in keys]
             found = difference(pairs)
             metrics |= {f"reranking.{row}.{name}": value for name, value in found.items()}

@@ -97,8 +97,10 @@ class Attention(nn.Module):
         """
         q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)
         k, v = self.memory_keys(x if memory is None else memory) if cached is None else cached
+        sharing = 1  # rows that share a memory
         if len(k) < len(q):
             q, mask = share_memory(q, mask, len(k))
+            sharing = len(x) // len(q)
         dropout = self.dropout if self.training else 0.0
         prefix = None, None
         if cache is not None:
@@ -109,7 +111,7 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, dropout_p=dropout, is_causal=causal
             )
-            return self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", t=x.shape[1])), None
+            return self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", n=sharing)), None
 
         if causal:
             mask = causal_mask(q.shape[2], q.device)
@@ -120,10 +122,10 @@ class Attention(nn.Module):
         if mask is not None:
             attention = attention.masked_fill(~mask, 0.0)  # matters only for rows that may look nowhere
         mixed = mix(F.dropout(attention, dropout).to(v.dtype), v, prefix[1])
-        out = self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", t=x.shape[1]))
+        out = self.out(rearrange(mixed, "b h (n t) d -> (b n) t (h d)", n=sharing))
         if not weights:
             return out, None
-        return out, rearrange(attention, "b h (n t) s -> (b n) h t s", t=x.shape[1])
+        return out, rearrange(attention, "b h (n t) s -> (b n) h t s", n=sharing)
 
 
 def share_memory(
@@ -131,7 +133,7 @@ def share_memory(
 ) -> tuple[Float[Tensor, "N H NT d"], Bool[Tensor, "#N #H _ S"] | None]:
     """Queries of the rows that share a memory, end to end, and their mask: B rows become N = `memories`."""
     rows, length = q.shape[0], q.shape[2]
-    if rows % memories:
+    if not memories or rows % memories:
         raise UserError(f"{rows} rows do not share {memories} memories evenly")
     if mask is not None and mask.shape[0] > memories:
         mask = rearrange(mask.expand(-1, -1, length, -1), "(n k) h t s -> n h (k t) s", n=memories)
