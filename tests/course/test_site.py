@@ -117,6 +117,13 @@ def test_every_link_and_anchor_of_the_site_exists(site):
     assert ".ipynb" not in page, "a link to a notebook is a link to its page, or none"
 
 
+def test_chinese_has_letters_on_every_page_of_a_notebook(site):
+    page = (site / "10_matching.html").read_text()
+    [font] = re.findall(r'@font-face \{[^}]*url\("([^"]+)"\)', page)
+    assert (site / font).is_file()
+    assert page.count('"vlpnb Han"') == 3, "declared once, used for text and for code"
+
+
 def test_no_page_shuts_readers_out(site):
     for page in sorted(site.glob("*.html")):
         assert shut_out(page.read_text()) == [], page.name

@@ -23,6 +23,7 @@ from vlpnb.course.audit import outline
 from vlpnb.course.outline import PARTS, direct, prerequisites
 from vlpnb.errors import UserError
 from vlpnb.files import atomic
+from vlpnb.lettering import HAN
 from vlpnb.stage import Run, StageResult
 
 TEMPLATES = Path(__file__).with_name("templates")
@@ -113,6 +114,7 @@ def _write_pages(
     metrics: Mapping[str, float],
 ) -> None:
     _copy_mathjax(site / "mathjax")
+    shutil.copyfile(HAN, site / HAN.name)
     near = direct(prerequisites(opened, books))
     nodes = pages.draw_map([page.title for page in described], [page.href for page in described], near)
     executed = {page.notebook.name for page in described}
@@ -237,7 +239,7 @@ def _write_page(
         embed_images=True,
         anchor_link_text="",
     )
-    links = {"previous": "", "next": ""}
+    links = {"previous": "", "next": "", "font": HAN.name}
     for key, neighbours in (("previous", before), ("next", after)):
         for neighbour in neighbours:
             links[key], links[f"{key}_title"] = neighbour.href, neighbour.title
