@@ -46,7 +46,7 @@ SETTINGS = {
     "valm.results": {"models": ["none", "retrieved"], "seeds": []},
     "multilingual": {"languages": ["en"], "parallel": []},
     "cclm.pieces": {"vocab_size": 200},
-    "cclm.patches": {"sources": ["multilingual"], "shard": 8, "train_views": 1},
+    "cclm.patches": {"shard": 8, "train_views": 1},
     "cclm.pretraining": {
         "batch": 8, "fused": 4, "region_pictures": 4, "updates": 6, "eval_pictures": 8, "log_every": 4,
         "variant": "no_parallel", "checkpoint_seconds": 0,
@@ -54,6 +54,12 @@ SETTINGS = {
     "cclm.retrieval": {
         "start": "no_parallel", "epochs": 1, "batch": 8, "keep_models": True, "optimiser": "adamw",
         "checkpoint_seconds": 0,
+    },
+    **{
+        f"cclm.{task}": {
+            "start": "no_parallel", "batch": 4, "max_train": 12, "max_valid": 8, "epochs": 2, "checkpoint_seconds": 0,
+        }
+        for task in ("xvnli", "xgqa", "marvl")
     },
     "cclm.results": {"models": ["no_parallel"], "tasks": ["retrieval"]},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},

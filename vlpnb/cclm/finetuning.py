@@ -8,7 +8,7 @@ pictures are patches of a frozen network.
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -93,7 +93,7 @@ class CclmFineTuningConfig(StartConfig, FineTuningConfig):
     """Passes over the few rows."""
     fewshot_every: int = Field(10, ge=1)
     """Passes between validations."""
-    fewshot_lr: tuple[float, ...] = Field((1e-6,), min_length=1)
+    fewshot_lr: tuple[Annotated[float, Field(gt=0)], ...] = Field((1e-6,), min_length=1)
     """Peak rates of few-shot training, of which the best on a validation set is taken; IGLUE's: 1e-5, 5e-5, 1e-4."""
     finetuned: ModelName = ""
     """Instead of an English training: a finished stage of this task that kept its models, or a fine-tuned file."""
