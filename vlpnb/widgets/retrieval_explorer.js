@@ -25,7 +25,8 @@ function exampleButtons(examples, choose) {
 async function loadFont(source, waiting) {
   try {
     if (source && ![...document.fonts].some((font) => font.family.includes("vlpnb Han"))) {
-      document.fonts.add(await new FontFace("vlpnb Han", `url(${source})`).load());
+      const unicodeRange = "U+3000-303F, U+4E00-9FFF, U+FF00-FFEF"; // so that it may stand first
+      document.fonts.add(await new FontFace("vlpnb Han", `url(${source})`, { unicodeRange }).load());
     }
   } catch {
     // a page may forbid it; then what the machine has is used
