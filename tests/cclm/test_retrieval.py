@@ -10,7 +10,7 @@ import torch
 
 from tests.cclm.small_stages import Small, make
 from tests.small import run_stage
-from vlpnb.cclm.evaluation import ask, recalls
+from vlpnb.cclm.evaluation import ask
 from vlpnb.cclm.original.weights import load_model
 from vlpnb.cclm.pieces import load_pieces
 from vlpnb.cclm.reading_results import by_set, read_results
@@ -19,6 +19,7 @@ from vlpnb.cclm.retrieval import Retrieval, RetrievalConfig
 from vlpnb.cclm.start import StartConfig, start_inputs
 from vlpnb.data.multilingual import Picture
 from vlpnb.errors import UserError
+from vlpnb.metrics.retrieval import retrieval_scores
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +137,7 @@ def test_sentences_that_say_nothing_are_left_out_and_told(small):
 def test_recalls_of_a_gallery_with_several_captions_and_a_picture_without():
     #          captions of 0, 0, 2; picture 1 has none
     scores = torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.1, 0.2], [0.3, 0.5, 0.4]])
-    found = recalls(scores, scores.T, np.array([0, 0, 2]))
+    found = retrieval_scores(scores, scores.T, torch.tensor([0, 0, 2]))
     # text to picture: caption 0 ranks pictures 1, 2, 0; caption 1: 2, 0, 1; caption 2: 0, 2, 1
     assert found["img_r1"] == 0
     assert found["img_r5"] == 1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vlpnb.data.region_text import Region, read_region_text, region_files
+from vlpnb.data.multilingual import shards_of
+from vlpnb.data.region_text import Region, read_region_text
 from vlpnb.errors import UserError
 
 ELEMENT = {"bb": [1, 2, 10, 12.5], "caption": {"en": "a thing", "zh": "东西"}}
@@ -65,13 +66,16 @@ def test_pictures_in_base64_are_written_once_and_named_by_their_content(images):
         ({"elems": [{**ELEMENT, "bb": [1, 2, 3]}]}, r"elems\[0\]\.bb: 3 numbers; expected 4"),
         ({"elems": [{**ELEMENT, "bb": [1, 2, 0, 3]}]}, r"0 × 3 pixels; expected a box with an area"),
         ({"elems": [{**ELEMENT, "bb": [1, 2, "3", 3]}]}, r"bb: expected a number, found '3'"),
-        ({"elems": [{**ELEMENT, "caption": "a thing"}]}, r"object of texts by language.*found text"),
+        (
+            {"elems": [{**ELEMENT, "caption": "a thing"}]},
+            r"caption: found the text 'a thing'; expected captions by language",
+        ),
         ({"elems": [{**ELEMENT, "caption": {}}]}, r"no language"),
         ({"elems": [{"bb": [1, 2, 3, 4]}]}, r"field 'caption' is missing"),
         ({"caption": {"en": 3}}, r"caption\.en: expected text"),
         ({"binary": "train/b.png"}, r"b\.png does not exist"),
         ({"binary": "../secret.png"}, r"leads out of"),
-        ({"binary": "no picture!"}, r"neither a path with a suffix nor base64"),
+        ({"binary": "no picture!"}, r"neither the path of a picture nor base64 of one"),
         ({"binary": base64.b64encode(b"no picture").decode()}, r"cannot be opened"),
     ],
 )
@@ -89,7 +93,7 @@ def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(images):
     for name in ("part-2", "part-1"):
         (folder / name).write_text(json.dumps({"binary": "train/a.png", "elems": [ELEMENT]}) + "\n")
     (folder / "_SUCCESS").write_text("")
-    assert [path.name for path in region_files(folder)] == ["part-1", "part-2"]
+    assert [path.name for path in shards_of(folder)] == ["part-1", "part-2"]
     assert len(read(images, place=folder)[0]) == 2
     with pytest.raises(UserError, match="does not exist"):
-        region_files(images / "absent")
+        shards_of(images / "absent")

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Int
 
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.patches import PatchStore
@@ -79,16 +78,6 @@ def hear(model: Cclm, asked: Asked, device: str | torch.device) -> Captions:
     return read(model, [torch.from_numpy(np.asarray(text, np.int64)) for text in asked.texts], device)
 
 
-def recalls(
-    to_captions: Float[Tensor, "I C"], to_pictures: Float[Tensor, "C I"], owner: Int[np.ndarray, " C"]
-) -> dict[str, float]:
-    """img_r1, img_r5, img_r10 (text→picture), txt_… (picture→text), their means, and r_mean.
-
-    Every picture can be found; those with a sentence are asked for theirs.
-    """
-    return retrieval_scores(to_captions.cpu(), to_pictures.cpu(), torch.from_numpy(owner))
-
-
 @dataclass(frozen=True)
 class Found:
     """What a model finds by the sentences of a language."""
@@ -122,13 +111,14 @@ def compare(
                 f"no picture has a sentence in {language!r}; expected one in every language that is asked"
             )
         captions, own = hear(model, about, device), torch.from_numpy(about.owner)
-        near = (gallery.vectors @ captions.vectors.T).float()
-        metrics = {f"vectors_{name}": v for name, v in recalls(near, near.T, about.owner).items()}
-        near_ranks = again_ranks = ranks(near.T.cpu(), own).numpy()
+        near = (gallery.vectors @ captions.vectors.T).float().cpu()
+        metrics = {f"vectors_{name}": v for name, v in retrieval_scores(near, near.T, own).items()}
+        near_ranks = again_ranks = ranks(near.T, own).numpy()
         if k:
             again = rerank(model, gallery, captions, k)
-            metrics |= recalls(again.pictures_to_captions, again.captions_to_pictures, about.owner)
-            again_ranks = ranks(again.captions_to_pictures.cpu(), own).numpy()
+            to_pictures = again.captions_to_pictures.cpu()
+            metrics |= retrieval_scores(again.pictures_to_captions.cpu(), to_pictures, own)
+            again_ranks = ranks(to_pictures, own).numpy()
         counts = {"pictures": float(len(gallery)), "sentences": float(len(about))}
         found[language] = Found({**metrics, **counts}, about.owner, near_ranks, again_ranks)
     return found

@@ -153,6 +153,34 @@ class Views:
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Sentences with their pictures and labels, padded batch by batch; −1 is no label."""
+
+    texts: Texts
+    views: Views
+    labels: Int[Tensor, " N"]
+    places: tuple[str, ...]
+    """What a model calls the pictures of a row, in their order."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Word pieces of each."""
+        return self.texts.lengths
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(
+        self, rows: Sequence[int] | np.ndarray, random: np.random.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """ids, mask [B T], patches [n 1+P F], label [B], and each of `places` [B]: its pictures' rows in `patches`."""
+        patches, which = self.views.batch(rows, random)
+        label = self.labels[torch.as_tensor(np.asarray(rows))]
+        named = dict(zip(self.places, which.T, strict=True))
+        return {**self.texts.batch(rows), "patches": patches, "label": label, **named}
+
+
+@dataclass(frozen=True)
 class Benchmark:
     """How the three tasks differ."""
 

@@ -6,17 +6,14 @@ are over sentences. A control that sees no picture (`blind`) is the sentence alo
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
 from vlpnb.cclm import transfer
 from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Views, inputs
+from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Labelled, Views, inputs
 from vlpnb.cclm.pairs import NEW, PairModel
 from vlpnb.data.iglue import PairRow
 from vlpnb.metrics.iglue import marvl_scores
@@ -30,38 +27,10 @@ class MarvlConfig(CclmFineTuningConfig):
     """Words of a sentence, of which the first are kept."""
 
 
-@dataclass(frozen=True)
-class Statements:
-    """Sentences with their two pictures and labels, padded batch by batch; −1 is no label."""
-
-    texts: Texts
-    views: Views
-    labels: Int[Tensor, " N"]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Word pieces of each."""
-        return self.texts.lengths
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(
-        self, rows: Sequence[int] | np.ndarray, random: np.random.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """ids, mask [B T], patches [n 1+P F], left and right [B], label [B]."""
-        patches, which = self.views.batch(rows, random)
-        label = self.labels[torch.as_tensor(np.asarray(rows))]
-        return {
-            **self.texts.batch(rows), "patches": patches, "left": which[:, 0], "right": which[:, 1], "label": label,
-        }  # fmt: skip
-
-
-def examples(rows: Sequence[PairRow], texts: Texts, views: Views) -> Statements:
+def examples(rows: Sequence[PairRow], texts: Texts, views: Views) -> Labelled:
     """Rows as tensors."""
-    return Statements(
-        texts, views, torch.tensor([-1 if row.label is None else int(row.label) for row in rows])
-    )
+    labels = [-1 if row.label is None else int(row.label) for row in rows]
+    return Labelled(texts, views, torch.tensor(labels), ("left", "right"))
 
 
 def say(model: PairModel, batch: dict[str, Tensor]) -> list[bool]:

@@ -9,9 +9,7 @@ the original counts, and of all, as IGLUE does (CCL-31).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -19,7 +17,7 @@ from torch.nn import functional as F
 
 from vlpnb.cclm import transfer
 from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Views, inputs
+from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Labelled, Views, inputs
 from vlpnb.cclm.model import Cclm, ScoreHead
 from vlpnb.cclm.pairs import NEW, freeze_unread
 from vlpnb.data.iglue import LABELS, EntailmentRow
@@ -53,35 +51,10 @@ class EntailmentModel(nn.Module):
         return {"labels": F.cross_entropy(self.scores(**batch).float(), label, reduction="sum")}
 
 
-@dataclass(frozen=True)
-class Hypotheses:
-    """Hypotheses with their pictures and labels, padded batch by batch; −1 is no label."""
-
-    texts: Texts
-    views: Views
-    labels: Int[Tensor, " N"]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Word pieces of each."""
-        return self.texts.lengths
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batch(
-        self, rows: Sequence[int] | np.ndarray, random: np.random.Generator | None = None
-    ) -> dict[str, Tensor]:
-        """ids, mask [B T], patches [n 1+P F], picture [B], label [B]."""
-        patches, which = self.views.batch(rows, random)
-        label = self.labels[torch.as_tensor(np.asarray(rows))]
-        return {**self.texts.batch(rows), "patches": patches, "picture": which[:, 0], "label": label}
-
-
-def examples(rows: Sequence[EntailmentRow], texts: Texts, views: Views) -> Hypotheses:
+def examples(rows: Sequence[EntailmentRow], texts: Texts, views: Views) -> Labelled:
     """Rows as tensors."""
     labels = [-1 if row.label is None else LABELS.index(row.label) for row in rows]
-    return Hypotheses(texts, views, torch.tensor(labels))
+    return Labelled(texts, views, torch.tensor(labels), ("picture",))
 
 
 def say(model: EntailmentModel, batch: dict[str, Tensor]) -> list[str]:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from vlpnb.data.fields import as_object, as_text, field, one_line
 from vlpnb.data.flickr_tables import read_flickr_lines
-from vlpnb.data.text_files import lines_of, read_json_lines
+from vlpnb.data.text_files import lines_of, read_json_lines, require
 from vlpnb.errors import UserError
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})?")
@@ -67,6 +67,7 @@ def shards_of(path: Path) -> list[Path]:
 
     The order is the same on every machine, so that processes can divide the records among them.
     """
+    require(path, RECORDS)
     if not path.is_dir():
         return [path]
     found = sorted(p for p in path.iterdir() if p.is_file() and FINISHED not in p.name and p.name[0] != ".")
@@ -86,7 +87,7 @@ def read_records(path: Path) -> Iterator[Record]:
     for file in shards_of(Path(path)):
         for number, row in read_json_lines(file, RECORDS):
             where = f"{file}:{number}"
-            image, binary = _picture(row, f"{file.stem}_{number:07d}", where)
+            image, binary = picture_of(row, f"{file.stem}_{number:07d}", where)
             yield Record(image, binary, captions_of(field(row, "caption", where), f"{where}.caption"))
 
 
@@ -107,7 +108,8 @@ def captions_of(value: object, where: str) -> tuple[dict[str, str], ...]:
     )
 
 
-def _picture(row: object, name: str, where: str) -> tuple[str, bytes | None]:
+def picture_of(row: object, name: str, where: str) -> tuple[str, bytes | None]:
+    """The path in the field `binary` of one of CCLM's lines; or `name`, and the bytes that base64 spells there."""
     text = as_text(field(row, "binary", where), f"{where}.binary")
     if len(text) <= LONGEST_NAME and "." in text:  # base64 has no full stop
         return one_line(text, f"{where}.binary"), None

@@ -10,22 +10,20 @@ and a caption may be a list of such objects. Boxes are in pixels of the stored p
 A set is a file or a folder of files, read in the order of their names.
 """
 
-import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vlpnb.data.fields import as_list, as_number, as_object, as_text, field, list_field, text_field
+from vlpnb.data.fields import as_list, as_number, field, list_field
 from vlpnb.data.images import picture_id, picture_size
+from vlpnb.data.multilingual import captions_of, picture_of, shards_of
 from vlpnb.data.text_files import read_json_lines, require
 from vlpnb.errors import UserError
 from vlpnb.files import atomic
 
 HOLDS = "regions of pictures with texts: JSON lines with `binary` and `elems`"
-MARK = "_SUCCESS"  # of files that say that a folder is complete
 
 Box = tuple[float, float, float, float]  # x, y, width, height
 
@@ -51,17 +49,6 @@ class RegionPicture:
     regions: tuple[Region, ...]
 
 
-def region_files(place: Path) -> list[Path]:
-    """The files of a set: the file itself, or those of a folder in the order of their names, marks left out."""
-    require(place, HOLDS)
-    if not place.is_dir():
-        return [place]
-    files = sorted(path for path in place.iterdir() if path.is_file() and MARK not in path.name)
-    if not files:
-        raise UserError(f"{place}: no file; expected {HOLDS}")
-    return files
-
-
 def read_region_text(
     place: Path, images: Path, unpacked: Path, left_out: Callable[[str], None] = lambda line: None
 ) -> Iterator[RegionPicture]:
@@ -72,7 +59,7 @@ def read_region_text(
         unpacked: the folder that pictures given in base64 are written to, by a hash of their content, their id.
         left_out: told of each line that cannot be used (place and reason): a broken record, an unreadable picture.
     """
-    for path in region_files(place):
+    for path in shards_of(place):
         for number, row in read_json_lines(path, HOLDS):
             try:
                 yield _picture(row, f"{path}:{number}", images, unpacked)
@@ -87,7 +74,7 @@ def _picture(row: Any, where: str, images: Path, unpacked: Path) -> RegionPictur
     if not regions:
         raise UserError(f"{where}.elems: empty; expected one region at least")
     captions = _captions(row.get("caption"), f"{where}.caption")
-    name, path = _stored(text_field(row, "binary", where), where, images, unpacked)
+    name, path = _stored(row, where, images, unpacked)
     width, height = picture_size(path)
     return RegionPicture(name, path, width, height, captions, regions)
 
@@ -108,46 +95,22 @@ def _region(item: Any, where: str) -> Region:
 
 def _captions(value: Any, where: str) -> tuple[Mapping[str, str], ...]:
     """One object of texts by language, or a list of them; none where it is absent."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        raise UserError(
-            f'{where}: expected an object of texts by language, such as {{"en": …}}, found text ({value[:40]!r})'
-        )
-    rows = value if isinstance(value, list) else [value]
-    found = []
-    for i, row in enumerate(rows):
-        place = f"{where}[{i}]" if isinstance(value, list) else where
-        texts = {
-            language: as_text(text, f"{place}.{language}") for language, text in as_object(row, place).items()
-        }
-        if not texts:
-            raise UserError(f"{place}: no language; expected an object of texts by language")
-        found.append(texts)
-    return tuple(found)
+    found = () if value is None else captions_of(value, where)
+    if not all(found):
+        raise UserError(f"{where}: no language; expected texts by language")
+    return found
 
 
-def _stored(binary: str, where: str, images: Path, unpacked: Path) -> tuple[str, Path]:
+def _stored(row: Any, where: str, images: Path, unpacked: Path) -> tuple[str, Path]:
     """A picture's id and file: the path as given, or what base64 spells, written once."""
-    if _is_path(binary):
-        path = images / binary
-        if Path(binary).is_absolute() or ".." in Path(binary).parts:
-            raise UserError(f"{where}.binary: {binary[:80]} leads out of {images}; expected a path below it")
-        return picture_id(binary), require(path, f"the picture of {where}")
-    try:
-        data = base64.b64decode(binary, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise UserError(
-            f"{where}.binary: neither a path with a suffix nor base64 ({error}): {binary[:40]!r}"
-        ) from None
+    name, data = picture_of(row, "", where)
+    if data is None:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UserError(f"{where}.binary: {name[:80]} leads out of {images}; expected a path below it")
+        return picture_id(name), require(images / name, f"the picture of {where}")
     name = hashlib.sha256(data).hexdigest()[:16]
     path = unpacked / f"{name}.img"
     if not path.is_file():
         with atomic(path) as temporary:
             temporary.write_bytes(data)
     return name, path
-
-
-def _is_path(binary: str) -> bool:
-    """Base64 has no dot; a picture's file has one before its suffix."""
-    return len(binary) < 1024 and "." in binary

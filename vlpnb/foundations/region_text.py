@@ -15,7 +15,8 @@ from pydantic import Field
 from vlpnb.config import Name
 from vlpnb.data.description import read_description, within, write_description
 from vlpnb.data.fields import list_field
-from vlpnb.data.region_text import Region, RegionPicture, read_region_text, region_files
+from vlpnb.data.multilingual import shards_of
+from vlpnb.data.region_text import Region, RegionPicture, read_region_text
 from vlpnb.data.text_files import read_json, read_json_lines
 from vlpnb.errors import UserError
 from vlpnb.files import atomic
@@ -86,7 +87,7 @@ def open_region_text(run: Run) -> RegionText:
 def _read_files(config: RegionTextConfig, root: Path) -> Iterator[Path]:
     for paths in file_paths(config.files, root).values():
         for path in paths:
-            yield from region_files(path) if path.is_dir() else [path]
+            yield from shards_of(path) if path.is_dir() else [path]
     if config.images:
         yield from dict.fromkeys(root / config.images.replace("{split}", split) for split in config.files)
 

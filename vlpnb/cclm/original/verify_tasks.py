@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.cclm.answering import AnsweringModel, Answers
-from vlpnb.cclm.evaluation import recalls
 from vlpnb.cclm.model import ScoreHead
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import COPIES
@@ -24,6 +23,7 @@ from vlpnb.cclm.xvnli import EntailmentModel
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.iglue import LABELS
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.metrics.retrieval import retrieval_scores
 
 SUM = Tolerance(1e-5, relative=1e-6)  # of a loss that sums over pieces
 PROBABILITY = Tolerance(1e-7, relative=1e-3)  # exp of what holds to 2e-5, or of a difference of such
@@ -243,7 +243,7 @@ def retrieval(folder: RecordedFolder) -> Iterator[Case]:
 
 def _recalls(entry: Entries, to_captions: Tensor, to_pictures: Tensor, owner: np.ndarray) -> Iterator[Case]:
     """Recalls in per cent, by the original's names."""
-    ours = recalls(to_captions, to_pictures, owner)
+    ours = retrieval_scores(to_captions, to_pictures, torch.from_numpy(owner))
     for name in entry:
         value = ours[name.replace("txt_r_mean", "txt_mean").replace("img_r_mean", "img_mean")]
         yield entry.case(name, 100 * value, Tolerance(1e-6))
