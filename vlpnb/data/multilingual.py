@@ -87,7 +87,7 @@ def read_records(path: Path) -> Iterator[Record]:
     for file in shards_of(Path(path)):
         for number, row in read_json_lines(file, RECORDS):
             where = f"{file}:{number}"
-            image, binary = picture_of(row, f"{file.stem}_{number:07d}", where)
+            image, binary = binary_of(row, f"{file.stem}_{number:07d}", where)
             yield Record(image, binary, captions_of(field(row, "caption", where), f"{where}.caption"))
 
 
@@ -108,7 +108,7 @@ def captions_of(value: object, where: str) -> tuple[dict[str, str], ...]:
     )
 
 
-def picture_of(row: object, name: str, where: str) -> tuple[str, bytes | None]:
+def binary_of(row: object, name: str, where: str) -> tuple[str, bytes | None]:
     """The path in the field `binary` of one of CCLM's lines; or `name`, and the bytes that base64 spells there."""
     text = as_text(field(row, "binary", where), f"{where}.binary")
     if len(text) <= LONGEST_NAME and "." in text:  # base64 has no full stop

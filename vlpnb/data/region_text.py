@@ -18,7 +18,7 @@ from typing import Any
 
 from vlpnb.data.fields import as_list, as_number, field, list_field
 from vlpnb.data.images import picture_id, picture_size
-from vlpnb.data.multilingual import captions_of, picture_of, shards_of
+from vlpnb.data.multilingual import binary_of, captions_of, shards_of
 from vlpnb.data.text_files import read_json_lines, require
 from vlpnb.errors import UserError
 from vlpnb.files import atomic
@@ -103,7 +103,7 @@ def _captions(value: Any, where: str) -> tuple[Mapping[str, str], ...]:
 
 def _stored(row: Any, where: str, images: Path, unpacked: Path) -> tuple[str, Path]:
     """A picture's id and file: the path as given, or what base64 spells, written once."""
-    name, data = picture_of(row, "", where)
+    name, data = binary_of(row, "", where)
     if data is None:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"{where}.binary: {name[:80]} leads out of {images}; expected a path below it")
