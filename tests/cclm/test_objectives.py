@@ -5,6 +5,8 @@ import torch
 from torch.nn import functional as F
 
 from tests.cclm.small import B, P, close, image_batch, model, parallel_batch
+from vlpnb.cclm.config import size_config
+from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import LOSSES, CclmPretraining, counts, split
 from vlpnb.cclm.regions import giou
 from vlpnb.errors import UserError
@@ -284,3 +286,31 @@ def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path):
     for name, parameter in training.named_parameters():
         close(found[0]["gradients"][name], parameter.grad)
         close(found[1]["gradients"][name], parameter.grad)
+
+
+def test_two_threads_give_the_same_gradients_every_time():
+    # gradients of rows that are taken several times are added up, in the order in which threads come where one lets them
+    torch.manual_seed(0)
+    cclm = Cclm(size_config("tiny", vocab_size=300, image_width=24)).train()
+    rows, length, group = 48, 14, torch.arange(48) // 3
+    ids = torch.randint(5, 299, (rows, length))
+    batch = {
+        "patches": torch.randn(16, 17, 24), "ids": ids, "mask": torch.ones(rows, length).bool(), "masked_ids": ids,
+        "masked_places": torch.randint(1, length, (rows, 4)), "masked_labels": torch.randint(5, 299, (rows, 4)),
+        "group": group, "patch_mask": torch.ones(rows, 17).bool(), "identity": group,
+        "negative_view": (torch.arange(rows) + 7) % rows, "negative_text": (torch.arange(rows) + 5) // 2 % rows,
+    }  # fmt: skip
+    task, threads = CclmPretraining(cclm), torch.get_num_threads()
+
+    def gradients():
+        torch.manual_seed(1)  # of dropout
+        cclm.zero_grad()
+        sum(task(**batch).values()).backward()
+        return torch.cat([p.grad.flatten() for p in cclm.parameters() if p.grad is not None])
+
+    try:
+        torch.set_num_threads(2)
+        first = gradients()
+        assert all(torch.equal(first, gradients()) for _ in range(4))
+    finally:
+        torch.set_num_threads(threads)

@@ -200,7 +200,9 @@ class AnsweringModel(nn.Module):
         answer_weight: Float[Tensor, " M"],
     ) -> Float[Tensor, ""]:
         """The loss from the states of the questions."""
-        keys = [(k[answer_of], v[answer_of]) for k, v in self.decoder.keys(states)]
+        keys = [
+            (k.index_select(0, answer_of), v.index_select(0, answer_of)) for k, v in self.decoder.keys(states)
+        ]
         hidden = self.decoder.hidden(answer_ids[:, :-1], keys, padding_mask(mask)[answer_of])
         targets, real = answer_ids[:, 1:], answer_mask[:, 1:]
         loss = hidden.new_zeros(())

@@ -163,8 +163,13 @@ class MemoryKeys:
         return len(self.layers[0][0])
 
     def rows(self, index: Int[Tensor, " n"] | slice) -> "MemoryKeys":
-        """Those of these views, in this order; a view may be taken several times. A slice copies nothing."""
-        return MemoryKeys(tuple((k[index], v[index]) for k, v in self.layers))
+        """Those of these views, in this order; a view may be taken several times. A slice copies nothing.
+
+        By `index_select`, whose gradients several threads add up in one order; those of `x[index]` in any.
+        """
+        if isinstance(index, slice):
+            return MemoryKeys(tuple((k[index], v[index]) for k, v in self.layers))
+        return MemoryKeys(tuple((k.index_select(0, index), v.index_select(0, index)) for k, v in self.layers))
 
     def with_first(self, first: "MemoryKeys") -> "MemoryKeys":
         """The same, but for the first position of each view: that of `first`, which has no other."""

@@ -209,7 +209,7 @@ class CclmPretraining(nn.Module):
         own = torch.arange(len(texts.states), device=texts.states.device)
         view, text = torch.cat([own, negative_view, own]), torch.cat([own, own, negative_text])
         fused = self.model.fuse(
-            texts.states[text],
+            texts.states.index_select(0, text),
             texts.mask[text],
             cached=views.keys.rows(view),
             memory_mask=None if views.mask is None else views.mask[view],

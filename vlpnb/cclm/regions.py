@@ -87,7 +87,7 @@ def region_views(
 
     Which of them are seen is for the mask of the attention, which is `patch_mask` itself.
     """
-    patches = views[group, 1:]  # (B, P, D)
+    patches = views[:, 1:].index_select(0, group)  # (B, P, D)
     return torch.cat([masked_mean(patches, patch_mask[:, 1:])[:, None], patches], 1)
 
 
