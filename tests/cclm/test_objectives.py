@@ -289,7 +289,7 @@ def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path):
 
 
 def test_two_threads_give_the_same_gradients_every_time():
-    # gradients of rows that are taken several times are added up, where one lets threads, in the order in which they come
+    # gradients of rows that are taken several times add up, where threads are let, in the order in which they come
     torch.manual_seed(0)
     cclm = Cclm(size_config("tiny", vocab_size=300, image_width=24)).train()
     rows, length, group = 48, 14, torch.arange(48) // 3
