@@ -68,10 +68,13 @@ class PairModel(nn.Module):
         x, seen = self.backbone.text(ids, mask), padding_mask(mask)
         start = ids.new_zeros(len(ids), 1)  # of the last layer position 0 alone is read
         with quick_products(x):
-            for first, second, (k, v) in zip(self.backbone.fusion_layers, self.seconds, keys, strict=True):
-                x, _ = first(x, seen, cached=(k[left], v[left]))
+            layers = zip(
+                self.backbone.fusion_layers, self.seconds, keys.rows(left), keys.rows(right), strict=True
+            )
+            for first, second, one, other in layers:
+                x, _ = first(x, seen, cached=one)
                 places = start if second is self.seconds[-1] else None
-                x, _ = second(x, seen, cached=(k[right], v[right]), places=places)
+                x, _ = second(x, seen, cached=other, places=places)
         return self.head(x)
 
     def forward(
