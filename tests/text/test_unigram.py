@@ -1,5 +1,6 @@
 """Pieces for many languages: XLM-R's order of ids, the same every time, nothing of the text unknown."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -62,12 +63,12 @@ def test_a_small_vocabulary_still_has_every_character(tmp_path):
 
 
 def test_two_trainings_in_two_processes_give_one_vocabulary(tmp_path):
-    script = "import sys; from vlpnb.text.unigram import train_unigram; from tests.text.test_unigram import LINES; "
+    script = "import json, sys; from vlpnb.text.unigram import train_unigram; "
     script += "from vlpnb.text.tokenizers import vocabulary_hash; "
-    script += "print(vocabulary_hash(train_unigram(LINES, 120, sys.argv[1])))"
-    run = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "a")], capture_output=True, text=True, check=True
-    )
+    script += "print(vocabulary_hash(train_unigram(json.load(sys.stdin), 120, sys.argv[1])))"
+    command = [sys.executable, "-c", script, str(tmp_path / "a")]
+    run = subprocess.run(command, input=json.dumps(LINES), capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
     here = train_unigram(LINES, 120, tmp_path / "b")
     assert run.stdout.strip().splitlines()[-1] == vocabulary_hash(here)
     names = ("tokenizer.json", "tokenizer_config.json")
