@@ -5,12 +5,12 @@ import pytest
 import torch
 
 from vlpnb.cclm.batches import ImageText, Parallel, Regions, Texts
-from vlpnb.cclm.pieces import Pieces
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.data.region_text import Region, RegionPicture
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.pieces import Pieces
 from vlpnb.text.unigram import train_unigram
 
 ENGLISH = ("a red ball", "a dog in the snow", "two green birds on a tree")

@@ -18,17 +18,16 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vlpnb.cclm.patches import PatchStore
-from vlpnb.cclm.picture_store import Frame
-from vlpnb.cclm.pieces import Pieces
 from vlpnb.cclm.regions import Entry, fill, sample_regions
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_store import Frame, PatchStore
 from vlpnb.foundations.region_text import RegionText
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.masking import mask_spans
+from vlpnb.text.pieces import Pieces
 from vlpnb.train.sampling import EpochSampler, seed_of
 
 SIZE = 224  # pixels of a side of a picture whose boxes are placed; what a box sees does not depend on it

@@ -16,13 +16,13 @@ import torch
 from jaxtyping import Int
 
 from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.patches import PatchStore
-from vlpnb.cclm.pieces import Pieces
 from vlpnb.cclm.reranking import Captions, Gallery, read, rerank, see
 from vlpnb.data.multilingual import Picture
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_store import PatchStore
 from vlpnb.metrics.retrieval import ranks, retrieval_scores
 from vlpnb.text.cleaning import says_nothing
+from vlpnb.text.pieces import Pieces
 
 
 @dataclass(frozen=True)

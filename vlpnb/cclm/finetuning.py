@@ -17,10 +17,10 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.patches import PatchStore
 from vlpnb.cclm.start import StartConfig, start_inputs
 from vlpnb.config import Name
 from vlpnb.downstream.finetuning import FineTuningConfig
+from vlpnb.foundations.picture_store import PatchStore
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request
 

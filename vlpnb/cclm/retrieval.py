@@ -28,7 +28,6 @@ from vlpnb.cclm.evaluation import Asked, Found, ask, compare, look
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.weights import save_model
-from vlpnb.cclm.patches import PatchStore
 from vlpnb.cclm.start import ABOUT, StartConfig, StartingPoint, start_inputs, starting_point
 from vlpnb.config import Name
 from vlpnb.data.multilingual import Picture
@@ -39,6 +38,7 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.iglue import Iglue, load_iglue
 from vlpnb.foundations.multilingual import Multilingual, load_multilingual
+from vlpnb.foundations.picture_store import PatchStore
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import Update
