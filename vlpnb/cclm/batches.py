@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vlpnb.cclm.regions import Entry, fill, sample_regions
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.downstream.pictured import Sentences
@@ -29,6 +28,7 @@ from vlpnb.nn.losses import IGNORE
 from vlpnb.text.masking import mask_spans
 from vlpnb.text.pieces import Pieces
 from vlpnb.train.sampling import EpochSampler, seed_of
+from vlpnb.vision.patch_regions import Entry, fill, sample_regions
 
 SIZE = 224  # pixels of a side of a picture whose boxes are placed; what a box sees does not depend on it
 PICTURES, PARALLEL, REGIONS = 1, 2, 3  # each kind of batch draws from a stream of its own
