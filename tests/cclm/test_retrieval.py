@@ -10,13 +10,13 @@ import torch
 
 from tests.cclm.small_stages import Small, make
 from tests.small import run_stage
-from vlpnb.cclm.evaluation import ask
 from vlpnb.cclm.original.weights import load_model
 from vlpnb.cclm.reading_results import by_set, read_results
 from vlpnb.cclm.results import RESULTS, CclmResultsConfig, difference, inputs, judged
 from vlpnb.cclm.retrieval import Retrieval, RetrievalConfig
 from vlpnb.cclm.start import StartConfig, start_inputs
 from vlpnb.data.multilingual import Picture
+from vlpnb.downstream.image_retrieval import ask
 from vlpnb.errors import UserError
 from vlpnb.foundations.pieces import load_pieces
 from vlpnb.metrics.retrieval import retrieval_scores

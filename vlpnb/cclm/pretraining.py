@@ -26,7 +26,6 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from vlpnb.cclm.config import SIZES, size_config
-from vlpnb.cclm.evaluation import ask, compare, look
 from vlpnb.cclm.mixing import batches_of
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
@@ -34,6 +33,7 @@ from vlpnb.cclm.original.names import learning
 from vlpnb.cclm.original.weights import is_cclm, load_model, save_model, start_from_xlmr
 from vlpnb.cclm.start import ABOUT, MODEL, Variant
 from vlpnb.config import Config, Name, Seed
+from vlpnb.downstream.image_retrieval import ask, compare, look
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.multilingual import load_multilingual

@@ -24,7 +24,6 @@ import torch
 from pydantic import Field, field_validator
 
 from vlpnb.cclm.batches import ImageText
-from vlpnb.cclm.evaluation import Asked, Found, ask, compare, look
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.weights import save_model
@@ -33,6 +32,7 @@ from vlpnb.config import Name
 from vlpnb.data.multilingual import Picture
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job, Trained
+from vlpnb.downstream.image_retrieval import Asked, Found, ask, compare, look
 from vlpnb.downstream.seeds import summary
 from vlpnb.errors import UserError
 from vlpnb.files import write_json

@@ -19,10 +19,10 @@ from PIL import Image
 
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.original.weights import load_model
-from vlpnb.cclm.reranking import Captions, Gallery, read, score_pairs, see
 from vlpnb.cclm.start import ABOUT, saved_model
 from vlpnb.data.images import open_rgb
 from vlpnb.data.text_files import read_json
+from vlpnb.downstream.reranking import Captions, Gallery, read, score_pairs, see
 from vlpnb.errors import UserError
 from vlpnb.foundations.patches import open_patches, open_reader
 from vlpnb.foundations.picture_store import PatchStore

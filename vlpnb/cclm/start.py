@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
+from torch import nn
 
 from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.original.weights import load_model
+from vlpnb.cclm.original.weights import load_model, save_model
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
@@ -108,6 +109,14 @@ class StartingPoint:
                     f"{given[field]:,}; expected those that it has learnt with"
                 )
         return Cclm(model.config) if self.fresh else model
+
+    def finetuned(self, folder: str, kind: type[nn.Module], **changes: Any) -> nn.Module:
+        """A model that was fine-tuned for a task: of a stage's folder, of a model's, or a file of the release."""
+        return load_model(saved_model(Path(folder)), kind, **changes)
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Keep a fine-tuned model with its tokenizer."""
+        save_model(folder, model, self.pieces.tokenizer)
 
 
 def saved_model(folder: Path) -> Path:

@@ -18,11 +18,11 @@ from vlpnb.cclm.original.names import COPIES
 from vlpnb.cclm.original.recorded_model import LOSS, OUTPUT, pixels, recorded_model
 from vlpnb.cclm.original.weights import original_state
 from vlpnb.cclm.pairs import PairModel, partner_weights
-from vlpnb.cclm.reranking import BEHIND, Gallery, read, rerank, rerank_plainly
 from vlpnb.cclm.xvnli import EntailmentModel
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.iglue import LABELS
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.downstream.reranking import BEHIND, Gallery, read, rerank, rerank_plainly
 from vlpnb.metrics.retrieval import retrieval_scores
 
 SUM = Tolerance(1e-5, relative=1e-6)  # of a loss that sums over pieces
