@@ -18,12 +18,13 @@ from pydantic import Field
 from torch import Tensor
 
 from vlpnb.cclm import finetuning
-from vlpnb.cclm.answering import AnsweringModel, Answers
+from vlpnb.cclm.answering import AnsweringModel
 from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
 from vlpnb.cclm.start import StartingPoint
 from vlpnb.config import Config
 from vlpnb.data.iglue_data import Iglue
 from vlpnb.data.xgqa import QuestionRow
+from vlpnb.downstream.answer_ranking import Answers, rank
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.downstream.transfer_rows import Benchmark, Views
 from vlpnb.metrics.iglue import xgqa_scores
@@ -115,7 +116,7 @@ def say(
     """The best candidate of each question."""
     views = model.backbone.pictures(batch["patches"])
     states = model.read(batch["ids"], batch["mask"], views, batch["picture"])
-    ranked = model.rank(states, batch["mask"], answers.to(states.device), k, first_twice)
+    ranked = rank(model.decoder, states, batch["mask"], answers.to(states.device), k, first_twice)
     return [answers.texts[answers.first[row]] for row in ranked.rows[:, 0].tolist()]
 
 
