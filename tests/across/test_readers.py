@@ -44,7 +44,7 @@ ITEMS = [
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("words")
-    return train_wordpiece(LINES, 60, folder)
+    return train_wordpiece(LINES, 150, folder)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def opened(tokenizer, tmp_path_factory):
     torch.manual_seed(0)
     lm = VisuallySupervisedLM(language_model_config("micro", tokenizer))
     save_snapshot(root / "vokenization" / "snapshot-0000001", lm, tokenizer)
-    lxmert = LxmertForPretraining(replace(LXMERT, vocab_size=len(tokenizer)))
+    lxmert = LxmertForPretraining(replace(LXMERT, vocab_size=len(tokenizer), max_positions=40))
     save_lxmert(root / "lxmert" / "model", lxmert, tokenizer)
     config = replace(VLP, vocab_size=len(tokenizer), text_length=20, **special_ids(tokenizer))
     save_vlp(root / "vlp" / "model", VlpForGeneration(config), tokenizer)

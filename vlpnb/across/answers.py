@@ -1,16 +1,16 @@
 """What finished stages of the five systems said, as rows of numbers that can be compared pair by pair.
 
 A `Said` has a value for each thing that was asked (an item, a kind, a picture, a question) and what it is about: the
-group, with which it is drawn when an interval is made. Of two with the same groups the difference is paired.
+group with which it is drawn when an interval is made. Of two with the same groups the difference is paired.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from vlpnb.across.pictures import open_found
 from vlpnb.across.words import Asked, open_words
@@ -18,6 +18,7 @@ from vlpnb.data.asked_data import load_questions
 from vlpnb.data.description import load_captions
 from vlpnb.data.submissions import official_id
 from vlpnb.data.text_files import read_json_lines
+from vlpnb.downstream.results import Judged
 from vlpnb.files import read_back
 from vlpnb.metrics.captions import evaluate, shuffled
 from vlpnb.metrics.vqa import answered, vqa_accuracy
@@ -29,22 +30,28 @@ AT = 10  # of the recall in other languages
 class Said:
     """Values of one seed or more; `chance` is what somebody gets who knows nothing, NaN where nobody can say."""
 
-    values: Float[np.ndarray, "S N"]
-    groups: tuple[str, ...]
-    chance: float = float("nan")
+    judged: Judged
+    chance: float = math.nan
 
-    def __post_init__(self) -> None:
-        if self.values.shape[1:] != (len(self.groups),):
-            raise ValueError(f"{self.values.shape} values for {len(self.groups)} groups")
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """What each value is about."""
+        return tuple(self.judged.groups)
+
+    @property
+    def seeds(self) -> int:
+        """S."""
+        return len(self.judged.right)
 
 
 def joined(seeds: Sequence[Said]) -> Said:
     """The same questions with several seeds."""
-    return Said(np.concatenate([one.values for one in seeds]), seeds[0].groups, seeds[0].chance)
+    right = np.concatenate([one.judged.right for one in seeds])
+    return Said(Judged(right, seeds[0].groups), seeds[0].chance)
 
 
-def _one(values: Sequence[float], groups: Sequence[str], chance: float = float("nan")) -> Said:
-    return Said(np.asarray(values, np.float64)[None], tuple(groups), chance)
+def _one(values: Sequence[float], groups: Sequence[str], chance: float = math.nan) -> Said:
+    return Said(Judged(np.asarray(values, np.float64)[None], tuple(groups)), chance)
 
 
 def words_of(folder: Path, seen: bool = False) -> dict[str, Said]:

@@ -24,11 +24,11 @@ from jaxtyping import Float
 from torch.nn.utils.rnn import pad_sequence
 
 from vlpnb.across.models import System
-from vlpnb.cclm.reranking import score_pairs
 from vlpnb.cclm.scoring import Scorer
 from vlpnb.cclm.scoring import open_scorer as open_cclm
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import open_rgb
+from vlpnb.downstream.reranking import score_pairs
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.original.weights import load_model as load_lxmert

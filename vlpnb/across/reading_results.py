@@ -8,7 +8,7 @@ from pathlib import Path
 from vlpnb.across.matchers import MATCHERS
 from vlpnb.across.models import MODELS, TITLES, System
 from vlpnb.downstream.comparison import Difference
-from vlpnb.files import read_back
+from vlpnb.downstream.results import Score, read_kept, shown, table, with_interval
 
 QUESTIONS: Mapping[str, str] = {
     "colour": "colour, in words",
@@ -75,62 +75,48 @@ UNSAID = "its text has no such word"
 
 
 @dataclass(frozen=True)
-class Score:
-    """A mean with its 95 % interval."""
-
-    mean: float
-    low: float
-    high: float
-    std: float
-    """Over seeds; NaN for one."""
-    chance: float
-    """What somebody gets who knows nothing; NaN where nobody can say."""
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `across.results`."""
 
-    scores: Mapping[tuple[str, str], Score]  # (question, row)
-    differences: Mapping[tuple[str, str, str], Difference]  # (question, row, other row)
-    seeds: Mapping[tuple[str, str], int]
-    verdict: tuple[str, ...]
-    page: str  # Markdown
+    metrics: Mapping[str, float]
+    rows: Mapping[str, Sequence[str]]
+    """Question → who answers it."""
+    seeds: Mapping[str, int]
+    """`<question>.<row>` → seeds."""
+    verdict: tuple[str, ...] = ()
+    page: str = ""  # Markdown
+
+    def score(self, question: str, row: str) -> Score:
+        """A share with its interval."""
+        return Score.read(self.metrics, f"{question}.{row}")
+
+    def chance(self, question: str) -> float:
+        """What somebody gets who knows nothing; NaN where nobody can say."""
+        return self.metrics[f"{question}.{self.rows[question][0]}_chance"]
+
+    @property
+    def differences(self) -> dict[tuple[str, str, str], Difference]:
+        """(question, row, other row) → the paired difference."""
+        found = {}
+        for name in self.metrics:
+            if name.startswith("difference_") and name.endswith(".mean"):
+                question, pair, _ = name.removeprefix("difference_").split(".")
+                one, other = pair.split("_minus_")
+                found[question, one, other] = Difference.read(self.metrics, name.removesuffix(".mean"))
+        return found
 
     def cell(self, system: System, question: str) -> str:
         """A system's answer to a question as the table has it: the score, or why there is none."""
         row = OWN[system]["found" if question in FOUND else "other"]
-        if (question, row) in self.scores:
-            return _cell(self.scores[question, row])
+        if row in self.rows.get(question, ()):
+            return with_interval(self.metrics, f"{question}.{row}", 100)
         return f"— {WHY.get((system, question), UNSAID)}"
 
 
 def read_results(folder: Path) -> Results:
     """The results in the folder of the finished stage."""
-    content = read_back(Path(folder) / "results.json")
-    metrics = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
-    scores, seeds = _scores(metrics, content["rows"]), {}
-    for key, number in content["seeds"].items():
-        question, row = key.split(".")
-        seeds[question, row] = number
-    differences = {}
-    for name in metrics:
-        if name.startswith("difference_") and name.endswith(".mean"):
-            question, pair, _ = name.removeprefix("difference_").split(".")
-            one, other = pair.split("_minus_")
-            differences[question, one, other] = Difference.read(metrics, name.removesuffix(".mean"))
-    page = (Path(folder) / "results.md").read_text(encoding="utf-8")
-    return Results(scores, differences, seeds, tuple(content["verdict"]), page)
-
-
-def _scores(metrics: Mapping[str, float], rows: Mapping[str, Sequence[str]]) -> dict[tuple[str, str], Score]:
-    return {
-        (question, row): Score(
-            *(metrics[f"{question}.{row}{end}"] for end in ("", "_low", "_high", "_std", "_chance"))
-        )
-        for question, known in rows.items()
-        for row in known
-    }
+    kept = read_kept(Path(folder))
+    return Results(kept.metrics, kept.content["rows"], kept.content["seeds"], kept.verdict, kept.page)
 
 
 def title_of(question: str, row: str) -> str:
@@ -152,11 +138,6 @@ def sentence(question: str, a: str, b: str, found: Mapping[str, float]) -> str:
     return f"{what}: {one} and {other} cannot be told apart, {points}."
 
 
-def _cell(score: Score) -> str:
-    text = f"{100 * score.mean:.1f} ({100 * score.low:.1f} to {100 * score.high:.1f})"
-    return text if math.isnan(score.std) else f"{text}, seeds ± {100 * score.std:.1f}"
-
-
 def results_page(
     metrics: Mapping[str, float],
     rows: Mapping[str, Sequence[str]],
@@ -164,8 +145,7 @@ def results_page(
     sentences: Sequence[str],
 ) -> str:
     """The page `results.md`: the table of systems, each question with its controls, what the differences show."""
-    scores = _scores(metrics, rows)
-    table = Results(scores, {}, {}, (), "")
+    results = Results(metrics, rows, seeds)
     columns = [question for question in MAIN if question in rows]
     lines = [
         "# Side by side",
@@ -173,26 +153,20 @@ def results_page(
         "Shares and CIDEr × 100, in brackets the 95 % interval over what was asked.",
         "",
     ]
-    lines += _table(
+    lines += table(
         ["", *(QUESTIONS[question] for question in columns)],
         [
-            [title, *(table.cell(system, question) for question in columns)]
+            [title, *(results.cell(system, question) for question in columns)]
             for system, title in TITLES.items()
         ],
     )
     for question, known in rows.items():
         lines += ["", f"{QUESTIONS.get(question, question.replace('_', ' ')).capitalize()}:", ""]
-        body = [
-            [title_of(question, row), _cell(scores[question, row]), str(seeds[f"{question}.{row}"])]
-            for row in known
-        ]
-        chance = scores[question, known[0]].chance
+        body = []
+        for row in known:
+            name = f"{question}.{row}"
+            body.append([title_of(question, row), with_interval(metrics, name, 100), str(seeds[name])])
+        chance = results.chance(question)
         body += [] if math.isnan(chance) else [["*chance*", f"{100 * chance:.1f}", ""]]
-        lines += _table(["", "score", "seeds"], body)
-    lines += ["", "## What this shows", "", *(f"* {line}" for line in sentences)]
-    return "\n".join([*lines, ""])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
+        lines += table(["", "score", "seeds"], body)
+    return "\n".join([*lines, *shown(sentences), ""])

@@ -22,8 +22,6 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
-
 from vlpnb.across.answers import (
     Said,
     captions_of,
@@ -38,14 +36,11 @@ from vlpnb.across.matchers import MATCHERS, MatcherName
 from vlpnb.across.models import MODELS, ModelName
 from vlpnb.across.reading_results import results_page, sentence
 from vlpnb.config import Config, Seed
-from vlpnb.downstream.comparison import spread
-from vlpnb.files import write_json, write_text
+from vlpnb.downstream.results import difference, folders_by_row, named, publish, shares
 from vlpnb.foundations.captions import splits_only
-from vlpnb.metrics.bootstrap import difference_interval, interval
 from vlpnb.stage import Request, Stage, StageContext
 
 SEEN: tuple[ModelName, ...] = ("lxmert", "vlp", "valm", "cclm")
-FURTHER = ("answers", "xgqa", "written", "languages")
 
 
 class AcrossResultsConfig(Config):
@@ -96,7 +91,7 @@ def inputs(config: AcrossResultsConfig) -> Mapping[str, Request]:
     found = {}
     for seed in config.seeds or (None,):
         asked = _words_requests(config, seed) | (_further_requests(seed) if config.further else {})
-        found |= {f"{key}.{'' if seed is None else seed}": request for key, request in asked.items()}
+        found |= {key if seed is None else f"{key}.{seed}": request for key, request in asked.items()}
     if config.further:
         found |= {"questions": Request("questions"), "captions": splits_only}
     return found
@@ -105,12 +100,11 @@ def inputs(config: AcrossResultsConfig) -> Mapping[str, Request]:
 def gathered(folders: Mapping[str, Path]) -> dict[tuple[str, str], Said]:
     """(question, row) → what was said, of the inputs of this stage."""
     seeds: dict[tuple[str, str], list[Said]] = {}
-    for key, folder in folders.items():
-        if key in ("questions", "captions"):
-            continue
-        kind, row, _ = key.split(".", 2)
-        for question, said in _said(kind, row, folder, folders).items():
-            seeds.setdefault(question, []).append(said)
+    for kind, rows in folders_by_row(folders).items():
+        for row, each in rows.items():
+            for folder in each:
+                for question, said in _said(kind, row, folder, folders).items():
+                    seeds.setdefault(question, []).append(said)
     return {key: joined(each) for key, each in seeds.items()}
 
 
@@ -151,27 +145,19 @@ def run(context: StageContext) -> dict[str, float]:
     metrics: dict[str, float] = {}
     for (question, row), one in said.items():
         rows.setdefault(question, []).append(row)
-        mean, std = spread(np.nanmean(one.values, axis=1).tolist())
-        low, high = interval(one.values.mean(0), one.groups)
-        values = {"": mean, "_low": low, "_high": high, "_std": std, "_chance": one.chance}
+        values = shares(one.judged) | {"_chance": one.chance}
         metrics |= {f"{question}.{row}{end}": value for end, value in values.items()}
     sentences = []
     for question, known in rows.items():
         for a, b in comparisons(known):
             one, other = said[question, a], said[question, b]
-            if one.groups != other.groups:
-                continue
-            pair = one.values.mean(0), other.values.mean(0)
-            low, high = difference_interval(*pair, one.groups)
-            found = {"mean": float(np.mean(pair[0] - pair[1])), "low": low, "high": high}
-            metrics |= {f"difference_{question}.{a}_minus_{b}.{name}": value for name, value in found.items()}
-            sentences.append(sentence(question, a, b, found))
-    seeds = {f"{question}.{row}": len(one.values) for (question, row), one in said.items()}
-    content = {"metrics": metrics, "rows": rows, "seeds": seeds, "verdict": sentences}
-    write_json(context.folder / "results.json", content)
-    write_text(context.folder / "results.md", results_page(metrics, rows, seeds, sentences))
-    context.log(f"{len(said)} answers, {len(sentences)} paired differences")
-    return metrics
+            if one.groups == other.groups:
+                found = difference([(one.judged, other.judged)])
+                metrics |= named(f"difference_{question}.{a}_minus_{b}", found)
+                sentences.append(sentence(question, a, b, found))
+    seeds = {f"{question}.{row}": one.seeds for (question, row), one in said.items()}
+    page = results_page(metrics, rows, seeds, sentences)
+    return publish(context, page, metrics, sentences, rows=rows, seeds=seeds)
 
 
 RESULTS = Stage(

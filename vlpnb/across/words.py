@@ -85,7 +85,7 @@ class Asked:
     """Kind → how often it was read off the states, of those that were tested; empty for comparisons and beside
     pictures."""
     linear_chance: float
-    """The most frequent answer among these kinds."""
+    """The most frequent answer among the kinds that can be tested."""
 
 
 def ask(
@@ -104,7 +104,7 @@ def ask(
     candidates = dict.fromkeys(word for item in items for word in item["candidates"])
     labels = {item["kind"]: item["answer"] for item in items}
     tested = probed_kinds(vectors, labels, splits) if vectors else {}
-    of = Counter(labels[kind] for kind in tested)
+    of = [count for count in Counter(labels[kind] for kind in vectors).values() if count > 1]
     return Asked(
         tuple(item["kind"] for item in items),
         _right(items, scores),
@@ -113,7 +113,7 @@ def ask(
         max(answers.values()) / len(items),
         float(np.mean([reader.pieces(word) == 1 for word in candidates])),
         {kind: float(np.mean(hits)) for kind, hits in tested.items()},
-        max(of.values()) / sum(of.values()) if of else float("nan"),
+        max(of) / sum(of) if tested else float("nan"),
     )
 
 
