@@ -12,21 +12,20 @@ not insisted on (VLP-16).
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config, Name, Seed
+from vlpnb.config import Config, Name, Seed, one_of
 from vlpnb.data.description import load_captions, load_text
 from vlpnb.foundations.regions import load_regions
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, fit
-from vlpnb.train.sampling import evenly
+from vlpnb.train.loop import Precision, TrainingPlan, warming_up
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told, updates_of
 from vlpnb.vlp.caption_table import (
     OWN,
     Captioned,
@@ -63,12 +62,12 @@ class OriginalPretraining(Config):
     """With four slots one norm over all of them (VLP-08)."""
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's."""
 
     seed: Seed = 42
     """Of initial weights, order, modes, hidden words and dropout."""
-    size: str = "base"
+    size: Annotated[str, one_of(SIZES)] = "base"
     """A key of `vlp.model.SIZES`: layers and width."""
     layers: int | None = Field(None, ge=1)
     """Layers in place of the size's."""
@@ -118,47 +117,28 @@ class PretrainingConfig(Config):
     """… after so many epochs."""
     batch: int = Field(512, ge=1)
     """Examples per update, over all processes."""
-    micro_batch: int = Field(64, ge=1, json_schema_extra={"hash": False})
-    """Examples per process at a time."""
     by_length: bool = False
     """Batches of captions of similar length, which have less padding."""
     epochs: float = Field(30.0, gt=0)
     """Passes over the captions, unless `updates` is given."""
-    updates: int | None = Field(None, ge=0)
-    """Optimiser steps; 0 leaves a model that has learned nothing."""
     optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
+    """The original's, with its schedule, whose first rate is 0, and every tensor's gradient clipped by itself (VLP-03);
+    or AdamW with the course's.
+    """
     lr: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     warmup: float = Field(0.1, ge=0, le=1)
     """Share of the updates with a rising rate; it falls to 0 afterwards."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
-    clip: float = Field(1.0, gt=0)
-    """Largest gradient norm; with "vlp_adam" of each tensor alone."""
     precision: Precision = "float32"
     """Of matrix products on a GPU; the published commands train in float32 (VLP-19)."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units and of attention weights left out in training."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
     evaluations: int = Field(30, ge=1)
     """Evaluations, evenly spaced, the last one at the end."""
     eval_captions: int = Field(4096, ge=1)
     """At most so many captions of the validation split."""
-    log_every: int = Field(50, ge=1, json_schema_extra={"hash": False})
-    """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the released code does otherwise."""
-
-    @field_validator("size")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in SIZES:
-            raise ValueError(f"expected one of {', '.join(SIZES)}")
-        return value
 
     @model_validator(mode="after")
     def _goes_together(self) -> "PretrainingConfig":
@@ -277,22 +257,8 @@ def new_model(
 
 def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The optimisation of so many updates per epoch."""
-    updates = round(config.epochs * per_epoch) if config.updates is None else config.updates
-    exact = config.optimiser == "vlp_adam"
-    return TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        schedule="bert" if exact else "linear",
-        lr=config.lr,
-        warmup=config.warmup * updates if exact else round(config.warmup * updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
-        evaluate_at=frozenset(evenly(updates, config.evaluations) if updates else ()),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    updates = updates_of(config, per_epoch)
+    return plan_of(config, updates, **warming_up(config.optimiser, config.warmup, updates))
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -326,35 +292,27 @@ def run(context: StageContext) -> dict[str, float]:
         "left to right"
     )
 
-    def at(step: int) -> dict[str, float]:
-        measured = evaluate(model, valid, config.eval_captions, context.device, config.precision)
+    def at(step: int) -> Mapping[str, float]:
+        now = evaluate(model, valid, config.eval_captions, context.device, config.precision)
         if step == plan.updates and pictures is not None:
             other = evaluate(
                 model, valid, config.eval_captions, context.device, config.precision, shuffled=True
             )
-            measured |= {f"{name}_shuffled": value for name, value in other.items()}
-        context.log(
-            f"update {step:,}: " + ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
-        )
-        return measured
+            now |= {f"{name}_shuffled": value for name, value in other.items()}
+        return told(context, step, now)
 
-    records = fit(
-        model, batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, evaluate=at, progress=context.progress, keep=True,
-    )  # fmt: skip
+    records = pretrain(context, model, batches, plan, at)
     if context.rank == 0:
         save_model(context.folder / MODEL, model.model, tokenizer)
     barrier(context.world_size)
-    final = next((record for record in reversed(records) if "loss" not in record), {})
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **{name: value for name, value in final.items() if name != "step"},
+        **measured(records),
         "updates": plan.updates,
         "epochs": plan.updates / batches.sampler.per_epoch,
         "captions": len(found["train"]),
         "left_out": sum(len(table.left_out) for table in found.values()),
         "parameters": parameters,
-        **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
+        **speed(records),
     }
 
 
