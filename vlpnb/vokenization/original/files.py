@@ -27,8 +27,9 @@ from vlpnb.files import atomic, write_text
 from vlpnb.nn.checkpoints import save_hf
 from vlpnb.text.original_import import refuse_other_numbers
 from vlpnb.text.tokenizers import save_tokenizer
+from vlpnb.vokenization.original.heads import original_names
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
-from vlpnb.vokenization.voken_heads import OBJECTIVES, original_names
+from vlpnb.vokenization.voken_heads import OBJECTIVES
 
 PUBLISHED_V = 50_000  # voken files of this size do not name it
 CHUNK = 1 << 22  # vokens in memory at a time
