@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_captions
-from vlpnb.data.images import all_decoded, decoded, none_readable
+from vlpnb.data.images import all_decoded, readable
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
@@ -260,20 +260,6 @@ def train_matcher(
     return metrics | {f"test_{name}": value for name, value in pool_recall(captions["test"], device).items()}
 
 
-def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> list[CaptionedImage]:
-    """The pictures that can be decoded; the others are named in the log."""
-    kept = []
-    found = decoded([image.path for image in images], lambda position, picture: None)
-    for image, broken in zip(images, found, strict=True):
-        if broken is None:
-            kept.append(image)
-        else:
-            log(f"left out: {broken}")
-    if not kept:
-        raise none_readable("a split", [image.path for image in images])
-    return kept
-
-
 def run_matching(context: StageContext) -> dict[str, float]:
     """Train a matcher on the captioned pictures and leave it in the stage's folder."""
     config: MatchingConfig = context.config
@@ -291,7 +277,10 @@ def run_matching(context: StageContext) -> dict[str, float]:
         vision = source.open_vision().freeze(False)
         matcher = new_matcher(config, features, language, vision)
         data = load_captions(context.inputs["captions"])
-        images = {split: _readable(data.captioned(split), context.log) for split in SPLITS}
+        images = {
+            split: readable(data.captioned(split), lambda image: image.path, "a split", context.log)
+            for split in SPLITS
+        }
         images["train"] = images["train"][: source.config.max_images]
         stores = dict.fromkeys(SPLITS)
     else:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 
 from vlpnb.config import Config, Indices, Seed
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_keys import Source
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext, files_made
@@ -30,7 +31,7 @@ from vlpnb.train.loop import TrainingPlan, autocast
 from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told
 from vlpnb.train.sampling import evenly, seed_of
 from vlpnb.vokenization.batches import Batches
-from vlpnb.vokenization.keys import Source, voken_features
+from vlpnb.vokenization.keys import voken_features
 from vlpnb.vokenization.supervision import (
     Examples,
     Supervision,

@@ -33,11 +33,10 @@ from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.original_import import OriginalFiles
 from vlpnb.text.pages import Pages
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision
 from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matcher import WEIGHTS, load_matcher
-from vlpnb.vokenization.original.files import import_vokens
+from vlpnb.vokenization.original.files import import_stage
 from vlpnb.vokenization.revokeniser import Revokeniser, for_tokenizer
 from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 
@@ -149,18 +148,6 @@ def inputs(config: VokensConfig) -> dict[str, Request]:
     return needed
 
 
-def _import(context: StageContext) -> dict[str, float]:
-    config: VokensConfig = context.config
-    metrics: dict[str, float] = {}
-    for split in ("train", "valid") if context.rank == 0 else ():
-        corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
-        source, target = Path(getattr(config.original, split)), context.folder / f"{split}.hdf5"
-        metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
-        metrics[f"{split}_tokens"] = float(len(corpus))
-    barrier(context.world_size)
-    return metrics
-
-
 def _outside(config: VokensConfig) -> dict[str, Path]:
     """The original project's files, with the ids of the pictures beside them."""
     files = config.outside()
@@ -175,7 +162,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
     config: VokensConfig = context.config
     if config.original.train:
-        return _import(context)
+        return import_stage(context)
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")
