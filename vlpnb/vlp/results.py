@@ -18,14 +18,13 @@ from pydantic import Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.description import load_captions
+from vlpnb.downstream.captions import caption_baselines
 from vlpnb.downstream.comparison import paired, verdict
 from vlpnb.downstream.seeds import summary
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.vlp.baselines import caption_baselines
-from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.reading_results import (
     DETAILS,
     MAIN,
@@ -87,13 +86,12 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
 
 def baselines(captions: Path, regions: Path) -> dict[str, float]:
     """Scores × 100 on the test pictures of captions that nobody trained: `baseline.<name>.<metric>`."""
-    data, pictures = load_captions(captions), Pictures(load_regions(regions))
+    data, store = load_captions(captions), load_regions(regions)
     training, asked = (
-        [image for image in data.annotated(split) if image.image_id in pictures.store]
-        for split in ("train", "test")
+        [image for image in data.annotated(split) if image.image_id in store] for split in ("train", "test")
     )
     found = {}
-    for name, value in caption_baselines(pictures, training, asked).items():
+    for name, value in caption_baselines(store, training, asked).items():
         who, _, metric = name.partition("_")
         found[f"baseline.{who}.{metric}"] = 100 * value
     return found

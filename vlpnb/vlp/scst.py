@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +20,11 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vlpnb.config import Config, Name, Seed
+from vlpnb.config import Config
 from vlpnb.data.description import load_captions
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
+from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
 from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
@@ -33,7 +34,6 @@ from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vlp.captioning import Captioned
-from vlpnb.vlp.describing import DecodingConfig, Splits, captions_of
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.pictures import Pictures, regions_of
@@ -74,17 +74,11 @@ class OriginalScst(Config):
         return self
 
 
-class ScstConfig(StartConfig, DecodingConfig):
+class ScstConfig(StartConfig, CaptioningFields):
     """How to go on. Defaults: the paper's, but for `dropout`."""
 
     captioning: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `vlp.captioning`, from which it goes on, that are other than the run's."""
-    seeds: tuple[Seed, ...] = Field((42,), min_length=1)
-    """Of order, samples and dropout; each goes on with the captioner of the same seed."""
-    train: tuple[Name, ...] = Field(("train",), min_length=1)
-    """Splits to train on; document frequencies are those of all of their pictures."""
-    max_images: int | None = Field(None, ge=1)
-    """Only the first training pictures."""
     samples: int = Field(5, ge=2, le=64)
     """Captions drawn of each picture, which are one another's baseline; with `batch_reward` one, against the greedy."""
     temperature: float = Field(1.0, gt=0)
@@ -95,20 +89,14 @@ class ScstConfig(StartConfig, DecodingConfig):
     """Pictures per update; with `batch_reward` captions."""
     micro_batch: int = Field(16, ge=1, json_schema_extra={"hash": False})
     """Pictures at a time; with `batch_reward` it is what document frequencies are counted over, as in the original."""
-    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
     lr: float = Field(1e-6, gt=0)
     """Peak learning rate; users of the original who took 3e-5 ended far below its figures."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of units left out; with 0 captions are drawn by the very network that learns. The original's is 0.1."""
     text_length: int = Field(20, ge=2, le=400)
     """Word pieces of a caption without its [SEP]."""
     original: OriginalScst = OriginalScst()
     """What the released code does otherwise."""
-    keep_models: bool = True
-    """Save the models, for `vlpnb caption`."""
 
 
 def inputs(config: ScstConfig) -> Mapping[str, Request]:
@@ -213,10 +201,11 @@ class Drawn(Captioned):
     plan: Mapping[str, Any] = {"weights": {"reward": 0.0}}  # it is only told
 
     def __init__(
-        self, config: ScstConfig, splits: Splits, start: StartingPoint, captioning: Path | None = None
-    ):
+        self, config: ScstConfig, splits: Splits, pictures: Pictures, start: StartingPoint,
+        captioning: Path | None = None,
+    ):  # fmt: skip
         """`captioning`: the stage's folder, where the start is one of its models."""
-        super().__init__(config, splits, start)
+        super().__init__(config, splits, pictures, start)
         self.captioning = captioning
 
     def of_seed(self, seed: int) -> "Drawn":
@@ -338,10 +327,10 @@ def run(context: StageContext) -> dict[str, float]:
     config: ScstConfig = context.config
     data, store = load_captions(context.inputs["captions"]), load_regions(context.inputs["regions"])
     pictures = Pictures(store, config.original.estimated_sizes, config.blind)
-    splits = Splits(data, pictures, config)
+    splits = Splits(data, store, config)
     captioning = context.inputs.get("captioning")
     start = starting_point(context) if captioning is None else captioner(captioning, config.seeds[0])
-    task = Drawn(config, splits, start, captioning)
+    task = Drawn(config, splits, pictures, start, captioning)
     batches = task.batches(config.seeds[0])
     per_update = (
         "captions" if config.original.batch_reward else f"pictures, {config.samples} samples of each,"

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,16 +71,12 @@ class OriginalVqa(Config):
 class VqaConfig(StartConfig, PicturedConfig):
     """How to fine-tune. Defaults: the paper's."""
 
-    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule and every tensor's gradient clipped by itself (VLP-03); or AdamW."""
     lr: float = Field(2e-5, gt=0)
     """Peak learning rate."""
     epochs: float = Field(20.0, ge=0)
     """Passes over the training questions. 0: none are read; `model` is a fine-tuned one, and answers as it is."""
     batch: int = Field(128, ge=1)
     """Questions per update; what fills no batch at the end of an epoch is left out."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Of the whole model, in training."""
     text_length: int = Field(20, ge=1, le=400)
