@@ -25,7 +25,7 @@ from vlpnb.downstream.finetuning import Trained
 from vlpnb.downstream.seeds import Answered, answer_splits, run_seeds
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.vlp.caption_table import CaptionTable, caption_table
+from vlpnb.text.caption_table import CaptionTable, caption_table
 from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration

@@ -27,8 +27,8 @@ from torch import Tensor
 
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import CaptionTable
 from vlpnb.train.sampling import EpochSampler, Update, share
-from vlpnb.vlp.caption_table import CaptionTable
 from vlpnb.vlp.pictures import Pictures, no_pictures
 
 Targets = Literal["masked", "every"]

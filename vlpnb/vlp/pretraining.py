@@ -10,7 +10,7 @@ Differs from the original: what is hidden is a function of (seed, update) and me
 not insisted on (VLP-16).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,23 +19,17 @@ from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config, Name, Seed, one_of
-from vlpnb.data.description import load_captions, load_text
+from vlpnb.data.description import CaptionData, load_captions, load_text
+from vlpnb.foundations.own_words import open_tokenizer
 from vlpnb.foundations.regions import load_regions
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.caption_table import CaptionTable, caption_table
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.unseen import held_out, unseen_sentences
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, warming_up
 from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told, updates_of
-from vlpnb.vlp.caption_table import (
-    OWN,
-    Captioned,
-    CaptionTable,
-    caption_table,
-    held_out,
-    open_tokenizer,
-    read_captions_of,
-    read_sentences,
-)
 from vlpnb.vlp.evaluation import evaluate
 from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
@@ -44,7 +38,12 @@ from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
 from vlpnb.vlp.pictures import Pictures, regions_of
-from vlpnb.vlp.start import MODEL, STARTS, begin, special_ids
+from vlpnb.vlp.start import MODEL, NEEDS, STARTS, begin, special_ids
+
+OWN = "captions"  # the tokenizer that is learned from what is trained on
+Captioned = list[
+    tuple[str, Sequence[str]]
+]  # (image id, captions) of each picture; of text alone "" and a sentence
 
 
 class OriginalPretraining(Config):
@@ -192,17 +191,21 @@ def tables(
         unseen, text = held_out(data), load_text(context.inputs["text"])
         most = {"train": config.sentences, "valid": config.eval_captions}
         captioned: dict[str, Captioned] = {
-            split: [("", list(read_sentences(text, split, unseen, limit)))] for split, limit in most.items()
+            split: [("", list(unseen_sentences(text, split, unseen, limit)))] for split, limit in most.items()
         }
     else:
         captioned = {
-            "train": read_captions_of(data, config.sets)[: config.limit_images],
-            "valid": read_captions_of(data, ["valid"])[: config.limit_images],
+            "train": _captions_of(data, config.sets)[: config.limit_images],
+            "valid": _captions_of(data, ("valid",))[: config.limit_images],
         }
-    also = (
-        () if "train" in config.sets else read_captions_of(data, ["train"])
-    )  # for fine-tuning, of the same words
-    tokenizer = open_tokenizer(context, (line for _, said in (*captioned["train"], *also) for line in said))
+    if config.tokenizer == OWN and "start" in context.inputs:  # the words of the training on text
+        tokenizer = load_tokenizer(context.inputs["start"] / MODEL, NEEDS)
+    else:
+        later = (
+            () if "train" in config.sets else _captions_of(data, ("train",))
+        )  # for fine-tuning, of the same words
+        lines = (line for _, said in (*captioned["train"], *later) for line in said)
+        tokenizer = open_tokenizer(context, OWN, lines, NEEDS)
     rows = None if pictures is None else pictures.by_name()
     found = {
         name: caption_table(each, rows, tokenizer, config.text_length, f"vlp.pretraining, what is {use}")
@@ -211,6 +214,11 @@ def tables(
     left_out = [line for table in found.values() for line in table.left_out]
     context.list_left_out("left_out.txt", left_out, "captions or pictures are left out")
     return found, tokenizer
+
+
+def _captions_of(data: CaptionData, names: Sequence[str]) -> Captioned:
+    """The captions of some splits or sets, whether the pictures' files are there or not."""
+    return [(image.image_id, image.sentences) for name in names for image in data.annotated(name)]
 
 
 def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictures | None) -> VlpConfig:
