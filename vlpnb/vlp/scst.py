@@ -4,8 +4,10 @@ Paper: VLP (Zhou et al. 2020), after Rennie et al. 2017: self-critical learning 
 captioner that cross-entropy has made. CIDEr rises, by what it takes to raise it; so `bad_endings`, the number of
 `different` captions and, on the world, what is true stand beside it, each also as it was before (`before_…`).
 
-Differs from the original, whose ways are fields of `original`: `self_critical.py` says what (VLP-01, VLP-02, VLP-13).
-Here an example is a picture, of which `samples` captions are drawn.
+Differs from the original, whose ways are fields of `original`: captions are drawn as decoding writes them (VLP-01), the
+reward has all references, words and the training split's frequencies, and is less that of the picture's other samples
+(VLP-02), and the loss ends with [SEP] (VLP-13). An example is a picture, of which `samples` captions are drawn; the
+probability of all their words comes out of one pass, all captions of a picture behind one prefix.
 """
 
 from collections.abc import Mapping
@@ -26,27 +28,19 @@ from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
 from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
+from vlpnb.downstream.self_critical import CiderRewards, against_others, counted, ended_words, policy_loss
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.cider import Frequencies
-from vlpnb.nn.decoding import greedy, sample
+from vlpnb.nn.decoding import sample
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vlp.captioning import Captioned
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
 from vlpnb.vlp.heads import VlpForGeneration
+from vlpnb.vlp.original.self_critical import losses_of_batch, reference_ids
 from vlpnb.vlp.pictures import Pictures, regions_of
-from vlpnb.vlp.self_critical import (
-    CiderRewards,
-    against_others,
-    batch_rewards,
-    counted,
-    cut,
-    ended_words,
-    policy_loss,
-    view_of_reference,
-)
 from vlpnb.vlp.start import NEEDS, StartConfig, StartingPoint, starting_point
 
 SAFE_RATE, WIDE = 1e-6, 768  # from this width on a higher rate is warned of
@@ -139,9 +133,12 @@ class SelfCritical(nn.Module):
             reference: the paired captions, their [SEP] and padding, for the original's reward.
         """
         prefix = self.decoder.see(features, geometry, visual_mask)
-        if reference is not None:
-            return self._as_original(prefix, reference, (features, geometry, visual_mask))
         config, ids = self.config, self.model.config
+        if reference is not None:
+            return losses_of_batch(
+                self.decoder, prefix, (features, geometry, visual_mask), reference, temperature=config.temperature,
+                reference_view=config.original.reference_view, past_end=config.original.past_end,
+            )  # fmt: skip
         with torch.no_grad():
             drawn = sample(
                 self.decoder.step(prefix), self.decoder.steps, ids.sep_id, samples=config.samples,
@@ -169,29 +166,6 @@ class SelfCritical(nn.Module):
     def _reward(self, place: int, row: list[int]) -> float:
         sep, pad = self.model.config.sep_id, self.model.config.pad_id
         return self.rewards(place, text_of(self.tokenizer, row, sep, pad), ended=sep in row)
-
-    def _as_original(
-        self, prefix: Any, reference: Int[Tensor, "B T"], pictures: tuple[Tensor, Tensor, Tensor | None]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """One sample of each picture against the greedy caption, both with all steps, and cut when they are scored."""
-        (sep, pad), original = (self.model.config.sep_id, self.model.config.pad_id), self.config.original
-        view = {}
-        if original.reference_view:
-            lengths = (reference != pad).sum(dim=1) - 1
-            mask, segments = view_of_reference(lengths, self.decoder.steps)
-            view = {"mask": mask, "segments": segments}
-        raw = {"steps": self.decoder.steps, "end_id": sep, "pad_id": pad, "stop": False}
-        with torch.no_grad():
-            drawn = sample(self.decoder.step(prefix, **view), temperature=self.config.temperature, **raw).ids
-            training = self.model.training
-            self.model.eval()  # the greedy caption is written without dropout
-            best = greedy(self.decoder.step(self.decoder.see(*pictures), **view), **raw).ids
-            self.model.train(training)
-        sampled = cut(drawn, sep, pad)
-        rewards = batch_rewards(sampled, cut(best, sep, pad), reference, pad)
-        words = counted(sampled, pad, original.past_end)
-        loss = policy_loss(log_probs_of(self.model, prefix, drawn, counted=words, **view), rewards, words)
-        return {"policy": loss * len(drawn) / words.sum(), "reward": rewards.sum()}
 
 
 class Drawn(Captioned):
@@ -263,16 +237,10 @@ class PictureBatches:
     def _tensors(self, units: np.ndarray) -> dict[str, Tensor]:
         if not self.captions:
             return {"picture": torch.from_numpy(units), **self.task.pictures.batch(self.rows[units])}
-        table, tokenizer = self.task.training, self.task.start.tokenizer
-        words, lengths = table.words(units)
-        reference = np.full((len(units), self.task.config.text_length + 1), tokenizer.pad_token_id, np.int64)
-        reference[:, : words.shape[1]] = np.where(
-            np.arange(words.shape[1]) < lengths[:, None], words, tokenizer.pad_token_id
-        )
-        reference[np.arange(len(units)), lengths] = tokenizer.sep_token_id
+        table, places = self.task.training, self.task.config.text_length + 1
         return {
             "picture": torch.from_numpy(units),
-            "reference": torch.from_numpy(reference),
+            "reference": reference_ids(table, units, places, self.task.start.tokenizer),
             **self.task.pictures.batch(table.pictures[units]),
         }
 
