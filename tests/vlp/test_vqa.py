@@ -17,8 +17,8 @@ from vlpnb.data.region_store import RegionStore, write_store_of
 from vlpnb.data.vqa_labels import UNKNOWN, soft_score
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.errors import UserError
+from vlpnb.text.masking import Words
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vlp.examples import Words
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.original.weights import load_model, save_original
 from vlpnb.vlp.pictures import Pictures

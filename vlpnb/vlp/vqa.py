@@ -46,15 +46,14 @@ from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.vqa import Spelling, vqa_scores
 from vlpnb.nn.losses import AnswerObjective
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.masking import Words, hide
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
-from vlpnb.vlp.examples import Hiding, Words, hide
 from vlpnb.vlp.heads import VlpForAnswers, best_answers
 from vlpnb.vlp.original.weights import load_model, save_model
 from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
 
 ROWS_AT_ONCE = 256
-ONE_WORD = Hiding(s2s=0.0, rate=0.0, most=1)
 
 
 class OriginalVqa(Config):
@@ -125,7 +124,7 @@ def corrupted(
     ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"], words: Words, *seed: int
 ) -> Int[Tensor, "B T"]:
     """Questions of each of which one word piece, or the [SEP], is [MASK] (80 %), another piece (10 %) or as it was."""
-    hidden, _ = hide(ids.numpy(), lengths.numpy(), words, ONE_WORD, np.random.default_rng(seed))
+    hidden, _ = hide(ids.numpy(), lengths.numpy(), words, 0.0, 1, np.random.default_rng(seed))
     return torch.from_numpy(hidden[:, : ids.shape[1]])
 
 
