@@ -31,6 +31,8 @@ from vlpnb.train.loop import Diverged, TrainingPlan, fit, warming_up
 from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import EpochSampler, Update
 
+FLAT = "its training loss did not fall and it scores no better than a constant answer"
+
 
 class FineTuningConfig(Config):
     """The fields of all kinds; what differs (rate, batch, length) is beside each."""
@@ -245,7 +247,7 @@ def divergence(constant: bool, losses: Sequence[float], value: float, trivial: f
     quarter = max(1, len(losses) // 4)
     fell = np.mean(losses[-quarter:]) < 0.98 * np.mean(losses[:quarter])
     if not fell and value <= trivial + 1e-9:
-        return "its training loss did not fall and it scores no better than a constant answer"
+        return FLAT
     return ""
 
 

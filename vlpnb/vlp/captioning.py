@@ -19,10 +19,8 @@ from torch import nn
 
 from vlpnb.config import Config
 from vlpnb.data.description import load_captions
-from vlpnb.downstream import finetuning
 from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
-from vlpnb.downstream.finetuning import Trained
-from vlpnb.downstream.seeds import Answered, answer_splits, run_seeds
+from vlpnb.downstream.seeds import Answered, fine_tune_on_batches, run_seeds
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.caption_table import CaptionTable, caption_table
@@ -173,23 +171,6 @@ def describe(
     return found
 
 
-def fine_tune(
-    task: Captioned, config: CaptioningConfig, folder: Path, work: Path, seed: int, device: str
-) -> dict[str, Any]:
-    """Fine-tune with one seed and caption the splits, as `downstream.seeds.fine_tune` does."""
-    if config.epochs:
-        batches = task.batches(seed)
-        trained = finetuning.train_on(
-            task.make, batches, batches.sampler.per_epoch, config, work, seed, device,
-            score=(lambda model: task.cider(model, device)) if config.best else None,
-            optimiser=config.optimiser,
-        )  # fmt: skip
-    else:
-        torch.manual_seed(seed)
-        trained = Trained(task.make().to(device), [], "", 0)
-    return answer_splits(task, config, folder, work, seed, device, trained)
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed and caption; writes `captioning.json`, and of each seed `captions_<split>.json` as the
     official evaluation takes them, and its `model`.
@@ -212,7 +193,7 @@ def run(context: StageContext) -> dict[str, float]:
         splits(split)  # what is wrong with one is told before the training, not after it
     left_out = [*splits.left_out, *task.training.left_out]
     context.list_left_out("left_out.txt", left_out, "captions or pictures are left out")
-    return {**run_seeds(context, task, fine_tune), "left_out": float(len(left_out))}
+    return {**run_seeds(context, task, fine_tune_on_batches), "left_out": float(len(left_out))}
 
 
 CAPTIONING = Stage(

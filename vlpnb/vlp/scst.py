@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from vlpnb.config import Config
 from vlpnb.data.description import load_captions
 from vlpnb.data.text_files import read_json_lines
-from vlpnb.downstream import finetuning
 from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
-from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
+from vlpnb.downstream.finetuning import FLAT
+from vlpnb.downstream.seeds import fine_tune_on_batches, kept_model, run_seeds
 from vlpnb.downstream.self_critical import CiderRewards, against_others, counted, ended_words, policy_loss
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
@@ -252,15 +252,8 @@ def fine_tune(
 
     Adds `before_…` to the metrics, and `rewards`: the mean of the updates of each line of the log.
     """
-    mine = task.of_seed(seed)
-    batches = mine.batches(seed)
-    trained = finetuning.train_on(
-        mine.make, batches, batches.sampler.per_epoch, config, work, seed, device,
-        score=(lambda model: mine.cider(model, device)) if config.best else None,
-        optimiser=config.optimiser, plan=mine.plan,
-    )  # fmt: skip
-    found = answer_splits(mine, config, folder, work, seed, device, trained)
-    if not trained.reason and found["metrics"]["different"] > 1:
+    found = fine_tune_on_batches(task.of_seed(seed), config, folder, work, seed, device)
+    if found["diverged"] == FLAT and found["metrics"]["different"] > 1:
         found["diverged"] = ""  # the loss of one's own captions need not fall
     lines = [line for _, line in read_json_lines(work / "metrics.jsonl", "lines of a training")]
     found["rewards"] = [line["reward"] for line in lines if "reward" in line]

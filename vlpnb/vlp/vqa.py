@@ -20,7 +20,6 @@ cross-entropy with the best answer on request, for short trainings; accuracy by 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,16 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.asked import AskedQuestion
-from vlpnb.data.asked_data import QuestionData, load_questions
-from vlpnb.data.submissions import vqa_submission
+from vlpnb.data.asked_data import load_questions
 from vlpnb.data.vqa_labels import imdb_targets, with_unknown
-from vlpnb.downstream.answering import ANSWERS, Asked, Benchmark, Questions, run_asked
+from vlpnb.downstream.answering import ANSWERS, Asked, Questions, run_asked, vqa
 from vlpnb.downstream.finetuning import batches_by_length
 from vlpnb.downstream.pictured import PicturedConfig, Sentences
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
-from vlpnb.metrics.vqa import Spelling, vqa_scores
+from vlpnb.metrics.vqa import Spelling
 from vlpnb.nn.losses import AnswerObjective
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import Words, hide
@@ -200,17 +198,6 @@ class VlpReader:
         save_model(folder, model, self.start.tokenizer)
 
 
-def score(
-    said: Mapping[Any, str],
-    asked: Sequence[AskedQuestion],
-    data: QuestionData,
-    split: str,
-    spelling: Spelling = "official",
-) -> dict[str, float]:
-    """`accuracy`, and by type of answer `yes_no`, `number` and `other` where questions have one."""
-    return {name.replace("/", "_"): value for name, value in vqa_scores(said, asked, spelling).items()}
-
-
 def with_targets(question: AskedQuestion, answers: Sequence[str]) -> AskedQuestion:
     """A question with the targets of what people said; where a file gives scores alone, with those."""
     if not question.human:
@@ -224,9 +211,8 @@ def asked_of(config: VqaConfig, inputs: Mapping[str, Path], start: StartingPoint
     pictures = Pictures(store, config.original.estimated_sizes, config.blind)
     answers = with_unknown(data.answers("vqa"))
     listed = frozenset(answers)
-    benchmark = Benchmark("vqa", "VQA", partial(score, spelling=config.original.spelling), vqa_submission)
     return Asked(
-        benchmark, config, data, store,
+        vqa(config.original.spelling), config, data, store,
         VlpReader(config, pictures, start, Words.of(start.tokenizer, config.original.any_random)),
         answers, lambda split: [with_targets(q, listed) for q in data.read("vqa", split)], stage="vlp.vqa",
     )  # fmt: skip
