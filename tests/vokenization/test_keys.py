@@ -20,7 +20,7 @@ from vlpnb.foundations.picture_keys import BackboneFeatures, extract_keys
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import to_pixels
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.keys import KEYS, KeysConfig, compare_ids, load_keys, voken_features
+from vlpnb.vokenization.keys import KEYS, KeysConfig, load_keys, voken_features
 from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.vokenization.vokens import VOKENS, VokensConfig
@@ -57,17 +57,6 @@ def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
     for suffix in ("hdf5", "ids", "path"):
         again, once = (folder / f"universe.{suffix}" for folder in (tmp_path, small.keys))
         assert again.read_bytes() == once.read_bytes()
-
-
-def test_id_lists_are_compared(tmp_path):
-    """VOK-08: the original raised whatever the lists said."""
-    path = tmp_path / "a.ids"
-    path.write_text("x\ny\n")
-    compare_ids(["x", "y"], path)
-    with pytest.raises(UserError, match=r"a\.ids:2: the list says 'y', the pictures give 'z'"):
-        compare_ids(["x", "z"], path)
-    with pytest.raises(UserError, match="2 ids, the pictures give 3"):
-        compare_ids(["x", "y", "z"], path)
 
 
 def test_the_first_pictures_only(small, tmp_path):

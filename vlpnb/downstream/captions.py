@@ -187,3 +187,15 @@ def caption_baselines(
     if any(len(those) > 1 for those in references.values()):
         found["person"] = one_against_others(references)
     return {f"{name}_{metric}": float(values[metric]) for name, values in found.items() for metric in TOLD}
+
+
+def baselines_of_test(data: CaptionData, store: RegionStore) -> dict[str, float]:
+    """Scores × 100 on the test pictures of captions that nobody trained: `baseline.<name>.<metric>`."""
+    training, asked = (
+        [image for image in data.annotated(split) if image.image_id in store] for split in ("train", "test")
+    )
+    found = {}
+    for name, value in caption_baselines(store, training, asked).items():
+        who, _, metric = name.partition("_")
+        found[f"baseline.{who}.{metric}"] = 100 * value
+    return found

@@ -6,7 +6,8 @@ drawn by their names, not by their place in a file.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +42,13 @@ class PicturedConfig(FineTuningConfig):
     """Split to validate on; trained is on `train`."""
     test: tuple[Name, ...] = ("test",)
     """Splits to answer when all is done."""
+
+
+def something_to_answer_with(config: Any) -> Any:
+    """A check of a configuration with `epochs` and `model`: without a training there must be a fine-tuned model."""
+    if not config.epochs and not config.model:
+        raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
+    return config
 
 
 class Sentences:
@@ -114,6 +122,18 @@ class Shown(Protocol):
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """What the system's model takes of some pictures, by rows of the store."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some pictures of a system's own reader, by rows of the store (`Shown`)."""
+
+    pictures: Any
+    rows: Int[np.ndarray, " N"]
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """What the reader gives of some pictures."""
+        return self.pictures.batch(rows)
 
 
 class Pictures:

@@ -96,3 +96,22 @@ def caption_table(
     return CaptionTable(
         np.asarray(kept, np.int64), np.concatenate(pieces).astype(small), starts, tuple(left_out)
     )
+
+
+def text_of(tokenizer: Any, ids: Sequence[int], sep_id: int, pad_id: int) -> str:
+    """Words of a caption, a space between them: pieces before the first [SEP] or [PAD], those with ## joined on.
+
+    Punctuation stays a word of its own, and a ## at the very beginning keeps its marks, as in the original. Without a
+    tokenizer "".
+    """
+    if tokenizer is None:
+        return ""
+    ids = list(ids)
+    ends = [place for place, word in enumerate(ids) if word in (sep_id, pad_id)]
+    words: list[str] = []
+    for piece in tokenizer.convert_ids_to_tokens(ids[: ends[0]] if ends else ids):
+        if piece.startswith("##") and words:
+            words[-1] += piece[2:]
+        else:
+            words.append(piece)
+    return " ".join(words)

@@ -5,6 +5,7 @@ A system's stage brings examples, a model and what is measured; its configuratio
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -48,25 +49,17 @@ def updates_of(config: Any, per_epoch: int) -> int:
 
 
 def plan_of(config: Any, updates: int, **more: Any) -> TrainingPlan:
-    """The optimisation that a configuration asks for.
+    """The optimisation that a configuration asks for, by its fields that a plan has under the same names.
 
     Args:
-        config: `PretrainingFields` with `seed`, `optimiser` and `lr`.
+        config: with `evaluations`, evenly spaced, unless `more` says when to evaluate.
         more: further fields of the plan, or others than these.
     """
-    names = (
-        "optimiser",
-        "lr",
-        "weight_decay",
-        "clip",
-        "precision",
-        "seed",
-        "log_every",
-        "checkpoint_seconds",
-    )
-    fields = {name: getattr(config, name) for name in names}
-    fields["evaluate_at"] = frozenset(evenly(updates, config.evaluations) if updates else ())
-    return TrainingPlan(updates=updates, **fields | more)
+    names = [field.name for field in fields(TrainingPlan) if hasattr(config, field.name)]
+    given = {name: getattr(config, name) for name in names} | {"updates": updates}
+    if hasattr(config, "evaluations"):
+        given["evaluate_at"] = frozenset(evenly(updates, config.evaluations) if updates else ())
+    return TrainingPlan(**given | more)
 
 
 def pretrain(

@@ -22,7 +22,7 @@ from transformers import PreTrainedTokenizerFast
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.foundations.own_pictures import RegionFinder, finder_of
-from vlpnb.stage import Run, StageResult
+from vlpnb.stage import Run
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vlp.generating import Caption, VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
@@ -100,7 +100,9 @@ def open_captioner(
     Raises:
         UserError: the run has none, kept no model of that seed, or its regions come from files.
     """
-    result = _finished(run, stage, variant)
+    if stage not in STAGES:
+        raise UserError(f"stage {stage!r} writes no captions{did_you_mean(stage, STAGES)}")
+    result = run.one_of(stage, variant, "captioner")
     weights = kept_model(result.folder, seed)
     regions = run.folder / result.manifest["inputs"]["regions"]["folder"]
     return Captioner(
@@ -110,24 +112,6 @@ def open_captioner(
         result.config.original.estimated_sizes,
         run.device,
     )
-
-
-def _finished(run: Run, stage: str, variant: str | None) -> StageResult:
-    """The result of a stage that captions."""
-    if stage not in STAGES:
-        raise UserError(f"stage {stage!r} writes no captions{did_you_mean(stage, STAGES)}")
-    found = {result.label: result for result in run.results() if result.name == stage}
-    if not found:
-        raise UserError(
-            f"run '{run.name}' has no captioner: no finished stage {stage}. Make one with `vlpnb stage {stage} "
-            f"--profile {run.profile.name} --run {run.name}`"
-        )
-    if variant is None:
-        own = run.plan(stage).label
-        return found.get(own, next(iter(found.values())))
-    if variant not in found:
-        raise UserError(f"run '{run.name}' has no {stage} {variant!r}{did_you_mean(variant, found)}")
-    return found[variant]
 
 
 def caption_lines(found: Iterable[Seen]) -> list[str]:

@@ -34,10 +34,11 @@ from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.cider import Frequencies
 from vlpnb.nn.decoding import sample
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.caption_table import text_of
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vlp.captioning import Captioned
-from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.self_critical import losses_of_batch, reference_ids
 from vlpnb.vlp.pictures import Pictures, regions_of

@@ -36,7 +36,7 @@ from vlpnb.data.asked_data import load_questions
 from vlpnb.data.vqa_labels import imdb_targets, with_unknown
 from vlpnb.downstream.answering import ANSWERS, Asked, Questions, run_asked, vqa
 from vlpnb.downstream.finetuning import batches_by_length
-from vlpnb.downstream.pictured import PicturedConfig, Sentences
+from vlpnb.downstream.pictured import Chosen, PicturedConfig, Sentences, something_to_answer_with
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
@@ -85,23 +85,7 @@ class VqaConfig(StartConfig, PicturedConfig):
     original: OriginalVqa = OriginalVqa()
     """What the released code does otherwise."""
 
-    @model_validator(mode="after")
-    def _something_to_answer_with(self) -> "VqaConfig":
-        if not self.epochs and not self.model:
-            raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
-        return self
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The pictures that questions name (`downstream.pictured.Shown`)."""
-
-    pictures: Pictures
-    rows: Int[np.ndarray, " N"]
-
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """`features` [B R F], `geometry` [B R 6+C] and, unless all have R, `visual_mask` [B R]."""
-        return self.pictures.batch(rows)
+    _answers = model_validator(mode="after")(something_to_answer_with)
 
 
 def read_sentences(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> Sentences:
@@ -178,9 +162,9 @@ class VlpReader:
         """Questions with [SEP]."""
         return read_sentences(texts, self.start.tokenizer, self.config.text_length)
 
-    def pictures(self, names: Sequence[str], where: str) -> Shown:
+    def pictures(self, names: Sequence[str], where: str) -> Chosen:
         """Features and geometry."""
-        return Shown(self.shown, self.shown.rows(names, where))
+        return Chosen(self.shown, self.shown.rows(names, where))
 
     def altered(self, batch: dict[str, Tensor], update: int, seed: int) -> dict[str, Tensor]:
         """With lengths, and if so configured a word of each question corrupted."""

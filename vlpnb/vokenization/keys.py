@@ -32,7 +32,7 @@ from vlpnb.config import Config
 from vlpnb.data.description import load_pictures, place_of, within
 from vlpnb.data.fields import text_field
 from vlpnb.data.store import check_finite, open_checked
-from vlpnb.data.text_files import lines_of, read_json
+from vlpnb.data.text_files import compare_ids, lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.features import read_backbones
@@ -119,16 +119,6 @@ def _root(folder: Path) -> Path:
         return Path()
     about = read_json(origin, "where the pictures of the keys are described")
     return place_of(folder / text_field(about, "pictures", str(origin)), "pictures")
-
-
-def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") -> None:
-    """UserError naming the first difference between the ids found and a list that they must equal (VOK-08)."""
-    wanted = [text for _, text in lines_of(expected, "one picture id a line")]
-    for i, (have, want) in enumerate(zip(found, wanted, strict=False), start=1):
-        if have != want:
-            raise UserError(f"{expected}:{i}: the list says {want!r}, {of} give {have!r}")
-    if len(found) != len(wanted):
-        raise UserError(f"{expected}: the list has {len(wanted)} ids, {of} give {len(found)}")
 
 
 def voken_features(folder: Path, ids: Path, source: Source = "matcher") -> Float[Tensor, "V d"]:

@@ -34,7 +34,8 @@ from vlpnb.foundations.features import SPLITS, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import TrainingPlan, fit
+from vlpnb.train.loop import fit
+from vlpnb.train.pretraining import plan_of
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
 from vlpnb.vokenization.matcher import (
     Matcher,
@@ -231,20 +232,11 @@ def train_matcher(
 
     updates = 0 if config.test_only else config.epochs * sampler.per_epoch
     epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
-    plan = TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        lr=config.lr,
+    plan = plan_of(
+        config, updates, eps=1e-8, log_every=sampler.per_epoch,
         warmup=config.warmup if config.warmup_share is None else round(config.warmup_share * updates),
-        schedule=config.schedule,
-        weight_decay=config.weight_decay,
-        eps=1e-8,
-        clip=config.clip,
-        seed=config.seed,
         evaluate_at=frozenset(epoch * sampler.per_epoch for epoch in epochs),
-        log_every=sampler.per_epoch,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    )  # fmt: skip
     model = MatchingLoss(matcher, loss_function(config))
     records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,

@@ -17,9 +17,9 @@ from vlpnb.metrics.overlap import bleu, rouge_l
 from vlpnb.metrics.vqa import spelt, vqa_scores
 from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import text_of
 from vlpnb.text.masking import Words, hide, target_count
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vlp.generating import text_of
 from vlpnb.vlp.geometry import PLACE, region_geometry
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.original.recorded_model import config_of, whole_rows

@@ -10,7 +10,8 @@ from vlpnb.data.recorded import Entries, RecordedFolder
 from vlpnb.downstream.self_critical import counted, cut, policy_loss
 from vlpnb.nn.beam import beam
 from vlpnb.nn.decoding import greedy
-from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
+from vlpnb.text.caption_table import text_of
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.model import VlpConfig
