@@ -14,12 +14,12 @@ from tests.valm.database import make
 from vlpnb.config import parse_config
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
+from vlpnb.foundations.blocks import BLOCKS, BlocksConfig, load_corpus
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
 from vlpnb.valm.config import size_config
-from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus
 from vlpnb.valm.examples import Batches
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import load_gpt2_lm, load_model, save_gpt2_lm
@@ -335,8 +335,8 @@ def test_tables_of_another_database_are_refused(made, tmp_path):
 
 
 def test_tables_of_another_text_are_refused(made, tmp_path):
-    config = CorpusConfig(tokenizer=str(made.small.root / "words"), sets=("train",), block=7, by_line=True)
-    made.small.run(CORPUS, config, tmp_path / "corpus", **made.small.data)
+    config = BlocksConfig(tokenizer=str(made.small.root / "words"), sets=("train",), block=7, by_line=True)
+    made.small.run(BLOCKS, config, tmp_path / "corpus", **made.small.data)
     wrong = replace(
         context(made, tmp_path / "out"), inputs={**folders(made, "retrieved"), "corpus": tmp_path / "corpus"}
     )

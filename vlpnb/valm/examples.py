@@ -20,9 +20,9 @@ from torch import Tensor
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
 from vlpnb.valm.objectives import hide_images, mask_words
-from vlpnb.valm.vocabulary import Vocabulary
 
 Objective = Literal["next", "masked", "both"]
 

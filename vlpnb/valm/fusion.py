@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import LayerCache, mix, scores_of
 from vlpnb.nn.masks import causal_mask
-from vlpnb.valm.places import Places, picked, pooled
+from vlpnb.nn.places import Places, picked, pooled
 
 Way = Literal["reference", "absorbed", "merged"]
 Linear = tuple[Tensor, Tensor]

@@ -34,12 +34,12 @@ from vlpnb.downstream.asking import Scorer, Task, answers_of, ask, label_task, r
 from vlpnb.downstream.prompting import PromptSet, load_prompts, render
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
 from vlpnb.metrics.bootstrap import interval
 from vlpnb.metrics.language import last_words, passage, perplexities
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.lines import Rules, read_lines
 from vlpnb.valm.commonsense import Setting
-from vlpnb.valm.corpus import Corpus, load_corpus
 
 RESULTS = "language.json"
 NOTHING = ("N/A", "none", "")  # texts that say nothing, for calibration
@@ -95,7 +95,7 @@ def inputs(config: LanguageTasksConfig) -> Mapping[str, Request]:
     """The model, its corpus, and where they are asked for texts of one's own and SST-2."""
     found = {
         "model": Request("valm.pretraining", config.model),
-        "corpus": Request("valm.corpus", config.model.get("corpus", {})),
+        "corpus": Request("blocks", config.model.get("corpus", {})),
     }
     if config.folder:
         found["texts"] = Request("knowledge", {"folder": config.folder})

@@ -31,18 +31,19 @@ from vlpnb.data.store import attributes, mapped
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
+from vlpnb.foundations.picture_vectors import INDEX
+from vlpnb.foundations.tower_pair import load_towers, words_of
 from vlpnb.nn.losses import IGNORE
 from vlpnb.retrieval.faiss_index import Recall, index_search, load_index, on_gpu, recall_of, set_probes
 from vlpnb.retrieval.nearest import Search
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.paragraphs import rows_of_pictures
+from vlpnb.text.query_texts import SEARCHED
 from vlpnb.train.distributed import barrier
-from vlpnb.valm.corpus import Corpus, load_corpus
-from vlpnb.valm.images import INDEX
-from vlpnb.valm.retriever import SEARCHED, QueryRules, Retriever, words_of
-from vlpnb.valm.text import rows_of_pictures
-from vlpnb.valm.tower_pair import load_towers
+from vlpnb.valm.retriever import QueryRules, Retriever
 
 PRODUCER, ABOUT = "queries", "queries.json"
 ASKED = 10_000  # queries of which an index's recall is measured
@@ -54,9 +55,9 @@ class QueriesConfig(QueryRules):
     splits: tuple[Literal["train", "captions", "text"], ...] = ("train", "captions", "text")
     """Texts of the corpus; those that it does not have are passed over."""
     corpus: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.corpus` that are other than the run's."""
+    """Fields of the stage `blocks` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.images` that are other than the run's."""
+    """Fields of the stage `picture_vectors` that are other than the run's."""
     scores: bool = False
     """Keep the scores, too, in half precision."""
     recall: float = Field(0.95, gt=0, le=1)
@@ -70,9 +71,9 @@ class QueriesConfig(QueryRules):
 def inputs(config: QueriesConfig) -> Mapping[str, Request]:
     """The corpus, the towers, and the database."""
     return {
-        "corpus": Request("valm.corpus", config.corpus),
-        "towers": Request("valm.towers"),
-        "images": Request("valm.images", config.images),
+        "corpus": Request("blocks", config.corpus),
+        "towers": Request("towers"),
+        "images": Request("picture_vectors", config.images),
     }
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from vlpnb.errors import UserError
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import load_model
 from vlpnb.valm.shown import MODEL, Live, Setting, load_looks
-from vlpnb.valm.vocabulary import Vocabulary
 
 Ids = list[int]
 

@@ -36,14 +36,14 @@ from torch.nn.utils.rnn import pad_sequence
 
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.text.blocks import LanguageBlocks
-from vlpnb.valm.corpus import Corpus, load_corpus
+from vlpnb.text.paragraphs import rows_of_pictures
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.valm.objectives import query_ids
 from vlpnb.valm.queries import QueryTable, open_retriever, open_table
 from vlpnb.valm.retriever import Retriever, rows_at
-from vlpnb.valm.text import rows_of_pictures
-from vlpnb.valm.vocabulary import Vocabulary
 
 Variant = Literal["none", "random", "self", "captions", "oracle", "retrieved"]
 Setting = Literal["trained", "hidden", "random", "oracle"]
@@ -58,6 +58,7 @@ SAID: Mapping[Variant, str] = {
     "retrieved": "found pictures",
 }
 MEASURED = 1 << 16  # vectors of a store whose mean and spread stand for all
+STAGES = {"corpus": "blocks", "images": "picture_vectors", "queries": "valm.queries"}
 LOOKS, MODEL, HELD_OUT = "looks.json", "model", "held_out.json"  # in the folder of a pre-training
 
 
@@ -368,7 +369,7 @@ def load_looks(folder: Path, device: str = "cpu") -> tuple[Looks, Corpus]:
         if not path.is_dir():
             raise UserError(
                 f"{folder / LOOKS}: names {path} as its {role}, which is not there; run the stage "
-                f"`valm.{role}` again, or move both folders together"
+                f"`{STAGES[role]}` again, or move both folders together"
             )
     corpus = load_corpus(folders["corpus"])
     return read_looks(folders, Look(**about), corpus, device), corpus
