@@ -19,12 +19,12 @@ import numpy as np
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
+from vlpnb.downstream.commonsense import ANSWERS
 from vlpnb.downstream.comparison import spread
+from vlpnb.downstream.language_tasks import RESULTS as LANGUAGE
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.metrics.bootstrap import difference_interval, interval
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.valm.commonsense import ANSWERS
-from vlpnb.valm.language_tasks import RESULTS as LANGUAGE
 from vlpnb.valm.reading_results import KINDS, ROWS, ModelName, comparisons, results_page, sentence
 from vlpnb.valm.shown import HELD_OUT
 
