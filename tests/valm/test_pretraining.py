@@ -15,7 +15,9 @@ from vlpnb.config import parse_config
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
 from vlpnb.foundations.blocks import BLOCKS, BlocksConfig, load_corpus
+from vlpnb.retrieval.readers import standardised
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import open_table
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
@@ -24,9 +26,8 @@ from vlpnb.valm.examples import Batches
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import load_gpt2_lm, load_model, save_gpt2_lm
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
-from vlpnb.valm.queries import open_table
 from vlpnb.valm.scoring import open_scorer
-from vlpnb.valm.shown import Live, Look, caption_words, load_looks, read_looks, standardised
+from vlpnb.valm.shown import Live, Look, load_looks, read_looks
 
 FIELDS = {
     "size": "tiny", "updates": 6, "batch": 8, "micro_batch": 8, "lr": 1e-3, "warmup": 2, "dropout": 0.1, "log_every": 1,
@@ -175,16 +176,6 @@ def test_a_hidden_picture_is_no_picture(made, trained):
     expected = [-float(logs[i, piece]) for i, piece in enumerate([*ids, hidden.words.end_id])]
     np.testing.assert_allclose(nats, expected, atol=1e-5)
     assert np.abs(nats - open_scorer(trained[0]).nats(text)[0]).max() > 1e-5
-
-
-def test_caption_words_say_what_captions_say_and_nothing_else(made):
-    store = VectorStore(made.root / "images")
-    words = caption_words(store, 64)
-    assert torch.allclose(words.norm(dim=1), torch.ones(len(store)), atol=1e-5)
-    said = [store.captions(row) for row in range(len(store))]
-    for one in range(len(store)):
-        for other in range(len(store)):
-            assert torch.equal(words[one], words[other]) == (said[one] == said[other])
 
 
 def test_standardised_vectors_have_mean_0_and_spread_1_and_are_read_alike_when_asked(made, tmp_path):

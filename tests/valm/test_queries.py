@@ -10,17 +10,11 @@ from tests.valm.database import make
 from vlpnb.errors import UserError
 from vlpnb.foundations.blocks import load_corpus
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import open_table
 from vlpnb.stage import StageContext
 from vlpnb.text.paragraphs import rows_of_pictures
 from vlpnb.text.query_texts import SEARCHED
-from vlpnb.valm.queries import (
-    QUERIES,
-    QueriesConfig,
-    open_retriever,
-    open_table,
-    own_rows,
-    write_table,
-)
+from vlpnb.valm.queries import QUERIES, QueriesConfig, open_retriever, own_rows, write_table
 
 MODES = {
     **{mode: {} for mode in (*SEARCHED, "random", "none", "oracle")},
