@@ -8,7 +8,7 @@ after the end of a text, as every text is in training; a text that is longer tha
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ See = Callable[[Int[Tensor, "B T"], Int[Tensor, "B J"] | None], Mapping[str, Ten
 RowsOf = Callable[[Sequence[str]], Int[np.ndarray, " J"]]
 
 
+@runtime_checkable
 class CausalModel(Protocol):
     """A language model that reads from left to right, such as `vlpnb.valm.ValmLM`."""
 
