@@ -12,9 +12,9 @@ from tests.valm.database import make
 from vlpnb.data.description import PictureData
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
-from vlpnb.foundations.picture_vectors import INDEX, PICTURE_VECTORS, PictureVectorsConfig, picture_paths
+from vlpnb.foundations.picture_vectors import PICTURE_VECTORS, PictureVectorsConfig, picture_paths
 from vlpnb.foundations.tower_pair import load_towers
-from vlpnb.retrieval.faiss_index import load_index
+from vlpnb.retrieval.faiss_index import INDEX, load_index
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
 

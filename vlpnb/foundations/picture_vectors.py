@@ -34,14 +34,13 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_text
 from vlpnb.foundations.tower_pair import ImageTower, load_towers
 from vlpnb.outside import OutsidePath
-from vlpnb.retrieval.faiss_index import IndexPlan, build_for, save_index, sizes_for
+from vlpnb.retrieval.faiss_index import INDEX, IndexPlan, build_for, save_index, sizes_for
 from vlpnb.retrieval.original import open_maps, part_files, read_part
 from vlpnb.retrieval.store import STORE, StoreMeta, VectorStore, join_store
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
 
 ORIGIN = "origin.json"  # whose pictures they are
-INDEX = "index.faiss"
 Source = Literal["captions", "pictures", "original"]
 Precision = Literal["float16", "float32"]
 

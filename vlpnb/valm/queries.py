@@ -28,11 +28,9 @@ from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.blocks import Corpus, load_corpus
-from vlpnb.foundations.picture_vectors import INDEX
 from vlpnb.foundations.tower_pair import load_towers, words_of
 from vlpnb.nn.losses import IGNORE
-from vlpnb.retrieval.faiss_index import Recall, index_search, load_index, on_gpu, recall_of, set_probes
-from vlpnb.retrieval.nearest import Search
+from vlpnb.retrieval.faiss_index import INDEX, Recall, load_index, open_search, recall_of
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.retrieval.tables import QueryTable, open_table
 from vlpnb.stage import Request, Stage, StageContext
@@ -149,18 +147,6 @@ def own_rows(batch: Mapping[str, Tensor], own: Int[np.ndarray, " P"] | None) -> 
         return None
     rows = torch.from_numpy(np.append(own, -1))  # the last place takes −1
     return rows[batch["own"]]
-
-
-def open_search(store: VectorStore, probes: int, device: str = "cpu") -> Search | None:
-    """The search through the index beside a store; None: there is none, and search is exact."""
-    path = store.folder / INDEX
-    if not path.is_file():
-        return None
-    index = load_index(path, store)
-    if device.startswith("cuda"):
-        index = on_gpu(index, path.stat().st_size)
-    set_probes(index, probes)
-    return index_search(index, store.meta.metric)
 
 
 def open_retriever(folder: Path, device: str = "cpu") -> Retriever:
