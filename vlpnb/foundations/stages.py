@@ -11,8 +11,10 @@ from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.multilingual import MULTILINGUAL
 from vlpnb.foundations.pairs import PAIRS
+from vlpnb.foundations.patches import PATCHES
 from vlpnb.foundations.picture_vectors import PICTURE_VECTORS
 from vlpnb.foundations.pictures import PICTURES
+from vlpnb.foundations.pieces import PIECES
 from vlpnb.foundations.questions import QUESTIONS
 from vlpnb.foundations.region_text import REGION_TEXT
 from vlpnb.foundations.regions import REGIONS
@@ -27,6 +29,6 @@ from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE,
-    MULTILINGUAL, IGLUE, REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    MULTILINGUAL, IGLUE, REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS, PIECES, PATCHES,
     BLOCKS, TOWERS, PICTURE_VECTORS,
 )  # fmt: skip
