@@ -18,6 +18,7 @@ from pydantic import Field, model_validator
 from vlpnb.config import Seed, one_of
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
@@ -25,7 +26,6 @@ from vlpnb.train.loop import Precision, TrainingPlan
 from vlpnb.train.optim import Schedule
 from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told
 from vlpnb.valm.config import PROJECTIONS, SIZES, ValmConfig, size_config
-from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
@@ -60,9 +60,9 @@ class PretrainingConfig(PretrainingFields):
     queries: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `valm.queries` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.images` that are other than the run's."""
+    """Fields of the stage `picture_vectors` that are other than the run's."""
     corpus: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.corpus` that are other than the run's."""
+    """Fields of the stage `blocks` that are other than the run's."""
     words_width: int = Field(256, ge=1)
     """Numbers of a vector of caption words."""
     standardise: bool = False
@@ -132,7 +132,7 @@ class PretrainingConfig(PretrainingFields):
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """The corpus; where there are pictures also their store, and what each word found."""
-    needed = {"corpus": Request("valm.corpus", config.corpus)}
+    needed = {"corpus": Request("blocks", config.corpus)}
     if config.variant == "none":
         return needed
     queries = {**config.queries, "images": config.images, "corpus": config.corpus}
@@ -140,7 +140,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
         queries["mode"] = "self"
     return {
         **needed,
-        "images": Request("valm.images", config.images),
+        "images": Request("picture_vectors", config.images),
         "queries": Request("valm.queries", queries),
     }
 
@@ -186,7 +186,7 @@ def new_model(config: PretrainingConfig, corpus: Corpus, image_width: int) -> Va
         raise UserError(
             f"valm.pretraining.start: {config.start} has {model.config.vocab_size:,} word pieces and reads at most "
             f"{model.config.max_positions:,}; the corpus has {shape.vocab_size:,}, in examples of "
-            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`valm.corpus.tokenizer`) and shorter blocks"
+            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`blocks.tokenizer`) and shorter blocks"
         )
     if config.frozen:
         freeze(model)
