@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from vlpnb.downstream.glue import result_row
 from vlpnb.metrics.retrieval import diversity, ranks, recall
 from vlpnb.nn.losses import paired_hinge
 from vlpnb.text.alignment import align
@@ -13,7 +14,6 @@ from vlpnb.text.packing import block_starts
 from vlpnb.text.pages import pieces_of
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
-from vlpnb.vokenization.results import result_row
 from vlpnb.vokenization.vokeniser import decode_marks, mark_sentence
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.downstream.glue import result_row
 from vlpnb.metrics.retrieval import diversity, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import their_name
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
@@ -36,7 +37,6 @@ from vlpnb.train.sampling import Update
 from vlpnb.vokenization.matcher import Matcher, MatchingLoss, Projection, picture_vectors
 from vlpnb.vokenization.original.heads import original_names
 from vlpnb.vokenization.original.weights import load_weights
-from vlpnb.vokenization.results import result_row
 from vlpnb.vokenization.supervision import voken_targets
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
 from vlpnb.vokenization.vokeniser import Vokeniser, decode_marks, mark_sentence
