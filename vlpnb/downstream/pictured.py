@@ -22,6 +22,7 @@ from vlpnb.downstream.finetuning import FineTuningConfig
 from vlpnb.errors import UserError
 from vlpnb.stage import StageContext
 from vlpnb.text.pieces import Pieces
+from vlpnb.text.tokenizers import plain_pieces
 
 TRAIN = "train"  # the split to train on
 Example = TypeVar("Example")
@@ -90,6 +91,13 @@ class Sentences:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @classmethod
+    def closed(cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> "Sentences":
+        """As up to `length` word pieces and a [SEP]; special tokens that a text spells out are left out."""
+        end = np.array([tokenizer.sep_token_id], np.int32)
+        pieces = plain_pieces(tokenizer, list(texts), length)
+        return cls((np.concatenate([ids, end]) for ids in pieces), tokenizer.pad_token_id)
 
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B T] and `mask` [B T] of some sentences, T the length of the longest."""

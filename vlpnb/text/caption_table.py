@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from vlpnb.errors import UserError
-from vlpnb.text.tokenizers import encode_lines
+from vlpnb.text.tokenizers import plain_pieces
 
 NO_PICTURE = -1  # in place of a row of the store
 
@@ -76,11 +76,9 @@ def caption_table(
             continue
         lines += [(name, text) for text in texts]
         pictures += [row] * len(texts)
-    special = np.array([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
     kept, pieces = [], []
-    encoded = encode_lines(tokenizer, [text for _, text in lines])
+    encoded = plain_pieces(tokenizer, [text for _, text in lines], length)
     for row, (name, text), ids in zip(pictures, lines, encoded, strict=True):
-        ids = ids[~np.isin(ids, special)][:length]
         if not len(ids):
             left_out.append(f"{name}: a caption without a word piece: {text[:40]!r}")
             continue

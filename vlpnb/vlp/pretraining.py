@@ -223,18 +223,16 @@ def _captions_of(data: CaptionData, names: Sequence[str]) -> Captioned:
 
 def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictures | None) -> VlpConfig:
     """The configuration of a new model for these words and regions."""
+    same = ("text_length", "visual_hidden", "dropout", "init_std")
     layers = {} if config.layers is None else {"layers": config.layers}
     return VlpConfig(
         **SIZES[config.size] | layers,
+        **{name: getattr(config, name) for name in same},
         vocab_size=len(tokenizer),
-        text_length=config.text_length,
         feature_width=1 if pictures is None else pictures.feature_width,
         classes=1 if pictures is None else pictures.classes,
-        visual_hidden=config.visual_hidden,
         slots=config.original.slots,
         joint_norm=config.original.joint_norm,
-        dropout=config.dropout,
-        init_std=config.init_std,
         **special_ids(tokenizer),
     )
 

@@ -45,7 +45,7 @@ from vlpnb.metrics.vqa import Spelling
 from vlpnb.nn.losses import AnswerObjective
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.masking import Words, hide
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vlp.heads import VlpForAnswers, best_answers
 from vlpnb.vlp.original.weights import load_model, save_model
 from vlpnb.vlp.pictures import Pictures
@@ -86,14 +86,6 @@ class VqaConfig(StartConfig, PicturedConfig):
     """What the released code does otherwise."""
 
     _answers = model_validator(mode="after")(something_to_answer_with)
-
-
-def read_sentences(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> Sentences:
-    """Questions as up to `length` word pieces and a [SEP]; special tokens that a text spells out are left out."""
-    special = np.array([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
-    end = np.array([tokenizer.sep_token_id], np.int32)
-    pieces = (ids[~np.isin(ids, special)][:length] for ids in encode_lines(tokenizer, list(texts)))
-    return Sentences((np.concatenate([ids, end]) for ids in pieces), tokenizer.pad_token_id)
 
 
 def with_lengths(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -160,7 +152,7 @@ class VlpReader:
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
         """Questions with [SEP]."""
-        return read_sentences(texts, self.start.tokenizer, self.config.text_length)
+        return Sentences.closed(texts, self.start.tokenizer, self.config.text_length)
 
     def pictures(self, names: Sequence[str], where: str) -> Chosen:
         """Features and geometry."""
@@ -239,7 +231,7 @@ class Answerer:
 
     def read(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """`ids` [B T] and `lengths` [B] of some questions, as the model takes them."""
-        sentences = read_sentences(questions, self.tokenizer, self.model.config.text_length)
+        sentences = Sentences.closed(questions, self.tokenizer, self.model.config.text_length)
         return with_lengths(sentences.batch(range(len(questions))))
 
     @torch.no_grad()
