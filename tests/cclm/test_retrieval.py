@@ -17,7 +17,9 @@ from vlpnb.cclm.retrieval import Retrieval, RetrievalConfig
 from vlpnb.cclm.start import StartConfig, start_inputs
 from vlpnb.data.multilingual import Picture
 from vlpnb.downstream.image_retrieval import ask
+from vlpnb.downstream.transfer_rows import Shots, read_shots
 from vlpnb.errors import UserError
+from vlpnb.foundations.captioned_sets import Sets
 from vlpnb.foundations.pieces import load_pieces
 from vlpnb.metrics.retrieval import retrieval_scores
 
@@ -109,8 +111,8 @@ def test_fewer_rows_than_a_batch_make_a_step_an_epoch(small, pretrained, tmp_pat
 
 def test_few_shot_settings_are_a_language_and_a_number():
     config = RetrievalConfig(fewshot="de,10 ja,100x5")
-    assert config.shots == (("de", "10"), ("ja", "100x5"))
-    with pytest.raises(ValueError, match="'de' is no language and number of rows; expected such as de,10"):
+    assert read_shots(config.fewshot) == (Shots("de", "10"), Shots("ja", "100x5"))
+    with pytest.raises(ValueError, match="'de': expected LANGUAGE,N such as de,10"):
         RetrievalConfig(fewshot="de")
 
 
@@ -205,8 +207,6 @@ def test_answers_of_tasks_are_paired_by_question_and_drawn_by_picture(tmp_path):
 
 
 def test_a_row_of_a_set_of_iglue_becomes_a_picture_with_captions():
-    from vlpnb.cclm.retrieval import Sets
-
     row = SimpleNamespace(image_id="7", sentences=("ein Hund",))
     iglue = SimpleNamespace(
         rows=lambda *a, **k: [row, SimpleNamespace(image_id="8", sentences=("x",))],
