@@ -10,7 +10,7 @@ Differs from the original:
 * The epoch is chosen on the validation split; for Multi30K and COCO the original keeps the best on the *test* sets, and
   for few rows its validation file is the test file (CCL-46).
 * Few rows make at least one step an epoch: an incomplete batch is learned from (CCL-47).
-* Candidates are ranked again exactly and once (`reranking.py`); recalls before that are told beside them.
+* Candidates are ranked again exactly and once (`downstream.reranking`); recalls before that are told beside them.
 """
 
 import copy
