@@ -183,7 +183,7 @@ class Retrieval:
             pictures, language, self.start.pieces, config.max_words, config.max_tokens, config.captions
         )
         self.left_out |= dict.fromkeys(about.left_out)
-        gallery = look(model, self.sets.store, pictures, self.device)
+        gallery = look(model, self.sets.store, [p.id for p in pictures], self.device)
         return compare(model, gallery, {language: about}, config.k, self.device)
 
     def run(self, folder: Path, work: Path, seed: int) -> dict[str, Any]:
