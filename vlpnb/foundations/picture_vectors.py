@@ -1,4 +1,4 @@
-"""Stage `valm.images`: the database of pictures, each as one vector that queries find and one that the model reads.
+"""Stage `picture_vectors`: the database of pictures, each as one vector that queries find and one that the model reads.
 
 Paper: VaLM (Wang et al. 2023, section 2.2) runs CLIP's picture tower once over 191 million pictures of LAION and keeps
 768 numbers of each; pixels are not read again. Here a database is made of the captioned pictures of a run, of any
@@ -32,16 +32,15 @@ from vlpnb.data.store import check_finite
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
+from vlpnb.foundations.tower_pair import ImageTower, load_towers
 from vlpnb.outside import OutsidePath
-from vlpnb.retrieval.faiss_index import IndexPlan, build_for, save_index, sizes_for
+from vlpnb.retrieval.faiss_index import INDEX, IndexPlan, build_for, save_index, sizes_for
+from vlpnb.retrieval.original import open_maps, part_files, read_part
 from vlpnb.retrieval.store import STORE, StoreMeta, VectorStore, join_store
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.valm.original.features import open_maps, part_files, read_part
-from vlpnb.valm.tower_pair import ImageTower, load_towers
 
 ORIGIN = "origin.json"  # whose pictures they are
-INDEX = "index.faiss"
 Source = Literal["captions", "pictures", "original"]
 Precision = Literal["float16", "float32"]
 
@@ -63,7 +62,7 @@ class OriginalVectors(Config):
         return self
 
 
-class ImagesConfig(Config):
+class PictureVectorsConfig(Config):
     """Which pictures can be retrieved, and what is kept of them."""
 
     source: Source = "captions"
@@ -98,15 +97,15 @@ class ImagesConfig(Config):
     """Pictures per shard."""
 
     @model_validator(mode="after")
-    def _vectors_named(self) -> "ImagesConfig":
+    def _vectors_named(self) -> "PictureVectorsConfig":
         if (self.source == "original") != bool(self.original.parts or self.original.keys):
             raise ValueError("source: `original` and the files of `original` belong together")
         return self
 
 
-def inputs(config: ImagesConfig) -> Mapping[str, Request]:
+def inputs(config: PictureVectorsConfig) -> Mapping[str, Request]:
     """The towers, and the stage that says where the pictures are."""
-    needed = {"towers": Request("valm.towers")}
+    needed = {"towers": Request("towers")}
     if config.source == "captions":
         further = {} if {*config.sets} - {*SPLITS} else {"sets": None}  # which are then read by nothing here
         needed["captions"] = Request("captions", further | config.captions)
@@ -115,7 +114,7 @@ def inputs(config: ImagesConfig) -> Mapping[str, Request]:
     return needed
 
 
-def listed(config: ImagesConfig, folders: Mapping[str, Path]) -> tuple[list[CaptionedImage], Path]:
+def listed(config: PictureVectorsConfig, folders: Mapping[str, Path]) -> tuple[list[CaptionedImage], Path]:
     """The pictures of the database, each once, with the root of their paths.
 
     A picture that several sets name has the captions of all of them.
@@ -135,8 +134,8 @@ def listed(config: ImagesConfig, folders: Mapping[str, Path]) -> tuple[list[Capt
     kept = list(distinct.values())[config.skip : most]
     if not kept:
         raise UserError(
-            f"valm.images: no picture is left of {len(distinct):,} after the first {config.skip:,} (`skip`); expected "
-            "at least one"
+            f"picture_vectors: no picture is left of {len(distinct):,} after the first {config.skip:,} (`skip`); "
+            "expected at least one"
         )
     return kept, root
 
@@ -150,7 +149,7 @@ class _Work:
     unit: Callable[[int], tuple[dict[str, np.ndarray], dict[str, list]]]
 
 
-def _arrays(config: ImagesConfig, vectors: np.ndarray, values: np.ndarray | None, where: str) -> dict:
+def _arrays(config: PictureVectorsConfig, vectors: np.ndarray, values: np.ndarray | None, where: str) -> dict:
     """What is stored of some vectors that are not unit yet, and of what the model reads."""
     check_finite(vectors, where)
     lengths = np.linalg.norm(vectors, axis=1)
@@ -165,7 +164,7 @@ def _arrays(config: ImagesConfig, vectors: np.ndarray, values: np.ndarray | None
     return kept
 
 
-def _pictures(config: ImagesConfig, images: Sequence[CaptionedImage], tower: ImageTower) -> _Work:
+def _pictures(config: PictureVectorsConfig, images: Sequence[CaptionedImage], tower: ImageTower) -> _Work:
     """Pictures through the tower."""
     firsts = [*range(0, len(images), config.shard), len(images)]
 
@@ -198,7 +197,7 @@ def _pictures(config: ImagesConfig, images: Sequence[CaptionedImage], tower: Ima
     return _Work(np.diff(firsts).tolist(), names, unit)
 
 
-def _original(config: ImagesConfig, width: int) -> _Work:
+def _original(config: PictureVectorsConfig, width: int) -> _Work:
     """Vectors that are there already; of the maps as many at a time as a part of them is to have."""
     source = config.original
     most = slice(config.skip, None if config.max_images is None else config.skip + config.max_images)
@@ -206,7 +205,7 @@ def _original(config: ImagesConfig, width: int) -> _Work:
         files = part_files(Path(source.parts))
         if most != slice(0, None):
             raise UserError(
-                "valm.images: `skip` and `max_images` are for pictures; leave out files of parts instead"
+                "picture_vectors: `skip` and `max_images` are for pictures; leave out files of parts instead"
             )
 
         def unit(i: int) -> tuple[dict[str, np.ndarray], dict[str, list]]:
@@ -230,7 +229,7 @@ def _original(config: ImagesConfig, width: int) -> _Work:
 
 def run(context: StageContext) -> dict[str, float]:
     """Write the store. Metrics: `images` (N), `broken`, and the bytes of an index."""
-    config: ImagesConfig = context.config
+    config: PictureVectorsConfig = context.config
     towers = load_towers(context.inputs["towers"], context.device)
     images, root = ([], Path()) if config.source == "original" else listed(config, context.inputs)
     work = _pictures(config, images, towers.image) if images else _original(config, towers.image.width)
@@ -246,7 +245,7 @@ def run(context: StageContext) -> dict[str, float]:
         broken = [(within(images[i].path, root), reason) for i, reason in notes.get("broken", [])]
         if images and not kept:
             shards.publish(lambda: None)
-            raise none_readable("valm.images", [image.path for image in images], broken)
+            raise none_readable("picture_vectors", [image.path for image in images], broken)
         ids = [image.image_id for image in kept] if images else notes.get("ids", [])
 
         def meta(count: int, width: int, kind: str, value_width: int, hash: str) -> StoreMeta:
@@ -283,7 +282,7 @@ def _relative(context: StageContext) -> str:
     return os.path.relpath(context.inputs[context.config.source], context.folder)
 
 
-def plan_of(config: ImagesConfig, count: int, width: int) -> IndexPlan:
+def plan_of(config: PictureVectorsConfig, count: int, width: int) -> IndexPlan:
     """The index that a configuration means, for so many vectors of such a width."""
     by_size = sizes_for(count, width)
     if config.index in ("exact", "sizes"):
@@ -293,7 +292,7 @@ def plan_of(config: ImagesConfig, count: int, width: int) -> IndexPlan:
     return IndexPlan(config.index, cells, codes if config.index == "ivf_pq" else 0)
 
 
-def _build_index(config: ImagesConfig, store: VectorStore, path: Path) -> float:
+def _build_index(config: PictureVectorsConfig, store: VectorStore, path: Path) -> float:
     plan = plan_of(config, len(store), store.meta.width)
     if not path.is_file():
         save_index(build_for(store, plan, seed=config.seed), path, store, plan)
@@ -311,7 +310,7 @@ def picture_paths(folder: Path) -> list[Path]:
     return [root / place for place in store.paths]
 
 
-IMAGES = Stage(
-    "valm.images", ImagesConfig, run, inputs, distributed=True,
+PICTURE_VECTORS = Stage(
+    "picture_vectors", PictureVectorsConfig, run, inputs, distributed=True,
     doc="Make the database of pictures that the language model looks up.",
 )  # fmt: skip

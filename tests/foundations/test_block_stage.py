@@ -1,20 +1,16 @@
-"""The stage `valm.corpus` on a tiny world and on real captions: paragraphs, pictures, splits, and what is refused."""
-
-import gzip
+"""The stage `blocks` on a tiny world and on real captions: paragraphs, pictures, splits, and what is refused."""
 
 import numpy as np
 import pytest
 
 from tests.small import run_stage
-from vlpnb.data.description import TextData
 from vlpnb.errors import UserError
+from vlpnb.foundations.blocks import BLOCKS, BlocksConfig, load_corpus, paragraphs
 from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
 from vlpnb.foundations.text import TEXT, TextConfig
 from vlpnb.text.binarised import write_binarised
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus, paragraphs
-from vlpnb.valm.text import described, joined, rows_of_pictures
-from vlpnb.valm.vocabulary import open_vocabulary
+from vlpnb.text.vocabulary import open_vocabulary
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +26,7 @@ def inputs(small_world, tmp_path_factory):
 
 
 def made(inputs, folder, **fields):
-    return run_stage(CORPUS, CorpusConfig(**fields), folder, **inputs)
+    return run_stage(BLOCKS, BlocksConfig(**fields), folder, **inputs)
 
 
 def test_captions_of_a_picture_are_one_line_that_knows_its_picture(inputs, tmp_path):
@@ -38,7 +34,7 @@ def test_captions_of_a_picture_are_one_line_that_knows_its_picture(inputs, tmp_p
     corpus = load_corpus(tmp_path)
     assert corpus.splits == ("train", "captions", "text")
     assert metrics["pictures"] == len(corpus.pictures)
-    lines = list(paragraphs(CorpusConfig(sets=("train",)), inputs, "train"))
+    lines = list(paragraphs(BlocksConfig(sets=("train",)), inputs, "train"))
     pictured = [line for line in lines if line.picture]
     assert len(pictured) == 60
     assert all(line.text.count(".") >= 2 for line in pictured)
@@ -64,8 +60,8 @@ def test_held_out_lines_are_those_of_their_tokens(inputs, tmp_path):
 
 
 def test_pictures_of_the_text_and_of_a_database_can_be_others(inputs):
-    config = CorpusConfig(sets=("train",), skip=20, pictures=10)
-    all_of_them = [p.picture for p in paragraphs(CorpusConfig(sets=("train",)), inputs, "train") if p.picture]
+    config = BlocksConfig(sets=("train",), skip=20, pictures=10)
+    all_of_them = [p.picture for p in paragraphs(BlocksConfig(sets=("train",)), inputs, "train") if p.picture]
     some = [p.picture for p in paragraphs(config, inputs, "train") if p.picture]
     assert some == all_of_them[20:30]
 
@@ -86,38 +82,13 @@ def test_nothing_to_train_on_is_said(inputs, tmp_path):
         made({**inputs, "text": text}, tmp_path / "made")
 
 
-def test_lines_side_by_side_describe_one_picture(tmp_path):
-    for i, text in enumerate(("A dog runs\nA cat sits .\n", "The dog is brown .\nA black cat\n")):
-        (tmp_path / f"{i}.gz").write_bytes(gzip.compress(text.encode()))
-    (tmp_path / "images.txt").write_text("17.jpg\n5.jpg\n")
-    files = tuple(tmp_path / f"{i}.gz" for i in range(2))
-    text = TextData(tmp_path, "none", files, files, images=(tmp_path / "images.txt",) * 2)
-    dog, cat = described(text, "train")
-    assert dog == ("A dog runs . The dog is brown .", "17")
-    assert cat == ("A cat sits . A black cat .", "5")
-    assert [line.picture for line in described(text, "valid")] == ["", ""]
-    assert [line.text for line in described(text, "train", one_paragraph=False)][1] == "The dog is brown ."
-    (tmp_path / "images.txt").write_text("17.jpg\n")
-    with pytest.raises(UserError, match=r"has 2 lines, and .* names 1 images"):
-        list(described(text, "train"))
-
-
-def test_captions_are_joined_with_stops():
-    assert joined(["A dog  runs", "it barks!", " "]) == "A dog runs . it barks!"
-
-
-def test_photographs_that_two_collections_name_otherwise_are_the_same():
-    ids = ["100_ab12", "7", "beach"]
-    assert rows_of_pictures(["100", "beach", "8", "100_ab12"], ids).tolist() == [0, 2, -1, 0]
-
-
 def test_text_binarised_elsewhere_is_read_where_it_lies(inputs, tmp_path):
     words = open_vocabulary(inputs["language"] / "model")
     ids = [np.append(line, words.end_id) for line in words.encode(["the car is red .", "a fox is here ."])]
     write_binarised(tmp_path / "there", ids, words.size)
     outside = {"train": str(tmp_path / "there.bin"), "text": str(tmp_path / "there.bin")}
     fields = {"tokenizer": str(inputs["language"] / "model"), "original": outside, "block": 4}
-    run_stage(CORPUS, CorpusConfig(**fields), tmp_path / "made")
+    run_stage(BLOCKS, BlocksConfig(**fields), tmp_path / "made")
     corpus = load_corpus(tmp_path / "made")
     assert corpus.splits == ("train", "text")
     assert np.array_equal(corpus.blocks("train").tokens, np.concatenate(ids))
@@ -125,6 +96,6 @@ def test_text_binarised_elsewhere_is_read_where_it_lies(inputs, tmp_path):
     assert said == ["thecarisred.", "afoxishere."]
     write_binarised(tmp_path / "there", [np.array([words.size])], words.size + 1)
     with pytest.raises(UserError, match="expected ids of the tokenizer's"):
-        run_stage(CORPUS, CorpusConfig(**fields), tmp_path / "again")
+        run_stage(BLOCKS, BlocksConfig(**fields), tmp_path / "again")
     with pytest.raises(ValueError, match="name the one that made the ids"):
-        CorpusConfig(original=outside)
+        BlocksConfig(original=outside)

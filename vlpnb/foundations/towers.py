@@ -1,4 +1,4 @@
-"""Stage `valm.towers`: the frozen pair of towers that pictures are looked up with.
+"""Stage `towers`: the frozen pair of towers that pictures are looked up with.
 
 Paper: VaLM (Wang et al. 2022, section 2.2) takes OpenAI's CLIP RN50x16. `clip` names a CLIP on this machine; else a
 dual encoder is trained on the captioned pictures of the run, whose backbone is that of the stage `features` and stays
@@ -33,6 +33,7 @@ from vlpnb.foundations.backbones import KEPT, keep_backbones
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.feature_store import FeatureStore
 from vlpnb.foundations.features import read_backbones, views_of
+from vlpnb.foundations.tower_pair import ABOUT, MODEL
 from vlpnb.metrics.retrieval import ranks, recall
 from vlpnb.nn.clip_files import load_clip, save_clip
 from vlpnb.nn.dual_encoder import DualEncoder, DualEncoderConfig, save_dual_encoder
@@ -43,7 +44,6 @@ from vlpnb.text.clip import MARKS, NAME, cleaning, is_clip
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.sampling import EpochSampler, Update, evenly
-from vlpnb.valm.tower_pair import ABOUT, MODEL
 
 WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin")
 POOL = 200  # pictures that a recall is among, whatever the split's size: numbers of different runs compare
@@ -143,9 +143,7 @@ def read_captioned(data: CaptionData, features: Path, split: str, tokenizer) -> 
         UserError: the stage `features` has none of them, or kept no features.
     """
     if not (features / f"{split}.hdf5").is_file():
-        raise UserError(
-            f"valm.towers: {features} has no features of split '{split}'; set features.cache to true"
-        )
+        raise UserError(f"towers: {features} has no features of split '{split}'; set features.cache to true")
     store = FeatureStore(features, split)
     row_of = {image_id: row for row, image_id in enumerate(store.image_ids)}
     images: list[CaptionedImage] = [image for image in data.captioned(split) if image.image_id in row_of]
@@ -158,9 +156,7 @@ def read_captioned(data: CaptionData, features: Path, split: str, tokenizer) -> 
             rows.append(row_of[image.image_id])
             captions.append(own)
     if not rows:
-        raise UserError(
-            f"valm.towers: no picture of split '{split}' has both features ({features}) and a caption"
-        )
+        raise UserError(f"towers: no picture of split '{split}' has both features ({features}) and a caption")
     random_views, _ = views_of(split, read_backbones(features).config)
     return Captioned(captions, store.views[np.array(rows)], random_views)
 
@@ -253,9 +249,7 @@ def special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
         "pad_id": t.pad_token_id,
     }
     if None in found.values():
-        raise UserError(
-            f"valm.towers.tokenizer: {t.name_or_path} has no token for the beginning, end or padding"
-        )
+        raise UserError(f"towers.tokenizer: {t.name_or_path} has no token for the beginning, end or padding")
     return found
 
 
@@ -337,8 +331,8 @@ def take_clip(context: StageContext) -> dict[str, float]:
     where = config.tokenizer or config.clip
     if not config.tokenizer and Path(config.clip).is_file():
         raise UserError(
-            f"valm.towers.clip: {config.clip} is a file of weights alone; name CLIP's merges, {NAME}.gz, as "
-            "valm.towers.tokenizer"
+            f"towers.clip: {config.clip} is a file of weights alone; name CLIP's merges, {NAME}.gz, as "
+            "towers.tokenizer"
         )
     tokenizer = load_tokenizer(where)
     if not is_clip(tokenizer) or len(tokenizer) != model.config.vocab_size:
@@ -360,7 +354,7 @@ def run(context: StageContext) -> dict[str, float]:
 
 
 TOWERS = Stage(
-    name="valm.towers",
+    name="towers",
     config=TowersConfig,
     run=run,
     inputs=inputs,

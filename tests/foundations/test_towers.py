@@ -1,4 +1,4 @@
-"""Stage `valm.towers`: what it learns and leaves, resuming, its towers alone and together, input that is wrong."""
+"""Stage `towers`: what it learns and leaves, resuming, its towers alone and together, input that is wrong."""
 
 import json
 
@@ -12,13 +12,12 @@ from vlpnb.config import parse_config
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
 from vlpnb.foundations.feature_store import FeatureStore
+from vlpnb.foundations.tower_pair import load_towers, words_of
+from vlpnb.foundations.towers import TOWERS, PairBatches, TowersConfig
 from vlpnb.nn.clip import Clip, ClipConfig
 from vlpnb.nn.clip_files import save_clip, save_openai
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer, train_wordpiece
-from vlpnb.valm.retriever import words_of
-from vlpnb.valm.tower_pair import load_towers
-from vlpnb.valm.towers import TOWERS, PairBatches, TowersConfig
-from vlpnb.valm.vocabulary import open_vocabulary
+from vlpnb.text.vocabulary import open_vocabulary
 
 SIZE = {
     "hidden": 16,
@@ -151,7 +150,7 @@ def test_a_chunk_that_is_too_long_is_refused(trained):
 
 def test_heads_must_divide_the_width():
     with pytest.raises(UserError, match="16 cannot be split into 3"):
-        parse_config(TowersConfig, {"hidden": 16, "heads": 3}, "valm.towers")
+        parse_config(TowersConfig, {"hidden": 16, "heads": 3}, "towers")
 
 
 def test_features_that_were_not_kept_are_missed(made, tmp_path):

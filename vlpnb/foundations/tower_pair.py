@@ -1,4 +1,4 @@
-"""The frozen pair of towers that VaLM looks pictures up with, whichever they are, behind one interface.
+"""The frozen pair of towers that pictures are looked up with, whichever they are, behind one interface.
 
 Paper: VaLM (Wang et al. 2022, section 2.2): every token asks with its state in CLIP's causal text tower, and pictures
 answer with their vectors. A pair is a CLIP (`nn/clip.py`) or the small dual encoder of the course
@@ -26,12 +26,14 @@ from vlpnb.nn.clip import PAD as CLIP_PAD
 from vlpnb.nn.clip_files import load_clip
 from vlpnb.nn.dual_encoder import DualEncoder, load_dual_encoder
 from vlpnb.nn.text_states import token_states
+from vlpnb.text.chunking import LONGEST, other_pieces, same_pieces, sentence_marks, separators_of
 from vlpnb.text.clip import MARKS, is_clip
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer, vocabulary_hash
-from vlpnb.valm.vocabulary import FIRST_CLIP_ID, PAD
+from vlpnb.text.query_texts import Words
+from vlpnb.text.tokenizers import encode_lines, load_tokenizer, piece_texts, vocabulary_hash
+from vlpnb.text.vocabulary import FIRST_CLIP_ID, PAD, Vocabulary
 from vlpnb.vision.transforms import CLIP_MEAN, CLIP_STD, clip_view, to_pixels
 
-ABOUT = "towers.json"  # what the stage `valm.towers` says of its folder
+ABOUT = "towers.json"  # what the stage `towers` says of its folder
 MODEL = "model"
 
 
@@ -146,18 +148,38 @@ class Towers:
 
 
 def load_towers(folder: str | Path, device: str = "cpu") -> Towers:
-    """The frozen towers of a folder of the stage `valm.towers`.
+    """The frozen towers of a folder of the stage `towers`.
 
     Raises:
         UserError: the folder is no such folder, or its model is damaged.
     """
     folder = Path(folder)
-    about = read_json(folder / ABOUT, "a pair of towers, left by the stage `valm.towers`")
+    about = read_json(folder / ABOUT, "a pair of towers, left by the stage `towers`")
     kind, name, digest = (json_field(about, key, str(folder / ABOUT)) for key in ("kind", "name", "hash"))
     openers = {"dual_encoder": _open_dual_encoder, "clip": _open_clip}
     if kind not in openers:
         raise UserError(f"{folder / ABOUT}: kind is {kind!r}; expected one of {', '.join(openers)}")
     return openers[kind](folder, device, name, digest)
+
+
+def words_of(vocabulary: Vocabulary, tower: TextTower | None, longest: int = LONGEST) -> Words:
+    """How a tower reads the ids of a language model: by its own pieces where they are the same, else as text."""
+    words = vocabulary
+    marks = tuple(i + words.first for i in sentence_marks(piece_texts(words.tokenizer)))
+    if tower is None:
+        return Words(words.pad_id, words.end_id, marks, same_pieces(np.arange(words.size)), None)
+    lookup = tower.lookup(words.tokenizer)
+    if lookup is not None:
+        pieces = tower.tokenizer.convert_ids_to_tokens(range(len(tower.tokenizer)))
+        separators = separators_of(pieces, tower.end_id, tower.pad_id)
+        prefixes = same_pieces(lookup, tower.causal)
+        return Words(words.pad_id, words.end_id, marks, prefixes, lookup, separators)
+
+    def encode(texts: Sequence[str]) -> list[np.ndarray]:
+        return encode_lines(tower.tokenizer, texts)
+
+    prefixes = other_pieces(words.decode, encode, min(longest, tower.longest), tower.causal)
+    return Words(words.pad_id, words.end_id, marks, prefixes, None)
 
 
 def batch_positions(device: str, hidden: int) -> int:

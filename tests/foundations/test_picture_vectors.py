@@ -1,4 +1,4 @@
-"""Stage `valm.images`: what a database holds, whatever it is made of, and input that is wrong."""
+"""Stage `picture_vectors`: what a database holds, whatever it is made of, and input that is wrong."""
 
 import json
 
@@ -12,11 +12,11 @@ from tests.valm.database import make
 from vlpnb.data.description import PictureData
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
-from vlpnb.retrieval.faiss_index import load_index
+from vlpnb.foundations.picture_vectors import PICTURE_VECTORS, PictureVectorsConfig, picture_paths
+from vlpnb.foundations.tower_pair import load_towers
+from vlpnb.retrieval.faiss_index import INDEX, load_index
 from vlpnb.retrieval.store import VectorStore
 from vlpnb.stage import StageContext
-from vlpnb.valm.images import IMAGES, INDEX, ImagesConfig, picture_paths
-from vlpnb.valm.tower_pair import load_towers
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def test_an_index_is_built_beside_the_vectors(made):
 
 
 def run(made, folder, towers=None, **fields):
-    config = ImagesConfig(**fields)
+    config = PictureVectorsConfig(**fields)
     inputs = {"towers": towers or made.towers, **made.small.data}
-    return made.small.run(IMAGES, config, folder, **inputs)
+    return made.small.run(PICTURE_VECTORS, config, folder, **inputs)
 
 
 def test_vectors_of_the_original_are_read_from_parts_and_from_maps(made, tmp_path):
@@ -146,26 +146,26 @@ def test_a_database_without_a_picture_is_refused(made, tmp_path):
     PictureData(tmp_path, ("./pictures",)).save(tmp_path / "described")
     inputs = {"towers": made.towers, "pictures": tmp_path / "described"}
     context = StageContext(
-        ImagesConfig(source="pictures"), tmp_path / "store", inputs, "cpu", say=lambda line: None
+        PictureVectorsConfig(source="pictures"), tmp_path / "store", inputs, "cpu", say=lambda line: None
     )
     context.folder.mkdir()
     for _ in range(2):  # the second attempt finds no shard of the first
         with pytest.raises(UserError, match="none of the 1 pictures"):
-            IMAGES.run(context)
+            PICTURE_VECTORS.run(context)
     Image.new("RGB", (20, 20), "red").save(broken / "a.png")
-    assert IMAGES.run(context) == {"images": 1.0, "broken": 0.0}
+    assert PICTURE_VECTORS.run(context) == {"images": 1.0, "broken": 0.0}
 
 
 def test_fields_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="belong together"):
-        ImagesConfig(source="original")
+        PictureVectorsConfig(source="original")
     with pytest.raises(ValueError, match="either parts, or both"):
-        ImagesConfig(source="original", original={"keys": "/a"})
+        PictureVectorsConfig(source="original", original={"keys": "/a"})
 
 
 def test_a_kill_after_any_shard_changes_nothing(made, tmp_path, monkeypatch):
     """The pictures tower dies in the third unit; the next attempt makes what is left."""
-    from vlpnb.valm import tower_pair
+    from vlpnb.foundations import tower_pair
 
     real, calls = tower_pair.ImageTower.features, []
 

@@ -1,7 +1,6 @@
 """The stage `valm.language_tasks`: perplexity, last words, classes, and what is refused."""
 
 import json
-import sys
 import types
 
 import numpy as np
@@ -10,15 +9,9 @@ import pytest
 from tests.small import run_stage
 from vlpnb.data.description import FolderData
 from vlpnb.data.labelled import read_labelled
+from vlpnb.downstream.language_tasks import classifications, foretold, lambada, read_passages
 from vlpnb.errors import UserError
-from vlpnb.valm.language_tasks import (
-    LANGUAGE_TASKS,
-    LanguageTasksConfig,
-    classifications,
-    foretold,
-    lambada,
-    read_passages,
-)
+from vlpnb.valm.language_tasks import LANGUAGE_TASKS, LanguageTasksConfig
 
 
 class Knows:
@@ -41,8 +34,7 @@ class Knows:
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
     """Inputs of the stage, with a scorer in the place of a model's."""
-    opened = types.SimpleNamespace(open_scorer=lambda folder, setting, device: Knows())
-    monkeypatch.setitem(sys.modules, "vlpnb.valm.scoring", opened)
+    monkeypatch.setattr("vlpnb.valm.language_tasks.open_scorer", lambda folder, setting, device: Knows())
     texts, glue = tmp_path / "texts", tmp_path / "glue"
     (glue / "SST-2").mkdir(parents=True)
     texts.mkdir()

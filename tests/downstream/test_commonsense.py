@@ -9,19 +9,19 @@ import pytest
 from tests.small import run_stage
 from vlpnb.data.description import load_captions
 from vlpnb.downstream.asking import Question, Task, ask, label_task, results, trivial, without_liking
-from vlpnb.downstream.object_tasks import LISTS, load_task
-from vlpnb.downstream.prompting import load_prompts
-from vlpnb.errors import UserError
-from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
-from vlpnb.valm import commonsense
-from vlpnb.valm.commonsense import (
-    CommonsenseConfig,
+from vlpnb.downstream.commonsense import (
     asked,
     load_tasks,
     pictures_by_kind,
     pictures_by_word,
+    read_answers,
     showing,
 )
+from vlpnb.downstream.object_tasks import LISTS, load_task
+from vlpnb.downstream.prompting import load_prompts
+from vlpnb.errors import UserError
+from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
+from vlpnb.valm.commonsense import COMMONSENSE, CommonsenseConfig
 from vlpnb.world.knowledge import knowledge_probes
 from vlpnb.world.writers import load_scenes
 
@@ -257,22 +257,18 @@ def test_captions_name_things_in_one_or_many(captions):
 
 
 def test_the_stage_writes_every_answer(monkeypatch, world_lists, tmp_path):
-    import sys
-    import types
-
     from vlpnb.data.description import FolderData
 
     scorer = Says("red")
-    opened = types.SimpleNamespace(open_scorer=lambda folder, setting, device: scorer)
-    monkeypatch.setitem(sys.modules, "vlpnb.valm.scoring", opened)
+    monkeypatch.setattr("vlpnb.valm.commonsense.open_scorer", lambda folder, setting, device: scorer)
     (tmp_path / "knowledge").mkdir()
     FolderData(world_lists, world_lists).save(tmp_path / "knowledge", "knowledge")
     config = CommonsenseConfig(tasks=("world_colour", "world_size"), setting="hidden")
     metrics = run_stage(
-        commonsense.COMMONSENSE, config, tmp_path / "made", model=tmp_path, knowledge=tmp_path / "knowledge"
+        COMMONSENSE, config, tmp_path / "made", model=tmp_path, knowledge=tmp_path / "knowledge"
     )
     assert metrics["world_colour_accuracy"] == metrics["world_colour_always_red"] == pytest.approx(0.1)
-    found = commonsense.read_answers(tmp_path / "made")
+    found = read_answers(tmp_path / "made")
     colour = found["world_colour"]
     assert colour.log_probs.shape == (80, 10)
     assert (colour.log_probs.argmax(1) == colour.right).mean() == pytest.approx(0.1)

@@ -1,9 +1,9 @@
-"""Stage `valm.corpus`: the text that VaLM learns from as token ids, and the text that it is tested on.
+"""Stage `blocks`: the text that a causal language model learns from as token ids, and the text that it is tested on.
 
-Paper: Wang et al. 2023, section 4.1: English CC-100 in CLIP's word pieces, one stream cut into blocks of 512. Here the
-tokenizer is that of the stage `language` unless another is named; text that was binarised elsewhere (`original`) takes
-the place of all of it. What training text is made of says `valm/text.py`; lines end with the end token, and the files
-are in fairseq's layout (`text/binarised.py`).
+Paper: VaLM (Wang et al. 2023), section 4.1: English CC-100 in CLIP's word pieces, a stream cut in blocks of 512. Here
+the tokenizer is that of the stage `language` unless another is named; text that was binarised elsewhere (`original`)
+takes the place of all of it. What training text is made of says `text/paragraphs.py`; lines end with the end token,
+and the files are in fairseq's layout (`text/binarised.py`). The stage `corpus` has text for models that read both ways.
 
 | file | holds |
 |---|---|
@@ -34,9 +34,9 @@ from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.binarised import Binarised, write_binarised
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.paragraphs import Paragraph, captioned, described, running
 from vlpnb.text.tokenizers import save_tokenizer
-from vlpnb.valm.text import Paragraph, captioned, described, running
-from vlpnb.valm.vocabulary import Vocabulary, open_vocabulary
+from vlpnb.text.vocabulary import Vocabulary, open_vocabulary
 
 SPLITS = ("train", "captions", "text")
 LINES_AT_ONCE = 2048
@@ -51,7 +51,7 @@ class OriginalText(Config):
     """Held-out running text, such as WikiText-103's; without its words, scores per word and byte are not known."""
 
 
-class CorpusConfig(Config):
+class BlocksConfig(Config):
     """What is read, and how it is cut. Defaults: the paper's."""
 
     tokenizer: ModelName = ""
@@ -87,13 +87,13 @@ class CorpusConfig(Config):
     """Text that was binarised elsewhere, in place of the above."""
 
     @model_validator(mode="after")
-    def _ids_keep_their_tokenizer(self) -> "CorpusConfig":
+    def _ids_keep_their_tokenizer(self) -> "BlocksConfig":
         if (self.original.train or self.original.text) and not self.tokenizer:
             raise ValueError("tokenizer: name the one that made the ids of `original`")
         return self
 
 
-def inputs(config: CorpusConfig) -> Mapping[str, Request]:
+def inputs(config: BlocksConfig) -> Mapping[str, Request]:
     """Captions where some are read, both kinds of text, and the stage `language` where its tokenizer is used."""
     own, named = not config.original.train, {*config.sets, *config.held_out}
     beside = {"sets": None} if named <= {*CAPTION_SPLITS} else {}
@@ -106,7 +106,7 @@ def inputs(config: CorpusConfig) -> Mapping[str, Request]:
     return {role: request for role, request in wanted.items() if request is not None}
 
 
-def paragraphs(config: CorpusConfig, folders: Mapping[str, Path], split: str) -> Iterator[Paragraph]:
+def paragraphs(config: BlocksConfig, folders: Mapping[str, Path], split: str) -> Iterator[Paragraph]:
     """The lines of one split: "train", "captions" or "text"."""
     data = load_captions(folders["captions"]) if "captions" in folders else None
     about = load_text(folders["described"]) if "described" in folders else None
@@ -128,7 +128,7 @@ def paragraphs(config: CorpusConfig, folders: Mapping[str, Path], split: str) ->
 
 def run(context: StageContext) -> dict[str, float]:
     """Write the splits. Metrics: of each its tokens, lines and examples, and of how many pictures text is there."""
-    config: CorpusConfig = context.config
+    config: BlocksConfig = context.config
     named = config.tokenizer or context.inputs["language"] / "model"
     words = open_vocabulary(named)
     save_tokenizer(words.tokenizer, context.folder / "tokenizer")
@@ -198,22 +198,22 @@ def _check_ids(corpus: Binarised, words: Vocabulary) -> None:
     if top >= words.size or top < 0:
         raise UserError(
             f"{corpus.path}.bin: its largest id is {top:,}; expected ids of the tokenizer's {words.size:,} pieces. "
-            "Name the tokenizer that made them in `valm.corpus.tokenizer`."
+            "Name the tokenizer that made them in `blocks.tokenizer`."
         )
 
 
-CORPUS = Stage(
-    "valm.corpus", CorpusConfig, run, inputs,
-    doc="Tokenise what VaLM reads: paragraphs of captions, and running text.",
+BLOCKS = Stage(
+    "blocks", BlocksConfig, run, inputs,
+    doc="Tokenise what a causal language model reads: paragraphs of captions, and running text.",
 )  # fmt: skip
 
 
 class Corpus:
-    """A finished stage `valm.corpus`. UserError where the folder holds none, or outside text is gone."""
+    """A finished stage `blocks`. UserError where the folder holds none, or outside text is gone."""
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        require(self.folder / "corpus.json", "a corpus of the stage `valm.corpus`")
+        require(self.folder / "corpus.json", "a corpus of the stage `blocks`")
         about = read_back(self.folder / "corpus.json")
         self.block: int = about["block"]
         self.by_line, self._cut, self._outside = about["by_line"], about["cut"], about["outside"]
@@ -292,5 +292,5 @@ class Corpus:
 
 
 def load_corpus(folder: Path) -> Corpus:
-    """The corpus in a folder of the stage `valm.corpus`."""
+    """The corpus in a folder of the stage `blocks`."""
     return Corpus(folder)

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from vlpnb.foundations.tower_pair import words_of
 from vlpnb.text.binarised import Binarised
-from vlpnb.valm.chunking import (
+from vlpnb.text.chunking import (
     END,
     SEPARATORS,
     causal_lengths,
@@ -21,8 +22,7 @@ from vlpnb.valm.chunking import (
     sentence_marks,
     separators_of,
 )
-from vlpnb.valm.retriever import words_of
-from vlpnb.valm.vocabulary import open_vocabulary
+from vlpnb.text.vocabulary import open_vocabulary
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "valm" / "chunker.json").read_text())
 SAME = same_pieces(np.arange(100))

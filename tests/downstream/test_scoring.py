@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from vlpnb.downstream.scoring import LanguageScorer
 from vlpnb.errors import UserError
 from vlpnb.text.tokenizers import train_wordpiece
+from vlpnb.text.vocabulary import open_vocabulary
 from vlpnb.valm.config import size_config
 from vlpnb.valm.objectives import ValmLM
-from vlpnb.valm.scoring import LanguageScorer
-from vlpnb.valm.vocabulary import open_vocabulary
 
 VECTORS = torch.randn(5, 8, generator=torch.Generator().manual_seed(0))
 LONG = "elephant"  # several pieces in this vocabulary

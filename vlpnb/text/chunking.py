@@ -1,4 +1,4 @@
-"""Which text the frozen text tower reads for the query of each token (VaLM, section 2; the modes of `queries.py`).
+"""Which text the frozen text tower reads for the query of each token (VaLM, section 2; the modes of `query_texts.py`).
 
 The tower reads at most 75 tokens, so that text is cut. Everything is said by a `Reading`: texts for the tower, and for
 each position the text and the place in it whose state is the query.

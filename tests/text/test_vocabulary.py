@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from vlpnb.errors import UserError
 from vlpnb.text.clip import NAME
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
-from vlpnb.valm.vocabulary import open_vocabulary
+from vlpnb.text.vocabulary import open_vocabulary
 
 
 def saved(folder, pieces, **specials):

@@ -1,6 +1,6 @@
-"""The lines that VaLM learns to read: paragraphs of what captions say of a picture, and running text.
+"""The lines that a language model learns to read: paragraphs of what captions say of a picture, and running text.
 
-The paper (Wang et al. 2023, section 4) trains on CC-100, whose crawled pages say what their pictures show. Here the
+VaLM (Wang et al. 2023, section 4) trains on CC-100, whose crawled pages say what their pictures show. Here the
 text of the visual world or of an encyclopedia says nothing of pictures; so all captions of a picture, joined to one
 paragraph, are part of the text. A paragraph keeps the id of its picture, so that a model need not be shown the very
 picture whose captions it reads.
