@@ -275,7 +275,7 @@ def run(context: StageContext) -> dict[str, float]:
              if len(about := ask(valid, name, pieces, config.max_words, config.max_tokens))}  # fmt: skip
 
     def at(step: int) -> dict[str, float]:
-        gallery = look(backbone, store, valid, context.device)
+        gallery = look(backbone, store, [picture.id for picture in valid], context.device)
         found = compare(backbone, gallery, asked, 0, context.device)
         context.log(
             f"update {step:,}: text to picture R@10 "
