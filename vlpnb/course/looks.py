@@ -174,7 +174,7 @@ class ValmLook:
     """VaLM: the pictures that each word of a text has found, with the attention they get, and what may come next."""
 
     def __init__(self, run: Run):
-        from vlpnb.valm.images import picture_paths
+        from vlpnb.foundations.picture_vectors import picture_paths
         from vlpnb.valm.scoring import open_scorer
 
         self.scorer = open_scorer(finished(run, "valm.pretraining"))
