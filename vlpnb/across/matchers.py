@@ -30,13 +30,13 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import open_rgb
 from vlpnb.downstream.reranking import score_pairs
 from vlpnb.foundations.regions import load_regions
+from vlpnb.foundations.tower_pair import load_towers
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.original.weights import load_model as load_lxmert
 from vlpnb.lxmert.start import MODEL
 from vlpnb.metrics.retrieval import mean_token_scores
 from vlpnb.stage import Request
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
-from vlpnb.valm.tower_pair import load_towers
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.weights import load_model as load_vlp
@@ -178,7 +178,7 @@ MATCHERS: Mapping[MatcherName, Matcher] = {
     ),
     "lxmert": Matcher("lxmert", "LXMERT, its matching head", "lxmert.pretraining", _lxmert),
     "vlp": Matcher("vlp", "VLP, likelihood of the caption", "vlp.pretraining", _vlp, True),
-    "valm": Matcher("valm", "VaLM, its frozen towers", "valm.towers", _valm),
+    "valm": Matcher("valm", "VaLM, its frozen towers", "towers", _valm),
     "cclm": Matcher("cclm", "CCLM, its two vectors", "cclm.pretraining", _cclm),
     "cclm_head": Matcher("cclm", "CCLM, its matching head", "cclm.pretraining", _cclm_head),
 }

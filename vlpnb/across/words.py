@@ -28,11 +28,11 @@ from vlpnb.across.models import MODELS, ModelName
 from vlpnb.across.readers import Reader, open_reader
 from vlpnb.config import Config, Name, Seed
 from vlpnb.data.description import SPLITS, load_captions, load_folder
+from vlpnb.downstream.commonsense import pictures_by_kind
 from vlpnb.downstream.probes import probed_kinds, read_probes
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.valm.commonsense import pictures_by_kind
 
 FILE = "words.json"
 Setting = Literal["words", "pictures"]
