@@ -2,8 +2,8 @@
 
 * On the device "meta" a tensor has a shape and no numbers: what asks for a number (`.item()`, `if`, a mask as an index)
   fails.
-* Fake tensors say that they are on a GPU: what is only done there is done, and tensors of two devices do not mix. PyTorch
-  makes them on a machine that has none; it goes forwards alone there, since its backward pass asks for the GPU itself.
+* Fake tensors say that they are on a GPU: what is only done there is done, and tensors of two devices do not mix.
+  PyTorch makes them on a machine that has none, forwards alone: its backward pass asks for the GPU itself.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.device.cases import Case
+from tests.device.given import Case
 
 
 class OnTheHost(AssertionError):
@@ -68,8 +68,9 @@ def on_fake_gpu(case: Case, mode: FakeTensorMode) -> tuple[nn.Module, dict[str, 
     model, batch = case.model().train(), case.batch()
 
     def moved(x: Tensor) -> Tensor:
+        fake = mode.from_tensor(x.detach())
         with mode:
-            return mode.from_tensor(x.detach()).to("cuda")
+            return fake.to("cuda")
 
     for module in model.modules():
         for name, parameter in module._parameters.items():

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from tests.device.cases import SYSTEMS, Case
+from tests.device.cases import SYSTEMS
+from tests.device.given import Case
 from vlpnb.train.optim import Optimiser, new_optimiser
 
 UPDATES, RATE = 3, 1e-4
@@ -55,7 +56,9 @@ def of(system: str):
     if cases[0][2] != "adamw":
         cases.insert(0, (*cases[0][:2], "adamw"))
     return pytest.mark.parametrize(
-        ("case", "optimiser"), [each[1:] for each in cases], ids=[f"{name}, {kind}" for name, _, kind in cases]
+        ("case", "optimiser"),
+        [each[1:] for each in cases],
+        ids=[f"{name}, {kind}" for name, _, kind in cases],
     )
 
 

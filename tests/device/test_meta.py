@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from tests.device.cases import SYSTEMS, Case
+from tests.device.cases import SYSTEMS
+from tests.device.given import Case
 from tests.device.nowhere import OnTheHost, learn, on_fake_gpu, on_meta
 
 
@@ -27,7 +28,9 @@ def same_as_on_a_cpu(model: nn.Module, losses: dict[str, Tensor], case: Case) ->
 
 def of(system: str, without: str = ""):
     """The cases of a system; `without` those whose batches have a field of this name."""
-    cases = {name: case for name, case in SYSTEMS[system].items() if not (without and without in case.batch())}
+    cases = {
+        name: case for name, case in SYSTEMS[system].items() if not (without and without in case.batch())
+    }
     return pytest.mark.parametrize("case", cases.values(), ids=list(cases))
 
 

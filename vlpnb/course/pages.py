@@ -19,6 +19,7 @@ import yaml
 
 import vlpnb
 from vlpnb.course import CHECKOUT
+from vlpnb.course.outline import PARTS
 from vlpnb.errors import UserError, did_you_mean
 
 HERE = Path(__file__).parent
@@ -77,10 +78,15 @@ def read_glossary(path: Path = GLOSSARY) -> list[GlossaryTerm]:
 
 @cache
 def read_papers() -> dict[str, dict[str, Any]]:
-    """File name → the content of each paper's file; a table's `status` is that of its figures without one."""
-    found = {
+    """File name → the content of each paper's file, in the order of the parts of the course.
+
+    A table's `status` is that of its figures without one.
+    """
+    read = {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(PAPERS.glob("*.yaml"))
     }
+    parts = [*PARTS.values()]
+    found = dict(sorted(read.items(), key=lambda item: parts.index(item[1]["title"])))
     for table in (table for paper in found.values() for table in paper["tables"]):
         for cell in (cell for row in table["rows"] for cell in row["cells"]):
             if "paper" in cell and "status" in table:

@@ -139,7 +139,7 @@ def draw_negatives(
     sums = weights.sum(dim=1)
     if has_data(sums) and not ((sums > 0) & sums.isfinite()).all():  # on a GPU the one look at its numbers
         _refuse(sums)
-    # One of a row's exponential waiting times, at its weight's rate, ends first: a draw that asks nothing of the device.
+    # Of waiting times at the rates of a row's weights one ends first: a draw that asks nothing of the device.
     # `torch.multinomial`, which looks at the weights first, draws the same.
     waits = torch.empty_like(weights).exponential_(1, generator=generator)
     return (weights / waits).argmax(dim=1)
@@ -155,6 +155,6 @@ def _refuse(sums: Float[Tensor, " B"]) -> None:
     bare = (sums == 0).nonzero()[:, 0].tolist()
     told = ", ".join(map(str, bare[:SHOWN])) + " …" * (len(bare) > SHOWN)
     raise UserError(
-        f"{len(bare)} of the {len(sums)} rows of a batch have no negative (rows {told}): everything beside them has the "
-        "same identity. Batches of at least two different pictures (or sentences) are expected on every process"
+        f"{len(bare)} of the {len(sums)} rows of a batch have no negative (rows {told}): everything beside them has "
+        "the same identity. Batches of at least two different pictures (or sentences) are expected on every process"
     )

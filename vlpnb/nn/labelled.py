@@ -4,7 +4,7 @@ Heads compute labelled rows alone, so somebody has to count them. On a GPU that 
 head; nothing else in a training loss waits for it, and nothing in it is made on the CPU (`tests/device`).
 
 A tensor without data (on the device "meta", or a fake one) cannot be counted. There all rows are labelled, or the share
-that `assumed` says: that is how losses run on devices that nobody has, and how operations are counted without computing.
+that `assumed` says: that is how losses run on devices that nobody has, and operations are counted without computing.
 """
 
 from collections.abc import Iterator

@@ -153,7 +153,7 @@ def linear_cross_entropy(
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies of all rows, each times its factor; d loss / d scores = softmax - one-hot, chunk by chunk."""
+    """Sum of the cross-entropies of all rows, each times its factor; d loss / d scores = softmax - one-hot, chunked."""
 
     @staticmethod
     def forward(ctx, hidden, weight, bias, target, factors, chunk, training):

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import load_encoder, read_settings, refuse_nan
 from vlpnb.nn.folders import BRINGS_CODE, brings_code, model_folder
-from vlpnb.nn.renaming import RULES
 from vlpnb.nn.labelled import has_data
+from vlpnb.nn.renaming import RULES
 from vlpnb.text.backbone_names import NAMES, special_ends
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
 

@@ -24,6 +24,7 @@ def mask_tokens(
     vocab_size: int,
     generator: torch.Generator | None = None,
     rate: float = 0.15,
+    starts: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
     """Select ordinary positions with probability `rate`: 80 % become [MASK], 10 % a random id, 10 % stay.
 
@@ -32,12 +33,16 @@ def mask_tokens(
         special_mask: True at [CLS], [SEP] and padding, which are never selected.
         vocab_size: random ids are uniform over the whole vocabulary.
         generator: on the device of `ids`; None uses the global one.
+        starts: True where a word begins, False at its further pieces: words are then selected whole.
 
     Returns:
         inputs and labels, int64 [B, T]; labels are the original id at selected positions, -100 elsewhere.
     """
     ids = ids.long()
     draw = torch.rand(ids.shape, generator=generator, device=ids.device)
+    if starts is not None:
+        word = starts.long().cumsum(1) - starts[:, :1].long()  # which word a piece belongs to
+        draw = draw.gather(1, word.clamp(min=0))
     random_ids = torch.randint(vocab_size, ids.shape, generator=generator, device=ids.device)
     draw = draw.masked_fill(special_mask, 1.0)
     labels = ids.masked_fill(draw >= rate, IGNORE)

@@ -19,6 +19,7 @@ from pydantic import Field, field_validator, model_validator
 from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
@@ -26,7 +27,6 @@ from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.optim import Schedule
 from vlpnb.train.sampling import evenly
 from vlpnb.valm.config import PROJECTIONS, SIZES, ValmConfig, size_config
-from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
@@ -61,9 +61,9 @@ class PretrainingConfig(Config):
     queries: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `valm.queries` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.images` that are other than the run's."""
+    """Fields of the stage `picture_vectors` that are other than the run's."""
     corpus: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.corpus` that are other than the run's."""
+    """Fields of the stage `blocks` that are other than the run's."""
     words_width: int = Field(256, ge=1)
     """Numbers of a vector of caption words."""
     standardise: bool = False
@@ -157,7 +157,7 @@ class PretrainingConfig(Config):
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """The corpus; where there are pictures also their store, and what each word found."""
-    needed = {"corpus": Request("valm.corpus", config.corpus)}
+    needed = {"corpus": Request("blocks", config.corpus)}
     if config.variant == "none":
         return needed
     queries = {**config.queries, "images": config.images, "corpus": config.corpus}
@@ -165,7 +165,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
         queries["mode"] = "self"
     return {
         **needed,
-        "images": Request("valm.images", config.images),
+        "images": Request("picture_vectors", config.images),
         "queries": Request("valm.queries", queries),
     }
 
@@ -211,7 +211,7 @@ def new_model(config: PretrainingConfig, corpus: Corpus, image_width: int) -> Va
         raise UserError(
             f"valm.pretraining.start: {config.start} has {model.config.vocab_size:,} word pieces and reads at most "
             f"{model.config.max_positions:,}; the corpus has {shape.vocab_size:,}, in examples of "
-            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`valm.corpus.tokenizer`) and shorter blocks"
+            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`blocks.tokenizer`) and shorter blocks"
         )
     if config.frozen:
         freeze(model)

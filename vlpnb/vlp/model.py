@@ -209,7 +209,9 @@ class Vlp(nn.Module):
             regions = regions.masked_fill(masked[..., None], 0.0)
         two = torch.arange(2, device=regions.device)
         words = self.config.cls_id + two * (self.config.sep_id - self.config.cls_id)
-        edges = self.word_weight[words] + self.embeddings.positions.weight[two * (self.config.prefix - 1)]  # (2, D)
+        edges = (
+            self.word_weight[words] + self.embeddings.positions.weight[two * (self.config.prefix - 1)]
+        )  # (2, D)
         first, last = edges.to(regions.dtype)[:, None].expand(2, len(regions), -1)[
             :, :, None
         ]  # (B, 1, D) each
