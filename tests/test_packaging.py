@@ -71,7 +71,7 @@ def test_make_installs_the_tested_versions():
 def test_make_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"\.PHONY: (.+)", makefile)[1].split()) - {"help"}
-    described = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.M)) - {"help"}
+    described = set(re.findall(r"^([a-z-]+):.*##", makefile, flags=re.M)) - {"help"}
     assert phony == described
     assert {"course", "check", "test", "lint", "lab", "site", "bench"} <= phony
 
@@ -81,8 +81,8 @@ def test_what_the_guide_for_contributors_names_is_there():
     paths = re.findall(r"`(\w[\w./]*/[\w./]*)`", guide)
     assert len(paths) > 25
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"\bmake ([a-z]+)", guide)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"\bmake ([a-z-]+)", guide)) <= targets
 
 
 def test_ci_calls_the_test_command_of_the_readme():
