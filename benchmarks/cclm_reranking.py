@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.measure import Row, agree, compare
 from vlpnb.cclm.config import CclmConfig
 from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.reranking import Captions, Gallery, read, rerank, rerank_plainly, see
+from vlpnb.downstream.reranking import Captions, Gallery, read, rerank, rerank_plainly, see
 
 TOLERANCE = 1e-5
 SHAPE = CclmConfig(

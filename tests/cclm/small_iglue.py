@@ -10,10 +10,10 @@ import torch
 from vlpnb.cclm.config import CclmConfig
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.original.weights import save_model
-from vlpnb.cclm.pieces import Pieces
 from vlpnb.data.iglue import EntailmentRow, PairRow
 from vlpnb.data.xgqa import QuestionRow
 from vlpnb.stage import StageContext
+from vlpnb.text.pieces import Pieces
 from vlpnb.text.unigram import train_unigram
 
 COLOURS = ("red", "green", "blue", "white")
@@ -51,7 +51,7 @@ def patches_of(name: str, view: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FakeStore:
-    """Patches as `cclm.patches.PatchStore` gives them; training pictures have two further views."""
+    """Patches as `foundations.picture_store.PatchStore` gives them; training pictures have two further views."""
 
     names: tuple[str, ...] = NAMES
     patches: int = PATCHES

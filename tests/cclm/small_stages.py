@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 from tests.small import COLOURS, run_stage
-from vlpnb.cclm.patches import PATCHES, PatchesConfig
-from vlpnb.cclm.pieces import PIECES, PiecesConfig
 from vlpnb.cclm.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.cclm.retrieval import RETRIEVAL, RetrievalConfig
 from vlpnb.foundations.multilingual import MULTILINGUAL
 from vlpnb.foundations.multilingual_sources import CaptionSource, MultilingualConfig, ParallelSource
+from vlpnb.foundations.patches import PATCHES, PatchesConfig
+from vlpnb.foundations.pieces import PIECES, PiecesConfig
 from vlpnb.foundations.region_text import REGION_TEXT, RegionTextConfig
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from vlpnb.cclm.batches import ImageText, Parallel, Regions, Texts
-from vlpnb.cclm.pieces import Pieces
+from vlpnb.cclm.batches import ImageText, Parallel, Regions
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.data.region_text import Region, RegionPicture
+from vlpnb.downstream.pictured import Sentences
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.pieces import Pieces
 from vlpnb.text.unigram import train_unigram
 
 ENGLISH = ("a red ball", "a dog in the snow", "two green birds on a tree")
@@ -74,7 +75,7 @@ def decoded(pieces, ids):
 
 
 def test_sentences_are_padded_to_the_longest_of_the_batch(pieces):
-    texts = Texts.of(["a red ball", "A dog, in the SNOW!", "a"], pieces, max_tokens=8)
+    texts = Sentences.of_pieces(["a red ball", "A dog, in the SNOW!", "a"], pieces, max_tokens=8)
     found = texts.batch([0, 2])
     assert found["ids"].shape == found["mask"].shape == (2, texts.lengths[[0, 2]].max())
     assert found["ids"][:, 0].tolist() == [0, 0]
@@ -83,8 +84,8 @@ def test_sentences_are_padded_to_the_longest_of_the_batch(pieces):
     assert decoded(pieces, texts.batch([1])["ids"])[0] == "a dog in the snow"[: len("a dog in the snow")]
     assert texts.lengths.max() <= 8
     with pytest.raises(UserError, match="has no word"):
-        Texts.of(["..."], pieces)
-    assert Texts.of(["..."], pieces, question=True).lengths.tolist() == [2]
+        Sentences.of_pieces(["..."], pieces)
+    assert Sentences.of_pieces(["..."], pieces, question=True).lengths.tolist() == [2]
 
 
 def test_one_pass_sees_every_picture_once_whatever_the_number_of_processes(pieces, pictures):

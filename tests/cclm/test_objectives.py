@@ -8,8 +8,8 @@ from tests.cclm.small import B, P, close, image_batch, model, parallel_batch
 from vlpnb.cclm.config import size_config
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import LOSSES, CclmPretraining, counts, split
-from vlpnb.cclm.regions import giou
 from vlpnb.errors import UserError
+from vlpnb.nn.boxes import giou
 from vlpnb.nn.losses import IGNORE
 from vlpnb.train.distributed import replicate, spawn
 

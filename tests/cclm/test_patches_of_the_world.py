@@ -6,15 +6,15 @@ import torch
 
 from tests.small import run_stage
 from vlpnb.cclm.original.weights import load_model
-from vlpnb.cclm.patches import PATCHES, PatchesConfig, open_patches
-from vlpnb.cclm.pieces import PIECES, PiecesConfig
 from vlpnb.cclm.pretraining import PRETRAINING, PretrainingConfig
-from vlpnb.cclm.regions import sample_regions
 from vlpnb.foundations.iglue import IGLUE, IglueConfig, load_iglue
 from vlpnb.foundations.multilingual import MULTILINGUAL, load_multilingual
 from vlpnb.foundations.multilingual_sources import MultilingualConfig
+from vlpnb.foundations.patches import PATCHES, PatchesConfig, open_patches
+from vlpnb.foundations.pieces import PIECES, PiecesConfig
 from vlpnb.foundations.region_text import REGION_TEXT, RegionTextConfig, load_region_text
 from vlpnb.vision.backbones import save_backbone
+from vlpnb.vision.patch_regions import sample_regions
 from vlpnb.vision.small import SmallResNet
 from vlpnb.vision.swin import Swin, SwinConfig, original_name
 from vlpnb.world.writers import WorldConfig, write_world

@@ -13,12 +13,12 @@ from tests.cclm.small_stages import TINY, Small, make
 from vlpnb.cclm.mixing import batches_of
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.weights import load_model, save_model
-from vlpnb.cclm.patches import open_patches
-from vlpnb.cclm.pieces import load_pieces
 from vlpnb.cclm.pretraining import PretrainingConfig, new_model, training_plan
 from vlpnb.cclm.scoring import open_scorer
 from vlpnb.errors import UserError
 from vlpnb.foundations.multilingual import load_multilingual
+from vlpnb.foundations.patches import open_patches
+from vlpnb.foundations.pieces import load_pieces
 from vlpnb.foundations.region_text import load_region_text
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import fit

@@ -11,14 +11,16 @@ import torch
 
 from tests.cclm import small_iglue as small
 from tests.cclm.small_iglue import ANSWERS, BRIEF, COUNTS, LEARNS, FakeIglue, FakeStore, context, lines_of
-from vlpnb.cclm import finetuning, transfer
-from vlpnb.cclm.finetuning import Shots, Views, read_shots
+from vlpnb.cclm import finetuning
 from vlpnb.cclm.marvl import MARVL, MarvlConfig
 from vlpnb.cclm.original.weights import load_model
-from vlpnb.cclm.transfer import Transfer, intervals, unclipped
+from vlpnb.cclm.start import StartingPoint
 from vlpnb.cclm.xgqa import XGQA, XgqaConfig, benchmark, candidates
 from vlpnb.cclm.xvnli import XVNLI, XvnliConfig
 from vlpnb.config import parse_config
+from vlpnb.downstream import transfer
+from vlpnb.downstream.transfer import Transfer, unclipped
+from vlpnb.downstream.transfer_rows import Views
 from vlpnb.errors import UserError
 
 STAGES = {"xvnli": (XVNLI, XvnliConfig), "xgqa": (XGQA, XgqaConfig), "marvl": (MARVL, MarvlConfig)}
@@ -41,6 +43,8 @@ class Start:
     def model(self, **changes):
         return load_model(self.folder, **changes)
 
+    finetuned, save = StartingPoint.finetuned, StartingPoint.save
+
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
@@ -56,7 +60,7 @@ def run(start, tmp_path, monkeypatch):
     def run(name, folder="", said=None, iglue=IGLUE, store=None, rank=None, **fields):
         monkeypatch.setattr(transfer, "load_iglue", lambda folder: iglue)
         given = start if store is None else replace(start, given=store)
-        monkeypatch.setattr(transfer, "starting_point", lambda context: given)
+        monkeypatch.setattr(finetuning, "starting_point", lambda context: given)
         stage, config = STAGES[name]
         made = context(
             parse_config(config, {**BRIEF, **fields}), tmp_path / folder, {"iglue": tmp_path}, said
@@ -92,7 +96,7 @@ def test_it_learns_small_data_by_heart_and_not_without_pictures(run, tmp_path, n
 def test_a_killed_stage_continues_to_the_same_files(run, tmp_path, name, monkeypatch):
     fields = {"fewshot": "de,1 de,2", "fewshot_lr": (1e-3, 1e-4), "keep_models": True}
     whole = run(name, "whole", **fields)
-    count, batch = 0, finetuning.Views.batch
+    count, batch = 0, Views.batch
 
     def counted(self, rows, random=None):
         nonlocal count
@@ -101,7 +105,7 @@ def test_a_killed_stage_continues_to_the_same_files(run, tmp_path, name, monkeyp
             raise KeyboardInterrupt
         return batch(self, rows, random)
 
-    monkeypatch.setattr(finetuning.Views, "batch", counted)
+    monkeypatch.setattr(Views, "batch", counted)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
             run(name, "killed", **fields)
@@ -196,34 +200,6 @@ def test_undecided_rows_are_not_learnt_from_and_count_in_one_of_two_accuracies(r
     assert metrics["en_accuracy_all"] == pytest.approx(metrics["en_accuracy"] * (rows - 1) / rows)
 
 
-def test_a_control_sees_one_picture_of_zeros_whatever_is_named():
-    names = [("train0", "train1"), ("train2", "train0")]
-    patches, which = Views(FakeStore(), names, blind=True).batch([1, 0])
-    assert patches.shape == (1, 1 + small.PATCHES, small.WIDTH)
-    assert not patches.any()
-    assert which.tolist() == [[0, 0], [0, 0]]
-
-
-def test_a_batch_has_each_picture_once_and_random_views_of_training_pictures_alone():
-    views = Views(FakeStore(), [("train0", "train1"), ("train2", "train0"), ("test3", "train1")])
-    patches, which = views.batch([2, 0])
-    assert len(patches) == 3
-    named = [[small.NAMES[views.rows[row, side]] for side in (0, 1)] for row in (2, 0)]
-    for row, names in enumerate(named):
-        for side, name in enumerate(names):
-            assert torch.equal(patches[which[row, side]], torch.from_numpy(small.patches_of(name, 0)))
-    seen = {1: 0, 2: 0}
-    for number in range(20):
-        patches, which = views.batch([2, 0], np.random.default_rng(number))
-        assert torch.equal(patches[which[0, 0]], torch.from_numpy(small.patches_of("test3", 0)))
-        for view in seen:
-            seen[view] += torch.equal(
-                patches[which[1, 0]], torch.from_numpy(small.patches_of("train0", view))
-            )
-    assert sum(seen.values()) == 20
-    assert min(seen.values()) > 2
-
-
 def test_rows_whose_pictures_have_no_patches_are_left_out_counted_and_listed(run, tmp_path):
     store = FakeStore(tuple(name for name in small.NAMES if name not in ("train3", "valid1")))
     metrics = run("xgqa", store=store, seeds=(3,))
@@ -271,9 +247,7 @@ def test_new_heads_learn_at_a_rate_of_their_own(run, name, monkeypatch):
     assert set(plan["factors"].values()) <= {5.0}
 
 
-def test_few_shot_settings_are_read_and_others_refused(run):
-    assert read_shots("de,10  zh,10x2 de,10") == (Shots("de", "10"), Shots("zh", "10x2"))
-    assert Shots("de", "10").split == "de_10_shots"
+def test_few_shot_settings_that_are_none_or_have_no_file_are_refused(run):
     for wrong in ("de", "de,", ",10", "de,ten", "de 10"):
         with pytest.raises(UserError, match=r"fewshot: .*expected LANGUAGE,N such as de,10"):
             parse_config(XvnliConfig, {"fewshot": wrong})
@@ -294,8 +268,6 @@ def test_languages_that_have_no_test_set_and_texts_that_are_too_long_are_told(ru
 
 def test_answers_that_are_no_candidates_are_not_learnt_and_each_of_the_others_weighs_its_share(start):
     config = XgqaConfig(**BRIEF)
-    from vlpnb.cclm.transfer import Transfer
-
     iglue = FakeIglue()
     task = Transfer(benchmark(config, iglue, start), config, iglue, start)
     rows = [row for row in small.questions("train") if not set(ANSWERS).isdisjoint(row.answers)]
@@ -309,18 +281,6 @@ def test_answers_that_are_no_candidates_are_not_learnt_and_each_of_the_others_we
         assert batch["answer_weight"][mine].tolist() == pytest.approx([1 / len(known)] * len(known))
         for ids, said in zip(batch["answer_ids"][mine], known, strict=True):
             assert torch.equal(ids, table.ids[table.row[ANSWERS.index(said)], : len(ids)])
-
-
-def test_intervals_are_of_means_over_seeds_and_pictures_stand_or_fall_together(tmp_path):
-    for seed, right in ((1, [True] * 4 + [False] * 4), (2, [True] * 4 + [None] * 4)):
-        (tmp_path / f"seed-{seed}").mkdir()
-        rows = [{"group": f"p{i // 4}", "right": value} for i, value in enumerate(right)]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
-        (tmp_path / f"seed-{seed}" / "predictions_en.jsonl").write_text(text)
-    one = intervals([tmp_path / "seed-1"], ["en"])
-    assert one == {"en_low": 0.0, "en_high": 1.0}  # two pictures: either may be drawn twice
-    both = intervals([tmp_path / "seed-1", tmp_path / "seed-2"], ["en"])
-    assert both == {"en_low": 1.0, "en_high": 1.0}  # what nobody labelled does not count
 
 
 def test_published_settings_are_the_defaults():

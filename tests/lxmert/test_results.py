@@ -9,7 +9,7 @@ import pytest
 from tests.lxmert.small_finetuning import context
 from vlpnb.downstream.comparison import paired
 from vlpnb.downstream.seeds import MAJORITY
-from vlpnb.lxmert.reading_results import NAMES, PAPER, comparisons, read_results
+from vlpnb.lxmert.reading_results import NAMES, PAPER, read_results
 from vlpnb.lxmert.results import RESULTS, LxmertResultsConfig
 from vlpnb.lxmert.start import STARTS
 
@@ -115,11 +115,3 @@ def test_one_setting_adds_every_row_of_the_papers_tables():
     assert requests["nlvr2.no_qa"].overrides == {"start": "no_qa", "blind": False}
     without = LxmertResultsConfig(ablations=True, bert=False).rows
     assert set(config.rows) - set(without) == {"bert", "from_bert"}
-
-
-def test_the_pre_trained_model_is_compared_with_every_other():
-    assert comparisons(["blind", "pretrained", "scratch"]) == [
-        ("pretrained", "blind"),
-        ("pretrained", "scratch"),
-    ]
-    assert comparisons(["blind", "scratch"]) == [("scratch", "blind")]

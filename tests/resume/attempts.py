@@ -45,8 +45,8 @@ SETTINGS = {
     "valm.commonsense": {"tasks": ["world_colour"]},
     "valm.results": {"models": ["none", "retrieved"], "seeds": []},
     "multilingual": {"languages": ["en"], "parallel": []},
-    "cclm.pieces": {"vocab_size": 200},
-    "cclm.patches": {"shard": 8, "train_views": 1},
+    "pieces": {"vocab_size": 200},
+    "patches": {"shard": 8, "train_views": 1},
     "cclm.pretraining": {
         "batch": 8, "fused": 4, "region_pictures": 4, "updates": 6, "eval_pictures": 8, "log_every": 4,
         "variant": "no_parallel", "checkpoint_seconds": 0,

@@ -23,7 +23,7 @@ DEALT_OUT = {
     "vokenization.glue", "vokenization.squad", "vokenization.swag", "lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2",
     "vlp.captioning", "vlp.vqa",
 }  # fmt: skip
-CUT = {"regions", "valm.images", "valm.queries", "cclm.patches"}
+CUT = {"regions", "valm.images", "valm.queries", "patches"}
 ON_ONE = {
     "language",
     "vokenization.benchmark",
@@ -67,7 +67,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
         "lxmert.results",
         "vlp.results",
         "valm.queries",
-        "cclm.patches",
+        "patches",
     ):
         run.stage(name)
     folders = [path for name in sorted(DEALT_OUT | CUT | ON_ONE) for path in run.folder.glob(f"{name}-*")]
@@ -80,7 +80,7 @@ def test_two_processes_make_what_one_makes(tmp_path):
     command += [
         str(Path(__file__).with_name("several.py")),
         "language,regions,vokenization.benchmark,vokenization.results,lxmert.results,vlp.results,valm.queries,"
-        "cclm.patches",
+        "patches",
     ]
     command += ["--profile", "smoke", "--run-name", "r", "--set", json.dumps(CHOSEN)]
     done = subprocess.run(

@@ -10,7 +10,7 @@ from vlpnb.config import parse_config
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.stage import StageContext
-from vlpnb.valm.reading_results import ROWS, comparisons, read_results
+from vlpnb.valm.reading_results import read_results
 from vlpnb.valm.results import RESULTS, ValmResultsConfig, inputs
 
 THINGS = [f"thing{i}" for i in range(12)]
@@ -159,11 +159,6 @@ def test_pictures_that_the_text_does_not_describe_are_a_row_of_their_own(tmp_pat
     _, read = collect(tmp_path, models=("none", "retrieved"), disjoint=disjoint)
     assert read.differences["world_colour", "retrieved", "retrieved_disjoint"].mean == pytest.approx(1 / 12)
     assert "found pictures that the text does not describe" in read.page
-
-
-def test_valm_is_compared_with_every_other_row():
-    assert comparisons(list(ROWS)) == [("retrieved", name) for name in ROWS if name != "retrieved"]
-    assert comparisons(["none", "random"]) == [("random", "none")]
 
 
 def test_a_row_that_is_none_is_refused():

@@ -8,7 +8,7 @@ import pytest
 from tests.vlp import small_captions as small
 from vlpnb.downstream.comparison import paired
 from vlpnb.stage import StageContext
-from vlpnb.vlp.reading_results import NAMES, comparisons, read_results
+from vlpnb.vlp.reading_results import NAMES, read_results
 from vlpnb.vlp.results import MIXES, RESULTS, VlpResultsConfig
 from vlpnb.vlp.start import STARTS
 
@@ -134,11 +134,3 @@ def test_the_page_names_every_row_and_the_papers_figures(tmp_path, data):
     assert "(67.4)" in page
     assert "Captioning, test pictures:" in page
     assert "VQA, validation pictures:" in page
-
-
-def test_every_row_is_compared_with_the_pre_trained_one():
-    assert comparisons(["blind", "scratch", "pretrained"]) == [
-        ("pretrained", "blind"),
-        ("pretrained", "scratch"),
-    ]
-    assert comparisons(["s2s", "bi"]) == [("bi", "s2s")]

@@ -1,90 +1,23 @@
-"""Answering questions about pictures by ranking answers, each of which a decoder writes: CCLM's model for xGQA.
+"""CCLM's model for xGQA: the layers read a question beside its picture, and a decoder writes an answer.
 
-Paper: CCLM (Zeng et al., ACL 2023), section 4.1 (xGQA). All layers read the question beside its picture. A decoder
-of the fusion layers, with words and a head of its own, looks back at the answer's earlier pieces and at the states of
-the question; it learns to write the answer, in English whatever the question's language. A candidate's score is the
-logarithm of the probability that it is written, `</s>` included.
-
-The k candidates with the likeliest first pieces are scored, each once. All begin with `<s>`, which is computed once a
-question, and so are the keys and values of the question's states, which its candidates share.
-
-Differs from the original: the score counts every piece once. The original adds the first piece's logarithm to that of
-the whole answer, which has it already (CCL-52, `first_twice`); candidates that are spelt with the same pieces are one;
-equal scores go to the candidate that comes first in the list.
+Paper: CCLM (Zeng et al., ACL 2023), section 4.1 (xGQA). The decoder is a copy of the fusion layers, with words and a
+head of its own; it looks back at the answer's earlier pieces and at the states of the question. It learns to write the
+answer, in English whatever the question's language; candidates are ranked by how likely it writes them
+(`downstream.answer_ranking`).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vlpnb.cclm.model import Cclm, embedded
 from vlpnb.cclm.pairs import freeze_unread
-from vlpnb.errors import UserError
 from vlpnb.nn.attention import Keys
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.masks import causal_mask, padding_mask
 from vlpnb.nn.onednn import quick_products
-
-SCORES_AT_ONCE = 2**24  # words of the vocabulary × positions in memory
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Candidates as pieces `<s> … </s>`, padded; equal ones are one row of `ids`."""
-
-    texts: tuple[str, ...]
-    ids: Int[Tensor, "A L"]
-    mask: Bool[Tensor, "A L"]
-    first: tuple[int, ...]
-    """Of each row the candidate in `texts` that comes first."""
-    row: tuple[int, ...]
-    """Of each candidate its row."""
-
-    @classmethod
-    def of(cls, texts: Sequence[str], pieces: Sequence[Sequence[int]], pad_id: int) -> "Answers":
-        """From the pieces of each candidate with both special ones.
-
-        Raises:
-            UserError: no candidate, or one without a piece.
-        """
-        if not texts:
-            raise UserError("there is no answer to choose from; expected a list of candidates")
-        known: dict[tuple[int, ...], int] = {}
-        first, row = [], []
-        for place, (text, ids) in enumerate(zip(texts, map(tuple, pieces), strict=True)):
-            if len(ids) < 3:
-                raise UserError(f"answers[{place}]: {text!r} has no piece; expected a text with letters")
-            if ids not in known:
-                known[ids] = len(known)
-                first.append(place)
-            row.append(known[ids])
-        longest = max(map(len, known))
-        table = torch.tensor([[*ids, *[pad_id] * (longest - len(ids))] for ids in known])
-        lengths = torch.tensor([len(ids) for ids in known])
-        mask = torch.arange(longest) < lengths[:, None]
-        return cls(tuple(texts), table, mask, tuple(first), tuple(row))
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def to(self, device: str | torch.device) -> "Answers":
-        """The same on a device."""
-        return Answers(self.texts, self.ids.to(device), self.mask.to(device), self.first, self.row)
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """The candidates of each question that were scored, best first."""
-
-    rows: Int[Tensor, "B k"]
-    """Of `Answers.ids`."""
-    scores: Float[Tensor, "B k"]
-    """Logarithms of probabilities, higher is better."""
 
 
 class Decoder(nn.Module):
@@ -135,18 +68,6 @@ class Decoder(nn.Module):
     def logits(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """Scores of all words."""
         return self.word_head.logits(hidden, self.word_weight)
-
-    def log_probs(self, hidden: Float[Tensor, "N D"], targets: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
-        """Of one word each, without the scores of all positions in memory at once."""
-        parts = [
-            -F.cross_entropy(self.logits(h).float(), t, reduction="none")
-            for h, t in _chunks(hidden, targets, max(1, SCORES_AT_ONCE // len(self.word_weight)))
-        ]
-        return torch.cat(parts) if parts else hidden.new_zeros(0)
-
-
-def _chunks(hidden: Tensor, targets: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    yield from zip(hidden.split(size), targets.split(size), strict=True)
 
 
 class AnsweringModel(nn.Module):
@@ -212,46 +133,3 @@ class AnsweringModel(nn.Module):
                 hidden[part], self.decoder.word_weight, targets[part], "sum"
             )
         return loss
-
-    @torch.no_grad()
-    def rank(
-        self,
-        states: Float[Tensor, "B T D"],
-        mask: Bool[Tensor, "B T"],
-        answers: Answers,
-        k: int = 128,
-        first_twice: bool = False,
-    ) -> Ranked:
-        """The best candidates of questions.
-
-        Args:
-            states: of `read`.
-            k: how many candidates are scored, those whose first pieces are the likeliest; all where there are fewer.
-            first_twice: count the first piece twice, as the original does (CCL-52).
-        """
-        first, cache, keys = self.first_pieces(states, mask, answers)
-        k = min(k, len(answers))
-        likely = first.sort(dim=1, descending=True, stable=True).indices[:, :k]  # (B, k)
-        cache.share()
-        ids, real = answers.ids[likely].flatten(0, 1), answers.mask[likely].flatten(0, 1)[:, 2:]  # (B k, L)
-        hidden = self.decoder.hidden(ids[:, :-1], keys, padding_mask(mask), cache, skip=1)
-        later = hidden.new_zeros(real.shape, dtype=torch.float32)
-        later[real] = self.decoder.log_probs(hidden[real], ids[:, 2:][real])
-        begun = first.gather(1, likely)
-        scores = begun + later.sum(dim=1).view_as(begun)
-        if first_twice:
-            scores = scores + begun
-        # Of equal scores the candidate that comes first in the list: rows are sorted by their number before.
-        likely, order = likely.sort(dim=1)
-        best = scores.gather(1, order).sort(dim=1, descending=True, stable=True)
-        return Ranked(likely.gather(1, best.indices), best.values)
-
-    @torch.no_grad()
-    def first_pieces(
-        self, states: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], answers: Answers
-    ) -> tuple[Float[Tensor, "B A"], Cache, list[Keys]]:
-        """The logarithm of the probability of each candidate's first piece; the cache that holds `<s>`; the keys."""
-        keys, cache = self.decoder.keys(states), Cache(len(self.decoder.layers))
-        start = answers.ids[:1, :1].expand(len(states), 1)
-        hidden = self.decoder.hidden(start, keys, padding_mask(mask), cache)
-        return self.decoder.logits(hidden[:, 0]).float().log_softmax(-1)[:, answers.ids[:, 1]], cache, keys

@@ -18,40 +18,20 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from vlpnb.cclm.patches import PatchStore
-from vlpnb.cclm.picture_store import Frame
-from vlpnb.cclm.pieces import Pieces
-from vlpnb.cclm.regions import Entry, fill, sample_regions
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_store import Frame, PatchStore
 from vlpnb.foundations.region_text import RegionText
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.masking import mask_spans
+from vlpnb.text.pieces import Pieces
 from vlpnb.train.sampling import EpochSampler, seed_of
+from vlpnb.vision.patch_regions import Entry, fill, sample_regions
 
 SIZE = 224  # pixels of a side of a picture whose boxes are placed; what a box sees does not depend on it
 PICTURES, PARALLEL, REGIONS = 1, 2, 3  # each kind of batch draws from a stream of its own
-
-
-class Texts(Sentences):
-    """Sentences as ids with their two ends, padded batch by batch: `.batch(rows) -> {"ids", "mask"}`."""
-
-    @classmethod
-    def of(
-        cls,
-        texts: Sequence[str],
-        pieces: Pieces,
-        max_words: int = 40,
-        max_tokens: int = 40,
-        question: bool = False,
-    ) -> "Texts":
-        """Cleaned, cut and tokenised. UserError for a sentence without a word that is no question."""
-        return cls(pieces.encode(texts, max_words, max_tokens, question), pieces.pad_id)
-
-    def __len__(self) -> int:
-        return len(self.lengths)
 
 
 class Part(NamedTuple):
@@ -151,7 +131,7 @@ class ImageText:
         ]
         self.store, self.stored = store, store.rows([picture.id for picture in kept])
         self.views = store.views(self.stored)
-        self.texts = Texts.of([text for _, _, text in said], pieces, max_words, max_tokens)
+        self.texts = Sentences.of_pieces([text for _, _, text in said], pieces, max_words, max_tokens)
         self.owner = np.array([i for i, _, _ in said])
         # where the captions of each picture in one language begin, and where each picture's languages do
         changes = [i for i in range(1, len(said)) if said[i][:2] != said[i - 1][:2]]
@@ -217,7 +197,7 @@ class Parallel:
         wanted = sorted({(i, name) for i, one, other in pairs for name in (one, other)})
         said = [text.lines[i][name] for i, name in wanted]
         place = {key: number for number, key in enumerate(wanted)}
-        self.texts = Texts.of(said, pieces, max_words, max_tokens)
+        self.texts = Sentences.of_pieces(said, pieces, max_words, max_tokens)
         self.pairs = np.array([(place[i, one], place[i, other]) for i, one, other in pairs])
         self.meaning = np.unique([text.lines[i][one] for i, one, _ in pairs], return_inverse=True)[1]
         self.sampler = EpochSampler(len(pairs), min(batch, len(pairs)), seed)
@@ -295,7 +275,7 @@ class Regions:
 
     def __call__(self, update: int) -> Part:
         kept, frames = self.entries(update, self.share.random(update))
-        texts = Texts([self.encoded(entry.text) for _, entry in kept], self.pieces.pad_id)
+        texts = Sentences([self.encoded(entry.text) for _, entry in kept], self.pieces.pad_id)
         more = {
             "identity": torch.from_numpy(np.unique([e.text for _, e in kept], return_inverse=True)[1]),
             "group": torch.tensor([number for number, _ in kept]),

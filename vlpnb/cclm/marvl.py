@@ -11,11 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.cclm import transfer
-from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Labelled, Views, inputs
+from vlpnb.cclm import finetuning
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
 from vlpnb.cclm.pairs import NEW, PairModel
 from vlpnb.data.iglue import PairRow
+from vlpnb.downstream.pictured import Sentences
+from vlpnb.downstream.transfer_rows import Benchmark, Labelled, Views
 from vlpnb.metrics.iglue import marvl_scores
 from vlpnb.stage import Stage, StageContext
 
@@ -27,7 +28,7 @@ class MarvlConfig(CclmFineTuningConfig):
     """Words of a sentence, of which the first are kept."""
 
 
-def examples(rows: Sequence[PairRow], texts: Texts, views: Views) -> Labelled:
+def examples(rows: Sequence[PairRow], texts: Sentences, views: Views) -> Labelled:
     """Rows as tensors."""
     labels = [-1 if row.label is None else int(row.label) for row in rows]
     return Labelled(texts, views, torch.tensor(labels), ("left", "right"))
@@ -41,9 +42,9 @@ def say(model: PairModel, batch: dict[str, Tensor]) -> list[bool]:
 
 
 def benchmark(*_: object) -> Benchmark:
-    """MaRVL for `transfer.Transfer`."""
+    """MaRVL for `downstream.transfer`."""
     return Benchmark(
-        "marvl", "MaRVL", "pairs", PairModel, NEW, False,
+        "marvl", "cclm.marvl", "MaRVL", "pairs", PairModel, NEW, False,
         text=lambda row: row.sentence,
         pictures=lambda row: (row.left, row.right),
         gold=lambda row: row.label,
@@ -56,7 +57,7 @@ def benchmark(*_: object) -> Benchmark:
 
 def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed, and ask; see `transfer.run`. `<split>_consistency` is MaRVL's second score."""
-    return transfer.run(context, benchmark)
+    return finetuning.run(context, benchmark)
 
 
 MARVL = Stage(

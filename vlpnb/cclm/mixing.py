@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vlpnb.cclm.batches import ImageText, Parallel, Regions
-from vlpnb.cclm.patches import PatchStore
-from vlpnb.cclm.pieces import Pieces
 from vlpnb.errors import UserError
 from vlpnb.foundations.multilingual import Multilingual
+from vlpnb.foundations.picture_store import PatchStore
 from vlpnb.foundations.region_text import RegionText
+from vlpnb.text.pieces import Pieces
 from vlpnb.train.sampling import Update
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ those of a picture once for all of its regions; the last layer computes only pos
 masked positions reach the vocabulary.
 
 Differs from the original: samples of the same thing are no negatives of each other where `identity` says so (CCL-05);
-the gather has its whole gradient (CCL-01); boxes are guarded one by one (`regions.py`). Hard negatives come from a
+the gather has its whole gradient (CCL-01); boxes are guarded one by one (`nn.boxes`). Hard negatives come from a
 process's own rows, as in the original.
 """
 
@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.cclm.model import Cclm, MemoryKeys
-from vlpnb.cclm.regions import box_losses, region_views
 from vlpnb.errors import UserError, did_you_mean
+from vlpnb.nn.boxes import box_losses
 from vlpnb.nn.contrastive import contrastive, draw_negatives, negative_weights
 from vlpnb.nn.decoding import precise
 from vlpnb.nn.losses import IGNORE
+from vlpnb.vision.patch_regions import region_views
 
 PICTURES, BOXES, PARALLEL = ("itc", "itm", "words"), ("boxes", "giou"), ("ttc", "ttm", "parallel_words")
 LOSSES = (*PICTURES, *BOXES, *PARALLEL)

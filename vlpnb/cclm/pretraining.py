@@ -26,23 +26,25 @@ import torch
 from pydantic import Field, field_validator, model_validator
 
 from vlpnb.cclm.config import SIZES, size_config
-from vlpnb.cclm.evaluation import ask, compare, look
 from vlpnb.cclm.mixing import batches_of
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import learning
 from vlpnb.cclm.original.weights import is_cclm, load_model, save_model, start_from_xlmr
-from vlpnb.cclm.patches import PatchStore, fill_tower, open_patches, picture_fields
-from vlpnb.cclm.pieces import Pieces, load_pieces
 from vlpnb.cclm.start import ABOUT, MODEL, Variant
 from vlpnb.config import Config, Name, Seed
+from vlpnb.downstream.image_retrieval import ask, compare, look
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.multilingual import load_multilingual
+from vlpnb.foundations.patches import fill_tower, open_patches
+from vlpnb.foundations.picture_store import PatchStore
+from vlpnb.foundations.pieces import load_pieces
 from vlpnb.foundations.region_text import load_region_text
 from vlpnb.nn.transformer import init_weights
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.pieces import Pieces
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, fit
 from vlpnb.train.optim import Optimiser, Schedule
@@ -94,9 +96,9 @@ class PretrainingConfig(Config):
     multilingual: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `multilingual` that are other than the run's."""
     pieces: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `cclm.pieces` that are other than the run's."""
+    """Fields of the stage `pieces` that are other than the run's."""
     patches: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `cclm.patches` that are other than the run's."""
+    """Fields of the stage `patches` that are other than the run's."""
     pictures_in: tuple[Name, ...] = ()
     """Languages of the captions that are trained on; empty: all that the pictures have."""
     languages: tuple[Name, ...] = ()
@@ -197,8 +199,8 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """Pictures and parallel text, their word pieces, and what the frozen backbone saw."""
     needed = {
         "multilingual": Request("multilingual", config.multilingual),
-        "pieces": Request("cclm.pieces", config.pieces),
-        "patches": Request("cclm.patches", config.patches),
+        "pieces": Request("pieces", config.pieces),
+        "patches": Request("patches", config.patches),
     }
     return {**needed, "regions": Request("region_text")} if "boxes" in config.losses else needed
 
@@ -221,19 +223,26 @@ def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> t
     )
     if config.start == "scratch":
         model = initialised(Cclm(shape), config.init_std)
-        fill_tower(model, store.folder)
+        fill_tower(model.vision, store.folder)
         return model, []
     if not is_cclm(config.start):
         model = Cclm(shape)
-        fill_tower(model, store.folder)
+        fill_tower(model.vision, store.folder)
         return model, start_from_xlmr(model, config.start)
     model = load_model(config.start, dropout=config.dropout)
     if model.config.vocab_size != pieces.size:
         raise UserError(
             f"cclm.pretraining.start: {config.start} knows {model.config.vocab_size:,} word pieces, and the stage "
-            f"`cclm.pieces` has {pieces.size:,}; set `cclm.pieces.tokenizer` to the tokenizer that it learnt with"
+            f"`pieces` has {pieces.size:,}; set `pieces.tokenizer` to the tokenizer that it learnt with"
         )
     return model, [f"starts from {config.start}"]
+
+
+def picture_fields(store: PatchStore) -> Mapping[str, Any]:
+    """The fields of `CclmConfig` that say what the model reads of pictures."""
+    if store.swin is not None:
+        return {"vision": "swin", "swin": store.swin, "image_width": store.width, "image_patches": 0}
+    return {"image_width": store.width, "image_patches": store.patches}
 
 
 def initialised(model: Cclm, std: float) -> Cclm:

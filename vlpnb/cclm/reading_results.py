@@ -1,13 +1,12 @@
 """The results of CCLM: rows, figures of others beside them, the page, and the reader of a finished stage."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlpnb.downstream.comparison import Difference
-from vlpnb.files import read_back
+from vlpnb.downstream.results import Score, read_kept, shown, table, with_interval
 
 ModelName = Literal[
     "all", "no_parallel", "contrastive_only", "no_regions", "withheld", "every_language", "scratch"
@@ -48,17 +47,6 @@ SETS = {"xflickrco": "xFlickr&CO", "wit": "WIT"}  # whose results stand beside t
 
 
 @dataclass(frozen=True)
-class Score:
-    """A share × 100, with its 95 % interval over pictures."""
-
-    mean: float
-    low: float
-    high: float
-    std: float
-    """Over seeds; NaN for one."""
-
-
-@dataclass(frozen=True)
 class Results:
     """A finished stage `cclm.results`."""
 
@@ -78,8 +66,8 @@ class Results:
 
 def read_results(folder: Path) -> Results:
     """The results in the folder of the finished stage."""
-    content = read_back(folder / "results.json")
-    metrics = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
+    kept = read_kept(folder)
+    content, metrics = kept.content, kept.metrics
     scores, differences, reranking = {}, {}, {}
     for name in metrics:
         parts = name.split(".")
@@ -90,20 +78,12 @@ def read_results(folder: Path) -> Results:
         elif parts[-1] == "mean" and parts[0] == "reranking":
             reranking[parts[1]] = Difference.read(metrics, f"reranking.{parts[1]}")
         elif len(parts) == 4 and f"{name}_low" in metrics:
-            ends = ("", "_low", "_high", "_std")
-            scores[tuple(parts)] = Score(*(metrics.get(f"{name}{end}", math.nan) for end in ends))
+            scores[tuple(parts)] = Score.read(metrics, name)
     about = {key: {task: tuple(v) for task, v in content[key].items()} for key in ("rows", "languages")}
-    page = (folder / "results.md").read_text(encoding="utf-8")
     return Results(
         scores, differences, reranking, metrics, tuple(content["tasks"]), **about,
-        verdict=tuple(content["verdict"]), page=page,
+        verdict=kept.verdict, page=kept.page,
     )  # fmt: skip
-
-
-def comparisons(rows: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that answer a question: the model with all objectives (or else the first row) against every other."""
-    subject = "all" if "all" in rows else rows[0]
-    return [(subject, other) for other in rows if other != subject]
 
 
 def by_set(languages: Sequence[str]) -> dict[str, list[str]]:
@@ -138,27 +118,17 @@ def results_page(
     for task, models in rows.items():
         for metric, title in TABLES if task == RETRIEVAL else ((MAIN[task], f"{TITLES[task]}, accuracy"),):
             for name, columns in by_set(languages[task]).items():
-                table = [
-                    [NAMES[row], *(_cell(metrics, f"{task}.{row}.{column}.{metric}") for column in columns)]
+                cells = [
+                    [
+                        NAMES[row],
+                        *(with_interval(metrics, f"{task}.{row}.{column}.{metric}") for column in columns),
+                    ]
                     for row in models
                 ]
                 chance = metrics.get(f"chance.{task}")
                 if chance is not None and metric.endswith("r10") and not name:
-                    table.append(["*chance*", *([f"{chance:.1f}"] * len(columns))])
+                    cells.append(["*chance*", *([f"{chance:.1f}"] * len(columns))])
                 lines += ["", f"{title}{f', {SETS[name]}' if name else ''}:", ""]
-                lines += _table(["model", *(column.removeprefix(f"{name}_") for column in columns)], table)
+                lines += table(["model", *(column.removeprefix(f"{name}_") for column in columns)], cells)
     lines += ["", "## What others report", "", *(f"* {name}: {text}" for name, text in OTHERS.items())]
-    lines += ["", "## What this shows", "", *(f"* {line}" for line in sentences)]
-    return "\n".join([*lines, ""])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _cell(metrics: Mapping[str, float], name: str) -> str:
-    if name not in metrics:
-        return ""
-    mean, low, high, std = (metrics.get(f"{name}{end}", math.nan) for end in ("", "_low", "_high", "_std"))
-    return f"{mean:.1f} ({low:.1f} to {high:.1f})" + ("" if math.isnan(std) else f", seeds ± {std:.1f}")
+    return "\n".join([*lines, *shown(sentences), ""])

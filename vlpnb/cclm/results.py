@@ -10,12 +10,10 @@ are paired by sentence or question. The paper has one run of each and no interva
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
-from jaxtyping import Float
 from pydantic import Field
 
 from vlpnb.cclm.reading_results import (
@@ -24,16 +22,23 @@ from vlpnb.cclm.reading_results import (
     TITLES,
     ModelName,
     TaskName,
-    comparisons,
     results_page,
     sentence,
 )
 from vlpnb.cclm.start import STARTS
 from vlpnb.config import Config, Name, Seed
 from vlpnb.data.text_files import read_json_lines
-from vlpnb.downstream.comparison import spread
-from vlpnb.files import read_back, write_json, write_text
-from vlpnb.metrics.bootstrap import difference_interval, interval
+from vlpnb.downstream.results import (
+    Judged,
+    comparisons,
+    difference,
+    folders_by_row,
+    named,
+    publish,
+    seeded,
+    shares,
+)
+from vlpnb.files import read_back
 from vlpnb.stage import Request, Stage, StageContext
 
 ENGLISH = "en"
@@ -78,22 +83,8 @@ def inputs(config: CclmResultsConfig) -> Mapping[str, Request]:
         if config.blind and task != RETRIEVAL:
             asked.append(("blind", {**config.start("all"), "blind": True}))
         for row, fields in asked:
-            for seed in config.seeds or (None,):
-                both = {} if seed is None else {"seed": seed, "seeds": (seed,)}
-                found[f"{task}.{row}.{'' if seed is None else seed}"] = Request(
-                    f"cclm.{task}", {**fields, **both}
-                )
+            found |= seeded(f"{task}.{row}", f"cclm.{task}", fields, config.seeds)
     return found
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What was right of one row, task, language and metric."""
-
-    right: Float[np.ndarray, "S Q"]
-    """Of S runs and Q questions: 1, 0, or NaN where nobody knows what is right."""
-    groups: Sequence[Any]
-    """The picture that each question is about."""
 
 
 def judged(task: str, folders: Sequence[Path]) -> dict[tuple[str, str], Judged]:
@@ -119,21 +110,6 @@ def judged(task: str, folders: Sequence[Path]) -> dict[tuple[str, str], Judged]:
     }
 
 
-def score(about: Judged) -> dict[str, float]:
-    """Share × 100 with its interval over pictures and its deviation over runs, by ending of the name."""
-    mean, std = spread(np.nanmean(about.right, axis=1).tolist())
-    low, high = interval(about.right.mean(0), about.groups)
-    return {"": 100 * mean, "_low": 100 * low, "_high": 100 * high, "_std": 100 * std}
-
-
-def difference(pairs: Sequence[tuple[Judged, Judged]]) -> dict[str, float]:
-    """How much better the first are than the second, in points, over the questions of all pairs."""
-    ours, theirs = (np.concatenate([pair[i].right.mean(0) for pair in pairs]) for i in (0, 1))
-    groups = [group for pair in pairs for group in pair[0].groups]
-    low, high = difference_interval(ours, theirs, groups)
-    return {"mean": 100 * float(np.nanmean(ours - theirs)), "low": 100 * low, "high": 100 * high}
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
@@ -142,17 +118,14 @@ def run(context: StageContext) -> dict[str, float]:
     `reranking.<row>.{mean,low,high}` of R@1 over all languages; `chance.retrieval` of R@10.
     """
     config: CclmResultsConfig = context.config
-    folders: dict[str, dict[str, list[Path]]] = {}
-    for key, folder in context.inputs.items():
-        task, row, _ = key.split(".", 2)
-        folders.setdefault(task, {}).setdefault(row, []).append(folder)
+    folders = folders_by_row(context.inputs)
     metrics: dict[str, float] = {}
     languages, sentences = {}, []
     for task, rows in folders.items():
         right = {row: judged(task, each) for row, each in rows.items()}
         for row, found in right.items():
             for (language, metric), about in found.items():
-                values = score(about)
+                values = shares(about, 100)
                 metrics |= {f"{task}.{row}.{language}.{metric}{end}": v for end, v in values.items()}
         names = {language for found in right.values() for language, _ in found}
         languages[task] = sorted(names, key=lambda name: (name != ENGLISH, name))
@@ -162,12 +135,7 @@ def run(context: StageContext) -> dict[str, float]:
     seeds = max(len(each) for rows in folders.values() for each in rows.values())
     shown = {task: list(rows) for task, rows in folders.items()}
     page = results_page(shown, languages, metrics, seeds, sentences)
-    write_text(context.folder / "results.md", page)
-    write_json(context.folder / "results.json", {"metrics": metrics, "tasks": list(shown), "rows": shown,
-                                                "languages": languages, "verdict": sentences})  # fmt: skip
-    for line in sentences:
-        context.log(line)
-    return metrics
+    return publish(context, page, metrics, sentences, tasks=list(shown), rows=shown, languages=languages)
 
 
 def _chance(folder: Path) -> dict[str, float]:
@@ -187,35 +155,28 @@ def _told(
     told, retrieval = [], task == RETRIEVAL
     metric = "vectors_img_r10" if retrieval else "accuracy"
     what = "text to picture R@10" if retrieval else f"accuracy on {TITLES[task]}"
-    for a, b in comparisons(list(right)):
+    for a, b in comparisons(list(right), "all", 0):
         common = sorted(key for key in right[a] if key in right[b] and key[1] == metric)
         only = config.withheld if b == "withheld" else ()
-        plain = [
-            key for key in common if "_" not in key[0]
-        ]  # neither translated, nor of few rows, nor of another set
+        # neither translated, nor of few rows, nor of another set
+        plain = [key for key in common if "_" not in key[0]]
         asked = [key for key in plain if (key[0] in only if only else key[0] != ENGLISH)] or common
         if b == "blind":
             asked = [key for key in common if key[0] == ENGLISH] or common
         if not asked:
             continue
-        found = difference([(right[a][key], right[b][key]) for key in asked])
-        metrics |= {f"difference_{task}.{a}_minus_{b}.{name}": value for name, value in found.items()}
+        found = difference([(right[a][key], right[b][key]) for key in asked], 100)
+        metrics |= named(f"difference_{task}.{a}_minus_{b}", found)
         spoken = ", ".join(key[0] for key in asked)
         told.append(sentence(NAMES[a], NAMES[b], f"{what} ({spoken})", found))
     if retrieval:
         for row, each in right.items():
             keys = sorted(name for name, metric in each if metric == "img_r1" and "_" not in name)
             pairs = [(each[name, "img_r1"], each[name, "vectors_img_r1"]) for name in keys]
-            found = difference(pairs)
-            metrics |= {f"reranking.{row}.{name}": value for name, value in found.items()}
-            told.append(
-                sentence(
-                    f"{NAMES[row]}: re-ranking",
-                    "the order of the vectors",
-                    "text to picture R@1, all languages",
-                    found,
-                )
-            )
+            found = difference(pairs, 100)
+            metrics |= named(f"reranking.{row}", found)
+            what = "text to picture R@1, all languages"
+            told.append(sentence(f"{NAMES[row]}: re-ranking", "the order of the vectors", what, found))
     return told
 
 

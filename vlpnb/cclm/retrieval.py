@@ -24,21 +24,21 @@ import torch
 from pydantic import Field, field_validator
 
 from vlpnb.cclm.batches import ImageText
-from vlpnb.cclm.evaluation import Asked, Found, ask, compare, look
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.weights import save_model
-from vlpnb.cclm.patches import PatchStore
 from vlpnb.cclm.start import ABOUT, StartConfig, StartingPoint, start_inputs, starting_point
 from vlpnb.config import Name
 from vlpnb.data.multilingual import Picture
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job, Trained
+from vlpnb.downstream.image_retrieval import Asked, Found, ask, compare, look
 from vlpnb.downstream.seeds import summary
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
 from vlpnb.foundations.iglue import Iglue, load_iglue
 from vlpnb.foundations.multilingual import Multilingual, load_multilingual
+from vlpnb.foundations.picture_store import PatchStore
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import Update

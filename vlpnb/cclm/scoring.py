@@ -19,14 +19,16 @@ from PIL import Image
 
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.original.weights import load_model
-from vlpnb.cclm.patches import PatchStore, open_patches, open_reader
-from vlpnb.cclm.pieces import Pieces, load_pieces
-from vlpnb.cclm.reranking import Captions, Gallery, read, score_pairs, see
 from vlpnb.cclm.start import ABOUT, saved_model
 from vlpnb.data.images import open_rgb
 from vlpnb.data.text_files import read_json
+from vlpnb.downstream.reranking import Captions, Gallery, read, score_pairs, see
 from vlpnb.errors import UserError
+from vlpnb.foundations.patches import open_patches, open_reader
+from vlpnb.foundations.picture_store import PatchStore
+from vlpnb.foundations.pieces import load_pieces
 from vlpnb.text.cleaning import says_nothing
+from vlpnb.text.pieces import Pieces
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
 """The stages of part 5, in the order of the pipeline; each is defined beside its code."""
 
 from vlpnb.cclm.marvl import MARVL
-from vlpnb.cclm.patches import PATCHES
-from vlpnb.cclm.pieces import PIECES
 from vlpnb.cclm.pretraining import PRETRAINING
 from vlpnb.cclm.results import RESULTS
 from vlpnb.cclm.retrieval import RETRIEVAL
@@ -10,4 +8,4 @@ from vlpnb.cclm.xgqa import XGQA
 from vlpnb.cclm.xvnli import XVNLI
 from vlpnb.stage import Stage
 
-STAGES: tuple[Stage, ...] = (PIECES, PATCHES, PRETRAINING, RETRIEVAL, XVNLI, XGQA, MARVL, RESULTS)
+STAGES: tuple[Stage, ...] = (PRETRAINING, RETRIEVAL, XVNLI, XGQA, MARVL, RESULTS)

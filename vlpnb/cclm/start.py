@@ -11,16 +11,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
+from torch import nn
 
 from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.original.weights import load_model
-from vlpnb.cclm.patches import PatchStore, open_patches
-from vlpnb.cclm.pieces import Pieces, load_pieces
+from vlpnb.cclm.original.weights import load_model, save_model
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
+from vlpnb.foundations.patches import open_patches
+from vlpnb.foundations.picture_store import PatchStore
+from vlpnb.foundations.pieces import load_pieces
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, StageContext
+from vlpnb.text.pieces import Pieces
 
 MODEL = "model"  # in the folder of a pre-training or of a fine-tuning
 ABOUT = "about.json"  # beside it: what of the run it was made with
@@ -54,15 +57,15 @@ class StartConfig(Config):
     pretraining: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the stage `cclm.pretraining` that are other than the run's, such as {withheld: [zh]}."""
     patches: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `cclm.patches` that are other than the run's."""
+    """Fields of the stage `patches` that are other than the run's."""
     pieces: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `cclm.pieces` that are other than the run's, such as the `tokenizer` of a `model`."""
+    """Fields of the stage `pieces` that are other than the run's, such as the `tokenizer` of a `model`."""
 
 
 def start_inputs(config: StartConfig) -> dict[str, Request]:
     """The pictures' patches, the word pieces, and the pre-training that `start` says unless a model is named."""
     read = {name: getattr(config, name) for name in ("patches", "pieces")}
-    needed = {name: Request(f"cclm.{name}", fields) for name, fields in read.items()}
+    needed = {name: Request(name, fields) for name, fields in read.items()}
     if config.model:
         return needed
     fields = {**STARTS[config.start], "seed": config.seed, **config.pretraining}
@@ -79,7 +82,7 @@ class StartingPoint:
     """A folder of a model, or a file of the release."""
     pieces: Pieces
     patches: Path
-    """Folder of the stage `cclm.patches`."""
+    """Folder of the stage `patches`."""
     fresh: bool = False
     """Take the shape alone: every fine-tuning seed draws weights of its own."""
 
@@ -100,12 +103,20 @@ class StartingPoint:
             has["image_width"], given["image_width"] = model.config.image_width, self.store().width
         for field, number in has.items():
             if number != given[field]:
-                stage = "cclm.pieces" if field == "vocab_size" else "cclm.patches"
+                stage = "pieces" if field == "vocab_size" else "patches"
                 raise UserError(
                     f"{self.name}: has learnt with {field} = {number:,}, and the stage `{stage}` has "
                     f"{given[field]:,}; expected those that it has learnt with"
                 )
         return Cclm(model.config) if self.fresh else model
+
+    def finetuned(self, folder: str, kind: type[nn.Module], **changes: Any) -> nn.Module:
+        """A model that was fine-tuned for a task: of a stage's folder, of a model's, or a file of the release."""
+        return load_model(saved_model(Path(folder)), kind, **changes)
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Keep a fine-tuned model with its tokenizer."""
+        save_model(folder, model, self.pieces.tokenizer)
 
 
 def saved_model(folder: Path) -> Path:

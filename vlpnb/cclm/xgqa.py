@@ -17,14 +17,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.cclm import transfer
-from vlpnb.cclm.answering import AnsweringModel, Answers
-from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Views, inputs
+from vlpnb.cclm import finetuning
+from vlpnb.cclm.answering import AnsweringModel
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
 from vlpnb.cclm.start import StartingPoint
 from vlpnb.config import Config
+from vlpnb.data.iglue_data import Iglue
 from vlpnb.data.xgqa import QuestionRow
-from vlpnb.foundations.iglue import Iglue
+from vlpnb.downstream.answer_ranking import Answers, rank
+from vlpnb.downstream.pictured import Sentences
+from vlpnb.downstream.transfer_rows import Benchmark, Views
 from vlpnb.metrics.iglue import xgqa_scores
 from vlpnb.stage import Stage, StageContext
 
@@ -59,7 +61,7 @@ class XgqaConfig(CclmFineTuningConfig):
 class Asked:
     """Questions with their pictures and answers, padded batch by batch; −1 is an answer that is no candidate."""
 
-    texts: Texts
+    texts: Sentences
     views: Views
     answers: Answers
     right: tuple[tuple[int, ...], ...]  # rows of `answers.ids` of each question
@@ -101,7 +103,7 @@ def candidates(iglue: Iglue, start: StartingPoint) -> Answers:
     return Answers.of(texts, [ids.tolist() for ids in pieces], start.pieces.pad_id)
 
 
-def examples(answers: Answers, rows: Sequence[QuestionRow], texts: Texts, views: Views) -> Asked:
+def examples(answers: Answers, rows: Sequence[QuestionRow], texts: Sentences, views: Views) -> Asked:
     """Rows as tensors; answers that are no candidates cannot be learnt, and are left out."""
     place = {text: answers.row[i] for i, text in enumerate(answers.texts)}
     right = tuple(tuple(place[said] for said in row.answers if said in place) for row in rows)
@@ -114,16 +116,16 @@ def say(
     """The best candidate of each question."""
     views = model.backbone.pictures(batch["patches"])
     states = model.read(batch["ids"], batch["mask"], views, batch["picture"])
-    ranked = model.rank(states, batch["mask"], answers.to(states.device), k, first_twice)
+    ranked = rank(model.decoder, states, batch["mask"], answers.to(states.device), k, first_twice)
     return [answers.texts[answers.first[row]] for row in ranked.rows[:, 0].tolist()]
 
 
 def benchmark(config: XgqaConfig, iglue: Iglue, start: StartingPoint) -> Benchmark:
-    """XGQA for `transfer.Transfer`."""
+    """XGQA for `downstream.transfer`."""
     answers = candidates(iglue, start)
     known = frozenset(answers.texts)
     return Benchmark(
-        "xgqa", "xGQA", "answers", AnsweringModel, (), True,
+        "xgqa", "cclm.xgqa", "xGQA", "answers", AnsweringModel, (), True,
         text=lambda row: row.question,
         pictures=lambda row: (row.image_id,),
         gold=lambda row: row.answer,
@@ -139,7 +141,7 @@ def benchmark(config: XgqaConfig, iglue: Iglue, start: StartingPoint) -> Benchma
 
 def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed, and ask; see `transfer.run`."""
-    return transfer.run(context, benchmark)
+    return finetuning.run(context, benchmark)
 
 
 XGQA = Stage(

@@ -15,12 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.cclm import transfer
-from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import Benchmark, CclmFineTuningConfig, Labelled, Views, inputs
+from vlpnb.cclm import finetuning
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
 from vlpnb.cclm.model import Cclm, ScoreHead
 from vlpnb.cclm.pairs import NEW, freeze_unread
 from vlpnb.data.iglue import LABELS, EntailmentRow
+from vlpnb.downstream.pictured import Sentences
+from vlpnb.downstream.transfer_rows import Benchmark, Labelled, Views
 from vlpnb.metrics.iglue import xvnli_scores
 from vlpnb.stage import Stage, StageContext
 
@@ -51,7 +52,7 @@ class EntailmentModel(nn.Module):
         return {"labels": F.cross_entropy(self.scores(**batch).float(), label, reduction="sum")}
 
 
-def examples(rows: Sequence[EntailmentRow], texts: Texts, views: Views) -> Labelled:
+def examples(rows: Sequence[EntailmentRow], texts: Sentences, views: Views) -> Labelled:
     """Rows as tensors."""
     labels = [-1 if row.label is None else LABELS.index(row.label) for row in rows]
     return Labelled(texts, views, torch.tensor(labels), ("picture",))
@@ -64,9 +65,9 @@ def say(model: EntailmentModel, batch: dict[str, Tensor]) -> list[str]:
 
 
 def benchmark(*_: object) -> Benchmark:
-    """XVNLI for `transfer.Transfer`."""
+    """XVNLI for `downstream.transfer`."""
     return Benchmark(
-        "xvnli", "XVNLI", "labels", EntailmentModel, NEW, False,
+        "xvnli", "cclm.xvnli", "XVNLI", "labels", EntailmentModel, NEW, False,
         text=lambda row: row.hypothesis,
         pictures=lambda row: (row.image_id,),
         gold=lambda row: row.label,
@@ -83,7 +84,7 @@ class XvnliConfig(CclmFineTuningConfig):
 
 def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed, and ask; see `transfer.run`. `<split>_accuracy_all` counts rows with "-" as wrong."""
-    return transfer.run(context, benchmark)
+    return finetuning.run(context, benchmark)
 
 
 XVNLI = Stage(

@@ -9,13 +9,32 @@ data = typer.Typer(help="Public datasets: list, fetch, check.", no_args_is_help=
 
 
 @data.command("list")
-def data_list() -> None:
-    """Name the public datasets, what they are for, and whether they can be fetched."""
+def data_list(
+    system: Annotated[
+        str | None, typer.Option(help="Those of one paper: vokenization, lxmert, vlp, valm or cclm.")
+    ] = None,
+) -> None:
+    """Name the public datasets: how to get them, size, the systems whose papers use them, what for, licence."""
+    from vlpnb.course.pages import read_papers
     from vlpnb.data.catalog import DATASETS
+    from vlpnb.errors import UserError, did_you_mean
 
+    if system is not None and system not in read_papers():
+        raise UserError(f"--system {system}: no such system{did_you_mean(system, read_papers())}")
     width = max(map(len, DATASETS))
     for name, entry in DATASETS.items():
-        print(f"{name:<{width}}  {'fetch' if entry.remotes else '-----'}  {entry.what} [{entry.licence}]")
+        if system is None or system in entry.systems:
+            how = "fetch  " if entry.remotes else "by hand"
+            used = ", ".join(entry.systems) or "course"
+            print(
+                f"{name:<{width}}  {how} {_size(entry.megabytes):>7}  {used}: {entry.what} [{entry.licence}]"
+            )
+
+
+def _size(megabytes: float | None) -> str:
+    if megabytes is None:
+        return "?"
+    return f"{megabytes / 1000:,.0f} GB" if megabytes >= 9500 else f"{megabytes:,.0f} MB"
 
 
 @data.command("fetch")

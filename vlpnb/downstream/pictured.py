@@ -20,6 +20,7 @@ from vlpnb.data.region_store import RegionStore
 from vlpnb.downstream.finetuning import FineTuningConfig
 from vlpnb.errors import UserError
 from vlpnb.stage import StageContext
+from vlpnb.text.pieces import Pieces
 
 TRAIN = "train"  # the split to train on
 Example = TypeVar("Example")
@@ -67,6 +68,21 @@ class Sentences:
             pieces += [np.array(ids, np.int32) for ids in made["input_ids"]]
         return cls(pieces, tokenizer.pad_token_id)
 
+    @classmethod
+    def of_pieces(
+        cls,
+        texts: Sequence[str],
+        pieces: Pieces,
+        max_words: int = 40,
+        max_tokens: int = 40,
+        question: bool = False,
+    ) -> "Sentences":
+        """Cleaned, cut and with their two ends. UserError for a sentence without a word that is no question."""
+        return cls(pieces.encode(texts, max_words, max_tokens, question), pieces.pad_id)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B T] and `mask` [B T] of some sentences, T the length of the longest."""
         rows = np.asarray(rows)
@@ -74,6 +90,21 @@ class Sentences:
         ids = np.full(mask.shape, self._pad, np.int64)
         ids[mask] = np.concatenate([self._ids[self._starts[row] : self._starts[row + 1]] for row in rows])
         return {"ids": torch.from_numpy(ids), "mask": torch.from_numpy(mask)}
+
+
+class PictureStore(Protocol):
+    """Pictures by rows, as `foundations.picture_store.PatchStore` has them."""
+
+    def __contains__(self, name: object) -> bool: ...
+
+    def rows(self, ids: Iterable[str]) -> np.ndarray:
+        """The rows of some pictures. UserError for one that is not there."""
+
+    def views(self, rows: np.ndarray) -> np.ndarray:
+        """How many views some pictures have: the whole of it, then random ones."""
+
+    def gather(self, rows: np.ndarray, view: int | np.ndarray = 0) -> Tensor:
+        """One view of each of some pictures, as the model takes them, [N …]."""
 
 
 class Shown(Protocol):

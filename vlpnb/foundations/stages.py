@@ -10,7 +10,9 @@ from vlpnb.foundations.knowledge import KNOWLEDGE
 from vlpnb.foundations.language import LANGUAGE
 from vlpnb.foundations.multilingual import MULTILINGUAL
 from vlpnb.foundations.pairs import PAIRS
+from vlpnb.foundations.patches import PATCHES
 from vlpnb.foundations.pictures import PICTURES
+from vlpnb.foundations.pieces import PIECES
 from vlpnb.foundations.questions import QUESTIONS
 from vlpnb.foundations.region_text import REGION_TEXT
 from vlpnb.foundations.regions import REGIONS
@@ -24,5 +26,5 @@ from vlpnb.stage import Stage
 
 STAGES: tuple[Stage, ...] = (
     WORLD, CAPTIONS, SENTENCES, QUESTIONS, PAIRS, PICTURES, TEXT, GLUE_DATA, SQUAD_DATA, SWAG_DATA, KNOWLEDGE,
-    MULTILINGUAL, IGLUE, REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS,
+    MULTILINGUAL, IGLUE, REGION_TEXT, VISION, DETECTOR, REGIONS, LANGUAGE, FEATURES, CORPUS, PIECES, PATCHES,
 )  # fmt: skip

@@ -1,13 +1,20 @@
 """The results of LXMERT: their names, the paper's figures beside them, the page, and the reader of a finished stage."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlpnb.downstream.comparison import Difference
-from vlpnb.files import read_back
+from vlpnb.downstream.results import (
+    Scores,
+    comparisons,
+    learnt,
+    read_kept,
+    shown,
+    table,
+    with_spread,
+)
 
 TaskName = Literal["vqa", "gqa", "nlvr2"]
 ModelName = Literal[
@@ -44,17 +51,7 @@ DETAILS = {
     "nlvr2": ("consistency",),
 }
 MAIN = "accuracy"
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one model reached on one task, in points."""
-
-    scores: Mapping[int, float]  # fine-tuning seed → accuracy
-    mean: float
-    std: float  # sample deviation; NaN for one seed
-    majority: float  # of the best constant answer
-    diverged: int
+SUBJECT = "pretrained"  # the row that is compared with every other
 
 
 @dataclass(frozen=True)
@@ -71,30 +68,10 @@ class Results:
 
 def read_results(folder: Path) -> Results:
     """The results in the folder of the finished stage."""
-    content = read_back(folder / "results.json")
-    metrics = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
-    rows: dict[str, dict[str, Scores]] = {}
-    for name, seeds in content["rows"].items():
-        task, model = name.split(".")
-        rows.setdefault(model, {})[task] = Scores(
-            {int(seed): value for seed, value in seeds.items()},
-            *(metrics[f"{name}.{key}"] for key in (MAIN, f"{MAIN}_std", "majority")),
-            int(metrics[f"{name}.diverged"]),
-        )
-    differences = {
-        (task, a, b): Difference.read(metrics, f"difference_{task}.{a}_minus_{b}")
-        for task in TITLES
-        for a, b in comparisons(list(rows))
-        if f"difference_{task}.{a}_minus_{b}.mean" in metrics
-    }
-    page = (folder / "results.md").read_text(encoding="utf-8")
-    return Results(rows, differences, metrics, tuple(content["verdict"]), tuple(content["notes"]), page)
-
-
-def comparisons(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that answer a question: the pre-trained model (or else the last one) against every other."""
-    subject = "pretrained" if "pretrained" in models else models[-1]
-    return [(subject, other) for other in models if other != subject]
+    kept = read_kept(folder)
+    rows = kept.rows()
+    differences = kept.differences(TITLES, comparisons(list(rows), SUBJECT))
+    return Results(rows, differences, kept.metrics, kept.verdict, kept.notes, kept.page)
 
 
 def results_page(
@@ -115,43 +92,26 @@ def results_page(
     ]
     rows = [[NAMES[model], *(_beside_paper(metrics, task, model) for task in tasks)] for model in models]
     rows.append(["one answer to everything", *(f"{metrics[f'{t}.{models[0]}.majority']:.1f}" for t in tasks)])
-    lines += _table(["model", *(TITLES[task] for task in tasks)], rows)
+    lines += table(["model", *(TITLES[task] for task in tasks)], rows)
     for task in tasks:
         kinds = [kind for kind in DETAILS[task] if f"{task}.{models[0]}.{kind}" in metrics]
         rows = [
-            [NAMES[model], *(_cell(metrics, f"{task}.{model}.{kind}") for kind in kinds)] for model in models
+            [NAMES[model], *(with_spread(metrics, f"{task}.{model}.{kind}") for kind in kinds)]
+            for model in models
         ]
-        lines += ["", f"{TITLES[task]}:", "", *_table(["model", *kinds], rows)] if kinds else []
+        lines += ["", f"{TITLES[task]}:", "", *table(["model", *kinds], rows)] if kinds else []
     tested = [task for task in tasks if f"{task}.{models[0]}.test_{MAIN}" in metrics]
     if tested:
         rows = [
-            [NAMES[model], *(_cell(metrics, f"{task}.{model}.test_{MAIN}") for task in tested)]
+            [NAMES[model], *(with_spread(metrics, f"{task}.{model}.test_{MAIN}") for task in tested)]
             for model in models
         ]
         lines += ["", "The test split, on which nothing was chosen:", ""]
-        lines += _table(["model", *(TITLES[task] for task in tested)], rows)
-    lines += ["", "## What this shows", "", *(f"* {sentence}" for sentence in sentences), ""]
-    lines += (
-        ["Runs that learnt nothing:", "", *(f"* {note}" for note in notes)]
-        if notes
-        else ["Every run learnt."]
-    )
-    return "\n".join([*lines, ""])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _cell(metrics: Mapping[str, float], name: str) -> str:
-    if name not in metrics:
-        return ""
-    deviation = metrics.get(f"{name}_std", math.nan)
-    return f"{metrics[name]:.1f}" + ("" if math.isnan(deviation) else f" ± {deviation:.1f}")
+        lines += table(["model", *(TITLES[task] for task in tested)], rows)
+    return "\n".join([*lines, *shown(sentences), *learnt(notes), ""])
 
 
 def _beside_paper(metrics: Mapping[str, float], task: str, model: str) -> str:
     published = PAPER.get(model)
     beside = f" ({published[list(TITLES).index(task)]})" if published else ""
-    return _cell(metrics, f"{task}.{model}.{MAIN}") + beside
+    return with_spread(metrics, f"{task}.{model}.{MAIN}") + beside

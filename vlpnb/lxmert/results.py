@@ -14,17 +14,17 @@ from typing import Any
 from pydantic import Field
 
 from vlpnb.config import Config
-from vlpnb.downstream.comparison import paired, verdict
+from vlpnb.downstream.results import comparisons, publish, remarks, verdicts
 from vlpnb.downstream.seeds import summary
-from vlpnb.files import read_back, write_json, write_text
+from vlpnb.files import read_back
 from vlpnb.lxmert.reading_results import (
     DETAILS,
     MAIN,
     NAMES,
+    SUBJECT,
     TITLES,
     ModelName,
     TaskName,
-    comparisons,
     results_page,
 )
 from vlpnb.stage import Request, Stage, StageContext
@@ -88,28 +88,14 @@ def run(context: StageContext) -> dict[str, float]:
         metrics |= {f"{task}.{model}.{name}": 100 * values[name] for name in (*names, "majority")}
         metrics[f"{task}.{model}.diverged"] = values["diverged"]
     scores = {key: {run["seed"]: 100 * run["metrics"][MAIN] for run in found} for key, found in runs.items()}
-    sentences = []
-    for task in config.tasks:
-        for a, b in comparisons(config.rows):
-            seeds = [seed for seed in scores[task, a] if seed in scores[task, b]]
-            found = paired([scores[task, a][seed] - scores[task, b][seed] for seed in seeds])
-            metrics |= {f"difference_{task}.{a}_minus_{b}.{name}": value for name, value in found.items()}
-            sentences.append(verdict(NAMES[a], NAMES[b], TITLES[task], found, len(seeds)))
-    notes = [
-        f"{TITLES[task]}, {NAMES[model]}, seed {run['seed']}: {run['diverged'] or run['note']}"
-        for (task, model), found in runs.items()
-        for run in found
-        if run["diverged"] or run["note"]
-    ]
+    titles = {task: TITLES[task] for task in config.tasks}
+    differences, sentences = verdicts(scores, comparisons(config.rows, SUBJECT), titles, NAMES)
+    metrics |= differences
+    notes = remarks(runs, TITLES, NAMES)
     most = max(len(found) for found in runs.values())
     page = results_page(config.tasks, config.rows, metrics, most, sentences, notes)
-    write_text(context.folder / "results.md", page)
     rows = {f"{task}.{model}": found for (task, model), found in scores.items()}
-    content = {"metrics": metrics, "rows": rows, "verdict": sentences, "notes": notes}
-    write_json(context.folder / "results.json", content)
-    for sentence in sentences:
-        context.log(sentence)
-    return metrics
+    return publish(context, page, metrics, sentences, rows=rows, notes=notes)
 
 
 RESULTS = Stage(

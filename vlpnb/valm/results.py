@@ -20,12 +20,20 @@ from pydantic import Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import spread
-from vlpnb.files import read_back, write_json, write_text
-from vlpnb.metrics.bootstrap import difference_interval, interval
+from vlpnb.downstream.results import (
+    Judged,
+    comparisons,
+    difference,
+    folders_by_row,
+    named,
+    publish,
+    shares,
+)
+from vlpnb.files import read_back
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.valm.commonsense import ANSWERS
 from vlpnb.valm.language_tasks import RESULTS as LANGUAGE
-from vlpnb.valm.reading_results import KINDS, ROWS, ModelName, comparisons, results_page, sentence
+from vlpnb.valm.reading_results import KINDS, ROWS, SUBJECT, ModelName, results_page, sentence
 from vlpnb.valm.shown import HELD_OUT
 
 
@@ -79,44 +87,30 @@ def run(context: StageContext) -> dict[str, float]:
     shares.
     """
     config: ValmResultsConfig = context.config
-    folders: dict[str, dict[str, list[Path]]] = {}
-    for key, folder in context.inputs.items():
-        kind, row, _ = key.split(".", 2)
-        folders.setdefault(kind, {}).setdefault(row, []).append(folder)
+    folders = folders_by_row(context.inputs)
     answers = {row: [read_back(f / ANSWERS) for f in each] for row, each in folders["commonsense"].items()}
     first = next(iter(answers.values()))[0]
     metrics: dict[str, float] = {}
-    right: dict[tuple[str, str, str], np.ndarray] = {}
+    right: dict[tuple[str, str, str], Judged] = {}
     things = {task: [one["item"] for one in about["answers"]] for task, about in first["tasks"].items()}
     for row, seeds in answers.items():
         for task, items in things.items():
             for kind in KINDS:
-                runs = np.array(
-                    [[one[kind] for one in seed["tasks"][task]["answers"]] for seed in seeds], float
-                )
-                right[task, row, kind] = runs.mean(0)
-                mean, std = spread(runs.mean(1).tolist())
-                low, high = interval(runs.mean(0), items)
-                values = {"": mean, "_low": low, "_high": high, "_std": std}
+                runs = [[one[kind] for one in seed["tasks"][task]["answers"]] for seed in seeds]
+                right[task, row, kind] = Judged(np.array(runs, float), items)
+                values = shares(right[task, row, kind])
                 metrics |= {f"{task}.{row}.{kind}{end}": value for end, value in values.items()}
     for task, predictors in first["trivial"].items():
         metrics |= {f"{task}.trivial.{name}": value for name, value in predictors.items()}
     metrics |= _held_out(folders["model"], config) | _language(folders.get("language", {}))
     sentences = []
-    for task, items in things.items():
-        for a, b in comparisons(list(answers)):
-            pair = right[task, a, "calibrated"], right[task, b, "calibrated"]
-            low, high = difference_interval(*pair, items)
-            found = {"mean": float(np.mean(pair[0] - pair[1])), "low": low, "high": high}
-            metrics |= {f"difference_{task}.{a}_minus_{b}.{name}": value for name, value in found.items()}
+    for task in things:
+        for a, b in comparisons(list(answers), SUBJECT):
+            found = difference([(right[task, a, "calibrated"], right[task, b, "calibrated"])])
+            metrics |= named(f"difference_{task}.{a}_minus_{b}", found)
             sentences.append(sentence(a, b, task, found))
     page = results_page(list(things), list(answers), metrics, max(map(len, answers.values())), sentences)
-    write_text(context.folder / "results.md", page)
-    write_json(context.folder / "results.json", {"metrics": metrics, "tasks": list(things), "rows": list(answers),
-                                                "verdict": sentences})  # fmt: skip
-    for line in sentences:
-        context.log(line)
-    return metrics
+    return publish(context, page, metrics, sentences, tasks=list(things), rows=list(answers))
 
 
 def _held_out(models: Mapping[str, list[Path]], config: ValmResultsConfig) -> dict[str, float]:

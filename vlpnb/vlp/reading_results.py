@@ -1,13 +1,20 @@
 """The results of VLP: their names, the paper's figures beside them, the page, and the reader of a finished stage."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from vlpnb.downstream.comparison import Difference
-from vlpnb.files import read_back
+from vlpnb.downstream.results import (
+    Scores,
+    comparisons,
+    learnt,
+    read_kept,
+    shown,
+    table,
+    with_spread,
+)
 
 TaskName = Literal["captioning", "vqa"]
 ModelName = Literal["blind", "scratch", "bert", "text", "s2s", "bi", "pretrained"]
@@ -43,16 +50,7 @@ DETAILS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 SHARES = {*MAIN.values(), *DETAILS["captioning"], *DETAILS["vqa"]} - {"different"}
 """What is multiplied by 100, as in the paper."""
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What one model reached on one task: CIDEr or accuracy × 100, of the test split where it has labels."""
-
-    scores: Mapping[int, float]  # seed → score
-    mean: float
-    std: float  # sample deviation; NaN for one seed
-    diverged: int
+SUBJECT = "pretrained"  # the row that is compared with every other
 
 
 @dataclass(frozen=True)
@@ -70,40 +68,15 @@ class Results:
 
 def read_results(folder: Path) -> Results:
     """The results in the folder of the finished stage."""
-    content = read_back(folder / "results.json")
-    metrics = {name: math.nan if value is None else value for name, value in content["metrics"].items()}
-    rows: dict[str, dict[str, Scores]] = {}
-    for name, seeds in content["rows"].items():
-        task, model = name.split(".")
-        values = list(seeds.values())
-        mean = sum(values) / len(values)
-        std = (
-            math.nan
-            if len(values) < 2
-            else math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
-        )
-        found = {int(seed): value for seed, value in seeds.items()}
-        rows.setdefault(model, {})[task] = Scores(found, mean, std, int(metrics[f"{name}.diverged"]))
+    kept = read_kept(folder)
+    rows = kept.rows()
     baselines: dict[str, dict[str, float]] = {}
-    for name, value in metrics.items():
+    for name, value in kept.metrics.items():
         if name.startswith("baseline."):
             _, which, key = name.split(".")
             baselines.setdefault(which, {})[key] = value
-    differences = {
-        (task, a, b): Difference.read(metrics, f"difference_{task}.{a}_minus_{b}")
-        for task in TITLES
-        for a, b in comparisons(list(rows))
-        if f"difference_{task}.{a}_minus_{b}.mean" in metrics
-    }
-    page = (folder / "results.md").read_text(encoding="utf-8")
-    told = tuple(content["verdict"]), tuple(content["notes"])
-    return Results(rows, baselines, differences, metrics, *told, page)
-
-
-def comparisons(models: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that answer a question: the pre-trained model (or else the last one) against every other."""
-    subject = "pretrained" if "pretrained" in models else models[-1]
-    return [(subject, other) for other in models if other != subject]
+    differences = kept.differences(TITLES, comparisons(list(rows), SUBJECT))
+    return Results(rows, baselines, differences, kept.metrics, kept.verdict, kept.notes, kept.page)
 
 
 def results_page(
@@ -135,35 +108,17 @@ def results_page(
                 continue
             rows = []
             for model in models:
-                cells = [_cell(metrics, f"{task}.{model}.{split}{name}") for name in names]
+                cells = [with_spread(metrics, f"{task}.{model}.{split}{name}") for name in names]
                 if split and model in PAPER:
                     cells[0] += f" ({PAPER[model][list(TITLES).index(task)]})"
                 rows.append([NAMES[model], *cells])
             if task == "captioning" and split:
                 rows += [
-                    [name, *(_cell(metrics, f"baseline.{key}.{column}") for column in names)]
+                    [name, *(with_spread(metrics, f"baseline.{key}.{column}") for column in names)]
                     for key, name in BASELINES.items()
                     if f"baseline.{key}.cider" in metrics
                 ]
             heads = [name.removeprefix("said_").replace("_", " ") for name in names]
             lines += ["", f"{TITLES[task].capitalize() if task != 'vqa' else 'VQA'}, {said}:", ""]
-            lines += _table(["model", *heads], rows)
-    lines += ["", "## What this shows", "", *(f"* {sentence}" for sentence in sentences), ""]
-    lines += (
-        ["Runs that learnt nothing:", "", *(f"* {note}" for note in notes)]
-        if notes
-        else ["Every run learnt."]
-    )
-    return "\n".join([*lines, ""])
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---"] * len(head), *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
-
-
-def _cell(metrics: Mapping[str, float], name: str) -> str:
-    if name not in metrics:
-        return ""
-    deviation = metrics.get(f"{name}_std", math.nan)
-    return f"{metrics[name]:.1f}" + ("" if math.isnan(deviation) else f" ± {deviation:.1f}")
+            lines += table(["model", *heads], rows)
+    return "\n".join([*lines, *shown(sentences), *learnt(notes), ""])

@@ -18,9 +18,16 @@ from pydantic import Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.description import load_captions
-from vlpnb.downstream.comparison import paired, verdict
+from vlpnb.downstream.results import (
+    comparisons,
+    folders_by_row,
+    publish,
+    remarks,
+    seeded,
+    verdicts,
+)
 from vlpnb.downstream.seeds import summary
-from vlpnb.files import read_back, write_json, write_text
+from vlpnb.files import read_back
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import Request, Stage, StageContext
@@ -31,10 +38,10 @@ from vlpnb.vlp.reading_results import (
     MAIN,
     NAMES,
     SHARES,
+    SUBJECT,
     TITLES,
     ModelName,
     TaskName,
-    comparisons,
     results_page,
 )
 
@@ -76,10 +83,7 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
             start: dict[str, Any] = {"blind": True} if model == "blind" else {"start": model, "blind": False}
             if task == "captioning":
                 start |= config.blind if model == "blind" else config.scratch if model in UNTRAINED else {}
-            for seed in config.seeds or (None,):
-                both = {} if seed is None else {"seed": seed, "seeds": (seed,)}
-                name = f"{task}.{model}" if seed is None else f"{task}.{model}.{seed}"
-                found[name] = Request(f"vlp.{task}", {**start, **both})
+            found |= seeded(f"{task}.{model}", f"vlp.{task}", start, config.seeds)
     if config.baselines and "captioning" in config.tasks:
         found |= {"captions": splits_only, "regions": Request("regions")}
     return found
@@ -108,11 +112,11 @@ def run(context: StageContext) -> dict[str, float]:
     `difference_<task>.<model>_minus_<model>.{mean,low,high}`.
     """
     config: VlpResultsConfig = context.config
-    runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for name, folder in context.inputs.items():
-        task, _, rest = name.partition(".")
-        if rest:
-            runs.setdefault((task, rest.partition(".")[0]), []).extend(read_back(folder / f"{task}.json"))
+    runs: dict[tuple[str, str], list[dict[str, Any]]] = {
+        (task, model): [run for folder in folders for run in read_back(folder / f"{task}.json")]
+        for task, models in folders_by_row(context.inputs).items()
+        for model, folders in models.items()
+    }
     metrics: dict[str, float] = {}
     scores: dict[tuple[str, str], dict[int, float]] = {}
     for (task, model), found in runs.items():
@@ -125,30 +129,14 @@ def run(context: StageContext) -> dict[str, float]:
         scores[task, model] = {run["seed"]: 100 * _judged(run, MAIN[task]) for run in found}
     if "captions" in context.inputs:
         metrics |= baselines(context.inputs["captions"], context.inputs["regions"])
-    sentences = []
-    for task in config.tasks:
-        for a, b in comparisons(config.rows):
-            seeds = [seed for seed in scores[task, a] if seed in scores[task, b]]
-            found = paired([scores[task, a][seed] - scores[task, b][seed] for seed in seeds])
-            metrics |= {f"difference_{task}.{a}_minus_{b}.{name}": value for name, value in found.items()}
-            sentences.append(verdict(NAMES[a], NAMES[b], TITLES[task], found, len(seeds)))
-    notes = [
-        f"{TITLES[task]}, {NAMES[model]}, seed {run['seed']}: {run['diverged'] or run['note']}"
-        for (task, model), found in runs.items()
-        for run in found
-        if model != "blind" and (run["diverged"] or run["note"])
-    ]
+    titles = {task: TITLES[task] for task in config.tasks}
+    differences, sentences = verdicts(scores, comparisons(config.rows, SUBJECT), titles, NAMES)
+    metrics |= differences
+    notes = remarks(runs, TITLES, NAMES, unsaid=("blind",))
     most = max(len(found) for found in runs.values())
     page = results_page(config.tasks, config.rows, metrics, most, bool(config.seeds), sentences, notes)
-    write_text(context.folder / "results.md", page)
     rows = {f"{task}.{model}": found for (task, model), found in scores.items()}
-    write_json(
-        context.folder / "results.json",
-        {"metrics": metrics, "rows": rows, "verdict": sentences, "notes": notes},
-    )
-    for sentence in sentences:
-        context.log(sentence)
-    return metrics
+    return publish(context, page, metrics, sentences, rows=rows, notes=notes)
 
 
 def _judged(run: Mapping[str, Any], name: str) -> float:

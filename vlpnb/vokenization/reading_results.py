@@ -8,6 +8,7 @@ import numpy as np
 
 from vlpnb.config import Config
 from vlpnb.downstream.comparison import spread
+from vlpnb.downstream.results import table
 from vlpnb.downstream.squad import summarise as summarise_squad
 from vlpnb.stage import StageContext
 
@@ -107,13 +108,12 @@ def reading_table(config: Config, metrics: Mapping[str, float], models: Mapping[
 
     average = any(f"reading.{s}.average" in metrics for s in config.supervisions)
     titles = [*columns, *(["average of the paper's seven columns"] if average else [])]
-    lines = ["", "Reading (SQuAD: EM/F1, v2.0 at the best threshold; SWAG: accuracy):", ""]
-    lines += ["| model | " + " | ".join(titles) + " |", "|---" * (len(titles) + 1) + "|"]
+    rows = []
     for s in config.supervisions:
         cells = [
             cell(stage, s, [f"{prefix}_{name}" if prefix else name for name in names])
             for stage, prefix, names in columns.values()
         ]
-        cells += [cell("reading", s, ["average"])] if average else []
-        lines.append(f"| {models[s]} | " + " | ".join(cells) + " |")
-    return lines
+        rows.append([models[s], *cells, *([cell("reading", s, ["average"])] if average else [])])
+    heading = "Reading (SQuAD: EM/F1, v2.0 at the best threshold; SWAG: accuracy):"
+    return ["", heading, "", *table(["model", *titles], rows)]

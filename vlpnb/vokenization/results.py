@@ -18,12 +18,13 @@ from pydantic import Field
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import Difference, paired, spread, verdict
 from vlpnb.downstream.glue import COLUMNS, summarise
-from vlpnb.files import write_text
+from vlpnb.downstream.results import comparisons, named, publish, read_kept, shown, table, with_spread
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
 
 HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
+SUBJECT = "vokens"  # the row that is compared with every other
 SHOWN = 12  # diverged runs that the page lists
 NAMES = {
     "mlm": "MLM only",
@@ -96,20 +97,20 @@ class Results:
 
 def read_results(folder: Path) -> Results:
     """The results in the folder of the finished stage."""
-    content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-    metrics = content["metrics"]
+    kept = read_kept(folder)
+    metrics = kept.metrics
     seeds: dict[str, dict[int, dict[str, float]]] = {}
-    for key, tasks in content["rows"].items():
+    for key, tasks in kept.content["rows"].items():
         supervision, _, seed = key.rpartition(".")
         points = {task: 100 * value for task, value in tasks.items()}
         seeds.setdefault(supervision, {})[int(seed)] = points
-    pairs = comparisons(list(seeds))
+    pairs = comparisons(list(seeds), SUBJECT, 0)
     return Results(
         {s: _row(metrics, s, found) for s, found in seeds.items()},
         {(a, b): Difference.read(metrics, f"difference.{a}_minus_{b}") for a, b in pairs},
-        tuple(content["verdict"]),
-        tuple(content["diverged"]),
-        (folder / "results.md").read_text(encoding="utf-8"),
+        kept.verdict,
+        tuple(kept.content["diverged"]),
+        kept.page,
     )
 
 
@@ -191,7 +192,7 @@ def run(context: StageContext) -> dict[str, float]:
     metrics |= reading_metrics(config, glue, reading)
 
     sentences = []
-    for a, b in comparisons(config.supervisions):
+    for a, b in comparisons(config.supervisions, SUBJECT, 0):
         compared = [("difference", "the GLUE mean", {k: v["summary"]["mean"] for k, v in glue.items()})]
         if probes:
             for kind, what in (
@@ -202,7 +203,7 @@ def run(context: StageContext) -> dict[str, float]:
         compared += reading_values(reading)
         for prefix, what, values in compared:
             found = paired([100 * (values[a, seed] - values[b, seed]) for seed in config.seeds])
-            metrics |= {f"{prefix}.{a}_minus_{b}.{name}": value for name, value in found.items()}
+            metrics |= named(f"{prefix}.{a}_minus_{b}", found)
             sentences.append(verdict(NAMES[a], NAMES[b], what, found, len(config.seeds)))
 
     diverged = [
@@ -217,19 +218,8 @@ def run(context: StageContext) -> dict[str, float]:
         if run["diverged"]
     ]
     text = report(config, glue, probes, metrics, sentences, diverged)
-    write_text(context.folder / "results.md", text)
-    content = {"metrics": metrics, "verdict": sentences, "diverged": diverged}
     rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
-    write_text(context.folder / "results.json", json.dumps({**content, "rows": rows}, indent=1))
-    for sentence in sentences:
-        context.log(sentence)
-    return metrics
-
-
-def comparisons(supervisions: Sequence[str]) -> list[tuple[str, str]]:
-    """Pairs that answer a question: vokens (or else the first) against every other kind of supervision."""
-    subject = "vokens" if "vokens" in supervisions else supervisions[0]
-    return [(subject, other) for other in supervisions if other != subject]
+    return publish(context, text, metrics, sentences, diverged=diverged, rows=rows)
 
 
 def _glue(context: StageContext, supervision: str, seed: int) -> dict:
@@ -252,25 +242,18 @@ def report(
     diverged: Sequence[str],
 ) -> str:
     """The page `results.md`: table with spread, probes, verdict, diverged runs, one row per run."""
-    several = len(config.seeds) > 1
-
-    def cell(name: str, deviation: str) -> str:
-        if name not in metrics:
-            return ""
-        return f"{metrics[name]:.1f} ± {metrics[deviation]:.1f}" if several else f"{metrics[name]:.1f}"
-
     lines = [
         "# Results",
         "",
         f"Development sets, × 100, mean ± standard deviation over {len(config.seeds)} pre-training seeds.",
         "",
-        "| model | " + " | ".join((*COLUMNS, "GLUE")) + " |",
-        "|---" * (len(COLUMNS) + 2) + "|",
     ]
+    rows = []
     for s in config.supervisions:
         names = [f"glue.{s}.{task.lower().replace('-', '_')}" for task in COLUMNS]
-        cells = [cell(name, f"{name}_std") for name in names] + [cell(f"glue.{s}.mean", f"glue.{s}.std")]
-        lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
+        mean = with_spread(metrics, f"glue.{s}.mean", f"glue.{s}.std")
+        rows.append([NAMES[s], *(with_spread(metrics, name) for name in names), mean])
+    lines += table(["model", *COLUMNS, "GLUE"], rows)
     lines += reading_table(config, metrics, NAMES)
     if probes:
         first = next(iter(probes.values()))
@@ -279,22 +262,18 @@ def report(
             "",
             "Visual knowledge that the text never states (cloze; calibrated cloze; linear probe):",
             "",
-            "| model | "
-            + " | ".join(
-                f"{a}; calibrated; linear" if f"{a}_linear" in first else f"{a}; calibrated" for a in asked
-            )
-            + " |",
-            "|---" * (len(asked) + 1) + "|",
         ]
+        titles = [f"{a}; calibrated; linear" if f"{a}_linear" in first else f"{a}; calibrated" for a in asked]
+        rows = []
         for s in config.supervisions:
             cells = []
             for a in asked:
                 kinds = [n for n in (a, f"{a}_calibrated", f"{a}_linear") if n in first]
-                cells.append("; ".join(cell(f"probes.{s}.{n}", f"probes.{s}.{n}_std") for n in kinds))
-            lines.append(f"| {NAMES[s]} | " + " | ".join(cells) + " |")
-        chance = [f"{100 * first[f'{a}_chance']:.1f}" for a in asked]
-        lines.append("| chance | " + " | ".join(chance) + " |")
-    lines += ["", "## What this shows", "", *(f"* {sentence}" for sentence in sentences), ""]
+                cells.append("; ".join(with_spread(metrics, f"probes.{s}.{n}") for n in kinds))
+            rows.append([NAMES[s], *cells])
+        rows.append(["chance", *(f"{100 * first[f'{a}_chance']:.1f}" for a in asked)])
+        lines += table(["model", *titles], rows)
+    lines += [*shown(sentences), ""]
     lines.append(
         f"Diverged fine-tuning runs: {len(diverged)}." if diverged else "No fine-tuning run diverged."
     )

@@ -11,18 +11,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.cclm.answering import AnsweringModel, Answers
+from vlpnb.cclm.answering import AnsweringModel
 from vlpnb.cclm.model import ScoreHead
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import COPIES
 from vlpnb.cclm.original.recorded_model import LOSS, OUTPUT, pixels, recorded_model
 from vlpnb.cclm.original.weights import original_state
 from vlpnb.cclm.pairs import PairModel, partner_weights
-from vlpnb.cclm.reranking import BEHIND, Gallery, read, rerank, rerank_plainly
 from vlpnb.cclm.xvnli import EntailmentModel
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.iglue import LABELS
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.downstream.answer_ranking import Answers, first_pieces, rank
+from vlpnb.downstream.reranking import BEHIND, Gallery, read, rerank, rerank_plainly
 from vlpnb.metrics.retrieval import retrieval_scores
 
 SUM = Tolerance(1e-5, relative=1e-6)  # of a loss that sums over pieces
@@ -148,23 +149,23 @@ def answers(folder: RecordedFolder) -> Iterator[Case]:
     yield Case(
         recorded.file.name, "vqa.question_states", states[given.mask], theirs[given.mask], OUTPUT
     )  # of what padding sees nobody reads
-    first, _, _ = model.first_pieces(states, given.mask, table)
+    first, _, _ = first_pieces(model.decoder, states, given.mask, table)
     yield recorded.case("vqa.first_piece_probability", first.exp(), PROBABILITY)
-    everything = model.rank(states, given.mask, table, k=len(table))
+    everything = rank(model.decoder, states, given.mask, table, k=len(table))
     nll = torch.empty_like(everything.scores).scatter_(1, everything.rows, -everything.scores)
     yield recorded.case("vqa.answer_nll", nll, OUTPUT)
 
     k = about["vqa_k"]
     yield about.case("vqa_k", recorded["vqa.topk_answers"].shape[1])
-    twice = model.rank(states, given.mask, table, k=len(table), first_twice=True)
+    twice = rank(model.decoder, states, given.mask, table, k=len(table), first_twice=True)
     scores = torch.empty_like(nll).scatter_(1, twice.rows, twice.scores)
     kept = _likeliest(first, recorded["vqa.topk_answers"])
     best = scores.gather(1, kept).sort(dim=1, descending=True)
     yield recorded.case("vqa.topk_answers", kept.gather(1, best.indices))
     yield recorded.case("vqa.topk_probabilities", best.values.softmax(1), PROBABILITY)
-    twice = model.rank(states, given.mask, table, k, first_twice=True)
+    twice = rank(model.decoder, states, given.mask, table, k, first_twice=True)
     yield about.case("vqa_argmax_faithful", twice.rows[:, 0])
-    yield about.case("vqa_argmax_nll_only", model.rank(states, given.mask, table, k).rows[:, 0])
+    yield about.case("vqa_argmax_nll_only", rank(model.decoder, states, given.mask, table, k).rows[:, 0])
 
     written = table.ids[FIRST_ANSWER].expand(len(states), -1)
     keys = model.decoder.keys(states)

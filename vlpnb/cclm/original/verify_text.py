@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vlpnb.cclm.pieces import END, PAD, START, framed
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.cleaning import clean_caption, clean_question
 from vlpnb.text.masking import SPAN_RATE, SPANS, mask_spans, selected_count
+from vlpnb.text.pieces import END, PAD, START, framed
 
 SEED = 0
 ROWS = 1024  # sentences at once

@@ -13,10 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from vlpnb.cclm.original.recorded_model import LOSS, OUTPUT, pixels, recorded_model
-from vlpnb.cclm.regions import box_losses, giou, patch_mask, region_entries, region_text, region_views
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
 from vlpnb.data.region_text import Region, RegionPicture
+from vlpnb.nn.boxes import box_losses, giou
+from vlpnb.vision.patch_regions import patch_mask, region_entries, region_text, region_views
 from vlpnb.vision.swin import (
     Swin,
     fill_swin,

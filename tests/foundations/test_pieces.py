@@ -5,12 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from vlpnb.cclm.pieces import PIECES, Pieces, framed, load_pieces
 from vlpnb.data.description import write_description
 from vlpnb.errors import UserError
+from vlpnb.foundations.pieces import PIECES, load_pieces
 from vlpnb.stage import Run
 from vlpnb.stage.definition import StageContext
 from vlpnb.stage.profiles import Profile
+from vlpnb.text.pieces import Pieces, framed
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece, vocabulary_hash
 
 LINES = {"en": "A red ball, striped.", "de": "Ein roter Ball.", "zh": "一个红色的球"}
@@ -88,11 +89,11 @@ def test_pieces_that_are_there_are_taken_as_they_are(text, tmp_path):
         made(tmp_path / "wrong", text, tokenizer=str(tmp_path / "bert"))
     with pytest.raises(UserError, match=r"expected XLM-R's order"):
         Pieces(load_tokenizer(tmp_path / "bert"))
-    with pytest.raises(UserError, match=r"the stage `cclm\.pieces`"):
+    with pytest.raises(UserError, match=r"the stage `pieces`"):
         load_pieces(tmp_path)
 
 
 def test_the_papers_pieces_are_the_default_and_ask_for_no_text(tmp_path):
     opened = Run(tmp_path, "r", Profile("test"), (PIECES,), device="cpu", say=lambda _: None)
-    assert opened.config("cclm.pieces").tokenizer == "xlm-roberta-large"
-    assert PIECES.inputs(opened.config("cclm.pieces")) == {}
+    assert opened.config("pieces").tokenizer == "xlm-roberta-large"
+    assert PIECES.inputs(opened.config("pieces")) == {}

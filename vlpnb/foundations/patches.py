@@ -1,4 +1,4 @@
-"""Stage `cclm.patches`: a frozen backbone, run once over every picture that training and evaluation name.
+"""Stage `patches`: a frozen backbone, run once over every picture that training and evaluation name.
 
 Paper: CCLM (Zeng et al., ACL 2023, section 3.1) trains its picture tower, Swin-B, with the rest. Here the tower may
 stay frozen: then a picture is its patches (`vision.patches`), read from a memory map, and an update costs no pixels.
@@ -26,17 +26,6 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vlpnb.cclm.picture_store import (
-    BROKEN,
-    IDS,
-    PRODUCER,
-    STORE,
-    PatchStore,
-    Views,
-    decoded_pixels,
-    picture_fields,
-    stored_patches,
-)
 from vlpnb.config import Config, Seed, Shares
 from vlpnb.data.images import BrokenImage, decoded, none_readable, picture_size
 from vlpnb.data.shards import Shards
@@ -46,6 +35,16 @@ from vlpnb.errors import UserError
 from vlpnb.files import write_json, write_text
 from vlpnb.foundations.iglue import load_iglue
 from vlpnb.foundations.multilingual import load_multilingual
+from vlpnb.foundations.picture_store import (
+    BROKEN,
+    IDS,
+    PRODUCER,
+    STORE,
+    PatchStore,
+    Views,
+    decoded_pixels,
+    stored_patches,
+)
 from vlpnb.foundations.region_text import load_region_text
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
@@ -53,9 +52,6 @@ from vlpnb.train.distributed import barrier
 from vlpnb.vision.patches import Tower, open_tower, patches, view_pixels, whole_pixels
 from vlpnb.vision.swin import Swin, SwinConfig
 
-__all__ = [
-    "PATCHES", "PatchStore", "PatchesConfig", "fill_tower", "open_patches", "open_reader", "picture_fields",
-]  # fmt: skip
 ABOUT = "backbone.json"  # the backbone behind a store, and whose pictures they are
 Naming = Literal["multilingual", "iglue", "region_text"]
 
@@ -143,7 +139,7 @@ def listed(config: PatchesConfig, folders: Mapping[str, Path]) -> list[Listed]:
             known = found.setdefault(picture.id, picture)
             if known.path != picture.path and not _same(known.path, picture.path):
                 raise UserError(
-                    f"cclm.patches: {known.path} and {picture.path} ({source}) are two pictures with the id "
+                    f"patches: {known.path} and {picture.path} ({source}) are two pictures with the id "
                     f"'{picture.id}'; expected one. Rename one of them, or take one source less."
                 )
             if picture.training and not known.training:
@@ -251,7 +247,7 @@ def _keep_patches(context: StageContext, pictures: Sequence[Listed]) -> None:
     broken = notes.get("broken", [])
     if not notes.get("ids"):
         shards.publish(lambda: None)  # so that they are made again once the pictures are there
-        raise none_readable("cclm.patches", [p.path for p in pictures], broken)
+        raise none_readable("patches", [p.path for p in pictures], broken)
 
     def write() -> None:
         # Before the store: where the store is, the work is done, and nobody comes back for its ids.
@@ -267,7 +263,7 @@ def _keep_pixels(context: StageContext, pictures: Sequence[Listed]) -> None:
     tower = _tower(config, context.inputs.get("vision"))
     if not isinstance(tower, Swin):
         raise UserError(
-            f"cclm.patches.vision: {config.vision!r} is no Swin; expected a Swin's file, folder or hub name with "
+            f"patches.vision: {config.vision!r} is no Swin; expected a Swin's file, folder or hub name with "
             "keep: pixels, since no other network is trained with the model"
         )
     if context.rank == 0:
@@ -280,7 +276,7 @@ def _keep_pixels(context: StageContext, pictures: Sequence[Listed]) -> None:
                 broken.append((picture.id, error.reason))
             context.progress(done, len(pictures))
         if not kept:
-            raise none_readable("cclm.patches", [p.path for p in pictures], broken)
+            raise none_readable("patches", [p.path for p in pictures], broken)
         _write_lists(context, kept, broken, swin=asdict(tower.config))
     barrier(context.world_size)
 
@@ -300,7 +296,7 @@ def _write_lists(
 
 def _about(folder: Path) -> tuple[PatchesConfig, dict[str, Path], dict[str, Any]]:
     """What a finished stage says of itself: its configuration, its inputs on this machine, and the rest."""
-    about = read_json(Path(folder) / ABOUT, "the backbone behind a store (stage `cclm.patches`)")
+    about = read_json(Path(folder) / ABOUT, "the backbone behind a store (stage `patches`)")
     inputs = {role: Path(folder) / path for role, path in about["inputs"].items()}
     return PatchesConfig.model_validate(about["config"]), inputs, about
 
@@ -324,7 +320,7 @@ def open_patches(folder: Path) -> PatchStore:
 def open_reader(
     folder: Path, device: str = "cpu"
 ) -> Callable[[Sequence[Image.Image]], Float[Tensor, "N ..."]]:
-    """What turns new pictures into what `Cclm.pictures` takes: the backbone of a finished store, and its view 0.
+    """What turns new pictures into what a model reads of pictures: the backbone of a finished store, and its view 0.
 
     Equal to `PatchStore.gather` for a picture of the store, up to half precision.
     """
@@ -343,14 +339,14 @@ def open_reader(
     return read
 
 
-def fill_tower(model: nn.Module, folder: Path) -> None:
-    """Give a model's own Swin (`model.vision`) the weights that a store of pixels names."""
+def fill_tower(swin: nn.Module, folder: Path) -> None:
+    """Give a model's own Swin the weights that a store of pixels names; a store of patches has none to give."""
     config, inputs, _ = _about(folder)
     if config.keep == "pixels":
-        model.vision.load_state_dict(_tower(config, inputs.get("vision")).state_dict())
+        swin.load_state_dict(_tower(config, inputs.get("vision")).state_dict())
 
 
 PATCHES = Stage(
-    "cclm.patches", PatchesConfig, run, inputs, distributed=True,
+    "patches", PatchesConfig, run, inputs, distributed=True,
     doc="Run a frozen backbone once over every picture of the multilingual sets.",
 )  # fmt: skip

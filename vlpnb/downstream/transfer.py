@@ -20,27 +20,34 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vlpnb.cclm.batches import Texts
-from vlpnb.cclm.finetuning import SHOTS, Benchmark, CclmFineTuningConfig, Examples, Row, Said, Shots, Views
-from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.original.weights import load_model, save_model
-from vlpnb.cclm.start import StartingPoint, saved_model, starting_point
+from vlpnb.data.iglue_data import Iglue, load_iglue
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import Trained, batches_by_length, longest
+from vlpnb.downstream.pictured import PictureStore, Sentences
 from vlpnb.downstream.seeds import MAJORITY, Answered, run_seeds
+from vlpnb.downstream.transfer_rows import (
+    SHOTS,
+    Benchmark,
+    Examples,
+    Row,
+    Said,
+    Shots,
+    TransferConfig,
+    Views,
+)
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
-from vlpnb.foundations.iglue import Iglue, load_iglue
 from vlpnb.metrics.bootstrap import interval
 from vlpnb.metrics.iglue import without_english
 from vlpnb.stage import StageContext
+from vlpnb.text.pieces import Pieces
 from vlpnb.train.sampling import EpochSampler, Update
 
 ENGLISH, TRAIN, VALID, TEST = "en", "train", "valid", "test"
@@ -48,6 +55,25 @@ TRANSLATED = "_translated"  # the end of a split's name
 BETAS, EPSILON = (0.9, 0.98), 1e-8
 ROWS_AT_ONCE = 256
 RATES = ("accuracy", "accuracy_all", "consistency")  # beside the counts of what was scored
+
+
+class Start(Protocol):
+    """Where the weights come from, as `cclm.start.StartingPoint` says it."""
+
+    name: str  # as the log says it
+    pieces: Pieces
+
+    def store(self) -> PictureStore:
+        """The run's pictures as the model reads them."""
+
+    def model(self, **changes: Any) -> nn.Module:
+        """The pre-trained model, whose `config` has `max_tokens`; `changes`: fields of it, such as dropout."""
+
+    def finetuned(self, folder: str, kind: type[nn.Module], **changes: Any) -> nn.Module:
+        """A fine-tuned model."""
+
+    def save(self, folder: Path, model: nn.Module) -> None:
+        """Keep a fine-tuned model with its tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +89,7 @@ class Transfer:
 
     plan: Mapping[str, Any] = {}
 
-    def __init__(
-        self, benchmark: Benchmark, config: CclmFineTuningConfig, iglue: Iglue, start: StartingPoint
-    ):
+    def __init__(self, benchmark: Benchmark, config: TransferConfig, iglue: Iglue, start: Start):
         self.benchmark, self.config, self.iglue, self.start = benchmark, config, iglue, start
         self.title, self.file, self.loss = benchmark.title, f"{benchmark.name}.json", benchmark.loss
         self.store = start.store()
@@ -79,7 +103,7 @@ class Transfer:
         strange = [language for language in self.config.languages if language not in there]
         if strange:
             raise UserError(
-                f"cclm.{self.benchmark.name}.languages: {', '.join(strange)} have no test set; there are "
+                f"{self.benchmark.stage}.languages: {', '.join(strange)} have no test set; there are "
                 f"{', '.join(there)}"
             )
         languages = self.config.languages or there
@@ -101,8 +125,8 @@ class Transfer:
         there = self.iglue.shots(name, shots.language)
         if shots.count not in there:
             raise UserError(
-                f"cclm.{name}.fewshot: '{shots.language},{shots.count}' has no file; of this language there are "
-                f"{', '.join(there) or 'none'}"
+                f"{self.benchmark.stage}.fewshot: '{shots.language},{shots.count}' has no file; of this "
+                f"language there are {', '.join(there) or 'none'}"
             )
         return self.examples(self._read(TRAIN, shots.language, shots=shots.count))
 
@@ -129,7 +153,7 @@ class Transfer:
         """Rows as the model reads them. UserError: there is none."""
         if not rows:
             raise UserError(f"{self.title}: no rows to learn from or to ask; expected at least one")
-        texts = Texts.of(
+        texts = Sentences.of_pieces(
             [self.benchmark.text(row) for row in rows], self.start.pieces, max_words or self.config.max_words,
             self.config.max_length, question=self.benchmark.question,
         )  # fmt: skip
@@ -157,8 +181,8 @@ class Transfer:
         """The model as its English training starts, or a fine-tuned one."""
         changes = {"dropout": self.config.dropout}
         if self.config.finetuned:
-            return load_model(saved_model(Path(self.config.finetuned)), self.benchmark.kind, **changes)
-        backbone: Cclm = self.start.model(**changes)
+            return self.start.finetuned(self.config.finetuned, self.benchmark.kind, **changes)
+        backbone = self.start.model(**changes)
         if self.config.max_length > backbone.config.max_tokens:
             raise UserError(
                 f"max_length: {self.config.max_length} word pieces, and {self.start.name} reads "
@@ -172,7 +196,7 @@ class Transfer:
 
     def save(self, folder: Path, model: nn.Module) -> None:
         """Keep a fine-tuned model with its tokenizer."""
-        save_model(folder, model, self.start.pieces.tokenizer)
+        self.start.save(folder, model)
 
     def answered(self, model: nn.Module, split: str, device: str) -> Answered:
         """What a model says to a split."""
@@ -213,7 +237,7 @@ def ask(benchmark: Benchmark, model: nn.Module, data: Examples, device: str) -> 
 
 def learn(
     task: Transfer,
-    config: CclmFineTuningConfig,
+    config: TransferConfig,
     data: Examples,
     make: Callable[[], nn.Module],
     work: Path,
@@ -245,14 +269,14 @@ def learn(
     )  # fmt: skip
 
 
-def unclipped(config: CclmFineTuningConfig) -> CclmFineTuningConfig:
+def unclipped(config: TransferConfig) -> TransferConfig:
     """With a largest gradient norm that is infinite where it is 0."""
     return config.model_copy(update={"clip": config.clip or math.inf})
 
 
 def learn_few(
     task: Transfer,
-    config: CclmFineTuningConfig,
+    config: TransferConfig,
     shots: Shots,
     english: nn.Module,
     work: Path,
@@ -276,7 +300,7 @@ def learn_few(
 
 
 def tune(
-    task: Transfer, config: CclmFineTuningConfig, folder: Path, work: Path, seed: int, device: str
+    task: Transfer, config: TransferConfig, folder: Path, work: Path, seed: int, device: str
 ) -> dict[str, Any]:
     """All of one seed: the English training, every test set, the few-shot settings. See `seeds.answer_splits`."""
     if config.finetuned:
@@ -328,15 +352,17 @@ def intervals(folders: Iterable[Path], splits: Iterable[str]) -> dict[str, float
     return found
 
 
-def run(context: StageContext, benchmark: Callable[[CclmFineTuningConfig, Iglue, StartingPoint], Benchmark]):
+def run(
+    context: StageContext, benchmark: Callable[[TransferConfig, Iglue, Start], Benchmark], start: Start
+) -> dict[str, float]:
     """Fine-tune with every seed, and ask; files and metrics as the head of this file says.
 
     Metrics: those of the English validation set, and with `<split>_` of the test sets (`en`, `de`, `de_translated`,
     `de_10_shots`): means over the seeds with `_std`; `<split>_low`, `<split>_high`; `average_accuracy` of the languages
     other than English; `majority`; the number of `diverged` runs and of rows `without_patches`.
     """
-    config: CclmFineTuningConfig = context.config
-    iglue, start = load_iglue(context.inputs["iglue"]), starting_point(context)
+    config: TransferConfig = context.config
+    iglue = load_iglue(context.inputs["iglue"])
     task = Transfer(benchmark(config, iglue, start), config, iglue, start)
     for name in (VALID, *task.tests):
         task.split(name)  # what is wrong with one is told before the training, not after it

@@ -15,14 +15,13 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.patches import PatchStore
-from vlpnb.cclm.pieces import Pieces
-from vlpnb.cclm.reranking import Captions, Gallery, read, rerank, see
 from vlpnb.data.multilingual import Picture
+from vlpnb.downstream.pictured import PictureStore
+from vlpnb.downstream.reranking import Captions, Gallery, Ranker, read, rerank, see
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import ranks, retrieval_scores
 from vlpnb.text.cleaning import says_nothing
+from vlpnb.text.pieces import Pieces
 
 
 @dataclass(frozen=True)
@@ -67,13 +66,15 @@ def ask(
     )
 
 
-def look(model: Cclm, store: PatchStore, pictures: Sequence[Picture], device: str | torch.device) -> Gallery:
+def look(
+    model: Ranker, store: PictureStore, pictures: Sequence[Picture], device: str | torch.device
+) -> Gallery:
     """The pictures as the model sees them; each once, in this order. UserError: one has no patches."""
     rows = store.rows([picture.id for picture in pictures])
     return see(model, lambda part: store.gather(rows[part], 0).to(device), len(rows))
 
 
-def hear(model: Cclm, asked: Asked, device: str | torch.device) -> Captions:
+def hear(model: Ranker, asked: Asked, device: str | torch.device) -> Captions:
     """The sentences as the model reads them. UserError where there is none."""
     return read(model, [torch.from_numpy(np.asarray(text, np.int64)) for text in asked.texts], device)
 
@@ -97,7 +98,7 @@ class Found:
 
 
 def compare(
-    model: Cclm,
+    model: Ranker,
     gallery: Gallery,
     asked: Mapping[str, Asked],
     k: int,

@@ -1,4 +1,4 @@
-"""Regions: patches, vectors, crops, texts and losses of boxes."""
+"""Regions: patches, vectors, crops and texts."""
 
 from pathlib import Path
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from vlpnb.cclm.regions import (
+from vlpnb.data.region_text import Region, RegionPicture
+from vlpnb.errors import UserError
+from vlpnb.vision.patch_regions import (
     Faithful,
-    box_losses,
     draw_crop,
     fill,
-    giou,
     masked_mean,
     patch_mask,
     placed,
@@ -21,8 +21,6 @@ from vlpnb.cclm.regions import (
     sample_regions,
     says_side,
 )
-from vlpnb.data.region_text import Region, RegionPicture
-from vlpnb.errors import UserError
 
 
 def picture(*boxes, captions=(), texts=None, attributes=None) -> RegionPicture:
@@ -69,47 +67,6 @@ def test_a_mask_of_ones_gives_the_picture_and_of_one_patch_that_patch():
 
 def test_a_mask_without_a_patch_gives_zeros_not_nan():
     assert (masked_mean(torch.ones(1, 3, 2), torch.zeros(1, 3, dtype=torch.bool)) == 0).all()
-
-
-def test_giou_is_1_for_equal_boxes_and_below_0_for_disjoint_ones():
-    a = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.3, 0.3, 0.2, 0.2], [0.5, 0.5, 1.0, 1.0]])
-    b = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.7, 0.7, 0.2, 0.2], [0.5, 0.5, 0.5, 0.5]])
-    found = giou(a, b)
-    torch.testing.assert_close(found, torch.tensor([1.0, 0.08 / 0.36 - 1, 0.25]))
-    torch.testing.assert_close(giou(b, a), found)
-
-
-def test_losses_of_boxes_leave_whole_pictures_out():
-    predicted = torch.tensor([[0.5, 0.5, 0.5, 0.5], [0.4, 0.5, 0.2, 0.2]])
-    boxes = torch.tensor([[0.5, 0.5, 1.0, 1.0], [0.5, 0.5, 0.2, 0.2]])
-    whole = torch.tensor([True, False])
-    distance, overlap, count = box_losses(predicted, boxes, whole)
-    torch.testing.assert_close(distance, torch.tensor(0.1))
-    torch.testing.assert_close(overlap, 1 - giou(predicted[1:], boxes[1:])[0])
-    assert count == 1
-    every = box_losses(predicted, boxes, whole, count_whole=True)
-    torch.testing.assert_close(every[0], torch.tensor(1.1))
-    assert every[2] == 2
-
-
-def test_no_region_counts_nothing_and_is_no_nan():
-    predicted = torch.full((2, 4), 0.5, requires_grad=True)
-    distance, overlap, count = box_losses(predicted, torch.ones(2, 4), torch.ones(2, dtype=torch.bool))
-    assert (distance.item(), overlap.item(), count.item()) == (0, 0, 0)
-    (distance + overlap).backward()
-    assert (predicted.grad == 0).all()
-
-
-def test_a_box_without_an_area_loses_its_own_giou_alone():
-    predicted = torch.tensor([[0.5, 0.5, 0.4, 0.4], [0.4, 0.5, 0.2, 0.2]], requires_grad=True)
-    boxes = torch.tensor([[0.5, 0.5, 0.0, 0.0], [0.5, 0.5, 0.2, 0.2]])
-    whole = torch.zeros(2, dtype=torch.bool)
-    distance, overlap, count = box_losses(predicted, boxes, whole)
-    torch.testing.assert_close(overlap, 1 - giou(predicted[1:], boxes[1:])[0])
-    assert count == 2
-    (distance + overlap).backward()
-    assert torch.isfinite(predicted.grad).all()
-    assert box_losses(predicted, boxes, whole, faithful=True)[1] == 0  # of the whole batch (CCL-14)
 
 
 def test_crops_keep_their_box_whole_and_vary():

@@ -16,12 +16,12 @@ Differs from the original, with equal scores (`rerank_plainly` is its way, kept 
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from vlpnb.cclm.model import Cclm
 from vlpnb.errors import UserError
 from vlpnb.nn.masks import padding_mask
 from vlpnb.nn.onednn import quick_products
@@ -32,6 +32,33 @@ BEHIND = -1e4
 """Score of what is not among the k nearest, plus its similarity; no matching head comes near it."""
 LONGER = 1.5
 """Times the shortest sentence of a pass that its longest may have: more is wasted on padding, less on small passes."""
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """A model of two encoders whose vectors find, and of layers that fuse a sentence with a picture, such as `Cclm`.
+
+    Its `fusion_layers` each `look` at the sentence, `meet` the picture and `think`; its `config` has `pad_id`, and
+    `width`, the numbers of a vector.
+    """
+
+    def pictures(self, seen: Tensor) -> Tensor:
+        """Views of pictures."""
+
+    def text(self, ids: Tensor, mask: Tensor | None = None) -> Tensor:
+        """States of sentences by themselves."""
+
+    def image_vector(self, view: Tensor) -> Tensor:
+        """The unit vector of a view."""
+
+    def text_vector(self, states: Tensor) -> Tensor:
+        """The unit vector of a sentence."""
+
+    def memory_keys(self, memory: Tensor) -> Iterable[tuple[Tensor, Tensor]]:
+        """Keys and values of views, for every fusion layer."""
+
+    def match(self, fused: Tensor) -> Tensor:
+        """Scores of "do not belong together" and "belong together"."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +114,7 @@ class Reranked:
 
 @torch.inference_mode()
 def see(
-    model: Cclm, patches: Callable[[slice], Float[Tensor, "B S F"]], count: int, batch: int = 256
+    model: Ranker, patches: Callable[[slice], Float[Tensor, "B S F"]], count: int, batch: int = 256
 ) -> Gallery:
     """`count` pictures, read and encoded `batch` at a time; `patches` gives some of them, on the model's device."""
     views = [model.pictures(patches(slice(i, min(i + batch, count)))) for i in range(0, count, batch)]
@@ -98,7 +125,7 @@ def see(
 
 @torch.inference_mode()
 def read(
-    model: Cclm, texts: Sequence[Int[Tensor, " _"]], device: str | torch.device, batch: int = 256
+    model: Ranker, texts: Sequence[Int[Tensor, " _"]], device: str | torch.device, batch: int = 256
 ) -> Captions:
     """Sentences, given as their ids with special tokens, encoded `batch` of similar length at a time."""
     if not len(texts):
@@ -129,7 +156,7 @@ def nearest(similarity: Float[Tensor, "N M"], k: int) -> Bool[Tensor, "N M"]:
 
 
 def match_logits(
-    model: Cclm,
+    model: Ranker,
     first: Float[Tensor, "B T D"],
     mask: Bool[Tensor, "B T"] | None,
     keys: Iterable[tuple[Tensor, Tensor]],
@@ -177,7 +204,7 @@ def first_look(
 
 @torch.inference_mode()
 def score_pairs(
-    model: Cclm,
+    model: Ranker,
     gallery: Gallery,
     captions: Captions,
     pictures: Int[Tensor, " P"],
@@ -201,7 +228,7 @@ def score_pairs(
     return found
 
 
-def _looked(model: Cclm, captions: Captions, needed: Int[Tensor, " N"], batch: int) -> Captions:
+def _looked(model: Ranker, captions: Captions, needed: Int[Tensor, " N"], batch: int) -> Captions:
     """Sentences after the first fusion layer's look at themselves, which no picture changes."""
     look, states = model.fusion_layers[0].look, torch.empty_like(captions.states)
     for rows in needed[captions.lengths[needed].argsort(stable=True)].split(batch):
@@ -225,7 +252,7 @@ def _cuts(lengths: Sequence[int], batch: int) -> list[int]:
 
 @torch.inference_mode()
 def rerank(
-    model: Cclm,
+    model: Ranker,
     gallery: Gallery,
     captions: Captions,
     k: int,
@@ -261,7 +288,7 @@ def _spread(similarity: Tensor, forth: Tensor, back: Tensor, pairs: Tensor, scor
 
 
 @torch.inference_mode()
-def rerank_plainly(model: Cclm, gallery: Gallery, captions: Captions, k: int, max_tokens: int) -> Reranked:
+def rerank_plainly(model: Ranker, gallery: Gallery, captions: Captions, k: int, max_tokens: int) -> Reranked:
     """The same scores in the original's way: padded captions, keys anew for each pair, both directions apart.
 
     Attention is computed in the open, as there.
@@ -284,7 +311,7 @@ def rerank_plainly(model: Cclm, gallery: Gallery, captions: Captions, k: int, ma
 
 
 def _plainly(
-    model: Cclm, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], views: Float[Tensor, "B S D"]
+    model: Ranker, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"], views: Float[Tensor, "B S D"]
 ) -> Float[Tensor, " B"]:
     for layer in model.fusion_layers:
         x, _ = layer.look(x, padding_mask(mask), weights=True)

@@ -1,14 +1,14 @@
-"""What a model of CCLM reads of pictures: patches from a memory map, or pixels decoded when they are asked for.
+"""What a model reads of pictures: patches from a memory map, or pixels decoded when they are asked for.
 
-Made by the stage `cclm.patches`. Either way a picture has views: view 0 is the whole of it, for evaluation; views 1 and
+Made by the stage `patches`. Either way a picture has views: view 0 is the whole of it, for evaluation; views 1 and
 up are random ones, which training pictures have. Pixels are for a Swin that is trained with the rest, as in the paper
 (Zeng et al., ACL 2023, section 3.1); they have as many random views as anybody asks for.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -52,7 +52,7 @@ class Source:
 
 
 class PatchStore:
-    """All pictures of a stage `cclm.patches`, by rows."""
+    """All pictures of a stage `patches`, by rows."""
 
     def __init__(self, folder: Path, source: Source, ids: Sequence[str]):
         self.folder, self.source, self.ids = Path(folder), source, list(ids)
@@ -83,7 +83,7 @@ class PatchStore:
                 why = f"could not be read ({self.broken[name]})" if name in self.broken else "is not there"
                 raise UserError(
                     f"{self.folder}: the picture '{name}' {why}; expected one of {len(self):,}. Name its stage in "
-                    "cclm.patches.sources, or fetch it again."
+                    "patches.sources, or fetch it again."
                 )
             found.append(self._rows[name])
         return np.array(found, dtype=np.int64)
@@ -104,7 +104,7 @@ class PatchStore:
             at = int(wrong.argmax())
             raise UserError(
                 f"{self.folder}: view {view[at]} of '{self.ids[rows[at]]}', which has {self.views(rows)[at]}; "
-                "set cclm.patches.train_views, or take fewer"
+                "set patches.train_views, or take fewer"
             )
         return self.source.read(rows, view)
 
@@ -191,10 +191,3 @@ def decoded_pixels(
 
     counts = np.where(np.asarray(training, dtype=bool), ENDLESS, 1)
     return Source(counts, config.patches, config.width, read, config, framed)
-
-
-def picture_fields(store: PatchStore) -> Mapping[str, Any]:
-    """The fields of `CclmConfig` that say what the model reads of pictures."""
-    if store.swin is not None:
-        return {"vision": "swin", "swin": store.swin, "image_width": store.width, "image_patches": 0}
-    return {"image_width": store.width, "image_patches": store.patches}

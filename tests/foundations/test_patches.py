@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 
 from tests.small import run_stage
-from vlpnb.cclm import patches as stage
-from vlpnb.cclm import picture_store
-from vlpnb.cclm.config import CclmConfig
-from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.patches import (
+from vlpnb.data.images import open_rgb
+from vlpnb.errors import UserError
+from vlpnb.foundations import patches as stage
+from vlpnb.foundations import picture_store
+from vlpnb.foundations.patches import (
     PATCHES,
     Listed,
     PatchesConfig,
@@ -20,11 +20,8 @@ from vlpnb.cclm.patches import (
     listed,
     open_patches,
     open_reader,
-    picture_fields,
 )
-from vlpnb.cclm.picture_store import ENDLESS, Frame
-from vlpnb.data.images import open_rgb
-from vlpnb.errors import UserError
+from vlpnb.foundations.picture_store import ENDLESS, Frame
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.patches import open_tower, patches, whole_pixels
 from vlpnb.vision.small import SmallResNet
@@ -81,7 +78,7 @@ def test_broken_and_absent_pictures_are_listed_and_asking_for_them_says_why(made
     assert "p3" not in store
     with pytest.raises(UserError, match=r"'p9' could not be read \(the file does not exist\)"):
         store.rows(["p1", "p9"])
-    with pytest.raises(UserError, match=r"'elsewhere' is not there.*cclm\.patches\.sources"):
+    with pytest.raises(UserError, match=r"'elsewhere' is not there.*patches\.sources"):
         store.rows(["elsewhere"])
 
 
@@ -144,7 +141,7 @@ def test_a_store_that_is_cut_short_or_beside_other_ids_is_refused(made, tmp_path
 
 def test_no_readable_picture_is_an_error(made, tmp_path, monkeypatch):
     root, found = made
-    with pytest.raises(UserError, match=r"none of the 2 pictures of cclm\.patches"):
+    with pytest.raises(UserError, match=r"none of the 2 pictures of patches"):
         run((root, [found[3], found[9]]), tmp_path, monkeypatch)
 
 
@@ -215,19 +212,14 @@ def test_pixels_of_training_pictures_have_random_views_without_end(pixels):
         store.gather(rows, 1)
 
 
-def test_a_model_that_owns_a_swin_begins_with_the_weights_of_the_store(pixels):
+def test_a_swin_begins_with_the_weights_of_the_store(pixels):
     _, folder, tower = pixels
     store = open_patches(folder)
-    model = Cclm(
-        CclmConfig(
-            vocab_size=20, hidden=16, text_layers=1, fusion_layers=1, heads=2, ffn=8, max_positions=9, width=4,
-            **picture_fields(store),
-        )
-    ).eval()  # fmt: skip
-    fill_tower(model, folder)
+    swin = Swin(store.swin).eval()
+    fill_tower(swin, folder)
     seen = store.gather(store.rows(["p2"]))
     with torch.no_grad():
-        assert torch.equal(model.pictures(seen), tower(seen))
+        assert torch.equal(swin(seen), tower(seen))
 
 
 def test_only_a_swin_reads_pixels(made, tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from tests.cclm.small import close, model, patches
 from vlpnb.cclm.model import Cclm
-from vlpnb.cclm.reranking import (
+from vlpnb.downstream.reranking import (
     BEHIND,
     Captions,
     Gallery,
