@@ -29,7 +29,7 @@ def _shape(of: Of, words: int, width: int, dropout: float, boxes: bool = False) 
 
 
 def _read(rows: int, longest: int, length: float, words: int, prefix: str = "") -> dict[str, Tensor]:
-    longest = min(longest, round(2 * length))
+    longest = min(longest, round(1.5 * length))
     return {f"{prefix}ids": pieces(rows, longest, words), f"{prefix}mask": filled(rows, longest, length)}
 
 
@@ -45,16 +45,22 @@ def _asked(ids: Tensor, fused: int, rate: float, most: int, words: int, mask: Te
 
 
 def pretraining(
-    config: Any, of: Of, *, words: int, length: float, parallel_length: float, patches: int, width: int, pictures: int
+    config: Any,
+    of: Of,
+    *,
+    words: int,
+    length: float,
+    parallel_length: float,
+    patches: int,
+    width: int,
+    pictures: int,
 ) -> Step:
     """Captions, or regions, and parallel text; of regions the cost is that of captions, with fewer pictures."""
     losses = frozenset(config.losses)
     shape = _shape(of, words, width, config.dropout, "boxes" in losses)
     share = (config.fused or config.batch) / config.batch
 
-    def part(
-        rows: int, longest: int, mean: float, most: int, other: dict[str, Tensor]
-    ) -> dict[str, Tensor]:
+    def part(rows: int, longest: int, mean: float, most: int, other: dict[str, Tensor]) -> dict[str, Tensor]:
         fused = max(2, round(share * rows))
         read = _read(rows, longest, mean, words)
         asks = _asked(read["ids"], fused, config.mask_rate, most, words, read["mask"])
@@ -84,7 +90,11 @@ def pretraining(
 
 
 def _fine_tuning(
-    config: Any, make: Callable[[], nn.Module], batch: Callable[[int], dict[str, Tensor]], examples: int, **more: Any
+    config: Any,
+    make: Callable[[], nn.Module],
+    batch: Callable[[int], dict[str, Tensor]],
+    examples: int,
+    **more: Any,
 ) -> Step:
     examples = min(examples, getattr(config, "max_train", None) or examples)
     rows = min(config.batch, examples)
@@ -97,7 +107,15 @@ def _fine_tuning(
 
 
 def xvnli(
-    config: Any, of: Of, *, words: int, length: float, patches: int, width: int, examples: int, languages: int = 0
+    config: Any,
+    of: Of,
+    *,
+    words: int,
+    length: float,
+    patches: int,
+    width: int,
+    examples: int,
+    languages: int = 0,
 ) -> Step:
     """Entailment, with every seed."""
 

@@ -5,8 +5,8 @@ Every stage that a system's table of results needs is looked up with its configu
 
 Hours are operations over what a device achieves: on a GPU its rate times a utilisation, measured (`benchmarks/results`)
 or stated; on a CPU, where small models wait for memory and for calls rather than for arithmetic, the sum of three times
-that a benchmark measured (`benchmarks/step_costs.py`). Reading data, evaluation and talk between devices are not in
-them.
+that a benchmark measured (`benchmarks/step_costs.py`). On a CPU reading and
+evaluation are in them by the share that they usually have; on GPUs they are not, nor is talk between devices.
 """
 
 import inspect
@@ -15,14 +15,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-import torch
 import yaml
 
 from vlpnb.cclm.steps import STEPS as CCLM
 from vlpnb.config import merge
-from vlpnb.course import CHECKOUT, open_run
+from vlpnb.course import CHECKOUT
+from vlpnb.data.catalog import DATASETS
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.foundations.steps import STEPS as FOUNDATIONS
 from vlpnb.lxmert.steps import STEPS as LXMERT
@@ -36,10 +37,15 @@ from vlpnb.vokenization.steps import STEPS as VOKENIZATION
 HERE = Path(__file__).parent
 STEPS: Mapping[str, Callable[..., Step | str]] = FOUNDATIONS | VOKENIZATION | LXMERT | VLP | VALM | CCLM
 SYSTEMS = ("vokenization", "lxmert", "vlp", "valm", "cclm")
+BESIDE = {"vlp": ("vlp.scst",)}  # what no table of results needs, and the paper has
 RESULTS = CHECKOUT / "benchmarks" / "results"
 STATED = 0.35  # utilisation where none was measured: what good training programs reach
 USABLE = 0.9  # share of a card's memory; the rest is the driver's, and holes
-WEIGHT, STATE = 4, 12  # bytes of a parameter in a saved model; in a checkpoint, with the optimiser's two means
+WEIGHT, STATE = (
+    4,
+    12,
+)  # bytes of a parameter in a saved model; in a checkpoint, with the optimiser's two means
+AROUND = 1.15  # reading and evaluation beside the steps: the median over the stages of a laptop run
 CPU_ROWS = {"operations": "GFLOP/s", "bytes moved": "GB/s", "calls": "µs"}
 
 
@@ -58,12 +64,14 @@ class Machine:
     """Bytes per second; of a CPU."""
     call: float = 0.0
     """Seconds of an operation's call; of a CPU."""
+    around: float = 1.0
+    """A stage's time over that of its steps; of a CPU."""
     said: str = ""
     """Where these come from, in words."""
 
     def seconds(self, cost: Cost) -> float:
         """Of an update on one device."""
-        return cost.flops / self.flops + cost.moved / self.bandwidth + cost.calls * self.call
+        return self.around * (cost.flops / self.flops + cost.moved / self.bandwidth + cost.calls * self.call)
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -138,6 +146,7 @@ def _cpu(memory: float | None) -> Machine:
     flops, bandwidth, call = found
     return Machine(
         "2 CPU cores", 1, (memory or 8) * 1e9, False, flops * 1e9, bandwidth * 1e9, call * 1e-6,
+        AROUND,
         f"{flops:g} GFLOP/s, {bandwidth:g} GB/s and {call:g} µs a call (measured)",
     )  # fmt: skip
 
@@ -164,6 +173,25 @@ def sizes(profile: str, like: str | None = None) -> dict[str, dict[str, Any]]:
     for name in more:
         found = merge(found, additions.get(name, {}))
     return found
+
+
+def known_systems(names: Sequence[str]) -> list[str]:
+    """Names of systems; none: all. UserError for an unknown one."""
+    for name in names:
+        if name not in SYSTEMS:
+            raise UserError(f"no system is called {name!r}{did_you_mean(name, SYSTEMS)}")
+    return list(dict.fromkeys(names)) or list(SYSTEMS)
+
+
+def data_sets(profile: str, systems: Sequence[str]) -> list[dict[str, Any]]:
+    """The public data sets of the papers of these systems; none for a profile that draws its world or has a folder."""
+    if profile.split("+")[0] != "paper":
+        return []
+    return [
+        {"name": entry.name, "what": entry.what, "licence": entry.licence, "megabytes": entry.megabytes}
+        for entry in DATASETS.values()
+        if set(systems) & set(entry.systems)
+    ]
 
 
 @dataclass(frozen=True)
@@ -209,10 +237,11 @@ def needed(run: Run, systems: Sequence[str]) -> list[tuple[str, str, Any]]:
             return
         for request in run.stages[name].inputs(config).values():
             add(system, request.stage, request.overrides)
-        found[key] = (name.partition(".")[0] if "." in name else "foundations", name, config)
+        found[key] = (system, name, config)
 
     for system in systems:
-        add(system, f"{system}.results", {})
+        for name in (*BESIDE.get(system, ()), f"{system}.results"):
+            add(system, name, {})
     return list(found.values())
 
 
@@ -235,7 +264,7 @@ def make_plan(
     counted: dict[Any, Cost] = {}
     for system, name, config in needed(run, systems):
         variant = label(run.stages[name], config)
-        step = _step(run, name, config, data, reasons)
+        step = step_of(run, name, config, data, reasons)
         if isinstance(step, str):
             key, row = (name, step), Planned(name, system, (), step)
         else:
@@ -252,9 +281,18 @@ def make_plan(
     ]
 
 
-def _step(
-    run: Run, name: str, config: Any, data: Mapping[str, Mapping[str, Any]], reasons: Mapping[str, str]
+def step_of(
+    run: Run,
+    name: str,
+    config: Any,
+    data: Mapping[str, Mapping[str, Any]],
+    reasons: Mapping[str, str] = MappingProxyType({}),
 ) -> Step | str:
+    """The training step, or the forward pass, of a stage; or why there is none.
+
+    Raises:
+        UserError: its numbers in `plan.yaml` are not those that its function takes.
+    """
     if name not in STEPS:
         return reasons.get(name, "nothing is known of its work")
     if name not in data:
@@ -273,9 +311,7 @@ def _step(
     return function(config, run.config, **whole)
 
 
-def _planned(
-    name: str, system: str, step: Step, cost: Cost, on: Machine, distributed: bool
-) -> Planned:
+def _planned(name: str, system: str, step: Step, cost: Cost, on: Machine, distributed: bool) -> Planned:
     shared = step.jobs is None
     extra = cost.trained * 4 if on.devices > 1 and shared and distributed else 0  # DDP's buckets
     rows = min(step.micro_batch, step.rows)

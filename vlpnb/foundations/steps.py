@@ -117,7 +117,7 @@ class Features(nn.Module):
         self.language(ids), self.pictures(pixels)
 
 
-def features(config: Any, of: Of, *, pictures: int, captions: int, **language: int) -> Step:
+def features(config: Any, of: Of, *, pictures: int, captions: int, length: float, **language: int) -> Step:
     """A forward pass over the training pictures' views and their captions."""
     each = round(captions / pictures)
 
@@ -126,12 +126,12 @@ def features(config: Any, of: Of, *, pictures: int, captions: int, **language: i
 
     def batch(rows: int) -> dict[str, Tensor]:
         return {
-            "ids": pieces(rows * each, config.max_length, language["words"]),
+            "ids": pieces(rows * each, round(length), language["words"]),
             "pixels": pixels(config.vision, of, rows * config.train_views),
         }
 
     width = len(config.layers) * language["hidden"]
-    kept = 4 * captions * config.max_length * width / 2 if config.cache else 0
+    kept = 2 * captions * length * width if config.cache else 0
     return Step(make, batch, config.batch, config.batch, pictures / config.batch, None, kept=kept)
 
 
@@ -191,7 +191,9 @@ def picture_vectors(config: Any, of: Of, *, pictures: int, width: int, network: 
     """A forward pass over the pictures of the database; vectors that are given are taken as they are."""
     if config.source == "original":
         return "vectors that are given are taken as they are"
-    return looking(network, of, config.batch, pictures, pictures * width * (2 if config.dtype == "float16" else 4))
+    return looking(
+        network, of, config.batch, pictures, pictures * width * (2 if config.dtype == "float16" else 4)
+    )
 
 
 def patches(config: Any, of: Of, *, pictures: int, cells: int, width: int) -> Step:
@@ -225,7 +227,7 @@ STEPS = {
     "detector": detector,
     "language": language,
     "features": features,
-    "towers": towers,
-    "picture_vectors": picture_vectors,
+    "valm.towers": towers,
+    "valm.images": picture_vectors,
     "patches": patches,
 }

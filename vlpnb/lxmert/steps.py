@@ -95,7 +95,10 @@ def nlvr2(config: Any, of: Of, *, words: int, length: float, regions: int, width
     regions = 1 if config.blind else regions
 
     def batch(rows: int) -> dict[str, Tensor]:
-        two = {name: value.view(rows, 2, *value.shape[1:]) for name, value in _seen(2 * rows, regions, width).items()}
+        two = {
+            name: value.view(rows, 2, *value.shape[1:])
+            for name, value in _seen(2 * rows, regions, width).items()
+        }
         return {**_read(rows, config.max_length, length, words), **two, "label": torch.arange(rows) % 2}
 
     return Step(
@@ -104,4 +107,9 @@ def nlvr2(config: Any, of: Of, *, words: int, length: float, regions: int, width
     )  # fmt: skip
 
 
-STEPS = {"lxmert.pretraining": pretraining, "lxmert.vqa": answering, "lxmert.gqa": answering, "lxmert.nlvr2": nlvr2}
+STEPS = {
+    "lxmert.pretraining": pretraining,
+    "lxmert.vqa": answering,
+    "lxmert.gqa": answering,
+    "lxmert.nlvr2": nlvr2,
+}

@@ -5,14 +5,15 @@ truth values are real: which words are asked of a batch decides how many rows a 
 Modes on top of each other look at every operation of the model's own code, forward, backward, clipping and optimiser:
 
 * `FlopCounterMode` (PyTorch's) counts the operations of matrix products, as utilisation is usually reckoned;
-* `Held` adds up the memory that is held, each storage once, from its making until nobody refers to it any more: weights,
-  gradients, the optimiser's state, what the backward pass needs, and what is there for a moment;
+* `Held` adds up the memory that is held, each storage once, from its making until nobody refers to it any more:
+  weights, gradients, the optimiser's state, what the backward pass needs, and what is there for a moment;
 * `Known` computes what is made of integers alone.
 
 A batch is made by plain PyTorch code, so that the same `Step` can be run for a measurement.
 """
 
 import math
+import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -94,10 +95,12 @@ class Known(TorchDispatchMode):
             return args[0].fake_device  # asked for at every turn, and nothing is computed
         given = _tensors(args, kwargs)
         if any(isinstance(x, FakeTensor) for x in given):
+            if func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
+                return False  # whether any number is out of bounds, as initialisation asks
             if func in CHOOSES:
                 args = (args[0], _places(args[1]), *args[2:])
             return func(*args, **kwargs)
-        if not given and not _whole(func, args, kwargs):
+        if any(x.is_floating_point() for x in given) or (not given and not _whole(func, args, kwargs)):
             return func(*args, **kwargs)
         with unset_fake_temporarily():
             made = func(*args, **kwargs)
@@ -109,7 +112,9 @@ class Known(TorchDispatchMode):
 
 def _tensors(args: tuple, kwargs: Mapping[str, Any]) -> list[Tensor]:
     """The tensors among arguments, or in lists among them."""
-    each = (x for arg in (*args, *kwargs.values()) for x in (arg if isinstance(arg, list | tuple) else (arg,)))
+    each = (
+        x for arg in (*args, *kwargs.values()) for x in (arg if isinstance(arg, list | tuple) else (arg,))
+    )
     return [x for x in each if isinstance(x, Tensor)]
 
 
@@ -180,15 +185,20 @@ class Held(TorchDispatchMode):
 
 
 class AsOnGpu(TorchFunctionMode):
-    """A GPU's habits where a CPU has others: dropout inside the attention kernel, layer norms in float32."""
+    """A GPU's attention, which drops weights inside its kernel; a CPU with dropout makes the whole map."""
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
         if func is F.scaled_dot_product_attention:
             kwargs["dropout_p"] = 0.0
-        elif func is F.layer_norm and torch.is_autocast_enabled("cpu"):
-            args = (args[0].float(), *args[1:])
         return func(*args, **kwargs)
+
+
+def exact_norms(model: nn.Module) -> None:
+    """Layer norms in float32, as autocast has them on a GPU and not on a CPU."""
+    for layer in model.modules():
+        if isinstance(layer, nn.LayerNorm):
+            layer.register_forward_pre_hook(lambda _, given: (given[0].float(), *given[1:]))
 
 
 def _linear(x: Any, weight: Any, *rest: Any, **named: Any) -> int:
@@ -219,7 +229,8 @@ PRODUCTS = {
 @contextmanager
 def unmade(gpu: bool = False) -> Iterator[tuple[Held, FlopCounterMode]]:
     """Within, tensors of numbers are shapes alone, and what is done with them is counted; `gpu`: as on one."""
-    with ExitStack() as stack:
+    with ExitStack() as stack, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies of layers
         fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         flops = stack.enter_context(FlopCounterMode(display=False, custom_mapping=PRODUCTS))
         held = stack.enter_context(Held())
@@ -238,7 +249,7 @@ def count(step: Step, gpu: bool = False) -> Cost:
 
 def shapes(step: Step) -> tuple:
     """What two steps of the same stage cost the same by: names and shapes of weights and of a batch."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as fake, Known(fake):
+    with unmade():
         model, batch = step.make(), step.batch(min(step.micro_batch, step.rows))
         weights = tuple((name, tuple(p.shape), p.requires_grad) for name, p in model.named_parameters())
         given = tuple((name, tuple(x.shape)) for name, x in sorted(batch.items()))
@@ -251,6 +262,8 @@ def _count(step: Step, rows: int, gpu: bool) -> Cost:
     with unmade(gpu) as (held, flops):
         model = step.make()
         trained = [p for p in model.parameters() if p.requires_grad and step.optimiser is not None]
+        if gpu:
+            exact_norms(model)
         optimiser = None
         if step.optimiser is not None:
             optimiser = new_optimiser(step.optimiser, model.train(), 1e-3)

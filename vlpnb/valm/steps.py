@@ -62,7 +62,7 @@ class Tower(nn.Module):
 
 def queries(config: Any, of: Of, *, words: int, tokens: int, clip: bool = False) -> Step:
     """A forward pass of the text tower over the corpus; the search through an index is not counted."""
-    towers = of("towers")
+    towers = of("valm.towers")
 
     def make() -> nn.Module:
         if clip:

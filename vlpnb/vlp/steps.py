@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.train.counting import Step, filled, pieces
-from vlpnb.vlp.geometry import PLACE
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of
+from vlpnb.vlp.geometry import PLACE
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.model import SIZES, VlpConfig
 from vlpnb.vlp.objectives import Guessing

@@ -44,7 +44,7 @@ def matching(
     config: Any, of: Of, *, captions: int, length: float, language_width: int, picture_width: int
 ) -> Step:
     """Both heads on cached features; the backbones are frozen."""
-    longest = of("features").max_length
+    longest = min(of("features").max_length, round(1.5 * length))
 
     def make() -> nn.Module:
         f, g = (
@@ -72,7 +72,9 @@ def pretraining(config: PretrainingConfig, of: Of, *, words: int, vokens: int, e
 
     def make() -> nn.Module:
         shape = language_model_config(config.size, Pieces(words), config.dropout)
-        features = None if config.objective == "cls" else torch.zeros(vokens, of("vokenization.matching").joint)
+        features = (
+            None if config.objective == "cls" else torch.zeros(vokens, of("vokenization.matching").joint)
+        )
         return VisuallySupervisedLM(shape, vokens, config.objective, config.shared_head, features)
 
     def batch(rows: int) -> dict[str, Tensor]:
@@ -112,9 +114,7 @@ def vokens(config: Any, of: Of, *, tokens: int, length: float, keys: int, **lang
     whole = math.ceil(length) + 2
 
     def make() -> nn.Module:
-        return Vokenising(
-            language_encoder(**language), len(features.layers), head.hidden, head.joint, keys
-        )
+        return Vokenising(language_encoder(**language), len(features.layers), head.hidden, head.joint, keys)
 
     at_once = max(1, config.token_budget // whole)
     return Step(
@@ -127,7 +127,11 @@ def keys(config: Any, of: Of, *, pictures: int) -> Step:
     """A forward pass of the picture backbone over the universe."""
     features = of("features")
     return looking(
-        features.vision, of, 32, pictures * len(features.eval_views), 4 * pictures * of("vokenization.matching").joint
+        features.vision,
+        of,
+        32,
+        pictures * len(features.eval_views),
+        4 * pictures * of("vokenization.matching").joint,
     )
 
 
@@ -194,7 +198,10 @@ def swag(config: Any, of: Of, *, words: int, examples: int, length: float) -> St
 
     def batch(rows: int) -> dict[str, Tensor]:
         longest = min(config.max_length, round(1.5 * length))
-        return {**_texts(rows, 4, longest=longest, mean=length, words=words), "labels": torch.arange(rows) % 4}
+        return {
+            **_texts(rows, 4, longest=longest, mean=length, words=words),
+            "labels": torch.arange(rows) % 4,
+        }
 
     updates = round(config.epochs * examples / config.batch)
     return Step(
