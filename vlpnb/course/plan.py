@@ -1,12 +1,12 @@
 """`vlpnb plan`: what a run would take, stage by stage, without running it.
 
-Every stage that a system's table of results needs is looked up with its configuration. Its room gives its training step
-(`<room>/steps.py`), which `train.counting` counts on fake tensors; how much data there is says `plan.yaml`.
+Every stage that a system's table of results needs is looked up with its configuration. Its training step (`steps/`) is
+counted on fake tensors (`train.counting`); how much data there is says `plan.yaml`.
 
 Hours are operations over what a device achieves: on a GPU its rate times a utilisation, measured (`benchmarks/results`)
 or stated; on a CPU, where small models wait for memory and for calls rather than for arithmetic, the sum of three times
-that a benchmark measured (`benchmarks/step_costs.py`). On a CPU reading and
-evaluation are in them by the share that they usually have; on GPUs they are not, nor is talk between devices.
+that a benchmark measured (`benchmarks/step_costs.py`). On a CPU reading and evaluation are in them, by the share that
+they usually have; on GPUs they are not, nor is talk between devices.
 """
 
 import inspect
@@ -20,31 +20,22 @@ from typing import Any
 
 import yaml
 
-from vlpnb.cclm.steps import STEPS as CCLM
 from vlpnb.config import merge
 from vlpnb.course import CHECKOUT
+from vlpnb.course.steps import STEPS
 from vlpnb.data.catalog import DATASETS
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.foundations.steps import STEPS as FOUNDATIONS
-from vlpnb.lxmert.steps import STEPS as LXMERT
 from vlpnb.stage import Run
 from vlpnb.stage.plan import label
 from vlpnb.train.counting import Cost, Step, count, shapes
-from vlpnb.valm.steps import STEPS as VALM
-from vlpnb.vlp.steps import STEPS as VLP
-from vlpnb.vokenization.steps import STEPS as VOKENIZATION
 
 HERE = Path(__file__).parent
-STEPS: Mapping[str, Callable[..., Step | str]] = FOUNDATIONS | VOKENIZATION | LXMERT | VLP | VALM | CCLM
 SYSTEMS = ("vokenization", "lxmert", "vlp", "valm", "cclm")
 BESIDE = {"vlp": ("vlp.scst",)}  # what no table of results needs, and the paper has
 RESULTS = CHECKOUT / "benchmarks" / "results"
 STATED = 0.35  # utilisation where none was measured: what good training programs reach
 USABLE = 0.9  # share of a card's memory; the rest is the driver's, and holes
-WEIGHT, STATE = (
-    4,
-    12,
-)  # bytes of a parameter in a saved model; in a checkpoint, with the optimiser's two means
+WEIGHT, STATE = 4, 12  # bytes of a parameter in a model, and in a checkpoint, with the optimiser's two means
 AROUND = 1.15  # reading and evaluation beside the steps: the median over the stages of a laptop run
 CPU_ROWS = {"operations": "GFLOP/s", "bytes moved": "GB/s", "calls": "µs"}
 
@@ -268,7 +259,9 @@ def make_plan(
         if isinstance(step, str):
             key, row = (name, step), Planned(name, system, (), step)
         else:
-            step = replace(step, micro_batch=max(1, min(step.micro_batch, math.ceil(step.rows / on.devices))))
+            if step.jobs is None and run.stages[name].distributed:  # a process has its share of an update
+                mine = math.ceil(step.rows / on.devices)
+                step = replace(step, micro_batch=max(1, min(step.micro_batch, mine)))
             key = (name, step.updates, step.models, step.jobs, step.kept, shapes(step))
             if key not in counted:
                 say(f"counting {name} {variant}".strip())
@@ -315,7 +308,10 @@ def _planned(name: str, system: str, step: Step, cost: Cost, on: Machine, distri
     shared = step.jobs is None
     extra = cost.trained * 4 if on.devices > 1 and shared and distributed else 0  # DDP's buckets
     rows = min(step.micro_batch, step.rows)
-    room = USABLE * on.memory - extra - cost.peak + cost.a_row * rows
+    room = USABLE * on.memory - extra
+    fits = rows + math.floor((room - cost.passes) / cost.a_row)
+    if cost.peak > max(room, cost.passes):  # the optimiser alone needs more
+        fits = 0
     alone = on.seconds(cost) * step.updates / 3600
     hours = {}
     for n in devices_of(on.devices):
@@ -323,7 +319,7 @@ def _planned(name: str, system: str, step: Step, cost: Cost, on: Machine, distri
         hours[n] = alone / (min(n, most) if distributed else 1)
     return Planned(
         name, system, (), "", step.updates, step.rows, step.optimiser is not None, cost, rows,
-        max(0, math.floor(room / cost.a_row)), cost.peak + extra,
+        max(0, fits), cost.peak + extra,
         step.models * WEIGHT * cost.parameters + step.kept,
         STATE * cost.trained if step.optimiser else 0.0, hours,
     )  # fmt: skip

@@ -78,8 +78,10 @@ class Cost:
     """Operations called."""
     peak: float
     """Bytes held at most, at the given rows at a time."""
+    passes: float = 0.0
+    """The same without clipping and optimiser, which need not know how many rows there are."""
     a_row: float = 0.0
-    """Bytes of each more row at a time."""
+    """Bytes of each more row at a time, in the passes."""
 
 
 class Known(TorchDispatchMode):
@@ -244,7 +246,7 @@ def count(step: Step, gpu: bool = False) -> Cost:
     """What an update costs that one process makes alone, and how much memory with `step.micro_batch` rows at a time."""
     rows = min(step.micro_batch, step.rows)
     one, two = (_count(step, many, gpu) for many in (rows, 2 * rows))
-    return replace(one, a_row=max(two.peak - one.peak, 1) / rows)
+    return replace(one, a_row=max(two.passes - one.passes, 1) / rows)
 
 
 def shapes(step: Step) -> tuple:
@@ -284,6 +286,7 @@ def _count(step: Step, rows: int, gpu: bool) -> Cost:
         if optimiser is not None:
             sum(made.values()).backward()
         del made
+        passes = held.peak
         moved, calls, products = held.moved * times, held.calls * times, flops.get_total_flops() - before
         if optimiser is not None:
             once = held.moved, held.calls
@@ -297,6 +300,7 @@ def _count(step: Step, rows: int, gpu: bool) -> Cost:
         moved=moved,
         calls=calls,
         peak=held.peak,
+        passes=passes,
     )
 
 

@@ -1,4 +1,4 @@
-"""What `vlpnb plan` counts of part 2; functions as in `vokenization/steps.py`."""
+"""What `vlpnb plan` counts of part 2."""
 
 from collections.abc import Callable
 from typing import Any

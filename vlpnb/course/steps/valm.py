@@ -1,4 +1,4 @@
-"""What `vlpnb plan` counts of part 4; functions as in `vokenization/steps.py`."""
+"""What `vlpnb plan` counts of part 4."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vlpnb.foundations.steps import RN50X16, ClipText
+from vlpnb.course.steps.foundations import RN50X16, ClipText
 from vlpnb.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from vlpnb.train.counting import Step, asked, filled, pieces
 from vlpnb.valm.config import size_config
@@ -62,7 +62,7 @@ class Tower(nn.Module):
 
 def queries(config: Any, of: Of, *, words: int, tokens: int, clip: bool = False) -> Step:
     """A forward pass of the text tower over the corpus; the search through an index is not counted."""
-    towers = of("valm.towers")
+    towers = of("towers")
 
     def make() -> nn.Module:
         if clip:

@@ -1,4 +1,4 @@
-"""What `vlpnb plan` counts of part 5; functions as in `vokenization/steps.py`."""
+"""What `vlpnb plan` counts of part 5."""
 
 from collections.abc import Callable
 from typing import Any

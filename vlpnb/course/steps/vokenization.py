@@ -1,8 +1,4 @@
-"""What `vlpnb plan` counts of part 1: the training step, or the forward pass, of each stage, and how often.
-
-A function takes the stage's configuration, `of` (stage → its configuration in the same profile), and by name what only
-the data knows, such as how many blocks of text there are (`course/plan.yaml`).
-"""
+"""What `vlpnb plan` counts of part 1."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -13,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from vlpnb.course.steps.foundations import language_encoder, looking
 from vlpnb.downstream.glue import ComparingHead, SentenceClassifier
 from vlpnb.downstream.squad import QuestionAnswerer
 from vlpnb.downstream.swag import EndingChooser
-from vlpnb.foundations.steps import language_encoder, looking
 from vlpnb.nn.heads import ClassificationHead, SpanHead
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import Encoder

@@ -1,4 +1,4 @@
-"""What `vlpnb plan` counts of the stages that several parts start from; functions as in a system's own `steps.py`."""
+"""What `vlpnb plan` counts of the stages that several parts start from."""
 
 from collections.abc import Callable
 from typing import Any
@@ -227,7 +227,7 @@ STEPS = {
     "detector": detector,
     "language": language,
     "features": features,
-    "valm.towers": towers,
-    "valm.images": picture_vectors,
+    "towers": towers,
+    "picture_vectors": picture_vectors,
     "patches": patches,
 }
