@@ -4,6 +4,7 @@ import json
 import math
 
 import pytest
+import torch
 import yaml
 
 from vlpnb.course import open_run, plan
@@ -232,3 +233,23 @@ def test_seconds_of_an_update_add_up_arithmetic_memory_and_calls():
     cost = Cost(parameters=1, trained=1, flops=2e9, moved=3e9, calls=1000, peak=0)
     assert Machine("x", 1, 1e9, False, 1e9, 1e9, 1e-3).seconds(cost) == pytest.approx(2 + 3 + 1)
     assert Machine("x", 1, 1e9, True, 1e9).seconds(cost) == 2
+
+
+def test_every_step_of_smoke_can_be_done_for_real(tmp_path):
+    run, data = open_run("smoke", root=tmp_path), sizes("smoke")
+    done = set()
+    for name in plan.STEPS:
+        step = step_of(run, name, run.config(name), data)
+        if isinstance(step, str):
+            continue
+        model, batch = step.make(), step.batch(min(step.rows, 4))
+        if step.optimiser is None:
+            with torch.no_grad():
+                model.eval()(**batch)
+        else:
+            losses = model.train()(**batch)
+            sum(losses.values()).backward()
+            assert all(torch.isfinite(loss) for loss in losses.values()), name
+            assert any(p.grad is not None for p in model.parameters()), name
+        done.add(name)
+    assert {f"{system}.pretraining" for system in plan.SYSTEMS} <= done

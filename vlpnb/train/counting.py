@@ -99,6 +99,8 @@ class Known(TorchDispatchMode):
         if any(isinstance(x, FakeTensor) for x in given):
             if func is torch.ops.aten._local_scalar_dense.default and args[0].dtype == torch.bool:
                 return False  # whether any number is out of bounds, as initialisation asks
+            if func is torch.ops.aten._unique2.default:  # numbers that nobody knows are taken to be one
+                return args[0].new_empty(1), None, None
             if func in CHOOSES:
                 args = (args[0], _places(args[1]), *args[2:])
             return func(*args, **kwargs)
@@ -129,12 +131,15 @@ CHOOSES = {
 
 
 def _places(indices: Sequence[Tensor | None]) -> list[Tensor | None]:
-    """Known truth values as the numbers of the rows that they choose."""
+    """Truth values as the numbers of the rows that they choose; those that nobody knows choose all."""
     found: list[Tensor | None] = []
     for index in indices:
-        chooses = index is not None and index.dtype == torch.bool and not isinstance(index, FakeTensor)
+        if index is None or index.dtype != torch.bool:
+            found.append(index)
+            continue
         with unset_fake_temporarily():
-            found += index.nonzero(as_tuple=True) if chooses else [index]
+            known = torch.ones(index.shape, dtype=torch.bool) if isinstance(index, FakeTensor) else index
+            found += known.nonzero(as_tuple=True)
     return found
 
 

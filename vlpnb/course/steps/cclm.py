@@ -137,7 +137,7 @@ def xgqa(config: Any, of: Of, *, words: int, length: float, patches: int, width:
         return {
             **_read(rows, config.max_length, length, words), "patches": torch.zeros(rows, 1 + patches, width),
             "picture": at, "answer_ids": pieces(rows, longest, words), "answer_of": at,
-            "answer_mask": torch.ones(rows, longest, dtype=torch.bool), "answer_weight": at.new_ones(rows),
+            "answer_mask": torch.ones(rows, longest, dtype=torch.bool), "answer_weight": torch.ones(rows),
         }  # fmt: skip
 
     return _fine_tuning(
