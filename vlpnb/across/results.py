@@ -36,7 +36,8 @@ from vlpnb.across.matchers import MATCHERS, MatcherName
 from vlpnb.across.models import MODELS, ModelName
 from vlpnb.across.reading_results import results_page, sentence
 from vlpnb.config import Config, Seed
-from vlpnb.downstream.results import difference, folders_by_row, named, publish, shares
+from vlpnb.downstream.results import difference, folders_by_row, named, shares
+from vlpnb.files import write_json, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
 
@@ -156,8 +157,13 @@ def run(context: StageContext) -> dict[str, float]:
                 metrics |= named(f"difference_{question}.{a}_minus_{b}", found)
                 sentences.append(sentence(question, a, b, found))
     seeds = {f"{question}.{row}": one.seeds for (question, row), one in said.items()}
-    page = results_page(metrics, rows, seeds, sentences)
-    return publish(context, page, metrics, sentences, rows=rows, seeds=seeds)
+    write_text(context.folder / "results.md", results_page(metrics, rows, seeds, sentences))
+    content = {"metrics": metrics, "verdict": sentences, "rows": rows, "seeds": seeds}
+    write_json(context.folder / "results.json", content)
+    context.log(
+        f"{len(said)} scores, {len(sentences)} paired differences (results.md)"
+    )  # too many to log each
+    return metrics
 
 
 RESULTS = Stage(
