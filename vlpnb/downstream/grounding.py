@@ -1,6 +1,7 @@
-"""Do vokens show what their tokens name? Measured on the visual world, whose pictures have a ground truth.
+"""Do the pictures that were found for tokens show what these name? Measured on the visual world, whose truth is known.
 
-The paper argues with examples that vokens are visually grounded and contextual; the world lets us count:
+Paper: Vokenization (Tan and Bansal 2020) argues with examples that such pictures, vokens, are visually grounded and
+contextual; the world lets us count:
 
 * `named_rate`: of the tokens that name something visible (a kind, a category, a colour, a pattern, a size, a
   setting), the share whose voken shows it.
