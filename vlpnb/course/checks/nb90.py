@@ -41,7 +41,7 @@ def check_precision(function: Callable[[Float[np.ndarray, " I"], np.ndarray], fl
     """Exercise 90.2: `function(scores, right)` is the average precision of the right pictures."""
     dice = np.random.default_rng(90)
     cases = [
-        (np.array([0.9, 0.1, 0.8, 0.4]), np.array([True, False, False, True])),
+        (np.array([0.9, 0.1, 0.8, 0.4, 0.2]), np.array([True, False, False, True, False])),
         (np.array([0.2, 0.7, 0.1]), np.array([True, False, True])),
         (dice.permutation(30) / 30, np.isin(np.arange(30), [3, 11, 17, 29])),
     ]
