@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from tests.device.given import SEEN, B, Case, D, F, R, T, V, ids, numbers, ragged
+from vlpnb.downstream.self_critical import counted, cut, policy_loss
 from vlpnb.nn.losses import IGNORE
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.geometry import PLACE
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.model import VlpConfig
 from vlpnb.vlp.objectives import Guessing
-from vlpnb.vlp.self_critical import counted, cut, policy_loss
 
 VLP = VlpConfig(
     V, D, 2, 4, 64, max_positions=40, regions=R, text_length=T, feature_width=F, classes=5, answers=11, pad_id=0,
