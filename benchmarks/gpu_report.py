@@ -182,8 +182,9 @@ def report(device: str, smoke: bool, given: float | None, say: Callable[[str], N
         name = f"{step.system} pre-training step, utilisation"
         rows.append(Row(name, found["tflops"], rate / 1e12, found["utilisation"], "TFLOP/s", None, step.what))
         say(
-            f"{step.system}: {found['samples_per_second']:,.1f} rows and {found['tokens_per_second']:,.0f} tokens "
-            f"a second, {found['tflops']:.1f} TFLOP/s ({found['utilisation']:.0%}), {found['peak_memory_mb'] / 1e3:.1f} GB"
+            f"{step.system}: {found['samples_per_second']:,.1f} rows and {found['tokens_per_second']:,.0f} tokens a"
+            f" second, {found['tflops']:.1f} TFLOP/s ({found['utilisation']:.0%}), "
+            f"{found['peak_memory_mb'] / 1e3:.1f} GB"
         )
     for name, part in parts(smoke).items():
         try:

@@ -25,6 +25,17 @@ def test_environment_yml_installs_what_pyproject_declares():
     assert "pytorch" not in environment["channels"], "the pytorch conda channel is discontinued"
 
 
+def test_every_room_has_its_place_in_the_layers():
+    [contract] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    placed = {name for layer in contract["layers"] for name in re.split(r"\s*[|:]\s*", layer)}
+    found = {
+        f"vlpnb.{path.stem}"
+        for path in (ROOT / "vlpnb").iterdir()
+        if path.name[0] != "_" and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    }
+    assert found <= placed, "name it in pyproject.toml, or nothing says what it may import"
+
+
 def test_course_packages_are_declared():
     declared = {re.split(r"[<>=;\s\[]", d, maxsplit=1)[0] for d in PROJECT["dependencies"]}
     chosen = "jupyterlab torch torchvision transformers faiss-gpu h5py matplotlib ipywidgets papermill"
