@@ -34,6 +34,7 @@ from vlpnb.course.cli_options import (
     SetOption,
     open_asked,
 )
+from vlpnb.course.cli_plan import plan
 from vlpnb.course.cli_score import score
 from vlpnb.errors import UserError, is_full_disk, is_refused
 
@@ -257,7 +258,7 @@ def world(
 
 @app.command()
 def verify(
-    system: Annotated[str, typer.Argument(help="A part of the course: vokenization, lxmert or vlp.")],
+    system: Annotated[str, typer.Argument(help="Of which we hold recordings, such as vokenization.")],
     folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
     each: Annotated[
         bool, typer.Option("--each", help="A line for every entry, not only for every file.")
@@ -289,7 +290,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (report, site, glance, student, figures, explore, caption):
+for _command in (plan, report, site, glance, student, figures, explore, caption):
     app.command()(_command)
 
 

@@ -91,6 +91,10 @@ def explore(
     address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    visitors: Annotated[
+        int,
+        typer.Option(min=1, help="At a time; each takes a process of about 1 GB. For a class: one a table."),
+    ] = 4,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="The datasets' folder, where it is another than when it was made."),
@@ -113,7 +117,7 @@ def explore(
             print(
                 "Anybody who reaches this address can use the explorer: it asks for no password.", flush=True
             )
-        serving.serve(notebook, address, port, browser, explorer.environment(opened))
+        serving.serve(notebook, address, port, browser, explorer.environment(opened), visitors)
 
 
 def caption(
