@@ -1,10 +1,12 @@
 """Counting a training step without running it: against formulas, and against a step that runs."""
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 from benchmarks.measure import peak_megabytes, peak_memory, reset_peak
 from vlpnb.nn.language_model import new_masked_lm
@@ -121,6 +123,19 @@ def test_integers_are_known_and_numbers_are_not():
         assert int(ids.max()) < 50
         with pytest.raises(Exception, match="_local_scalar_dense"):
             float(states.sum())
+
+
+def test_copies_of_layers_have_weights_of_their_own_and_no_data():
+    with unmade() as (held, _):
+        layer = nn.Linear(30, 40)
+        layer.weight.requires_grad_(False)
+        before = held.now
+        other = copy.deepcopy(nn.ModuleList([layer, layer]))
+        assert held.now - before == before == 4 * 31 * 40
+        assert other[0].weight is other[1].weight is not layer.weight
+        assert isinstance(other[0].weight, nn.Parameter)
+        assert isinstance(other[0].weight, FakeTensor)
+        assert [p.requires_grad for p in other.parameters()] == [False, True]
 
 
 def test_two_models_of_other_shapes_are_told_apart():

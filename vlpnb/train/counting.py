@@ -13,7 +13,6 @@ A batch is made by plain PyTorch code, so that the same `Step` can be run for a 
 """
 
 import math
-import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -191,14 +190,29 @@ class Held(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
 
 
-class AsOnGpu(TorchFunctionMode):
-    """A GPU's attention, which drops weights inside its kernel; a CPU with dropout makes the whole map."""
+class Habits(TorchFunctionMode):
+    """Copies of tensors without data, which PyTorch would copy bytes for; and on a GPU attention that drops weights
+    inside its kernel, where a CPU with dropout makes the whole map.
+    """
+
+    def __init__(self, gpu: bool):
+        super().__init__()
+        self.gpu = gpu
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is F.scaled_dot_product_attention:
+        if func is Tensor.__deepcopy__ and isinstance(args[0], FakeTensor):
+            return _copied(*args)
+        if self.gpu and func is F.scaled_dot_product_attention:
             kwargs["dropout_p"] = 0.0
         return func(*args, **kwargs)
+
+
+def _copied(x: Tensor, memo: dict) -> Tensor:
+    if id(x) not in memo:
+        made = x.detach().clone().requires_grad_(x.requires_grad)
+        memo[id(x)] = nn.Parameter(made, x.requires_grad) if isinstance(x, nn.Parameter) else made
+    return memo[id(x)]
 
 
 def exact_norms(model: nn.Module) -> None:
@@ -236,14 +250,12 @@ PRODUCTS = {
 @contextmanager
 def unmade(gpu: bool = False) -> Iterator[tuple[Held, FlopCounterMode]]:
     """Within, tensors of numbers are shapes alone, and what is done with them is counted; `gpu`: as on one."""
-    with ExitStack() as stack, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies of layers
+    with ExitStack() as stack:
         fake = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         flops = stack.enter_context(FlopCounterMode(display=False, custom_mapping=PRODUCTS))
         held = stack.enter_context(Held())
         stack.enter_context(Known(fake))
-        if gpu:
-            stack.enter_context(AsOnGpu())
+        stack.enter_context(Habits(gpu))
         yield held, flops
 
 
