@@ -54,17 +54,17 @@ def picture_network(name: str, of: Of) -> nn.Module:
     return Looking(torchvision.models.get_model(name, weights=None))
 
 
-def pixels(name: str, of: Of, rows: int) -> Float[Tensor, "N 3 S S"]:
-    """Pictures as a network of that name reads them."""
-    side = {"stage": of("vision").image_size, "clip": RN50X16.image_size}.get(name, 224)
+def pixels(name: str, of: Of, rows: int, side: int | None = None) -> Float[Tensor, "N 3 S S"]:
+    """Pictures as a network of that name reads them, or of this side."""
+    side = side or {"stage": of("vision").image_size, "clip": RN50X16.image_size}.get(name, 224)
     return torch.zeros(rows, 3, side, side)
 
 
-def looking(name: str, of: Of, batch: int, views: float, kept: float) -> Step:
+def looking(name: str, of: Of, batch: int, views: float, kept: float, side: int | None = None) -> Step:
     """A forward pass over so many views of pictures."""
     return Step(
-        lambda: picture_network(name, of), lambda rows: {"pixels": pixels(name, of, rows)}, batch, batch, views / batch,
-        None, kept=kept,
+        lambda: picture_network(name, of), lambda rows: {"pixels": pixels(name, of, rows, side)}, batch, batch,
+        views / batch, None, kept=kept,
     )  # fmt: skip
 
 
@@ -104,6 +104,19 @@ def detector(config: Any, of: Of, *, pictures: int, channels: int, kinds: int, a
         lambda: RegionHead(inputs, about), batch, rows, rows, config.epochs * (windows // rows),
         precision="bfloat16", models=1,
     )  # fmt: skip
+
+
+def regions(config: Any, of: Of, *, pictures: int, width: int) -> Step | str:
+    """A forward pass of the network over the pictures; heads over its map cost little."""
+    if config.source in ("obj36", "vlp"):
+        return "regions are taken from files"
+    if config.source == "torchvision":
+        return "what a torchvision detector does depends on what it finds"
+    count = config.most if config.source == "detector" else sum(n * n for n in config.grid)
+    name, side = config.vision, config.short
+    if config.source == "detector":
+        name, side = of("detector").vision, of("detector").image_size
+    return looking(name, of, max(config.batch, 8), pictures, 2 * pictures * count * width, side)
 
 
 class Features(nn.Module):
@@ -225,6 +238,7 @@ def language(config: Any, of: Of, *, length: float) -> Step | str:
 STEPS = {
     "vision": vision,
     "detector": detector,
+    "regions": regions,
     "language": language,
     "features": features,
     "towers": towers,
