@@ -309,7 +309,7 @@ def step_of(
         raise UserError(
             f"plan.yaml: {name}: {', '.join(wrong)} missing or unknown; expected {', '.join(asked)}"
         )
-    whole = {key: int(n) if isinstance(n, float) and key != "length" else n for key, n in given.items()}
+    whole = {key: int(n) if isinstance(n, float) and "length" not in key else n for key, n in given.items()}
     return function(config, run.config, **whole)
 
 
