@@ -44,9 +44,17 @@ def site(
     ] = None,
 ) -> None:
     """Write the HTML pages and the results of a finished run again."""
-    from vlpnb.course.report import reopen
+    import os
 
-    write_site_of(reopen(run), target)
+    from vlpnb.course.report import reopen
+    from vlpnb.errors import UserError
+
+    opened = reopen(run)
+    if target is None and not os.access(opened.folder, os.W_OK):
+        raise UserError(
+            f"{opened.folder}: can only be read; name a folder for the pages with --target FOLDER"
+        )
+    write_site_of(opened, target)
 
 
 def glance(

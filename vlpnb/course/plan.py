@@ -12,6 +12,7 @@ they usually have; on GPUs they are not, nor is talk between devices.
 import inspect
 import json
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -128,9 +129,9 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def _measured(path: Path) -> float | None:
-    """TFLOP/s that a training step achieved on a card."""
-    found = [row["ours"] for row in _rows(path) if row["name"].lower() == "pretraining step, utilisation"]
-    return found[0] if found else None
+    """TFLOP/s that training steps achieved on a card (`make bench-gpu`): the median of the systems."""
+    found = [row["ours"] for row in _rows(path) if row["name"].endswith("step, utilisation")]
+    return statistics.median(found) if found else None
 
 
 def _cpu(memory: float | None) -> Machine:
