@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from tests import small
+from tests.dying import dying_at
 from vlpnb.config import parse_config
 from vlpnb.data.images import open_rgb
 from vlpnb.errors import UserError
@@ -106,18 +107,11 @@ def test_ids_of_the_same_tokenizer_are_looked_up_and_of_another_not(made, traine
     assert text.lookup(train_wordpiece(["other words"], 40, tmp_path)) is None
 
 
-def test_a_killed_training_continues_to_the_bit(made, tmp_path, monkeypatch):
-    whole, call = run(made, tmp_path / "whole", updates=6), PairBatches.__call__
+def test_a_killed_training_continues_to_the_bit(made, tmp_path):
+    whole = run(made, tmp_path / "whole", updates=6)
 
-    def dies(self, update):
-        if update == 4:
-            raise KeyboardInterrupt
-        return call(self, update)
-
-    monkeypatch.setattr(PairBatches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_at(PairBatches, 4):
         run(made, tmp_path / "killed", updates=6)
-    monkeypatch.setattr(PairBatches, "__call__", call)
     again = run(made, tmp_path / "killed", updates=6)
     assert again["loss"] == whole["loss"]
     hashes = [load_towers(tmp_path / name).hash for name in ("whole", "killed")]

@@ -7,7 +7,14 @@ import torch
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.losses import all_pairs_hinge, info_nce, linear_cross_entropy, paired_hinge
+from vlpnb.nn.losses import (
+    all_pairs_hinge,
+    info_nce,
+    keep_best,
+    linear_cross_entropy,
+    paired_hinge,
+    smoothed_loss,
+)
 
 F_GOLDEN = torch.tensor([[[1.0, 0], [0, 1]], [[0.6, 0.8], [1, 0]]])
 G_GOLDEN = torch.eye(2)
@@ -190,3 +197,23 @@ def test_huge_scores_stay_finite():
     loss.backward()
     assert loss.isfinite()
     assert weight.grad.isfinite().all()
+
+
+def test_smoothed_targets_are_a_divergence():
+    torch.manual_seed(0)
+    scores, targets = torch.randn(4, 9).double(), torch.tensor([3, 8, 1, 5])
+    wanted = torch.full((4, 9), 0.2 / 7).double()
+    wanted[torch.arange(4), targets] = 0.8
+    wanted[:, 2] = 0
+    divergence = F.kl_div(scores.log_softmax(1), wanted, reduction="none").sum(1)
+    found = smoothed_loss(scores, targets, 0.2, pad_id=2).double()
+    torch.testing.assert_close(found, divergence, rtol=0, atol=1e-6)
+
+
+def test_the_worst_examples_are_dropped_and_never_all():
+    losses = torch.tensor([[1.0, 2.0], [5.0, 0.0], [0.5, 0.25], [9.0, 9.0]])
+    counted = torch.tensor([[True, True], [True, False], [True, True], [True, True]])
+    assert keep_best(losses, counted, 0.25) == pytest.approx(8.75 * 7 / 5)
+    assert keep_best(losses, counted, 0.5) == pytest.approx(3.75 * 7 / 4)
+    assert keep_best(losses, counted, torch.tensor(0.0)) == losses.sum()
+    assert keep_best(losses, counted, 0.99) == pytest.approx(0.75 * 7 / 2)

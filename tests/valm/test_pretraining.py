@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.dying import dying_at
 from tests.valm.database import make
 from vlpnb.config import parse_config
 from vlpnb.errors import UserError
@@ -209,18 +210,9 @@ def test_masked_words_are_guessed_with_pictures_found_without_them(made, tmp_pat
     assert not any((ids == mask).any() for ids in asked)
 
 
-def test_a_killed_run_continues_to_the_bit(made, trained, tmp_path, monkeypatch):
-    whole = Batches.__call__
-
-    def dies(self, update):
-        if update == 4:
-            raise KeyboardInterrupt
-        return whole(self, update)
-
-    monkeypatch.setattr(Batches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_run_continues_to_the_bit(made, trained, tmp_path):
+    with dying_at(Batches, 4):
         pretrain(made, tmp_path, checkpoint_seconds=0)
-    monkeypatch.undo()
     metrics = pretrain(made, tmp_path, checkpoint_seconds=0)
     assert losses(tmp_path) == losses(trained[0])
     same = set(metrics) - {"tokens_per_second"}

@@ -8,6 +8,7 @@ from PIL import Image
 
 from vlpnb.course import report
 from vlpnb.course.cli import main
+from vlpnb.course.cli_finished import caption_lines
 from vlpnb.errors import UserError
 from vlpnb.foundations.distinct_pictures import Picture
 from vlpnb.foundations.regions import RegionsConfig, from_pictures, open_extractor
@@ -15,7 +16,7 @@ from vlpnb.stage.folder import write_manifest
 from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vision.backbones import save_backbone
 from vlpnb.vision.small import SmallResNet
-from vlpnb.vlp.caption import caption_lines, open_captioner
+from vlpnb.vlp.caption import open_captioner
 from vlpnb.vlp.captioning import CaptioningConfig
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.model import VlpConfig

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.dying import dying_at
 from tests.vlp import small_captions as small
 from vlpnb.data.description import load_captions
 from vlpnb.data.region_store import write_store_of
@@ -90,18 +91,9 @@ def test_it_leaves_captions_as_the_official_evaluation_takes_them_and_a_model(ma
     assert model.config.text_length == 10
 
 
-def test_a_killed_run_continues_to_the_bit(made, brief, tmp_path, monkeypatch):
-    whole = Batches.__call__
-
-    def dies(self, update):
-        if update == 11:
-            raise KeyboardInterrupt
-        return whole(self, update)
-
-    monkeypatch.setattr(Batches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_run_continues_to_the_bit(made, brief, tmp_path):
+    with dying_at(Batches, 11):
         caption(made, tmp_path)
-    monkeypatch.undo()
     assert caption(made, tmp_path) == brief[1]
     one, other = (
         load_model(f / "seed-3" / "model", VlpForGeneration).state_dict() for f in (tmp_path, brief[0])

@@ -28,7 +28,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table(tokenizer, pictures):
-    return caption_table([(name, small.sentences(name)) for name in IDS], pictures.by_name(), tokenizer)
+    return caption_table([(name, small.sentences(name)) for name in IDS], pictures.store.by_name, tokenizer)
 
 
 def laid(table, tokenizer, hiding, seed=(0, 0), packed=False):
@@ -101,7 +101,7 @@ def test_captions_that_are_read_both_ways_cannot_be_packed(table, pictures, toke
 
 
 def test_long_captions_lose_their_tail_and_the_table_stays_as_it_is(pictures, tokenizer):
-    found = caption_table([("train0", ["the cat is red " * 9])], pictures.by_name(), tokenizer, length=6)
+    found = caption_table([("train0", ["the cat is red " * 9])], pictures.store.by_name, tokenizer, length=6)
     assert found.lengths.tolist() == [6]
     before = found.tokens.copy()
     laid(found, tokenizer, Hiding(1.0))

@@ -35,7 +35,7 @@ def pictures(tmp_path_factory):
 @pytest.fixture(scope="module")
 def table(tokenizer, pictures):
     said = [(name, [*small.sentences(name), "a " * (1 + i)]) for i, name in enumerate(IDS)]
-    return caption_table(said, pictures.by_name(), tokenizer, 9)
+    return caption_table(said, pictures.store.by_name, tokenizer, 9)
 
 
 @pytest.fixture(scope="module")

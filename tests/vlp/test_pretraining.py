@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.dying import dying_at
 from tests.vlp import small_captions as small
 from vlpnb.config import parse_config
 from vlpnb.errors import UserError
@@ -84,18 +85,9 @@ def test_an_untrained_model_can_be_asked_for(inputs, tmp_path):
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatch):
-    whole = Batches.__call__
-
-    def dies(self, update):
-        if update == 4:
-            raise KeyboardInterrupt
-        return whole(self, update)
-
-    monkeypatch.setattr(Batches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path):
+    with dying_at(Batches, 4):
         small.pretrain(inputs, tmp_path, checkpoint_seconds=0)
-    monkeypatch.undo()
     metrics = small.pretrain(inputs, tmp_path, checkpoint_seconds=0)
     assert losses(tmp_path) == losses(trained[0])
     same = set(metrics) - {"tokens_per_second"}

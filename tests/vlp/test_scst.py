@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.dying import dying_at
 from tests.vlp import small_captions
 from vlpnb.config import parse_config
 from vlpnb.errors import UserError
@@ -92,14 +93,7 @@ def test_a_killed_training_goes_on_to_the_bit(made, tmp_path, monkeypatch):
     settings = FAST | {"epochs": 2}
     run(SCST, made, tmp_path / "whole", settings)
     whole = scst.PictureBatches.__call__
-
-    def dies(self, update):
-        if update == 6:
-            raise KeyboardInterrupt
-        return whole(self, update)
-
-    monkeypatch.setattr(scst.PictureBatches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_at(scst.PictureBatches, 6):
         run(SCST, made, tmp_path / "killed", settings)
     started = []
     monkeypatch.setattr(

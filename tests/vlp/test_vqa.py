@@ -32,7 +32,6 @@ from vlpnb.vlp.vqa import (
     corrupted,
     load_answerer,
     with_lengths,
-    with_targets,
 )
 
 LEARNS = {
@@ -177,11 +176,11 @@ def test_targets_are_what_people_said_spelt_as_the_originals_files_spell_it():
     people = ("Yes, sir", "yes sir", "yes sir?", "yes", "no", "<unk>", "", "dog's", "the dog", "no")
     listed = frozenset((UNKNOWN, "yes sir", "yes", "no", "dog 's", "dog"))
     question = AskedQuestion(1, "p", "is it ?", {"made up": 1.0}, people)
-    assert with_targets(question, listed).targets == {
+    assert question.with_targets(listed).targets == {
         "yes sir": soft_score(3), "yes": soft_score(1), "no": soft_score(2), "dog 's": soft_score(1),
     }  # fmt: skip
     scored = replace(question, human=())
-    assert with_targets(scored, listed) is scored
+    assert scored.with_targets(listed) is scored
 
 
 def test_one_word_or_the_end_of_each_training_question_is_corrupted_as_documented(inputs):

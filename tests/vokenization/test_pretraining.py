@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from tests import tiny_lm
+from tests.dying import dying_at
 from vlpnb.config import parse_config
 from vlpnb.data.store import write_store
 from vlpnb.errors import UserError
@@ -133,19 +134,10 @@ def test_it_repeats_to_the_bit(inputs, trained, tmp_path):
     assert {name: metrics[name] for name in same} == {name: trained[1][name] for name in same}
 
 
-def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path, monkeypatch):
-    whole = pretraining.Batches.__call__
-
-    def dies(self, update):
-        if update == 4:
-            raise KeyboardInterrupt
-        return whole(self, update)
-
+def test_a_killed_run_continues_to_the_bit(inputs, trained, tmp_path):
     settings = {"snapshots": 2, "evaluations": 3, "checkpoint_seconds": 0.0}
-    monkeypatch.setattr(pretraining.Batches, "__call__", dies)
-    with pytest.raises(KeyboardInterrupt):
+    with dying_at(pretraining.Batches, 4):
         train(inputs, tmp_path, **settings)
-    monkeypatch.setattr(pretraining.Batches, "__call__", whole)
     metrics = train(inputs, tmp_path, **settings)
     assert metrics["perplexity"] == trained[1]["perplexity"]
     assert metrics["voken_loss"] == trained[1]["voken_loss"]

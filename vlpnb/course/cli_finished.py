@@ -1,11 +1,14 @@
 """The commands that look into finished runs, and into the notebooks: what they made, shown again."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vlpnb.course.cli_options import OldRunOption
+
+if TYPE_CHECKING:
+    from vlpnb.vlp.caption import Seen
 
 
 def report(
@@ -140,11 +143,16 @@ def caption(
 ) -> None:
     """Say what is in pictures of one's own, with the captioner of a finished run."""
     from vlpnb.course.report import reopen
-    from vlpnb.vlp.caption import caption_lines, open_captioner
+    from vlpnb.vlp.caption import open_captioner
 
     captioner = open_captioner(reopen(run), stage, seed, variant)
     for line in caption_lines(captioner.captions(pictures, beam)):
         print(line)
+
+
+def caption_lines(found: list["Seen"]) -> list[str]:
+    """The captions as lines: the file's name before each where there are several."""
+    return [one.text if len(found) == 1 else f"{one.path}: {one.text}" for one in found]
 
 
 def write_site_of(opened, target: Path | None = None) -> None:

@@ -7,8 +7,8 @@ The files name pictures by a COCO number, an id, or a file's number; here `image
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -43,6 +43,10 @@ class AskedQuestion:
     group: str = ""  # GQA: questions whose answers are drawn from the same few
     entailed: tuple[str, ...] = ()  # GQA: questions that the right answer answers too
     balanced: bool = True  # GQA
+
+    def with_targets(self, answers: Collection[str]) -> AskedQuestion:
+        """With the targets of what people said, among these answers; where a file gives scores alone, with those."""
+        return replace(self, targets=imdb_targets(self.human, answers)) if self.human else self
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from vlpnb.data.limits import limit_images
 from vlpnb.data.region_store import RegionStore
 from vlpnb.data.submissions import vqa_submission
 from vlpnb.downstream.pictured import TRAIN, Sentences, Shown, tell_left_out, with_regions
-from vlpnb.downstream.seeds import Answered, run_seeds
+from vlpnb.downstream.seeds import Answered, kept_model, run_seeds
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json, write_text
 from vlpnb.metrics.vqa import Spelling, vqa_scores
@@ -274,3 +274,11 @@ def run_asked(context: StageContext, asked: Asked) -> dict[str, float]:
     if context.rank == 0:
         write_json(context.folder / ANSWERS, asked.answers)
     return {**run_seeds(context, asked), "outside": float(asked.outside), **left_out}
+
+
+def fine_tuned(folder: Path, seed: int | None = None) -> tuple[Path, tuple[str, ...]]:
+    """The model that a finished stage kept, of its first seed unless one is named, and the answers of its head.
+
+    UserError: it kept none.
+    """
+    return kept_model(folder, seed), tuple(read_back(folder / ANSWERS))

@@ -55,6 +55,8 @@ class CaptioningFields(PicturedConfig):
     """Splits to train on (Karpathy's restval belongs to train)."""
     max_images: int | None = Field(None, ge=1)
     """Only the first training pictures."""
+    text_length: int = Field(20, ge=2, le=400)
+    """Word pieces of a caption, without its closing token in training and with it when it is written."""
     width: int = Field(5, ge=1)
     """Beams, of the test pictures; 1 is greedy, as the validation pictures always are."""
     length_bonus: float = Field(0.0, ge=-100, le=100)

@@ -24,11 +24,9 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.data.asked_data import load_questions
 from vlpnb.data.region_store import RegionStore
-from vlpnb.downstream.answering import ANSWERS, Asked, Benchmark, Questions, run_asked
+from vlpnb.downstream.answering import Asked, Benchmark, Questions, fine_tuned, run_asked
 from vlpnb.downstream.pictured import Pictures, Sentences
-from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
-from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
 from vlpnb.lxmert.finetuning import LxmertFineTuningConfig, check_fits
 from vlpnb.lxmert.heads import AnsweringModel
@@ -168,6 +166,5 @@ def load_answerer(folder: Path, seed: int | None = None) -> Answerer:
     Raises:
         UserError: it was not kept.
     """
-    model = kept_model(folder, seed)
-    answers = tuple(read_back(folder / ANSWERS))
+    model, answers = fine_tuned(folder, seed)
     return Answerer(load_model(model, AnsweringModel), answers, load_tokenizer(model))

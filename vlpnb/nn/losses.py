@@ -12,9 +12,11 @@ VOK-02), it is derived afresh here; InfoNCE is an addition.
 scores: it visits a chunk of rows at a time and computes their gradient on the spot (the idea is known from
 "cut cross-entropy", Wijmans et al. 2024, and from fused kernels; this one is plain PyTorch and exact).
 
-`answer_loss` is that of a head with one score for every answer (LXMERT, VLP).
+`answer_loss` is that of a head with one score for every answer (LXMERT, VLP); `smoothed_loss` and `keep_best` are
+options of VLP.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -23,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.labelled import full_precision, places_of
+from vlpnb.nn.labelled import assumed_of, full_precision, has_data, places_of
 
 IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
 Reduction = Literal["mean", "sum"]
@@ -240,3 +242,39 @@ def answer_loss(
     if not empty_is_first:
         best = best.where(targets.amax(dim=1) > 0, IGNORE)
     return F.cross_entropy(scores.float(), best, ignore_index=IGNORE, reduction="sum") * scores.shape[1]
+
+
+def smoothed_loss(
+    scores: Float[Tensor, "N V"], targets: Int[Tensor, " N"], smoothing: float, pad_id: int
+) -> Float[Tensor, " N"]:
+    """Divergence from a target with 1 − ε at the word, 0 at the padding's id, ε / (V − 2) at every other word."""
+    chances = scores.float().log_softmax(dim=-1)
+    each = smoothing / (scores.shape[1] - 2)
+    gold = chances.gather(1, targets[:, None])[:, 0]
+    others = chances.sum(dim=1) - gold - chances[:, pad_id]
+    entropy = (1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(each)
+    return entropy - (1 - smoothing) * gold - each * others
+
+
+def keep_best(
+    losses: Float[Tensor, "B K"], counted: Bool[Tensor, "B K"], ratio: float | Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """The sum over all but the worst examples, scaled as if all had been kept.
+
+    ⌊B (1 − ratio)⌋ examples with the smallest summed loss count, at least one. Scaled by (targets of all) / (targets of
+    those kept), so that the loop, which divides by all, gets the mean over the kept.
+    """
+    rows = losses.sum(dim=1)
+    kept = len(rows) * (1 - ratio)
+    kept = kept if isinstance(kept, Tensor) else torch.full((), kept, device=rows.device)
+    good = rows.detach().argsort().argsort() < kept.floor().clamp(min=1)  # (B,)
+    targets = counted.sum(dim=1)
+    return (rows * good).sum() * targets.sum() / (targets * good).sum().clamp(min=1)
+
+
+def labelled(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """Columns of each row's labels and the labels, K the most of any row; fewer are filled up with IGNORE."""
+    found = labels != IGNORE
+    most = int(found.sum(dim=1).max()) if has_data(found) else assumed_of(found.shape[1], "words")
+    columns = found.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
+    return columns, labels.gather(1, columns)

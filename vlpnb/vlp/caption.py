@@ -8,7 +8,7 @@ The original has no way to do this: its captioner reads features that another pr
 found them (`vlpnb.foundations.own_pictures`).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,9 +112,3 @@ def open_captioner(
         result.config.original.estimated_sizes,
         run.device,
     )
-
-
-def caption_lines(found: Iterable[Seen]) -> list[str]:
-    """The captions as lines: the file's name before each where there are several."""
-    found = list(found)
-    return [one.text if len(found) == 1 else f"{one.path}: {one.text}" for one in found]

@@ -17,7 +17,6 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from vlpnb.config import Config
 from vlpnb.data.description import load_captions
 from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
 from vlpnb.downstream.seeds import Answered, fine_tune_on_batches, run_seeds
@@ -29,17 +28,8 @@ from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.weights import save_model
-from vlpnb.vlp.pictures import Pictures, regions_of
+from vlpnb.vlp.pictures import OriginalExamples, Pictures, regions_of
 from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
-
-
-class OriginalCaptioning(Config):
-    """What the released code does otherwise."""
-
-    any_random: bool = False
-    """Of "masked": a hidden word may be replaced by special and unused pieces too (VLP-12)."""
-    estimated_sizes: bool = False
-    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
 
 
 class CaptioningConfig(StartConfig, CaptioningFields):
@@ -53,8 +43,6 @@ class CaptioningConfig(StartConfig, CaptioningFields):
     """Of "masked": share of the word pieces to guess …"""
     most_targets: int = Field(3, ge=1)
     """… but at most so many of a caption."""
-    text_length: int = Field(20, ge=2, le=400)
-    """Word pieces of a caption, without its [SEP] in training and with it in decoding, as in the original."""
     epochs: float = Field(30.0, ge=0)
     """Passes over the training captions; 0 captions with the weights as they are."""
     batch: int = Field(512, ge=1)
@@ -71,7 +59,7 @@ class CaptioningConfig(StartConfig, CaptioningFields):
     """Share of a batch with the greatest loss that is left out …"""
     drop_after: float = Field(6.0, ge=0)
     """… after so many epochs."""
-    original: OriginalCaptioning = OriginalCaptioning()
+    original: OriginalExamples = OriginalExamples()
     """What the released code does otherwise."""
     by_length: bool = False
     """Batches of captions of similar length, which have less padding."""
@@ -99,7 +87,7 @@ class Captioned:
         """The captions that are trained on."""
         said = [(image.image_id, image.sentences) for image in self.splits.training()]
         return caption_table(
-            said, self.pictures.by_name(), self.start.tokenizer, self.config.text_length, "vlp.captioning"
+            said, self.pictures.store.by_name, self.start.tokenizer, self.config.text_length, "vlp.captioning"
         )
 
     @property

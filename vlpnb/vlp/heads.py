@@ -10,7 +10,6 @@ The training loop divides each sum by the count of the whole update. There is no
 in training is in `objectives.py`, how they are written in `generating.py`.
 """
 
-import math
 from typing import Literal
 
 import torch
@@ -19,10 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
-from vlpnb.nn.labelled import assumed_of, full_precision, has_data, places_of
-from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss, linear_cross_entropy
+from vlpnb.nn.labelled import places_of
+from vlpnb.nn.losses import (
+    IGNORE,
+    AnswerObjective,
+    answer_loss,
+    keep_best,
+    linear_cross_entropy,
+    smoothed_loss,
+)
 from vlpnb.nn.transformer import EncoderOutput, init_weights
 from vlpnb.vlp.model import Vlp, VlpConfig
+from vlpnb.vlp.original.unpublished import RelaxedWordHead
 
 WRITES = (4, 5)  # segments of prefix and text, of seq2seq
 SLOT = {"bi": 0, "s2s": 3}  # of a word head with four
@@ -30,105 +37,25 @@ Regions = Literal["off", "hidden", "visible"]
 
 
 class WordHead(nn.Module):
-    """Dense, GELU, norm, and the word table as decoder; with four slots a transform for each kind of example.
-
-    "Relaxed projection" of the original, which no published recipe uses. It trains with one norm over the four slots
-    and decodes with a norm for each (VLP-08); here it is a norm for each, unless the configuration's `joint_norm`.
-    """
+    """Dense, GELU and norm; the word table is the decoder."""
 
     def __init__(self, config: VlpConfig):
         super().__init__()
-        self.slots, self.joint = config.slots, config.joint_norm
-        self.dense = nn.Linear(config.hidden, config.slots * config.hidden)
-        self.norm = nn.LayerNorm(config.slots * config.hidden, config.norm_eps)
+        self.dense = nn.Linear(config.hidden, config.hidden)
+        self.norm = nn.LayerNorm(config.hidden, config.norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
         init_weights(self, config.init_std)
 
     def forward(
         self, hidden: Float[Tensor, "*N D"], slot: int | Int[Tensor, "*N"] = 0
     ) -> Float[Tensor, "*N D"]:
-        """The transformed states, before the decoder; `slot` is not read where there is one alone."""
-        x = F.gelu(self.dense(hidden))
-        if self.slots == 1:
-            return self.norm(x)
-        split = (self.slots, -1)
-        if self.joint:
-            return _pick(self.norm(x).unflatten(-1, split), slot)
-        x = _pick(x.unflatten(-1, split), slot)
-        weight, bias = (p.unflatten(0, split)[slot] for p in (self.norm.weight, self.norm.bias))
-        return F.layer_norm(x, x.shape[-1:], eps=self.norm.eps) * weight + bias
-
-    def scores(
-        self, hidden: Float[Tensor, "*N D"], table: Float[Tensor, "V D"], slot: int | Int[Tensor, "*N"] = 0
-    ) -> Float[Tensor, "*N V"]:
-        """A score for every word of the vocabulary."""
-        return F.linear(self(hidden, slot), table, self.bias)
-
-
-def _pick(x: Float[Tensor, "*N S D"], slot: int | Int[Tensor, "*N"]) -> Float[Tensor, "*N D"]:
-    """One slot of each row."""
-    if isinstance(slot, int):
-        return x[..., slot, :]
-    return x.take_along_dim(slot[..., None, None].long(), dim=-2)[..., 0, :]
+        """The transformed states, before the decoder; `slot` is that of `RelaxedWordHead`, and not read."""
+        return self.norm(F.gelu(self.dense(hidden)))
 
 
 def slots_of(s2s: Bool[Tensor, " B"]) -> Int[Tensor, " B"]:
     """The slot of each example's mode."""
     return torch.where(s2s, SLOT["s2s"], SLOT["bi"])
-
-
-def smoothed_loss(
-    scores: Float[Tensor, "N V"], targets: Int[Tensor, " N"], smoothing: float, pad_id: int
-) -> Float[Tensor, " N"]:
-    """Divergence from a target with 1 − ε at the word, 0 at the padding's id, ε / (V − 2) at every other word."""
-    chances = scores.float().log_softmax(dim=-1)
-    each = smoothing / (scores.shape[1] - 2)
-    gold = chances.gather(1, targets[:, None])[:, 0]
-    others = chances.sum(dim=1) - gold - chances[:, pad_id]
-    entropy = (1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(each)
-    return entropy - (1 - smoothing) * gold - each * others
-
-
-def keep_best(
-    losses: Float[Tensor, "B K"], counted: Bool[Tensor, "B K"], ratio: float | Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """The sum over all but the worst examples, scaled as if all had been kept.
-
-    ⌊B (1 − ratio)⌋ examples with the smallest summed loss count, at least one. Scaled by (targets of all) / (targets of
-    those kept), so that the loop, which divides by all, gets the mean over the kept.
-    """
-    rows = losses.sum(dim=1)
-    kept = len(rows) * (1 - ratio)
-    kept = kept if isinstance(kept, Tensor) else torch.full((), kept, device=rows.device)
-    good = rows.detach().argsort().argsort() < kept.floor().clamp(min=1)  # (B,)
-    targets = counted.sum(dim=1)
-    return (rows * good).sum() * targets.sum() / (targets * good).sum().clamp(min=1)
-
-
-def region_loss(
-    seen: tuple[Float[Tensor, "B R D"], Float[Tensor, "B R D"]],
-    pooled: Float[Tensor, "B D"],
-    masked: Bool[Tensor, "B R"],
-) -> Float[Tensor, ""]:
-    """Which of the masked features belongs to a masked geometry: mean over a picture's, summed over pictures.
-
-    Of masked regions a and b the score is (ψ_a + pooled) · φ_b, with φ and ψ as they were before masking; the loss is
-    the cross-entropy of b = a among the masked regions of the picture. A picture without any counts 0.
-    """
-    phi, psi = (part.float() for part in seen)
-    with full_precision(phi.device):  # a loss is in float32
-        scores = (psi + pooled.float()[:, None]) @ phi.transpose(1, 2)  # (B, R, R)
-    scores = scores.masked_fill(~masked[:, None], torch.finfo(scores.dtype).min)
-    right = scores.diagonal(dim1=1, dim2=2) - scores.logsumexp(dim=2)  # (B, R)
-    return -((right * masked).sum(dim=1) / masked.sum(dim=1).clamp(min=1)).sum()
-
-
-def labelled(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B K"], Int[Tensor, "B K"]]:
-    """Columns of each row's labels and the labels, K the most of any row; fewer are filled up with IGNORE."""
-    found = labels != IGNORE
-    most = int(found.sum(dim=1).max()) if has_data(found) else assumed_of(found.shape[1], "words")
-    columns = found.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
-    return columns, labels.gather(1, columns)
 
 
 class VlpForGeneration(nn.Module):
@@ -147,14 +74,14 @@ class VlpForGeneration(nn.Module):
             raise UserError(f"label_smoothing = {label_smoothing}; expected 0 or more, and below 1")
         self.config, self.label_smoothing, self.regions = config, label_smoothing, regions
         self.backbone = Vlp(config)
-        self.words = WordHead(config)
+        self.words = WordHead(config) if config.slots == 1 else RelaxedWordHead(config)
         self.backbone.pooler.requires_grad_(regions != "off")
 
     def word_scores(
         self, hidden: Float[Tensor, "*N D"], slot: int | Int[Tensor, "*N"] = SLOT["s2s"]
     ) -> Float[Tensor, "*N V"]:
         """A score for every word of the vocabulary, from states of the last block."""
-        return self.words.scores(hidden, self.backbone.word_weight, slot)
+        return F.linear(self.words(hidden, slot), self.backbone.word_weight, self.words.bias)
 
     def word_loss(
         self,

@@ -13,8 +13,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.vlp.heads import VlpForGeneration, labelled, region_loss, slots_of
+from vlpnb.nn.losses import labelled
+from vlpnb.vlp.heads import VlpForGeneration, slots_of
 from vlpnb.vlp.masks import EDGES, caption_mask
+from vlpnb.vlp.original.unpublished import region_loss
 
 
 class Guessing(nn.Module):

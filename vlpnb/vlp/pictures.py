@@ -16,10 +16,25 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from vlpnb.config import Config
 from vlpnb.data.region_store import RegionStore
 from vlpnb.downstream.pictured import rows_of
 from vlpnb.stage import Request
 from vlpnb.vlp.geometry import region_geometry
+
+
+class OriginalPictures(Config):
+    """What the released code does otherwise with regions."""
+
+    estimated_sizes: bool = False
+    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
+
+
+class OriginalExamples(OriginalPictures):
+    """What the released code does otherwise with examples."""
+
+    any_random: bool = False
+    """A hidden word may be replaced by special and unused pieces too (VLP-12)."""
 
 
 class Pictures:
@@ -44,10 +59,6 @@ class Pictures:
         if self.classes == 1:
             return "no classes: the regions' source tells none"
         return f"the best of {self.classes:,} classes alone, whose others share what is left"
-
-    def by_name(self) -> dict[str, int]:
-        """The row of every picture by its ids."""
-        return self.store.by_name
 
     def rows(self, image_ids: Sequence[str], where: str) -> Int[np.ndarray, " N"]:
         """The rows of some pictures. UserError, beginning with `where`, when the store lacks some."""

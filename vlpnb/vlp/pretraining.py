@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config, Name, Seed, one_of
+from vlpnb.config import Name, Seed, one_of
 from vlpnb.data.description import CaptionData, load_captions, load_text
 from vlpnb.foundations.own_words import open_tokenizer
 from vlpnb.foundations.regions import load_regions
@@ -37,7 +37,7 @@ from vlpnb.vlp.model import SIZES, VlpConfig
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
-from vlpnb.vlp.pictures import Pictures, regions_of
+from vlpnb.vlp.pictures import OriginalExamples, Pictures, regions_of
 from vlpnb.vlp.start import MODEL, NEEDS, STARTS, begin, special_ids
 
 OWN = "captions"  # the tokenizer that is learned from what is trained on
@@ -46,13 +46,9 @@ Captioned = list[
 ]  # (image id, captions) of each picture; of text alone "" and a sentence
 
 
-class OriginalPretraining(Config):
+class OriginalPretraining(OriginalExamples):
     """What the released code does otherwise."""
 
-    any_random: bool = False
-    """A hidden word may be replaced by special and unused pieces too (VLP-12)."""
-    estimated_sizes: bool = False
-    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
     visible_regions: bool = False
     """Hidden regions keep their place in the attention (VLP-07)."""
     slots: Literal[1, 4] = 1
@@ -206,7 +202,7 @@ def tables(
         )  # for fine-tuning, of the same words
         lines = (line for _, said in (*captioned["train"], *later) for line in said)
         tokenizer = open_tokenizer(context, OWN, lines, NEEDS)
-    rows = None if pictures is None else pictures.by_name()
+    rows = None if pictures is None else pictures.store.by_name
     found = {
         name: caption_table(each, rows, tokenizer, config.text_length, f"vlp.pretraining, what is {use}")
         for (name, each), use in zip(captioned.items(), ("trained on", "evaluated on"), strict=True)

@@ -22,7 +22,6 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vlpnb.config import Config
 from vlpnb.data.description import load_captions
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
@@ -41,14 +40,14 @@ from vlpnb.vlp.captioning import Captioned
 from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.self_critical import losses_of_batch, reference_ids
-from vlpnb.vlp.pictures import Pictures, regions_of
+from vlpnb.vlp.pictures import OriginalPictures, Pictures, regions_of
 from vlpnb.vlp.start import NEEDS, StartConfig, StartingPoint, starting_point
 
 SAFE_RATE, WIDE = 1e-6, 768  # from this width on a higher rate is warned of
 COMPARED = ("cider", "bleu_4", "different", "bad_endings", "kinds", "colours", "bound", "recall")
 
 
-class OriginalScst(Config):
+class OriginalScst(OriginalPictures):
     """What the released code does otherwise."""
 
     reference_view: bool = False
@@ -59,8 +58,6 @@ class OriginalScst(Config):
     """
     past_end: bool = False
     """The loss goes one word beyond [SEP], and is a mean over words (VLP-13)."""
-    estimated_sizes: bool = False
-    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
 
     @model_validator(mode="after")
     def _one_reference(self) -> "OriginalScst":
@@ -88,8 +85,6 @@ class ScstConfig(StartConfig, CaptioningFields):
     """Peak learning rate; users of the original who took 3e-5 ended far below its figures."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of units left out; with 0 captions are drawn by the very network that learns. The original's is 0.1."""
-    text_length: int = Field(20, ge=2, le=400)
-    """Word pieces of a caption without its [SEP]."""
     original: OriginalScst = OriginalScst()
     """What the released code does otherwise."""
 
@@ -145,13 +140,11 @@ class SelfCritical(nn.Module):
                 self.decoder.step(prefix), self.decoder.steps, ids.sep_id, samples=config.samples,
                 temperature=config.temperature, pad_id=ids.pad_id,
             ).ids  # fmt: skip
-        rewards = drawn.new_tensor(
-            [
-                self._reward(place, row)
-                for place, row in zip(self._places(picture), drawn.tolist(), strict=True)
-            ],
-            dtype=torch.float32,
-        ).unflatten(0, (len(picture), config.samples))
+        places = picture.repeat_interleave(config.samples).tolist()  # the picture of each sample
+        rewards = [self._reward(place, row) for place, row in zip(places, drawn.tolist(), strict=True)]
+        rewards = torch.tensor(rewards, dtype=torch.float32, device=drawn.device).unflatten(
+            0, (len(picture), config.samples)
+        )
         words = counted(drawn, ids.pad_id, config.original.past_end)
         log_probs = log_probs_of(self.model, prefix, drawn, counted=words)
         advantages = against_others(rewards).flatten()
@@ -159,10 +152,6 @@ class SelfCritical(nn.Module):
         if config.original.past_end:
             loss = loss * len(drawn) / words.sum()
         return {"policy": loss, "reward": rewards.sum()}
-
-    def _places(self, picture: Int[Tensor, " B"]) -> list[int]:
-        """The picture of each sample."""
-        return [place for place in picture.tolist() for _ in range(self.config.samples)]
 
     def _reward(self, place: int, row: list[int]) -> float:
         sep, pad = self.model.config.sep_id, self.model.config.pad_id

@@ -24,6 +24,7 @@ from vlpnb.vlp.model import VlpConfig
 from vlpnb.vlp.original.beginning import Mode, start_from
 from vlpnb.vlp.original.weights import Model, new_model, open_weights
 from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.reading_results import NAMES
 
 MODEL = "model"  # in the folder of a pre-training
 NEEDS = (*MASKED, "unk")  # special tokens
@@ -36,14 +37,6 @@ STARTS: Mapping[Start, Mapping[str, Any]] = {
     "text": {"pictures": False, "start": "scratch", "region_mask_rate": 0.0},
     "bert": {"updates": 0, "start": "bert"},
 }  # what the stage `vlp.pretraining` does otherwise
-NAMES: Mapping[str, str] = {
-    "pretrained": "pre-trained",
-    "scratch": "no pre-training",
-    "s2s": "pre-trained from left to right alone",
-    "bi": "pre-trained both ways alone",
-    "text": "pre-trained on text alone",
-    "bert": "no pre-training but BERT's",
-}
 
 
 class StartConfig(Config):

@@ -19,7 +19,7 @@ cross-entropy with the best answer on request, for short trainings; accuracy by 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config
-from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.asked_data import load_questions
-from vlpnb.data.vqa_labels import imdb_targets, with_unknown
-from vlpnb.downstream.answering import ANSWERS, Asked, Questions, run_asked, vqa
+from vlpnb.data.vqa_labels import with_unknown
+from vlpnb.downstream.answering import Asked, Questions, fine_tuned, run_asked, vqa
 from vlpnb.downstream.finetuning import batches_by_length
 from vlpnb.downstream.pictured import Chosen, PicturedConfig, Sentences, something_to_answer_with
-from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
-from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.vqa import Spelling
 from vlpnb.nn.losses import AnswerObjective
@@ -48,19 +44,15 @@ from vlpnb.text.masking import Words, hide
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vlp.heads import VlpForAnswers, best_answers
 from vlpnb.vlp.original.weights import load_model, save_model
-from vlpnb.vlp.pictures import Pictures
+from vlpnb.vlp.pictures import OriginalExamples, Pictures
 from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
 
 ROWS_AT_ONCE = 256
 
 
-class OriginalVqa(Config):
+class OriginalVqa(OriginalExamples):
     """What the released code does otherwise."""
 
-    any_random: bool = False
-    """A corrupted word may become a special or unused piece too (VLP-12)."""
-    estimated_sizes: bool = False
-    """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
     spelling: Spelling = "official"
     """Whose program counts the accuracy: "official", today's; "pythia", of 2019 (VLP-14)."""
 
@@ -174,13 +166,6 @@ class VlpReader:
         save_model(folder, model, self.start.tokenizer)
 
 
-def with_targets(question: AskedQuestion, answers: Sequence[str]) -> AskedQuestion:
-    """A question with the targets of what people said; where a file gives scores alone, with those."""
-    if not question.human:
-        return question
-    return replace(question, targets=imdb_targets(question.human, answers))
-
-
 def asked_of(config: VqaConfig, inputs: Mapping[str, Path], start: StartingPoint) -> Asked:
     """The questions for VLP; `inputs` has the folders of the stages `questions` and `regions`."""
     data, store = load_questions(inputs["questions"]), load_regions(inputs["regions"])
@@ -190,7 +175,7 @@ def asked_of(config: VqaConfig, inputs: Mapping[str, Path], start: StartingPoint
     return Asked(
         vqa(config.original.spelling), config, data, store,
         VlpReader(config, pictures, start, Words.of(start.tokenizer, config.original.any_random)),
-        answers, lambda split: [with_targets(q, listed) for q in data.read("vqa", split)], stage="vlp.vqa",
+        answers, lambda split: [q.with_targets(listed) for q in data.read("vqa", split)], stage="vlp.vqa",
     )  # fmt: skip
 
 
@@ -246,6 +231,5 @@ def load_answerer(folder: Path, seed: int | None = None) -> Answerer:
     Raises:
         UserError: it was not kept.
     """
-    model = kept_model(folder, seed)
-    answers = tuple(read_back(folder / ANSWERS))
+    model, answers = fine_tuned(folder, seed)
     return Answerer(load_model(model, VlpForAnswers), answers, load_tokenizer(model))

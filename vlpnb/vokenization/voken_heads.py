@@ -19,8 +19,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.heads import Transform
-from vlpnb.nn.labelled import places_of
-from vlpnb.nn.losses import IGNORE, linear_cross_entropy
+from vlpnb.nn.losses import linear_cross_entropy
 from vlpnb.nn.transformer import TransformerConfig, init_weights
 
 Objective = Literal["cls", "ctr", "reg"]
@@ -88,26 +87,8 @@ class VokenHead(nn.Module):
         init_weights(self)
 
     def forward(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
-        """Scores of all vokens. For a loss over many positions use `loss` instead."""
+        """Scores of all vokens; `VokenScorer.loss` never holds them for many positions."""
         return self.decoder(self.transform(hidden))
-
-    def loss(
-        self,
-        hidden: Float[Tensor, "*N D"],
-        target: Int[Tensor, "*N"],
-        reduction: Literal["mean", "sum"] = "mean",
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
-        at = places_of(target != IGNORE, "vokens")
-        x = self.transform(hidden.flatten(0, -2).index_select(0, at))
-        return linear_cross_entropy(
-            x,
-            self.decoder.weight,
-            self.decoder.bias,
-            target.flatten().index_select(0, at),
-            reduction=reduction,
-            ignore_index=None,
-        )
 
 
 class VokenScorer(nn.Module):
