@@ -10,7 +10,7 @@ CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help course photos lab site figures check test lint format lock bench clean
+.PHONY: help course tour photos lab site figures check test lint format lock bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 
 course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=1 for one part), write HTML pages, figures, results
 	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN) $(addprefix --part ,$(PART))
+
+tour: $(VENV)/.installed ## the same pages in minutes, from models too small to know anything (a run of its own; PART=3 for one part)
+	$(BIN)/vlpnb run --profile smoke --run tour $(addprefix --part ,$(PART))
 
 photos: $(VENV)/.installed-photos ## the same pipeline on real photographs and text (PHOTOS=folder with the datasets)
 	$(BIN)/vlpnb run --profile photos --run photos --data $(PHOTOS)

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from benchmarks.measure import Row, agree, compare
+from vlpnb.foundations.tower_pair import batch_positions
 from vlpnb.nn.dual_encoder import DualEncoder, DualEncoderConfig
 from vlpnb.nn.text_states import token_states
-from vlpnb.valm.tower_pair import batch_positions
 
 SMALL = DualEncoderConfig(vocab_size=2000, hidden=96, layers=2, heads=4, ffn=384, feature_width=384, width=64)
 CLIP_SIZED = DualEncoderConfig(vocab_size=49408, hidden=768, layers=12, heads=12, ffn=3072, width=768)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.measure import Row, agree, compare
-from vlpnb.vlp.caption_table import CaptionTable
-from vlpnb.vlp.examples import Hiding, Words, lay_out, tensors
+from vlpnb.text.caption_table import CaptionTable
+from vlpnb.text.masking import Words
+from vlpnb.vlp.examples import Hiding, lay_out, tensors
 from vlpnb.vlp.geometry import PLACE
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.model import VlpConfig

@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlpnb.retrieval.store import VectorStore, write_store
-from vlpnb.valm.chunking import same_pieces
-from vlpnb.valm.retriever import QueryRules, Retriever, Words
+from vlpnb.text.chunking import same_pieces
+from vlpnb.text.query_texts import Words
+from vlpnb.valm.retriever import QueryRules, Retriever
 
 PAD, EOS, STOP, WORDS = 1, 2, 3, 60  # ids below 4 are special
 

@@ -2,9 +2,10 @@
 
 Its parts are Vokenization, LXMERT, VLP, VaLM and CCLM, in one house.
 
-Where to start reading: `vlpnb/vokenization/matcher.py` (the model that matches words with pictures),
-`vlpnb/vokenization/visual_lm.py` (the language model that vokens supervise), `vlpnb/nn` (what both are built from),
-`vlpnb/stage` (how a run is put together), `vlpnb/world` (the generated universe it all runs on).
+Where to start reading: each part's model is one file: `vlpnb/vokenization/matcher.py` (words and pictures, matched) and
+`visual_lm.py` beside it (the language model that vokens supervise), `vlpnb/lxmert/model.py`, `vlpnb/vlp/model.py`,
+`vlpnb/valm/model.py`, `vlpnb/cclm/model.py`; `vlpnb/nn` (what all are built from), `vlpnb/stage` (how a run is put
+together), `vlpnb/world` (the generated universe it all runs on).
 
 Glossary: one word for one thing, in prose, code, figures and configuration
 ---------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -50,6 +50,17 @@ def _in_order(pair: tuple) -> tuple:
     if pair[0] > pair[1]:
         raise ValueError(f"{pair[0]} to {pair[1]} is no range; give the smaller number first")
     return pair
+
+
+def one_of(names: Collection[str]) -> pydantic.AfterValidator:
+    """For a field that is a key of a table, such as the sizes of a model."""
+
+    def known(value: str) -> str:
+        if value not in names:
+            raise ValueError(f"expected one of {', '.join(names)}")
+        return value
+
+    return pydantic.AfterValidator(known)
 
 
 Shares = Annotated[tuple[Share, Share], pydantic.AfterValidator(_in_order)]  # from, to

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from vlpnb.cclm.batches import ImageText, Parallel, Regions
+from vlpnb.cclm.batches import PICTURES, ImageText, Parallel, Reading, Regions
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.data.region_text import Region, RegionPicture
@@ -93,7 +93,7 @@ def test_one_pass_sees_every_picture_once_whatever_the_number_of_processes(piece
     for world in (1, 2, 3):
         seen = []
         for rank in range(world):
-            batches = ImageText(pictures, Store(10), pieces, batch=4, rank=rank, world_size=world)
+            batches = ImageText(pictures, Store(10), Reading(pieces, rank=rank, world_size=world), batch=4)
             assert batches.per_epoch == 3
             seen += [int(i) for update in range(3) for i in batches(update).batch["identity"]]
         assert sorted(seen) == list(range(10))
@@ -102,10 +102,10 @@ def test_one_pass_sees_every_picture_once_whatever_the_number_of_processes(piece
 def test_processes_together_have_what_one_has(pieces, pictures):
     kinds = {
         "pictures": lambda **of: ImageText(
-            pictures, Store(10), pieces, ("en", "zh"), batch=7, fused=5, seed=3, **of
+            pictures, Store(10), Reading(pieces, fused=5, seed=3, **of), ("en", "zh"), batch=7
         ),
         "parallel": lambda **of: Parallel(
-            parallel(), pieces, ("en", "de", "zh"), batch=5, fused=3, seed=3, **of
+            parallel(), Reading(pieces, fused=3, seed=3, **of), ("en", "de", "zh"), batch=5
         ),
     }
     for name, make in kinds.items():
@@ -121,22 +121,22 @@ def test_processes_together_have_what_one_has(pieces, pictures):
 
 
 def test_languages_are_drawn_uniformly_among_those_a_picture_has(pieces, pictures):
-    batches = ImageText(pictures[1:], Store(10), pieces, ("en", "de", "zh"), batch=9)
-    chosen = np.concatenate([batches.captions(u, batches.share.random(u)) for u in range(600)])
+    batches = ImageText(pictures[1:], Store(10), Reading(pieces), ("en", "de", "zh"), batch=9)
+    chosen = np.concatenate([batches.captions(u, batches.reading.random(PICTURES, u)) for u in range(600)])
     of = (
         np.searchsorted(batches.spoken, chosen, side="right") - 1
     )  # English, German, Chinese of each picture in turn
     shares = np.bincount(of % 3) / len(of)
     assert np.abs(shares - 1 / 3).max() < 0.02, "German has one caption and the others three"
-    part = ImageText(pictures, Store(10), pieces, ("de",), batch=9)
+    part = ImageText(pictures, Store(10), Reading(pieces), ("de",), batch=9)
     assert len(part) == 9, "the first picture has no German"
     assert set(decoded(pieces, part(0).batch["ids"])) == {"ein roter ball"}
     with pytest.raises(UserError, match="no picture has a caption in fr"):
-        ImageText(pictures, Store(10), pieces, ("fr",))
+        ImageText(pictures, Store(10), Reading(pieces), ("fr",))
 
 
 def test_training_sees_random_views_where_there_are_some(pieces, pictures):
-    batches = ImageText(pictures, Store(10), pieces, batch=10)
+    batches = ImageText(pictures, Store(10), Reading(pieces), batch=10)
     seen = torch.cat([batches(update).batch["patches"][:, 0, :2] for update in range(20)])
     even = seen[:, 0] % 2 == 0
     assert set(seen[even, 1].tolist()) == {1.0, 2.0}
@@ -144,14 +144,14 @@ def test_training_sees_random_views_where_there_are_some(pieces, pictures):
 
 
 def test_fine_tuning_takes_every_caption_once(pieces, pictures):
-    batches = ImageText(pictures, Store(10), pieces, ("en",), each="caption", batch=8)
+    batches = ImageText(pictures, Store(10), Reading(pieces), ("en",), each="caption", batch=8)
     assert batches.per_epoch == 4
     rows = [int(i) for update in range(4) for i in batches(update).batch["identity"]]
     assert np.bincount(rows).tolist() == [3] * 10
 
 
 def test_hidden_words_belong_to_the_fused_rows(pieces, pictures):
-    part = ImageText(pictures, Store(10), pieces, batch=10, fused=4)(0)
+    part = ImageText(pictures, Store(10), Reading(pieces, fused=4), batch=10)(0)
     batch = part.batch
     labels, places = batch["masked_labels"], batch["masked_places"]
     assert len(batch["ids"]) == 10
@@ -171,7 +171,7 @@ def test_parallel_pairs_have_english_on_one_side_and_either_first(pieces):
     assert all(one == "en" for _, one, _ in pairs)
     assert len(text.pairs("")) == 3 * 3 + 2
     assert {other for _, _, other in text.pairs("en", without=("zh",))} == {"de"}
-    batches = Parallel(text, pieces, ("en", "de"), batch=4)
+    batches = Parallel(text, Reading(pieces), ("en", "de"), batch=4)
     assert len(batches) == 4
     first = [line for u in range(30) for line in decoded(pieces, batches(u).batch["ids"])]
     share = np.mean([line in ENGLISH for line in first])
@@ -184,7 +184,7 @@ def test_parallel_pairs_have_english_on_one_side_and_either_first(pieces):
         ]
     assert len(set(batch["identity"].tolist())) == 3, "two lines say the same in English"
     with pytest.raises(UserError, match="no line is in two of the languages"):
-        Parallel(text, pieces, ("en",))
+        Parallel(text, Reading(pieces), ("en",))
 
 
 class Boxes:
@@ -205,7 +205,7 @@ def test_regions_of_one_picture_read_it_once(pieces, tmp_path):
             for i in range(6)
         ]
     )
-    whole = Regions(boxes, Store(6), pieces, ("en",), batch=12, pictures=4)(2)
+    whole = Regions(boxes, Store(6), Reading(pieces), ("en",), batch=12, pictures=4)(2)
     batch = whole.batch
     assert len(batch["ids"]) == len(batch["boxes"]) == len(batch["group"]) == 12
     assert len(batch["patches"]) == 4
@@ -214,7 +214,7 @@ def test_regions_of_one_picture_read_it_once(pieces, tmp_path):
     assert batch["patch_mask"].shape == (12, 5)
     assert (batch["boxes"][batch["whole"]] == torch.tensor([0.5, 0.5, 1.0, 1.0])).all()
     parts = [
-        Regions(boxes, Store(6), pieces, ("en",), batch=12, pictures=4, rank=r, world_size=2)(2)
+        Regions(boxes, Store(6), Reading(pieces, rank=r, world_size=2), ("en",), batch=12, pictures=4)(2)
         for r in (0, 1)
     ]
     for rank, part in enumerate(parts):
@@ -243,7 +243,7 @@ def test_pixels_are_cut_as_the_boxes_of_their_texts_say(pieces, tmp_path):
     """The whole of a thing is in its crop; where it lies there and which patches it sees follows from the crop."""
     region = Region((24.0, 16.0, 16.0, 16.0), {"en": ENGLISH[1]}, {})
     boxes = Boxes([RegionPicture(f"p{i}", tmp_path / "x", 64, 48, (), (region,)) for i in range(6)])
-    batch = Regions(boxes, Pixels(6), pieces, ("en",), batch=6, pictures=6)(3).batch
+    batch = Regions(boxes, Pixels(6), Reading(pieces), ("en",), batch=6, pictures=6)(3).batch
     asked = batch["patches"][batch["group"]]
     left, top, right, bottom, flip, seed = asked[:, 1:].T
     assert (seed == 3).all()

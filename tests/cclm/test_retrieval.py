@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +14,8 @@ from vlpnb.cclm.reading_results import by_set, read_results
 from vlpnb.cclm.results import RESULTS, CclmResultsConfig, difference, inputs, judged
 from vlpnb.cclm.retrieval import Retrieval, RetrievalConfig
 from vlpnb.cclm.start import StartConfig, start_inputs
-from vlpnb.data.multilingual import Picture
-from vlpnb.downstream.image_retrieval import ask
+from vlpnb.downstream.transfer_rows import Shots, read_shots
 from vlpnb.errors import UserError
-from vlpnb.foundations.pieces import load_pieces
-from vlpnb.metrics.retrieval import retrieval_scores
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +105,8 @@ def test_fewer_rows_than_a_batch_make_a_step_an_epoch(small, pretrained, tmp_pat
 
 def test_few_shot_settings_are_a_language_and_a_number():
     config = RetrievalConfig(fewshot="de,10 ja,100x5")
-    assert config.shots == (("de", "10"), ("ja", "100x5"))
-    with pytest.raises(ValueError, match="'de' is no language and number of rows; expected such as de,10"):
+    assert read_shots(config.fewshot) == (Shots("de", "10"), Shots("ja", "100x5"))
+    with pytest.raises(ValueError, match="'de': expected LANGUAGE,N such as de,10"):
         RetrievalConfig(fewshot="de")
 
 
@@ -121,29 +117,6 @@ def test_languages_that_are_not_there_are_named(small, pretrained, tmp_path):
         small.retrieve(tmp_path / "a", pretrained, asked_in=("ja",))
     with pytest.raises(UserError, match=r"cclm\.retrieval\.trained_in: found ja; the training pictures"):
         small.retrieve(tmp_path / "b", pretrained, epochs=1, trained_in=("ja",))
-
-
-def test_sentences_that_say_nothing_are_left_out_and_told(small):
-    pieces = load_pieces(small.root / "pieces")
-    pictures = [
-        Picture("a", Path("a.png"), {"en": ("a red field", " . ")}),
-        Picture("b", Path("b.png"), {"de": ("x",)}),
-    ]
-    found = ask(pictures, "en", pieces, 40, 40)
-    assert (len(found), found.owner.tolist()) == (1, [0])
-    assert found.left_out == ("a (en): ' . '",)
-
-
-def test_recalls_of_a_gallery_with_several_captions_and_a_picture_without():
-    #          captions of 0, 0, 2; picture 1 has none
-    scores = torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.1, 0.2], [0.3, 0.5, 0.4]])
-    found = retrieval_scores(scores, scores.T, torch.tensor([0, 0, 2]))
-    # text to picture: caption 0 ranks pictures 1, 2, 0; caption 1: 2, 0, 1; caption 2: 0, 2, 1
-    assert found["img_r1"] == 0
-    assert found["img_r5"] == 1
-    # picture to text: picture 0 ranks captions 2, 1, 0: rank 2; picture 2: 1, 2, 0: rank 2
-    assert found["txt_r1"] == 0
-    assert found["r_mean"] == pytest.approx((found["txt_mean"] + found["img_mean"]) / 2)
 
 
 def test_a_start_asks_for_the_pretraining_that_it_says():
@@ -202,16 +175,3 @@ def test_answers_of_tasks_are_paired_by_question_and_drawn_by_picture(tmp_path):
     gap = difference([(found["all"]["en", "accuracy"], found["blind"]["en", "accuracy"])], 100)
     assert gap["mean"] == pytest.approx(200 / 3)
     assert gap["low"] <= gap["mean"] <= gap["high"]
-
-
-def test_a_row_of_a_set_of_iglue_becomes_a_picture_with_captions():
-    from vlpnb.cclm.retrieval import Sets
-
-    row = SimpleNamespace(image_id="7", sentences=("ein Hund",))
-    iglue = SimpleNamespace(
-        rows=lambda *a, **k: [row, SimpleNamespace(image_id="8", sentences=("x",))],
-        languages=lambda name: ("en", "de"), image_path=lambda name: Path(f"{name}.jpg"),
-    )  # fmt: skip
-    sets = Sets(None, iglue, {"7"})
-    assert sets.pictures("xflickrco", "test")["de"] == [Picture("7", Path("7.jpg"), {"de": ("ein Hund",)})]
-    assert set(sets.pictures("wit", "train")) == {"en"}

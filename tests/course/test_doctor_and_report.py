@@ -2,8 +2,12 @@
 
 import json
 import math
+import re
+import tomllib
+from pathlib import Path
 
-from vlpnb.course.doctor import Finding, examine, profiles
+from vlpnb.course import doctor
+from vlpnb.course.doctor import OPTIONAL, REQUIRED, Finding, examine, profiles
 from vlpnb.course.report import PAPER, as_json, as_text, rows
 
 
@@ -13,6 +17,29 @@ def test_doctor_looks_at_everything_and_says_what_to_do():
     assert {"python", "torch", "memory", "disk", "cores", "gpu", "faiss"} <= subjects
     assert all(finding.found for finding in findings)
     assert next(f for f in findings if f.subject == "python").good
+
+
+def test_the_doctor_knows_every_package_that_the_project_installs():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    named = {re.match(r"[\w.-]+", line)[0] for line in project["dependencies"]}
+    assert set(REQUIRED) == named - {"faiss-gpu", "faiss-cpu"}
+    for extra in sorted(project["optional-dependencies"].keys() - {"dev"}):
+        [line] = project["optional-dependencies"][extra]
+        assert OPTIONAL[re.match(r"[\w.-]+", line)[0]][0] == extra
+
+
+def test_what_is_missing_has_a_line_with_what_to_do(monkeypatch):
+    version = doctor._version
+    monkeypatch.setattr(
+        doctor, "_version", lambda name: None if name in ("einops", "voila") else version(name)
+    )
+    found = {finding.subject: finding for finding in examine()}
+    assert found["einops"].advice == "run: make course"
+    assert "explore" in found["voila"].advice
+    assert "h5py" not in found, "what is there and has no version worth telling is counted only"
+    assert "einops" in next(
+        item.found for item in profiles(found.values()) if item.subject == "profile laptop"
+    )
 
 
 def test_doctor_refuses_profiles_with_a_reason():

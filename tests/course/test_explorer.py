@@ -93,13 +93,34 @@ def test_figures_come_with_their_alt_text(tmp_path):
     assert 'alt="a &quot;curve&quot;"' in explorer.figure_list(found["10_a"])
 
 
-def test_an_unfinished_run_is_refused(tmp_path):
+def test_an_unfinished_run_is_refused(tmp_path, capsys):
     run = open_run("smoke", "x", root=tmp_path)
-    with pytest.raises(
-        UserError,
-        match=r"run x: captions, pictures, vokenization\.matching, vokenization\.keys, .*\.pretraining not",
-    ):
+    with pytest.raises(UserError, match=r"run x: no part is finished"):
         explorer.prepare(run, notebooks_folder(), tmp_path)
+    assert not explorer.has_part(run, 3)
+    assert "Part 3 is not finished in run x: `vlpnb run --part 3 --run x`" in capsys.readouterr().out
+
+
+def test_a_run_of_one_part_is_explored_without_the_others(tmp_path, monkeypatch):
+    run = open_run("smoke", "x", root=tmp_path)
+    there = explorer.NEEDED[3]
+    monkeypatch.setattr(type(run), "find", lambda self, name: object() if name in there else None)
+    assert explorer.parts_of(run) == (3,)
+    made = nbformat.read(explorer.prepare(run, notebooks_folder(), tmp_path), 4)
+    sources = "\n".join(cell.source for cell in made.cells)
+    assert "CaptionStepper(" in sources
+    assert "metric_table(" in sources, "numbers and figures are of any run"
+    for other in ("load_matcher", "RegionExplorer(", "RetrievalExplorer(", "ValmLook", "snapshot_folders"):
+        assert other not in sources
+    names = {word for cell in made.cells if cell.cell_type == "code" for word in cell.source.split()}
+    assert "Part" not in names
+
+
+def test_every_system_has_its_views_in_the_explorer():
+    book = nbformat.read(notebooks_folder() / explorer.NOTEBOOK, 4)
+    for part in explorer.NEEDED:
+        own = [cell for cell in book.cells if f"part-{part}" in cell.metadata.get("tags", [])]
+        assert {cell.cell_type for cell in own} == {"markdown", "code"}, f"part {part}"
 
 
 def test_the_explorer_of_a_run_has_the_runs_parameters(tmp_path, monkeypatch):

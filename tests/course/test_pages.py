@@ -269,3 +269,18 @@ def test_no_arrow_of_the_map_passes_behind_a_box(needs):
     for i, node in enumerate(nodes):
         for other in nodes[:i]:
             assert other.y != node.y or abs(other.x - node.x) > node.width
+
+
+def test_a_title_on_the_map_takes_two_lines_at_most_and_none_leaves_its_box():
+    title = "Retrieval for language modelling and everything that comes with it in practice"
+    [node] = pages.draw_map([f"40 · {title}"], ["x.html"], [frozenset()])
+    assert len(node.lines) == 2
+    assert node.lines[0].startswith("40 · Retrieval")
+    assert node.lines[1].endswith("…")
+    assert max(map(len, node.lines)) * pages.CHARACTER < node.width
+
+
+def test_one_seed_has_no_spread():
+    cell = {"metric": "a.b", "scale": 100, "unit": "%"}
+    assert pages.ours(cell, {"a.b": 0.5, "a.b_std": float("nan")}) == "50.0 %"
+    assert pages.ours(cell, {"a.b": 0.5, "a.b_std": 0.1}) == "50.0 ± 10.0 %"

@@ -251,7 +251,7 @@ def test_the_papers_valm_and_its_matched_recipe(tmp_path):
     ):
         run = open_run(profile, root=tmp_path, settings={"data.root": str(tmp_path)})
         corpus, queries, config = (
-            run.config(f"valm.{name}") for name in ("corpus", "queries", "pretraining")
+            run.config(name) for name in ("blocks", "valm.queries", "valm.pretraining")
         )
         assert (config.updates, config.batch * corpus.block, config.lr) == (updates, tokens, lr)
         assert (config.warmup, config.schedule, config.optimiser) == (4000, "inverse_sqrt", "fairseq_adam")

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.regions import invented, region_store
-from vlpnb.data.region_store import RegionStore, write_store_of
+from vlpnb.data.region_store import RegionBatch, RegionStore, write_store_of
 from vlpnb.data.regions import checked
 from vlpnb.errors import UserError
 
@@ -190,3 +190,13 @@ def test_probabilities_of_another_number_of_classes_are_refused():
         UserError, match="here: probabilities of 7 classes; expected 6: the background and 5 kinds"
     ):
         checked(item, "here", 5)
+
+
+def test_the_best_class_alone_leaves_the_rest_to_the_others():
+    ids, sure, none = torch.tensor([[1, -1, 0]]), torch.tensor([[0.7, 0.0, 1.0]]), torch.zeros(1, 3, 0)
+    batch = RegionBatch(none, torch.zeros(1, 3, 4), None, ids, sure, ids, sure)
+    found = batch.best_class_alone(4)
+    assert found.sum(-1) == pytest.approx(1)
+    assert found[0, 0].tolist() == pytest.approx([0.1, 0.1, 0.7, 0.1])
+    assert found[0, 1].tolist() == pytest.approx([0.25] * 4)
+    assert found[0, 2].tolist() == pytest.approx([0, 1, 0, 0])

@@ -13,8 +13,9 @@ from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.images import BrokenImage, list_images, open_rgb
 from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_keys import extract_keys
 from vlpnb.vision.transforms import eval_view, train_view
-from vlpnb.vokenization.keys import extract_keys, load_keys
+from vlpnb.vokenization.keys import load_keys
 
 BROKEN = {
     "empty.png": "the file is empty",

@@ -9,13 +9,13 @@ from torch import nn
 
 from vlpnb.data.captions import CaptionedImage, read_captions
 from vlpnb.data.description import PictureData
+from vlpnb.data.images import readable
 from vlpnb.errors import UserError
 from vlpnb.foundations.features import FeaturesConfig, cache_split
 from vlpnb.text.backbones import LanguageBackbone
 from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vision.backbones import Backbone, remove_classifier
 from vlpnb.vision.small import SmallResNet
-from vlpnb.vokenization.matching import _readable
 
 
 class Embeds(nn.Module):
@@ -62,7 +62,7 @@ def test_features_of_a_split_without_a_readable_picture(backbones, tmp_path, spl
 
 def test_a_matcher_that_trains_its_vision_needs_a_readable_picture(tmp_path):
     with pytest.raises(UserError, match="none of the 3 pictures of a split can be read"):
-        _readable(broken(tmp_path / "pictures"), lambda line: None)
+        readable(broken(tmp_path / "pictures"), lambda image: image.path, "a split", lambda line: None)
 
 
 @pytest.fixture

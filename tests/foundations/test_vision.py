@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from vlpnb.data.description import CaptionData, CaptionFiles
+from vlpnb.downstream.grounding import grounding_rates
 from vlpnb.errors import UserError
 from vlpnb.foundations import vision
 from vlpnb.foundations.vision import VISION, VisionConfig, label_names, labels_of
 from vlpnb.text.corpora import TokenCorpus, write_corpus
 from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vision.backbones import load_backbone
-from vlpnb.vokenization.grounding import grounding_rates
 from vlpnb.world.knowledge import shows_bound
 from vlpnb.world.render import render
 from vlpnb.world.scene import HELD_OUT, KINDS, make_scene

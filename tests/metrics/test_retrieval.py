@@ -2,9 +2,17 @@
 
 import math
 
+import pytest
 import torch
 
-from vlpnb.metrics.retrieval import diversity, mean_token_scores, ranks, recall, token_batch_ranks
+from vlpnb.metrics.retrieval import (
+    diversity,
+    mean_token_scores,
+    ranks,
+    recall,
+    retrieval_scores,
+    token_batch_ranks,
+)
 
 
 def test_golden_vector_7_second_best_is_not_a_hit_at_one():
@@ -35,3 +43,15 @@ def test_token_ranks_and_sentence_scores():
     assert token_batch_ranks(text, images, mask).tolist() == [1, 2, 1]
     expected = torch.tensor([[0.5, 0.5], [0.0, 1.0]])
     torch.testing.assert_close(mean_token_scores(text, mask, images), expected)
+
+
+def test_recalls_of_a_gallery_with_several_captions_and_a_picture_without():
+    #          captions of 0, 0, 2; picture 1 has none
+    scores = torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.1, 0.2], [0.3, 0.5, 0.4]])
+    found = retrieval_scores(scores, scores.T, torch.tensor([0, 0, 2]))
+    # text to picture: caption 0 ranks pictures 1, 2, 0; caption 1: 2, 0, 1; caption 2: 0, 2, 1
+    assert found["img_r1"] == 0
+    assert found["img_r5"] == 1
+    # picture to text: picture 0 ranks captions 2, 1, 0: rank 2; picture 2: 1, 2, 0: rank 2
+    assert found["txt_r1"] == 0
+    assert found["r_mean"] == pytest.approx((found["txt_mean"] + found["img_mean"]) / 2)

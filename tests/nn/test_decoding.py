@@ -5,7 +5,7 @@ import torch
 
 from tests.nn.toy_writer import ToyWriter
 from vlpnb.errors import UserError
-from vlpnb.nn.decoding import greedy, keep_likeliest, sample
+from vlpnb.nn.decoding import greedy, guide, keep_likeliest, mixed, sample
 
 END = 0
 
@@ -106,3 +106,15 @@ def test_log_probabilities_of_drawn_words_have_a_gradient():
 def test_numbers_without_meaning_are_refused(options, message):
     with pytest.raises(UserError, match=message):
         sample(ToyWriter(1, 9).step(), **{"steps": 3, "end_id": END} | options)
+
+
+def test_guidance_and_mixtures_are_what_they_say():
+    one, other = torch.randn(2, 3, 11, dtype=torch.float64)
+    cases = (
+        (guide(one, other, 0.0), one.log_softmax(-1)),
+        (guide(one, other, 1.0), 2 * one.log_softmax(-1) - other.log_softmax(-1)),
+        (mixed(one, other, 0.3).exp(), 0.3 * one.softmax(-1) + 0.7 * other.softmax(-1)),
+        (mixed(one, other, 1.0), one.log_softmax(-1)),
+    )
+    for found, expected in cases:
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)

@@ -1,5 +1,7 @@
 """Attention, masks and the encoder: maps from the same pass, padding, causality, dropout, initialisation."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from vlpnb.errors import UserError
 from vlpnb.nn.attention import Attention
 from vlpnb.nn.masks import causal_mask, padding_mask, prefix_mask
-from vlpnb.nn.transformer import AttentionLayer, Encoder, TransformerConfig
+from vlpnb.nn.transformer import AttentionLayer, Encoder, TransformerConfig, check_numbers
 
 SMALL = {"vocab_size": 50, "hidden": 16, "layers": 2, "heads": 4, "ffn": 32, "max_positions": 24}
 
@@ -204,3 +206,29 @@ def test_keys_of_a_memory_made_once_are_the_memory(weights: bool):
         if weights:
             torch.testing.assert_close(shared_map, plain_map)
     torch.testing.assert_close(copied[0], plain)
+
+
+@dataclass(frozen=True)
+class Shape:
+    hidden: int = 8
+    heads: int = 2
+    vocab_size: int = 30
+    pad_id: int = 0
+    boxes: bool = False
+    width: int = 4
+
+
+def test_a_models_configuration_gives_the_layers_what_it_says_by_the_same_names():
+    config = TransformerConfig.of(Shape(), layers=3)
+    assert (config.hidden, config.heads, config.vocab_size, config.layers) == (8, 2, 30, 3)
+    assert config.ffn == TransformerConfig().ffn
+
+
+def test_numbers_that_are_too_small_and_ids_beyond_the_words_are_named():
+    check_numbers(Shape(), ("pad_id",), pad_id=0)
+    with pytest.raises(UserError, match=r"Shape\.width = 0; expected at least 1"):
+        check_numbers(Shape(width=0), pad_id=0)
+    with pytest.raises(UserError, match=r"Shape\.pad_id = 0; expected at least 1"):
+        check_numbers(Shape())
+    with pytest.raises(UserError, match=r"Shape\.pad_id = 30; expected below vocab_size = 30"):
+        check_numbers(Shape(pad_id=30), ("pad_id",))

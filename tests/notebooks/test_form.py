@@ -11,7 +11,7 @@ from pathlib import Path
 import papermill
 import pytest
 
-from vlpnb.course.explorer import NOTEBOOK
+from vlpnb.course.explorer import NEEDED, NOTEBOOK
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -31,9 +31,10 @@ def tagged(notebook: dict, tag: str) -> list[str]:
     return [source(c) for c in notebook["cells"] if tag in c["metadata"].get("tags", [])]
 
 
+PARTS_SHOWN = {f"part-{part}" for part in NEEDED}  # sections of the explorer
 TAGS = {
-    "code": {"parameters", "exercise", "skip-execution", "solution", "check", "workbook"},
-    "markdown": {"workbook"},
+    "code": {"parameters", "exercise", "skip-execution", "solution", "check", "workbook", *PARTS_SHOWN},
+    "markdown": {"workbook", *PARTS_SHOWN},
     "raw": set(),
 }
 

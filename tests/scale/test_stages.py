@@ -23,14 +23,14 @@ DEALT_OUT = {
     "vokenization.glue", "vokenization.squad", "vokenization.swag", "lxmert.vqa", "lxmert.gqa", "lxmert.nlvr2",
     "vlp.captioning", "vlp.vqa",
 }  # fmt: skip
-CUT = {"regions", "valm.images", "valm.queries", "patches"}
+CUT = {"regions", "picture_vectors", "valm.queries", "patches"}
 ON_ONE = {
     "language",
     "vokenization.benchmark",
     "vokenization.results",
     "lxmert.results",
     "vlp.results",
-    "valm.towers",
+    "towers",
 }
 FINE_TUNING = {"epochs": 1, "batch": 8, "seeds": [1, 2], "keep_models": True, "checkpoint_seconds": 60}
 CHOSEN = merge(

@@ -161,3 +161,17 @@ def test_spans_repeat_with_their_generator_and_no_more_than_most_are_selected():
     assert one[3].shape[1] == 5
     ids = torch.tensor([[0, 2]])
     assert mask_spans(ids, torch.tensor([2]), 306, 307, rate=0.9)[1].tolist() == [[1]]
+
+
+def test_whole_words_are_selected_with_all_of_their_pieces():
+    random = torch.Generator().manual_seed(1)
+    ids = torch.randint(5, 99, (300, 20), generator=random)
+    special = torch.zeros(ids.shape, dtype=torch.bool)
+    starts = torch.rand(ids.shape, generator=random) < 0.6
+    starts[:, 0] = True
+    masked, labels = mask_tokens(ids, special, 4, 99, random, 0.3, starts)
+    chosen = labels != -100
+    # a further piece is as the one before
+    assert torch.equal(chosen[:, 1:] | starts[:, 1:], chosen[:, :-1] | starts[:, 1:])
+    assert chosen.float().mean() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(masked[~chosen], ids[~chosen])

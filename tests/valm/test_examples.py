@@ -6,8 +6,8 @@ import torch
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.valm.examples import Batches, Hiding
-from vlpnb.valm.vocabulary import Vocabulary
 
 PAD, END, MASK, SIZE = 0, 1, 2, 30
 WORDS = Vocabulary(None, SIZE, END, PAD, MASK, (PAD, END, MASK))

@@ -8,7 +8,6 @@ from tests.valm.small import B, D, K, T, V, close, images, model, some_hidden, u
 from vlpnb.errors import UserError
 from vlpnb.valm.config import PROJECTIONS
 from vlpnb.valm.fusion import JOINT, JointAttention, Reading, merge, pictures_of
-from vlpnb.valm.places import Places, picked, pooled
 
 WAYS = ("reference", "absorbed", "merged")
 
@@ -213,27 +212,6 @@ def test_gradients_reach_all_that_is_live_and_no_image():
     assert {name for name, p in lm.named_parameters() if p.grad is None or not p.grad.any()} == set()
     assert isinstance(lm.model.blocks[1].look.attention.reading, Reading)
     assert len(lm.model.word_weight) == V
-
-
-@pytest.mark.parametrize("shared", [True, False])
-def test_rows_of_a_table_are_looked_up_where_they_lie(shared):
-    heads, words_, width, size = 3, 11, 5, 4
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randint(size, (words_, K), generator=generator)
-    places = Places(rows, heads, size, shared)
-    table = (
-        torch.randn(size if shared else heads * size, width, generator=generator).double().requires_grad_()
-    )
-    queries = torch.randn(heads * words_, width, generator=generator).double().requires_grad_()
-    weights = torch.randn(heads * words_, K, generator=generator).double().requires_grad_()
-    found = table if shared else table.view(heads, size, width)
-    each = torch.stack([(found if shared else found[h])[rows] for h in range(heads)]).flatten(
-        0, 1
-    )  # (M, K, e)
-    close(picked(queries, table, places), (each * queries[:, None]).sum(-1))
-    close(pooled(weights, table, places), (each * weights[..., None]).sum(1))
-    assert torch.autograd.gradcheck(lambda q, t: picked(q, t, places), (queries, table))
-    assert torch.autograd.gradcheck(lambda w, t: pooled(w, t, places), (weights, table))
 
 
 def test_pictures_are_read_in_inference_mode_too():

@@ -6,7 +6,7 @@ import torch
 from tests.valm.small import D, V, close, model, use, words
 from vlpnb.errors import UserError
 from vlpnb.nn.beam import beam
-from vlpnb.valm.generation import Writer, guide, mixed
+from vlpnb.valm.generation import Writer
 
 STEPS = 64
 TABLE = torch.randn(V, 3, D, generator=torch.Generator().manual_seed(8)).double() * 3
@@ -91,14 +91,6 @@ def test_a_text_stops_at_its_end():
     for row in drawn.ids.tolist():
         if 2 in row:
             assert set(row[row.index(2) + 1 :]) <= {1}
-
-
-def test_guidance_and_mixtures_are_what_they_say():
-    one, other = torch.randn(2, 3, V).double()
-    close(guide(one, other, 0.0), one.log_softmax(-1))
-    close(guide(one, other, 1.0), 2 * one.log_softmax(-1) - other.log_softmax(-1))
-    close(mixed(one, other, 0.3).exp(), 0.3 * one.softmax(-1) + 0.7 * other.softmax(-1), 1e-7)
-    close(mixed(one, other, 1.0), one.log_softmax(-1))
 
 
 def test_what_cannot_be_written_is_refused():

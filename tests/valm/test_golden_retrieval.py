@@ -10,15 +10,16 @@ import torch
 from safetensors.torch import load_file
 
 from vlpnb.data.recorded import RecordedFolder
+from vlpnb.foundations.tower_pair import TextTower
 from vlpnb.nn.clip import Clip, ClipConfig
 from vlpnb.nn.clip_files import fill, openai_state
 from vlpnb.retrieval.nearest import exact_search, nearest
 from vlpnb.retrieval.store import VectorStore, write_store
+from vlpnb.text.chunking import compat_lengths, same_pieces
+from vlpnb.text.query_texts import Words
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.valm.chunking import compat_lengths, same_pieces
 from vlpnb.valm.original.verify import recorded_model
-from vlpnb.valm.retriever import QueryRules, Retriever, Words
-from vlpnb.valm.tower_pair import TextTower
+from vlpnb.valm.retriever import QueryRules, Retriever
 
 SHARED = Path(os.environ.get("VLPNB_SHARED_GOLDEN", Path(__file__).parents[3] / "shared/golden")) / "valm"
 NO_PADDING = -1  # padding takes part in the original's rule, as a piece like others

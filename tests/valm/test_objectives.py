@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from tests.valm.small import B, K, T, V, close, images, model, some_hidden, words
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
-from vlpnb.valm.objectives import hide_images, mask_words, query_ids
+from vlpnb.text.masking import mask_tokens
+from vlpnb.valm.objectives import hide_images, query_ids
 
 MASK = 3
 
@@ -48,7 +49,7 @@ def test_no_target_at_all_costs_nothing():
 
 def test_both_losses_are_two_passes_with_shared_weights():
     lm = model(mlm_head=True)
-    masked, labels = mask_words(words(), special(words()), MASK, V, 0.5, torch.Generator().manual_seed(0))
+    masked, labels = mask_tokens(words(), special(words()), MASK, V, torch.Generator().manual_seed(0), 0.5)
     both = lm(words(), targets(), images(), masked_ids=masked, labels=labels, masked_images=images(6))
     close(both["next"], lm(words(), targets(), images())["next"])
     only = lm(masked_ids=masked, labels=labels, masked_images=images(6))
@@ -67,7 +68,7 @@ def test_rows_of_distinct_vectors_serve_both_passes():
     lm = model(mlm_head=True)
     vectors = images(rows=1, length=1, count=6)[0, 0]
     rows, other = (torch.randint(0, 6, (B, T, K), generator=torch.Generator().manual_seed(i)) for i in (0, 1))
-    masked, labels = mask_words(words(), special(words()), MASK, V, 0.5, torch.Generator().manual_seed(0))
+    masked, labels = mask_tokens(words(), special(words()), MASK, V, torch.Generator().manual_seed(0), 0.5)
     one = lm(words(), targets(), vectors, rows=rows, masked_ids=masked, labels=labels, masked_rows=other)
     two = lm(
         words(), targets(), vectors[rows], masked_ids=masked, labels=labels, masked_images=vectors[other]
@@ -81,32 +82,6 @@ def test_what_cannot_be_learned_is_refused():
         model()(words())
     with pytest.raises(UserError, match="no head for masked words"):
         model()(masked_ids=words(), labels=words())
-
-
-def test_chosen_words_become_masks_random_words_or_stay():
-    ids = words(rows=200, length=100)
-    ids[:, 0] = 2
-    masked, labels = mask_words(ids, special(ids), MASK, V, 0.15, torch.Generator().manual_seed(0))
-    chosen = labels != IGNORE
-    assert chosen.float().mean() == pytest.approx(0.15 * 0.99, rel=0.05)
-    assert (masked[chosen] == MASK).float().mean() == pytest.approx(0.8, abs=0.02)
-    assert (masked[chosen] == ids[chosen]).float().mean() == pytest.approx(0.1, abs=0.02)
-    assert torch.equal(masked[~chosen], ids[~chosen])
-    assert torch.equal(labels[chosen], ids[chosen])
-    assert not chosen[:, 0].any()
-
-
-def test_whole_words_are_chosen_with_all_of_their_pieces():
-    ids = words(rows=300, length=20)
-    starts = torch.rand(ids.shape, generator=torch.Generator().manual_seed(1)) < 0.6
-    starts[:, 0] = True
-    masked, labels = mask_words(ids, special(ids), MASK, V, 0.3, torch.Generator().manual_seed(0), starts)
-    chosen = labels != IGNORE
-    assert torch.equal(
-        chosen[:, 1:] | starts[:, 1:], chosen[:, :-1] | starts[:, 1:]
-    )  # a further piece as the one before
-    assert chosen.float().mean() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(masked[~chosen], ids[~chosen])
 
 
 def test_pictures_are_hidden_one_by_one_or_all_of_a_place():
@@ -129,12 +104,12 @@ def test_a_masked_word_keeps_a_picture_where_that_is_asked_for():
 @pytest.mark.parametrize("how", ["delete", "word"])
 def test_a_masked_word_has_no_part_in_what_is_asked(how):
     gold = words(rows=4)
-    masked, labels = mask_words(gold, special(gold), MASK, V, 0.5, torch.Generator().manual_seed(2))
+    masked, labels = mask_tokens(gold, special(gold), MASK, V, torch.Generator().manual_seed(2), 0.5)
     hidden = masked == MASK
     assert hidden.any()
     assert (labels[hidden] != IGNORE).all()
     other = torch.where(hidden, 4 + (gold + 7) % (V - 4), gold)  # other words at the masked places
-    again, _ = mask_words(other, special(other), MASK, V, 0.5, torch.Generator().manual_seed(2))
+    again, _ = mask_tokens(other, special(other), MASK, V, torch.Generator().manual_seed(2), 0.5)
     asked, index = query_ids(masked, MASK, how, word_id=9)
     asked_again, index_again = query_ids(again, MASK, how, word_id=9)
     assert torch.equal(index, index_again)

@@ -14,19 +14,20 @@ from tests.valm.database import make
 from vlpnb.config import parse_config
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
+from vlpnb.foundations.blocks import BLOCKS, BlocksConfig, load_corpus
+from vlpnb.retrieval.readers import standardised
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import open_table
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import spawn
 from vlpnb.train.loop import TrainingPlan
 from vlpnb.valm.config import size_config
-from vlpnb.valm.corpus import CORPUS, CorpusConfig, load_corpus
 from vlpnb.valm.examples import Batches
 from vlpnb.valm.objectives import ValmLM
 from vlpnb.valm.original.weights import load_gpt2_lm, load_model, save_gpt2_lm
 from vlpnb.valm.pretraining import PRETRAINING, PretrainingConfig, training_plan
-from vlpnb.valm.queries import open_table
 from vlpnb.valm.scoring import open_scorer
-from vlpnb.valm.shown import Live, Look, caption_words, load_looks, read_looks, standardised
+from vlpnb.valm.shown import Live, Look, load_looks, read_looks
 
 FIELDS = {
     "size": "tiny", "updates": 6, "batch": 8, "micro_batch": 8, "lr": 1e-3, "warmup": 2, "dropout": 0.1, "log_every": 1,
@@ -177,16 +178,6 @@ def test_a_hidden_picture_is_no_picture(made, trained):
     assert np.abs(nats - open_scorer(trained[0]).nats(text)[0]).max() > 1e-5
 
 
-def test_caption_words_say_what_captions_say_and_nothing_else(made):
-    store = VectorStore(made.root / "images")
-    words = caption_words(store, 64)
-    assert torch.allclose(words.norm(dim=1), torch.ones(len(store)), atol=1e-5)
-    said = [store.captions(row) for row in range(len(store))]
-    for one in range(len(store)):
-        for other in range(len(store)):
-            assert torch.equal(words[one], words[other]) == (said[one] == said[other])
-
-
 def test_standardised_vectors_have_mean_0_and_spread_1_and_are_read_alike_when_asked(made, tmp_path):
     store = VectorStore(made.root / "images")
     values = standardised(store)(np.arange(len(store)))
@@ -335,8 +326,8 @@ def test_tables_of_another_database_are_refused(made, tmp_path):
 
 
 def test_tables_of_another_text_are_refused(made, tmp_path):
-    config = CorpusConfig(tokenizer=str(made.small.root / "words"), sets=("train",), block=7, by_line=True)
-    made.small.run(CORPUS, config, tmp_path / "corpus", **made.small.data)
+    config = BlocksConfig(tokenizer=str(made.small.root / "words"), sets=("train",), block=7, by_line=True)
+    made.small.run(BLOCKS, config, tmp_path / "corpus", **made.small.data)
     wrong = replace(
         context(made, tmp_path / "out"), inputs={**folders(made, "retrieved"), "corpus": tmp_path / "corpus"}
     )

@@ -8,19 +8,13 @@ import torch
 
 from tests.valm.database import make
 from vlpnb.errors import UserError
+from vlpnb.foundations.blocks import load_corpus
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import open_table
 from vlpnb.stage import StageContext
-from vlpnb.valm.corpus import load_corpus
-from vlpnb.valm.queries import (
-    QUERIES,
-    QueriesConfig,
-    open_retriever,
-    open_table,
-    own_rows,
-    write_table,
-)
-from vlpnb.valm.retriever import SEARCHED
-from vlpnb.valm.text import rows_of_pictures
+from vlpnb.text.paragraphs import rows_of_pictures
+from vlpnb.text.query_texts import SEARCHED
+from vlpnb.valm.queries import QUERIES, QueriesConfig, open_retriever, own_rows, write_table
 
 MODES = {
     **{mode: {} for mode in (*SEARCHED, "random", "none", "oracle")},
@@ -183,7 +177,7 @@ def test_a_table_of_another_store_is_refused(made):
 
 def test_a_store_of_other_towers_is_refused(made, small, tmp_path):
     from tests.valm.database import SIZE
-    from vlpnb.valm.towers import TOWERS, TowersConfig
+    from vlpnb.foundations.towers import TOWERS, TowersConfig
 
     other = TowersConfig(tokenizer=str(small.root / "words"), updates=3, seed=7, **SIZE)
     small.run(TOWERS, other, tmp_path / "towers", captions=small.dataset, features=small.features)

@@ -6,8 +6,9 @@ import torch
 
 from tests.valm_retrieval import EOS, PAD, STOP, WORDS, DecayingTower, retriever, small_store, texts
 from vlpnb.errors import UserError
-from vlpnb.valm.chunking import other_pieces
-from vlpnb.valm.retriever import SEARCHED, QueryRules, Retriever, Words, rows_at
+from vlpnb.text.chunking import other_pieces
+from vlpnb.text.query_texts import SEARCHED, Words
+from vlpnb.valm.retriever import QueryRules, Retriever, rows_at
 
 CAUSAL = [name for name in SEARCHED if name != "token_compat"]
 

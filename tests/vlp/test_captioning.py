@@ -9,11 +9,11 @@ import torch
 from tests.vlp import small_captions as small
 from vlpnb.data.description import load_captions
 from vlpnb.data.region_store import write_store_of
+from vlpnb.downstream.captions import Splits
 from vlpnb.errors import UserError
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import StageContext
 from vlpnb.vlp.captioning import CAPTIONING, Captioned, CaptioningConfig, inputs
-from vlpnb.vlp.describing import Splits
 from vlpnb.vlp.examples import Batches
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.weights import load_model
@@ -114,8 +114,9 @@ def test_packed_captions_make_updates_of_as_many_captions(made, tmp_path):
     for packed in (True, False):
         here = context(made, tmp_path / str(packed), packed=packed)
         data, store = here.inputs["captions"], here.inputs["regions"]
-        splits = Splits(load_captions(data), Pictures(load_regions(store)), here.config)
-        tasks[packed] = Captioned(here.config, splits, starting_point(here)).batches(0)
+        regions = load_regions(store)
+        splits = Splits(load_captions(data), regions, here.config)
+        tasks[packed] = Captioned(here.config, splits, Pictures(regions), starting_point(here)).batches(0)
     assert tasks[True].sampler.batch * 2 == tasks[False].sampler.batch == 16
     assert tasks[True].sampler.per_epoch == tasks[False].sampler.per_epoch
 

@@ -1,23 +1,17 @@
-"""The examples of VLP: number, choice and corruption of targets, the rows of an update, and which captions are read."""
-
-import json
-from pathlib import Path
+"""The examples of VLP: the rows of an update."""
 
 import numpy as np
 import pytest
-import torch
 
 from tests.vlp import small_captions as small
-from vlpnb.data.description import TextData, load_captions, load_text
 from vlpnb.errors import UserError
-from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import caption_table
+from vlpnb.text.masking import Words
 from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.train.sampling import Update
-from vlpnb.vlp.caption_table import caption_table, held_out, read_sentences
-from vlpnb.vlp.examples import Batches, Hiding, Words, hide, lay_out, target_count
-from vlpnb.vlp.pictures import Pictures, one_hot_of_best
+from vlpnb.vlp.examples import Batches, Hiding, lay_out
+from vlpnb.vlp.pictures import Pictures
 
-GOLDEN = Path("../shared/golden/vlp/examples.json")
 IDS = [f"train{i}" for i in range(12)]
 
 
@@ -40,62 +34,6 @@ def table(tokenizer, pictures):
 def laid(table, tokenizer, hiding, seed=(0, 0), packed=False):
     groups = table.together() if packed else np.arange(len(table) + 1)
     return lay_out(table, groups, np.arange(len(groups) - 1), Words.of(tokenizer), hiding, None, *seed)
-
-
-def test_halves_are_rounded_to_even_and_three_are_the_most():
-    counts = target_count(np.arange(1, 21), 0.15, 3)
-    assert counts.tolist() == [1] * 9 + [2] * 7 + [3] * 4
-    assert target_count(np.array([10]), 0.25, 9).tolist() == [2]
-    assert target_count(np.array([14]), 0.25, 9).tolist() == [4]
-    assert target_count(np.array([5, 20]), 0.15, 0).tolist() == [0, 0]
-
-
-def test_targets_are_as_many_as_the_originals():
-    if not GOLDEN.is_file():
-        pytest.skip(f"{GOLDEN} is not there: the original's numbers of targets are not compared")
-    for said, counts in json.loads(GOLDEN.read_text())["target_counts_for_n_1_upwards"].items():
-        rate, most = (float(part.split("=")[1]) for part in said.split(","))
-        assert target_count(np.arange(1, len(counts) + 1), rate, int(most)).tolist() == counts, said
-
-
-def test_targets_are_words_or_the_closing_sep_and_never_padding(tokenizer):
-    random, words, n = np.random.default_rng(0), np.full((3000, 6), 20), np.tile([1, 3, 6], 1000)
-    ids, labels = hide(words, n, Words.of(tokenizer), Hiding(rate=0.5, most=3), random)
-    chosen = labels != IGNORE
-    assert (chosen.sum(1) == target_count(n, 0.5, 3)).all()
-    at = np.arange(7)
-    assert not chosen[at > n[:, None]].any()
-    is_end = at == n[:, None]
-    assert (labels[chosen & is_end] == tokenizer.sep_token_id).all()
-    for size in (1, 3, 6):  # each of the n + 1 equally often
-        share = chosen[n == size].mean(0)[: size + 1]
-        assert share == pytest.approx(
-            np.full(size + 1, int(target_count(np.array([size]), 0.5, 3)[0]) / (size + 1)), abs=0.05
-        )
-    assert (ids[~chosen & (at < n[:, None])] == 20).all()
-
-
-def test_eighty_percent_become_a_mask_ten_another_piece_ten_stay(tokenizer):
-    vocabulary = Words.of(tokenizer)
-    words, n = np.full((20_000, 3), 20), np.full(20_000, 3)
-    ids, labels = hide(words, n, vocabulary, Hiding(rate=0.9, most=3), np.random.default_rng(1))
-    chosen = labels == 20
-    become = ids[chosen]
-    assert (become == vocabulary.mask).mean() == pytest.approx(0.8, abs=0.01)
-    assert (become == 20).mean() == pytest.approx(0.1, abs=0.01)
-    others = become[(become != vocabulary.mask) & (become != 20)]
-    assert len(others) / len(become) == pytest.approx(0.1, abs=0.01)
-    assert not np.isin(others, tokenizer.all_special_ids).any()
-    assert len(np.unique(others)) > 0.9 * (len(tokenizer) - 6)
-
-
-def test_special_and_unused_pieces_may_replace_a_word_where_that_is_asked_for(tokenizer):
-    anything = Words.of(tokenizer, any_random=True)
-    assert anything.ordinary.tolist() == list(range(len(tokenizer)))
-    ids, _ = hide(
-        np.full((20_000, 1), 20), np.ones(20_000, np.int64), anything, Hiding(), np.random.default_rng(0)
-    )
-    assert np.isin(ids[:, 0], [tokenizer.pad_token_id, tokenizer.cls_token_id]).any()
 
 
 def test_the_rows_are_a_pure_function_of_seed_and_update(table, tokenizer):
@@ -162,23 +100,6 @@ def test_captions_that_are_read_both_ways_cannot_be_packed(table, pictures, toke
         Batches(table, pictures, tokenizer, Hiding(0.75), packed=True)
 
 
-def test_captions_without_a_word_and_pictures_without_regions_are_counted(pictures, tokenizer):
-    said = [("train0", ["the cat is red", " ", "[SEP] [MASK]"]), ("elsewhere", ["a dog"])]
-    found = caption_table(said, pictures.by_name(), tokenizer)
-    assert len(found) == 1
-    assert len(found.left_out) == 3
-    assert "elsewhere: no regions" in found.left_out
-    assert any("without a word piece: '[SEP] [MASK]'" in line for line in found.left_out)
-    with pytest.raises(UserError, match=r"the captions: found elsewhere: no regions …; expected captions"):
-        caption_table(said[1:], pictures.by_name(), tokenizer)
-
-
-def test_special_tokens_that_a_caption_spells_out_are_no_special_tokens(pictures, tokenizer):
-    found = caption_table([("train0", ["the cat [SEP] is red"])], pictures.by_name(), tokenizer)
-    plain = caption_table([("train0", ["the cat is red"])], pictures.by_name(), tokenizer)
-    assert found.tokens.tolist() == plain.tokens.tolist()
-
-
 def test_long_captions_lose_their_tail_and_the_table_stays_as_it_is(pictures, tokenizer):
     found = caption_table([("train0", ["the cat is red " * 9])], pictures.by_name(), tokenizer, length=6)
     assert found.lengths.tolist() == [6]
@@ -194,42 +115,3 @@ def test_hidden_regions_are_a_share_of_those_that_a_picture_has(table, pictures,
     assert layout.hidden.sum(1).tolist() == (counts // 2).tolist()
     assert not layout.hidden[np.arange(layout.hidden.shape[1]) >= counts[:, None]].any()
     assert batches(0).counts["regions"] == 24
-
-
-def test_the_best_class_alone_leaves_the_rest_to_the_others():
-    ids, sure = torch.tensor([[1, -1, 0]]), torch.tensor([[0.7, 0.0, 1.0]])
-    found = one_hot_of_best(ids, sure, 4)
-    assert found.sum(-1) == pytest.approx(1)
-    assert found[0, 0].tolist() == pytest.approx([0.1, 0.1, 0.7, 0.1])
-    assert found[0, 1].tolist() == pytest.approx([0.25] * 4)
-    assert found[0, 2].tolist() == pytest.approx([0, 1, 0, 0])
-
-
-def test_sentences_about_photographs_to_be_captioned_are_left_out(tmp_path):
-    inputs = small.make(tmp_path / "in", train=4, valid=2, test=2)
-    data = load_captions(inputs["captions"])
-    assert held_out(data) == {"valid0", "valid1", "test0", "test1"}
-    lines = {"train": [f"line {i}" for i in range(4)], "valid": ["x"]}
-    small.write_text(tmp_path / "in", lines, {"train": ["train0", "test1", "other", "valid0"]})
-    text = load_text(inputs["text"])
-    assert list(read_sentences(text, "train", held_out(data))) == ["line 0", "line 2"]
-    assert list(read_sentences(text, "train", held_out(data), 1)) == ["line 0"]
-
-
-def test_flickr30ks_name_of_a_photograph_of_flickr8k_is_known(tmp_path, monkeypatch):
-    inputs = small.make(tmp_path / "in", train=4, valid=2, test=2)
-    monkeypatch.setattr(small, "number", lambda name: 0)
-    path = tmp_path / "in" / "dataset.json"
-    found = json.loads(path.read_text())
-    found["images"][-1]["filename"] = "1007129816_e794419615.jpg"
-    path.write_text(json.dumps(found))
-    assert {"1007129816", "1007129816_e794419615"} < held_out(load_captions(inputs["captions"]))
-
-
-@pytest.mark.parametrize("named", [1, 3])
-def test_a_list_of_images_must_go_with_its_file(tmp_path, named):
-    (tmp_path / "a.txt").write_text("one\ntwo\n")
-    (tmp_path / "images.txt").write_text("x.jpg\n" * named)
-    text = TextData(tmp_path, "none", train=(tmp_path / "a.txt",), images=(tmp_path / "images.txt",))
-    with pytest.raises(UserError, match=r"a.txt: has .*lines, and .*images.txt names"):
-        list(read_sentences(text, "train", set()))

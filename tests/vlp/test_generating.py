@@ -10,7 +10,8 @@ from tests.vlp.small import CONFIG, REGIONS, R, inputs
 from vlpnb.errors import UserError
 from vlpnb.nn.beam import beam
 from vlpnb.nn.decoding import Step, greedy, sample
-from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
+from vlpnb.text.caption_table import text_of
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 
 CLOSE = {"atol": 1e-5, "rtol": 0}

@@ -8,9 +8,10 @@ from torch.nn.functional import cross_entropy
 from tests.vlp import small_captions as small
 from tests.vlp.small import CONFIG
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import caption_table
+from vlpnb.text.masking import Words
 from vlpnb.text.tokenizers import train_wordpiece
-from vlpnb.vlp.caption_table import caption_table
-from vlpnb.vlp.examples import Batches, Hiding, Words, lay_out, tensors
+from vlpnb.vlp.examples import Batches, Hiding, lay_out, tensors
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.masks import EDGES, caption_mask, sequence_mask
 from vlpnb.vlp.model import VlpConfig

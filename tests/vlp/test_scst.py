@@ -165,9 +165,9 @@ def test_the_originals_loss_is_zero_where_sample_and_greedy_caption_are_the_same
 
 def test_the_frequencies_are_those_of_the_whole_split_and_references_of_the_pictures_trained_on(made):
     config = ScstConfig(**FAST)
-    pictures = scst.Pictures(scst.load_regions(made["regions"]))
-    splits = scst.Splits(scst.load_captions(made["captions"]), pictures, config)
-    task = scst.Drawn(config, splits, scst.captioner(made["captioning"], 3))
+    store = scst.load_regions(made["regions"])
+    splits = scst.Splits(scst.load_captions(made["captions"]), store, config)
+    task = scst.Drawn(config, splits, scst.Pictures(store), scst.captioner(made["captioning"], 3))
     assert task.rewards.frequencies.pictures == 60
     assert len(task.rewards.references) == 40
     assert task.rewards(0, small_captions.sentences("train0")[0]) > 1

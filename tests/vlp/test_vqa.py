@@ -17,8 +17,8 @@ from vlpnb.data.region_store import RegionStore, write_store_of
 from vlpnb.data.vqa_labels import UNKNOWN, soft_score
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.errors import UserError
+from vlpnb.text.masking import Words
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vlp.examples import Words
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration
 from vlpnb.vlp.original.weights import load_model, save_original
 from vlpnb.vlp.pictures import Pictures
@@ -31,7 +31,6 @@ from vlpnb.vlp.vqa import (
     asked_of,
     corrupted,
     load_answerer,
-    read_sentences,
     with_lengths,
     with_targets,
 )
@@ -189,7 +188,7 @@ def test_one_word_or_the_end_of_each_training_question_is_corrupted_as_documente
     tokenizer = load_tokenizer(inputs["pretraining"] / "model")
     words = Words.of(tokenizer)
     texts = ["is the cat red ?", "what", "what color is the dog ?"] * 400
-    batch = with_lengths(read_sentences(texts, tokenizer, 20).batch(range(len(texts))))
+    batch = with_lengths(Sentences.closed(texts, tokenizer, 20).batch(range(len(texts))))
     ids, lengths = batch["ids"], batch["lengths"]
     found = corrupted(ids, lengths, words, 7, 3)
     assert found.shape == ids.shape
@@ -220,7 +219,7 @@ def test_only_training_questions_are_corrupted_and_only_if_so_configured(inputs,
 def test_questions_are_cut_at_their_tail_and_spelt_special_tokens_are_left_out(inputs):
     tokenizer = load_tokenizer(inputs["pretraining"] / "model")
     texts = ["the cat [SEP] is [MASK] red", "is the cat " * 9, "dog"]
-    sentences = read_sentences(texts, tokenizer, 5)
+    sentences = Sentences.closed(texts, tokenizer, 5)
     assert sentences.lengths.tolist() == [5, 6, 2]
     batch = sentences.batch([0, 1, 2])
     plain = tokenizer("the cat is red", add_special_tokens=False)["input_ids"]

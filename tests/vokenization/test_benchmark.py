@@ -18,7 +18,6 @@ from vlpnb.text.corpora import TokenCorpus
 from vlpnb.vokenization.benchmark import (
     BENCHMARK,
     BenchmarkConfig,
-    corpus_sentences,
     retrieval,
     scored_queries,
     token_vokens,
@@ -138,13 +137,13 @@ def test_all_tokens_of_a_sentence_have_its_voken(small):
 def test_lines_and_sentences_of_a_corpus(corpus):
     store = TokenCorpus(corpus / "valid.hdf5")
     assert len(store.sentences) - 1 == 2 * (len(store.lines) - 1)
-    every = corpus_sentences(store, None, None)
+    every = store.first_sentences(None, None)
     assert [*chain(*every)] == np.asarray(store.tokens).tolist()
-    assert corpus_sentences(store, 3, None) == every[:6]
+    assert store.first_sentences(3, None) == every[:6]
     assert [*chain(*every[:6])] == store.tokens[: store.lines[3]].tolist()
-    assert corpus_sentences(store, 3, 5) == corpus_sentences(store, None, 5) == every[:5]
-    assert corpus_sentences(store, 95_000, None) == every
-    assert corpus_sentences(store, 0, None) == []
+    assert store.first_sentences(3, 5) == store.first_sentences(None, 5) == every[:5]
+    assert store.first_sentences(95_000, None) == every
+    assert store.first_sentences(0, None) == []
 
 
 def test_the_stage_reports_retrieval_and_diversity(small, corpus, tmp_path):
@@ -186,7 +185,7 @@ def test_every_set_has_metrics_of_its_own(small, corpus, two_sets, tmp_path):
         diversity_lines=1, diversity_sentences=1,
     )  # fmt: skip
     assert [limited[name] for name in ("pictures", "cc_valid_pictures", "valid_pictures")] == [2, 2, 2]
-    ids = corpus_sentences(TokenCorpus(corpus / "valid.hdf5"), 1, 1)
+    ids = TokenCorpus(corpus / "valid.hdf5").first_sentences(1, 1)
     vokens = Vokeniser(load_matcher(small.matching), load_keys(small.keys).vectors)(ids)
     assert limited["diversity_corpus_types"] == len(Counter(ids[0]))
     assert limited["diversity_corpus_cover"] == len(set(vokens.tolist()))

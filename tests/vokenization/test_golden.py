@@ -5,16 +5,16 @@ import pytest
 import torch
 from torch import nn
 
+from vlpnb.downstream.glue import result_row
 from vlpnb.metrics.retrieval import diversity, ranks, recall
 from vlpnb.nn.losses import paired_hinge
+from vlpnb.text.alignment import align
 from vlpnb.text.corpora import split_long
 from vlpnb.text.packing import block_starts
+from vlpnb.text.pages import pieces_of
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
-from vlpnb.vokenization.results import result_row
-from vlpnb.vokenization.revokeniser import align
 from vlpnb.vokenization.vokeniser import decode_marks, mark_sentence
-from vlpnb.vokenization.vokens import pieces_of
 
 
 def test_1_hinge():

@@ -13,21 +13,14 @@ from vlpnb.data.description import load_pictures
 from vlpnb.data.images import open_rgb
 from vlpnb.data.store import attributes
 from vlpnb.errors import UserError
+from vlpnb.foundations import picture_keys
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.foundations.features import read_backbones
+from vlpnb.foundations.picture_keys import BackboneFeatures, extract_keys
 from vlpnb.vision.backbones import Backbone
 from vlpnb.vision.transforms import to_pixels
-from vlpnb.vokenization import keys as keys_module
 from vlpnb.vokenization import pretraining
-from vlpnb.vokenization.keys import (
-    KEYS,
-    BackboneFeatures,
-    KeysConfig,
-    compare_ids,
-    extract_keys,
-    load_keys,
-    voken_features,
-)
+from vlpnb.vokenization.keys import KEYS, KeysConfig, load_keys, voken_features
 from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.pretraining import PRETRAINING, PretrainingConfig
 from vlpnb.vokenization.vokens import VOKENS, VokensConfig
@@ -47,7 +40,7 @@ def test_rows_are_the_pictures_in_order(small):
 
 def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
     inputs = {"matching": small.matching, **small.data}
-    make, calls = keys_module._keys_of, []
+    make, calls = picture_keys._keys_of, []
 
     def killed(maker, flat, first, *rest):
         calls.append(first)
@@ -55,7 +48,7 @@ def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return make(maker, flat, first, *rest)
 
-    monkeypatch.setattr(keys_module, "_keys_of", killed)
+    monkeypatch.setattr(picture_keys, "_keys_of", killed)
     with pytest.raises(KeyboardInterrupt):
         small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
     metrics = small.run(KEYS, KeysConfig(shard=4), tmp_path, **inputs)
@@ -64,17 +57,6 @@ def test_a_killed_extraction_continues(small, tmp_path, monkeypatch):
     for suffix in ("hdf5", "ids", "path"):
         again, once = (folder / f"universe.{suffix}" for folder in (tmp_path, small.keys))
         assert again.read_bytes() == once.read_bytes()
-
-
-def test_id_lists_are_compared(tmp_path):
-    """VOK-08: the original raised whatever the lists said."""
-    path = tmp_path / "a.ids"
-    path.write_text("x\ny\n")
-    compare_ids(["x", "y"], path)
-    with pytest.raises(UserError, match=r"a\.ids:2: the list says 'y', the pictures give 'z'"):
-        compare_ids(["x", "z"], path)
-    with pytest.raises(UserError, match="2 ids, the pictures give 3"):
-        compare_ids(["x", "y", "z"], path)
 
 
 def test_the_first_pictures_only(small, tmp_path):
@@ -253,7 +235,9 @@ def test_a_backbone_of_one_size_is_an_error_that_names_it(small, tmp_path):
     encoder = BackboneFeatures(Backbone(Square(), 5, 16))
     with pytest.raises(UserError, match=r"universe0\.png: .* 24 × 30 pixels .*change features\.vision"):
         extract_keys(encoder, sets, tmp_path, batch=1, source="backbone")
-    with pytest.raises(UserError, match=r"universe0\.png … .*universe1\.png: vokenization\.keys\.source"):
+    with pytest.raises(
+        UserError, match=r"universe0\.png … .*universe1\.png: the vision backbone cannot read"
+    ):
         extract_keys(encoder, sets, tmp_path, batch=2, source="backbone")
 
 

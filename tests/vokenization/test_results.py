@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from tests import tiny_lm
+from vlpnb.downstream.glue import result_row
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization import results
 from vlpnb.vokenization.glue import GLUE
-from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, result_row, spread, verdict
+from vlpnb.vokenization.results import COLUMNS, HEADER, ResultsConfig, paired, spread, verdict
 from vlpnb.vokenization.squad import SQUAD
 from vlpnb.vokenization.swag import SWAG
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, save_snapshot

@@ -14,11 +14,10 @@ from vlpnb.data.store import mapped, write_store
 from vlpnb.foundations.corpus import CORPUS, CorpusStageConfig
 from vlpnb.text.corpora import TokenCorpus
 from vlpnb.vokenization import vokeniser
-from vlpnb.vokenization.grounding import words_of
 from vlpnb.vokenization.keys import load_keys
 from vlpnb.vokenization.matcher import load_matcher
 from vlpnb.vokenization.vokeniser import Vokeniser, decode_marks, mark_sentence
-from vlpnb.vokenization.vokens import VOKENS, Pages, VokensConfig, distinct_vokens, pieces_of, vokenise_corpus
+from vlpnb.vokenization.vokens import VOKENS, VokensConfig, distinct_vokens, vokenise_corpus
 
 
 @pytest.fixture(scope="module")
@@ -123,29 +122,6 @@ def test_killed_anywhere_the_array_is_the_same(small, corpus, tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.integers(0, 30), min_size=1, max_size=40),
-    st.integers(1, 40),
-    st.integers(1, 9),
-    st.booleans(),
-)
-def test_pages_tile_the_pieces_and_are_as_long_as_they_may(lengths, tokens, limit, legacy):
-    """However few sentences are looked at at a time."""
-    sentences = np.concatenate([[0], np.cumsum(lengths)])
-    pieces = pieces_of(sentences, limit, legacy)
-    expected = [0]
-    while expected[-1] < pieces[-1]:
-        fit = pieces[(pieces > expected[-1]) & (pieces <= expected[-1] + tokens)]
-        expected.append(int(fit[-1] if len(fit) else pieces[pieces > expected[-1]][0]))
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("vlpnb.vokenization.vokens.CHUNK", 3)
-        pages = Pages(sentences, tokens, limit, legacy)
-    assert pages.starts.tolist() == expected
-    found = [0] + [int(end) for page in range(len(pages)) for end in pages.pieces(page)[1:]]
-    assert found == pieces.tolist()
-
-
 def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     """Neither does that of its metrics."""
     count = 400_000
@@ -154,6 +130,7 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
         file["tokens"] = np.zeros(count, np.uint16)
         file["lines"] = file["sentences"] = sentences
     monkeypatch.setattr("vlpnb.vokenization.vokens.CHUNK", 1 << 12)
+    monkeypatch.setattr("vlpnb.text.pages.CHUNK", 1 << 12)
     monkeypatch.setattr("vlpnb.text.token_corpus.CHECKED", 1 << 12)
 
     class Constant(Vokeniser):
@@ -192,12 +169,6 @@ def test_sentence_and_term_granularity(small, corpus):
     alone, _ = matcher.queries([matcher.language.wrap([int(tokens[4])])])
     assert terms[4] == (alone[0, 1] @ keys.T).argmax()
     assert all(len(set(terms[tokens == token])) == 1 for token in tokens)  # one voken per type
-
-
-def test_long_sentences_are_cut_in_balanced_pieces():
-    assert pieces_of(np.array([0, 3, 3, 8]), 4).tolist() == [0, 3, 6, 8]
-    assert pieces_of(np.array([0, 129]), 128).tolist() == [0, 65, 129]
-    assert pieces_of(np.array([0, 2, 2, 5]), 9).tolist() == [0, 2, 5]
 
 
 def test_top_pictures_are_sorted(small, corpus):
@@ -253,14 +224,3 @@ def test_the_stage_reports_speed_and_no_rates_without_scenes(small, corpus, tmp_
     assert "named_rate" not in metrics
     assert len((tmp_path / "train.ids").read_text().splitlines()) == 9
     assert (tmp_path / "train.ids").read_text().startswith("universe/universe0\n")
-
-
-def test_word_pieces_are_joined_to_words(small):
-    from vlpnb.text.tokenizers import load_tokenizer, piece_texts
-
-    tokenizer = load_tokenizer(small.language)
-    ids = tokenizer("a reddish thing!", add_special_tokens=False)["input_ids"]
-    words, owner = words_of(ids, tokenizer, piece_texts(tokenizer))
-    assert words == ["a", "reddish", "thing", "!"]
-    assert len(owner) == len(ids) > 4
-    assert owner == sorted(owner)

@@ -46,24 +46,31 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Share:
-    """What is hidden of an update's sentences, and which of its rows a process takes."""
+class Reading:
+    """How sentences are read, what is hidden of them, and which rows of an update a process takes."""
 
-    kind: int
     pieces: Pieces
-    rate: float
+    max_words: int = 40
+    """Words of a sentence that are read."""
+    max_tokens: int = 40
+    """Its word pieces, the two ends counted."""
+    rate: float = 0.4
     """Share of a sentence's tokens that are hidden …"""
-    most: int
+    most: int = 12
     """… but at most so many."""
-    fused: int | None
+    fused: int | None = None
     """Words are hidden in, and pairs matched among, so many rows alone, the first ones; None: all."""
-    seed: int
-    rank: int
-    world_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
 
-    def random(self, update: int) -> np.random.Generator:
+    def texts(self, said: Sequence[str]) -> Sentences:
+        """Sentences as ids. UserError for one without a word."""
+        return Sentences.of_pieces(said, self.pieces, self.max_words, self.max_tokens)
+
+    def random(self, kind: int, update: int) -> np.random.Generator:
         """Draws what an update is made of."""
-        return np.random.default_rng([self.seed, update, self.kind])
+        return np.random.default_rng([self.seed, update, kind])
 
     def rows(self, count: int) -> Int[np.ndarray, " b"]:
         """Which of the first `count` rows this process takes."""
@@ -71,6 +78,7 @@ class Share:
 
     def part(
         self,
+        kind: int,
         update: int,
         losses: tuple[str, str, str],
         text: Mapping[str, Tensor],
@@ -82,7 +90,7 @@ class Share:
         """
         count = len(text["ids"])
         fused = count if self.fused is None else min(self.fused, count)
-        generator = torch.Generator().manual_seed(seed_of(self.seed, update, self.kind))
+        generator = torch.Generator().manual_seed(seed_of(self.seed, update, kind))
         ids, places, labels = mask_spans(
             text["ids"][:fused], text["mask"][:fused].sum(1), self.pieces.mask_id, self.pieces.size, generator,
             self.rate, self.most,
@@ -102,19 +110,11 @@ class ImageText:
         self,
         pictures: Sequence[Picture],
         store: PatchStore,
-        pieces: Pieces,
+        reading: Reading,
         languages: Sequence[str] = ("en",),
         *,
         each: Literal["picture", "caption"] = "picture",
         batch: int = 128,
-        max_words: int = 40,
-        max_tokens: int = 40,
-        rate: float = 0.4,
-        most: int = 12,
-        fused: int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         """`each`: an epoch sees every picture once, or every caption. UserError where no picture has a caption."""
         self.languages = tuple(languages)
@@ -131,16 +131,16 @@ class ImageText:
         ]
         self.store, self.stored = store, store.rows([picture.id for picture in kept])
         self.views = store.views(self.stored)
-        self.texts = Sentences.of_pieces([text for _, _, text in said], pieces, max_words, max_tokens)
+        self.texts = reading.texts([text for _, _, text in said])
         self.owner = np.array([i for i, _, _ in said])
         # where the captions of each picture in one language begin, and where each picture's languages do
         changes = [i for i in range(1, len(said)) if said[i][:2] != said[i - 1][:2]]
         self.spoken = np.array([0, *changes, len(said)])
         self.first = np.searchsorted(self.owner[self.spoken[:-1]], np.arange(len(kept) + 1))
         self.each, size = each, len(kept) if each == "picture" else len(said)
-        self.sampler = EpochSampler(size, min(batch, size), seed)
+        self.sampler = EpochSampler(size, min(batch, size), reading.seed)
         self.per_epoch = self.sampler.per_epoch
-        self.share = Share(PICTURES, pieces, rate, most, fused, seed, rank, world_size)
+        self.reading = reading
 
     def __len__(self) -> int:
         """Pictures."""
@@ -155,14 +155,14 @@ class ImageText:
         return random.integers(self.spoken[language], self.spoken[language + 1])
 
     def __call__(self, update: int) -> Part:
-        random = self.share.random(update)
+        random = self.reading.random(PICTURES, update)
         chosen = self.captions(update, random)
         pictures = self.owner[chosen]
         drawn = random.integers(1, np.maximum(self.views[pictures], 2))
         view = np.where(self.views[pictures] > 1, drawn, 0)  # the whole picture where there is no random view
-        mine = self.share.rows(len(chosen))
+        mine = self.reading.rows(len(chosen))
         more = {"identity": torch.from_numpy(pictures)}
-        part = self.share.part(update, ("itc", "itm", "words"), self.texts.batch(chosen), more)
+        part = self.reading.part(PICTURES, update, ("itc", "itm", "words"), self.texts.batch(chosen), more)
         patches = self.store.gather(self.stored[pictures[mine]], view[mine])
         return part._replace(batch={"patches": patches, **part.batch})
 
@@ -170,22 +170,7 @@ class ImageText:
 class Parallel:
     """Pairs of sentences of one meaning, one of them English where that is trained; a coin says which comes first."""
 
-    def __init__(
-        self,
-        text: ParallelText,
-        pieces: Pieces,
-        languages: Sequence[str],
-        *,
-        batch: int = 128,
-        max_words: int = 64,
-        max_tokens: int = 64,
-        rate: float = 0.4,
-        most: int = 20,
-        fused: int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ):
+    def __init__(self, text: ParallelText, reading: Reading, languages: Sequence[str], *, batch: int = 128):
         """UserError where no line is in two of the languages."""
         without = [name for name in text.languages if name not in languages]
         pairs = text.pairs("en" if "en" in languages else "", without)
@@ -197,12 +182,12 @@ class Parallel:
         wanted = sorted({(i, name) for i, one, other in pairs for name in (one, other)})
         said = [text.lines[i][name] for i, name in wanted]
         place = {key: number for number, key in enumerate(wanted)}
-        self.texts = Sentences.of_pieces(said, pieces, max_words, max_tokens)
+        self.texts = reading.texts(said)
         self.pairs = np.array([(place[i, one], place[i, other]) for i, one, other in pairs])
         self.meaning = np.unique([text.lines[i][one] for i, one, _ in pairs], return_inverse=True)[1]
-        self.sampler = EpochSampler(len(pairs), min(batch, len(pairs)), seed)
+        self.sampler = EpochSampler(len(pairs), min(batch, len(pairs)), reading.seed)
         self.per_epoch = self.sampler.per_epoch
-        self.share = Share(PARALLEL, pieces, rate, most, fused, seed, rank, world_size)
+        self.reading = reading
 
     def __len__(self) -> int:
         """Pairs."""
@@ -210,13 +195,13 @@ class Parallel:
 
     def __call__(self, update: int) -> Part:
         rows = self.sampler(update)
-        swapped = self.share.random(update).random((len(rows), 1)) < 0.5
+        swapped = self.reading.random(PARALLEL, update).random((len(rows), 1)) < 0.5
         pairs = np.where(swapped, self.pairs[rows, ::-1], self.pairs[rows])
         other = self.texts.batch(pairs[:, 1])
         more = {f"other_{name}": value for name, value in other.items()}
         more["identity"] = torch.from_numpy(self.meaning[rows])
         losses = ("ttc", "ttm", "parallel_words")
-        part = self.share.part(update, losses, self.texts.batch(pairs[:, 0]), more)
+        part = self.reading.part(PARALLEL, update, losses, self.texts.batch(pairs[:, 0]), more)
         return part._replace(tokens=part.tokens + int(other["mask"].sum()))
 
 
@@ -227,36 +212,29 @@ class Regions:
         self,
         text: RegionText,
         store: PatchStore,
-        pieces: Pieces,
+        reading: Reading,
         languages: Sequence[str],
         *,
         batch: int = 128,
         pictures: int = 48,
-        max_words: int = 40,
-        max_tokens: int = 40,
-        rate: float = 0.4,
-        most: int = 12,
-        fused: int | None = None,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
     ):
         """`batch`: texts of an update, about so many `pictures`. UserError where no picture has a region."""
         self.pictures = [p for p in text.pictures("train") if p.id in store and p.regions]
         if not self.pictures:
             raise UserError("region lines: no picture with regions has patches; expected some to learn from")
         self.store, self.stored = store, store.rows([picture.id for picture in self.pictures])
-        self.languages, self.pieces, self.limits = tuple(languages), pieces, (max_words, max_tokens)
+        self.languages = tuple(languages)
         self.batch = batch
-        self.sampler = EpochSampler(len(self.pictures), min(pictures, len(self.pictures)), seed)
+        self.sampler = EpochSampler(len(self.pictures), min(pictures, len(self.pictures)), reading.seed)
         self.per_epoch = self.sampler.per_epoch
-        self.share = Share(REGIONS, pieces, rate, most, fused, seed, rank, world_size)
+        self.reading = reading
         self.known: dict[str, Int[np.ndarray, " _"]] = {}  # texts repeat: each is tokenised once
 
     def encoded(self, text: str) -> Int[np.ndarray, " _"]:
         """Ids of a text."""
         if text not in self.known:
-            self.known[text] = self.pieces.encode([text], *self.limits)[0]
+            reading = self.reading
+            self.known[text] = reading.pieces.encode([text], reading.max_words, reading.max_tokens)[0]
         return self.known[text]
 
     def entries(
@@ -274,8 +252,8 @@ class Regions:
         return [found[order[i]] for i in fill(len(found), self.batch, random)], frames
 
     def __call__(self, update: int) -> Part:
-        kept, frames = self.entries(update, self.share.random(update))
-        texts = Sentences([self.encoded(entry.text) for _, entry in kept], self.pieces.pad_id)
+        kept, frames = self.entries(update, self.reading.random(REGIONS, update))
+        texts = Sentences([self.encoded(entry.text) for _, entry in kept], self.reading.pieces.pad_id)
         more = {
             "identity": torch.from_numpy(np.unique([e.text for _, e in kept], return_inverse=True)[1]),
             "group": torch.tensor([number for number, _ in kept]),
@@ -283,7 +261,9 @@ class Regions:
             "boxes": torch.tensor([entry.box for _, entry in kept], dtype=torch.float32),
             "whole": torch.tensor([entry.whole for _, entry in kept]),
         }
-        part = self.share.part(update, ("itc", "itm", "words"), texts.batch(range(len(kept))), more)
+        part = self.reading.part(
+            REGIONS, update, ("itc", "itm", "words"), texts.batch(range(len(kept))), more
+        )
         boxes = int((~more["whole"]).sum())
         mine, group = part.batch["group"].unique(return_inverse=True)  # the pictures of this process's texts
         rows = self.stored[mine.numpy()]

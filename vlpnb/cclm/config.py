@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.transformer import TransformerConfig
+from vlpnb.nn.transformer import TransformerConfig, check_numbers
 
 if TYPE_CHECKING:
     from vlpnb.vision.swin import SwinConfig
@@ -58,15 +58,7 @@ class CclmConfig:
     """What a masked word piece becomes; −1: the last of the vocabulary, as in XLM-R."""
 
     def __post_init__(self) -> None:
-        least = {"position_start": 0, "pad_id": 0, "image_patches": 0, "mask_id": -1}
-        for name, value in vars(self).items():
-            if type(value) is int and value < least.get(name, 1):
-                raise UserError(f"CclmConfig.{name} = {value}; expected at least {least.get(name, 1)}")
-        for name in ("pad_id", "mask_id"):
-            if getattr(self, name) >= self.vocab_size:
-                raise UserError(
-                    f"CclmConfig.{name} = {getattr(self, name)}; expected below vocab_size = {self.vocab_size}"
-                )
+        check_numbers(self, ("pad_id", "mask_id"), position_start=0, pad_id=0, image_patches=0, mask_id=-1)
         if self.mask_id < 0:
             object.__setattr__(self, "mask_id", self.vocab_size - 1)
         if not 0 <= self.dropout < 1:
@@ -100,18 +92,8 @@ class CclmConfig:
     @property
     def transformer(self) -> TransformerConfig:
         """The configuration of the layers that `vlpnb.nn` brings: XLM-R's."""
-        return TransformerConfig(
-            vocab_size=self.vocab_size,
-            hidden=self.hidden,
-            layers=self.text_layers,
-            heads=self.heads,
-            ffn=self.ffn,
-            max_positions=self.max_positions,
-            type_vocab=1,
-            dropout=self.dropout,
-            attention_dropout=self.dropout,
-            norm_eps=self.norm_eps,
-            pad_id=self.pad_id,
+        return TransformerConfig.of(
+            self, layers=self.text_layers, type_vocab=1, attention_dropout=self.dropout
         )
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from vlpnb.cclm.start import StartConfig, start_inputs, starting_point
 from vlpnb.downstream import transfer
-from vlpnb.downstream.transfer_rows import Benchmark, TransferConfig
-from vlpnb.stage import Request, StageContext
+from vlpnb.downstream.transfer_rows import Benchmark, TaskName, TransferConfig
+from vlpnb.stage import Request, Stage, StageContext
 
 
 class CclmFineTuningConfig(StartConfig, TransferConfig):
@@ -21,6 +21,13 @@ def inputs(config: CclmFineTuningConfig) -> Mapping[str, Request]:
     return {"iglue": Request("iglue"), **start_inputs(config)}
 
 
-def run(context: StageContext, benchmark: Callable[..., Benchmark]) -> dict[str, float]:
-    """Fine-tune with every seed, and ask; see `transfer.run`."""
-    return transfer.run(context, benchmark, starting_point(context))
+def task_stage(
+    name: TaskName, config: type[CclmFineTuningConfig], benchmark: Callable[..., Benchmark], doc: str
+) -> Stage:
+    """The stage `cclm.<name>`: fine-tune with every seed, and ask (`transfer.run`)."""
+
+    def run(context: StageContext) -> dict[str, float]:
+        return transfer.run(context, benchmark, starting_point(context))
+
+    variant = ("start", "model", "blind", "fewshot", "finetuned")
+    return Stage(f"cclm.{name}", config, run, inputs, variant=variant, distributed=True, doc=doc)

@@ -11,14 +11,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.cclm import finetuning
-from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, task_stage
 from vlpnb.cclm.pairs import NEW, PairModel
 from vlpnb.data.iglue import PairRow
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.downstream.transfer_rows import Benchmark, Labelled, Views
 from vlpnb.metrics.iglue import marvl_scores
-from vlpnb.stage import Stage, StageContext
 
 
 class MarvlConfig(CclmFineTuningConfig):
@@ -55,17 +53,7 @@ def benchmark(*_: object) -> Benchmark:
     )  # fmt: skip
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed, and ask; see `transfer.run`. `<split>_consistency` is MaRVL's second score."""
-    return finetuning.run(context, benchmark)
-
-
-MARVL = Stage(
-    name="cclm.marvl",
-    config=MarvlConfig,
-    run=run,
-    inputs=inputs,
-    variant=("start", "model", "blind", "fewshot", "finetuned"),
-    distributed=True,
-    doc="Fine-tune CCLM on NLVR2's statements about two pictures, and ask it in every language.",
-)
+MARVL = task_stage(
+    "marvl", MarvlConfig, benchmark,
+    "Fine-tune CCLM on NLVR2's statements about two pictures, and ask it in every language.",
+)  # fmt: skip

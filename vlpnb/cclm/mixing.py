@@ -6,11 +6,12 @@ captions or regions. Differs from the original: parallel text is part of every u
 would have (CCL-45).
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vlpnb.cclm.batches import ImageText, Parallel, Regions
+from vlpnb.cclm.batches import ImageText, Parallel, Reading, Regions
 from vlpnb.errors import UserError
 from vlpnb.foundations.multilingual import Multilingual
 from vlpnb.foundations.picture_store import PatchStore
@@ -95,30 +96,22 @@ def batches_of(
     pictures = [picture for picture in data.pictures("train") if picture.id in store]
     there = tuple(sorted({name for picture in pictures for name in picture.captions}))
     languages = spoken(config.pictures_in, there, config.withheld, "pictures_in")
-    shared = {
-        "rate": config.mask_rate,
-        "fused": config.fused,
-        "seed": config.seed,
-        "rank": rank,
-        "world_size": world_size,
-    }
-    short = {
-        "max_words": config.max_words,
-        "max_tokens": config.max_tokens,
-        "most": config.max_masks,
-        **shared,
-    }
-    captions = ImageText(pictures, store, pieces, languages, batch=min(config.batch, len(pictures)), **short)
+    reading = Reading(
+        pieces, config.max_words, config.max_tokens, config.mask_rate, config.max_masks, config.fused, config.seed,
+        rank, world_size,
+    )  # fmt: skip
+    captions = ImageText(pictures, store, reading, languages, batch=min(config.batch, len(pictures)))
     regions, parallel = None, None
     if boxes is not None:
         regions = Regions(
-            boxes, store, pieces, languages, batch=config.batch, pictures=config.region_pictures, **short
+            boxes, store, reading, languages, batch=config.batch, pictures=config.region_pictures
         )
     if "ttc" in config.losses:
         text = data.parallel("train")
         heard = spoken(config.languages, text.languages, config.withheld, "languages")
-        parallel = Parallel(
-            text, pieces, heard, batch=config.parallel_batch or config.batch, max_words=config.parallel_max_words,
-            max_tokens=config.parallel_max_tokens, most=config.parallel_max_masks, **shared,
+        longer = replace(
+            reading, max_words=config.parallel_max_words, max_tokens=config.parallel_max_tokens,
+            most=config.parallel_max_masks,
         )  # fmt: skip
+        parallel = Parallel(text, longer, heard, batch=config.parallel_batch or config.batch)
     return Batches(config, captions, regions, parallel)

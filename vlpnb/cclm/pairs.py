@@ -1,12 +1,11 @@
-"""A sentence and two pictures: the fusion layers in pairs, and the text assignment that can be learnt before.
+"""A sentence and two pictures: the fusion layers in pairs.
 
 Paper: CCLM (Zeng et al., ACL 2023), section 4.1 (MaRVL); NLVR2 is its English training set. Each fusion layer becomes a
 pair, the first of which meets the first picture and the second the second one, so that the order is 0, 1, 0, 1, …
 Both begin with the pre-trained weights. The keys and values that a picture gives stay one matrix for the pair;
 everything else learns apart. A head reads position 0.
 
-Text assignment (optional, on captioned pictures, before NLVR2): a caption beside two pictures, of which the first, the
-second or neither is its own. The other picture is one that looks alike: it is drawn by the contrastive vectors.
+Text assignment (`nn.text_assignment`), which can be learnt before, has the same layers and a linear head of three.
 
 Differs from the original: keys and values of both pictures come from one product, so that the pair's second layer holds
 none, and a file none twice (CCL-55); each picture of a batch is seen once, however many sentences speak of it.
@@ -14,20 +13,15 @@ none, and a file none twice (CCL-55); each picture of a batch is seen once, howe
 
 import copy
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.cclm.model import Cclm, MemoryKeys, ScoreHead
-from vlpnb.errors import UserError
 from vlpnb.nn.masks import padding_mask
 from vlpnb.nn.onednn import quick_products
 
-TEMPERATURE = 0.07  # of the draw of a partner, whatever the model's
-FIRST, SECOND, NEITHER = 0, 1, 2  # of text assignment: which picture is the caption's own
 NEW = tuple(f"head.{name}" for name, _ in ScoreHead(1, 2).named_parameters())  # what no pre-training knows
-PAIRED = 2 / 3  # share of the captions that stand beside their own picture
 
 
 class LinearHead(nn.Linear):
@@ -101,34 +95,3 @@ def freeze_unread(backbone: Cclm) -> None:
     for part in heads:
         if part is not None:
             part.requires_grad_(False)
-
-
-def partner_weights(vectors: Float[Tensor, "B E"]) -> Float[Tensor, "B B"]:
-    """How likely each picture is drawn beside another: the softmax of their cosines / 0.07, its own left out as 0."""
-    weights = (vectors.float() @ vectors.float().T / TEMPERATURE).softmax(dim=1)
-    return weights.fill_diagonal_(0)
-
-
-def draw_assignment(
-    vectors: Float[Tensor, "B E"], generator: torch.Generator | None = None
-) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"], Int[Tensor, " B"]]:
-    """Two pictures for each caption of a batch, and which is its own: `FIRST`, `SECOND` or `NEITHER`.
-
-    With probability 2/3 the caption's picture and a partner that looks like it, in random order; else two other ones.
-
-    Args:
-        vectors: unit vectors of the captions' pictures.
-    Raises:
-        UserError: fewer than three pictures, among which there are not two others.
-    """
-    count = len(vectors)
-    if count < 3:
-        raise UserError(f"text assignment needs at least 3 captioned pictures in a batch, found {count}")
-    drawn = torch.multinomial(partner_weights(vectors), 2, generator=generator)  # (B, 2) different ones
-    dice = torch.rand(2, count, generator=generator, device=vectors.device)
-    own = torch.arange(count, device=vectors.device)
-    paired, first = dice[0] < PAIRED, dice[1] < 0.5
-    left = torch.where(paired & first, own, drawn[:, 0])
-    right = torch.where(paired, torch.where(first, drawn[:, 0], own), drawn[:, 1])
-    label = torch.where(paired, torch.where(first, FIRST, SECOND), NEITHER)
-    return left, right, label

@@ -21,9 +21,8 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from vlpnb.cclm.config import SIZES, size_config
 from vlpnb.cclm.mixing import batches_of
@@ -32,7 +31,7 @@ from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import learning
 from vlpnb.cclm.original.weights import is_cclm, load_model, save_model, start_from_xlmr
 from vlpnb.cclm.start import ABOUT, MODEL, Variant
-from vlpnb.config import Config, Name, Seed
+from vlpnb.config import Config, Name, Seed, one_of
 from vlpnb.downstream.image_retrieval import ask, compare, look
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
@@ -46,9 +45,9 @@ from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.pieces import Pieces
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, fit
+from vlpnb.train.loop import TrainingPlan
 from vlpnb.train.optim import Optimiser, Schedule
-from vlpnb.train.sampling import evenly
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, updates_of
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 OBJECTIVES: Mapping[Variant, tuple[str, ...]] = {
@@ -72,21 +71,19 @@ class OriginalPretraining(Config):
     """Positions 0, 1, 2, …, as the released weights have them; XLM-R's begin at 2."""
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's 4M recipe."""
 
     seed: Seed = 42
     """Of initial weights, order, hidden words and dropout."""
     variant: Variant = "all"
     """Objectives: all, no_parallel, contrastive_only, no_regions (the 3M recipe)."""
-    size: str = "large"
+    size: Annotated[str, one_of(SIZES)] = "large"
     """A key of `cclm.SIZES`: layers and width."""
     text_layers: int | None = Field(None, ge=1)
     """Layers of the text encoder in place of the size's."""
     fusion_layers: int | None = Field(None, ge=1)
     """Layers that look at the other view in place of the size's."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units and of attention weights left out in training."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
     calm: float = Field(1.0, gt=0, le=1)
@@ -135,8 +132,6 @@ class PretrainingConfig(Config):
     """Pairs of sentences per update, over all processes; none: as many as captions."""
     epochs: float = Field(30.0, gt=0)
     """Passes over the pictures, unless `updates` is given."""
-    updates: int | None = Field(None, ge=0)
-    """Optimiser steps; 0 leaves a model that has learned nothing."""
     optimiser: Optimiser = "transformers_adamw"
     """The original's, or PyTorch's "adamw"."""
     schedule: Schedule = "bert"
@@ -151,10 +146,6 @@ class PretrainingConfig(Config):
     """Updates with a rising rate."""
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     """Adam's decay of its two means."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
-    clip: float = Field(1.0, gt=0)
-    """Largest gradient norm."""
     contrastive_weight: float = Field(1.0, ge=0)
     """Of both contrastive losses in the sum; the published runs have 1/8 for the encoders (CCL-01)."""
     matching_weight: float = Field(1.0, ge=0)
@@ -163,25 +154,12 @@ class PretrainingConfig(Config):
     """Of guessed words in the sum, both kinds."""
     boxes_weight: float = Field(1.0, ge=0)
     """Of both losses of boxes in the sum."""
-    precision: Precision = "bfloat16"
-    """Of matrix products on a GPU."""
     evaluations: int = Field(6, ge=1)
     """Evaluations, evenly spaced, the last one at the end."""
     eval_pictures: int = Field(1000, ge=1)
     """At most so many pictures of the validation split."""
-    log_every: int = Field(50, ge=1, json_schema_extra={"hash": False})
-    """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the released code does otherwise."""
-
-    @field_validator("size")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in SIZES:
-            raise ValueError(f"expected one of {', '.join(SIZES)}")
-        return value
 
     @model_validator(mode="after")
     def _goes_together(self) -> "PretrainingConfig":
@@ -268,32 +246,18 @@ def training_plan(config: PretrainingConfig, per_epoch: int, model: CclmPretrain
     factors, spared = learning(model, config.new_rate, original=config.original.decay_by_name)
     if config.words_rate != 1:
         factors |= {"model.embeddings.words.weight": config.words_rate}
-    updates = round(config.epochs * per_epoch) if config.updates is None else config.updates
+    updates = updates_of(config, per_epoch)
     weights = {
         "contrastive": ("itc", "ttc"),
         "matching": ("itm", "ttm"),
         "words": ("words", "parallel_words"),
         "boxes": ("boxes", "giou"),
     }
-    return TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        schedule=config.schedule,
-        lr=config.lr,
-        warmup=min(config.warmup, updates),
-        betas=config.betas,
-        eps=1e-8,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
+    return plan_of(
+        config, updates, schedule=config.schedule, warmup=min(config.warmup, updates), betas=config.betas, eps=1e-8,
         weights={name: getattr(config, f"{key}_weight") for key, names in weights.items() for name in names},
-        factors=factors,
-        spared=spared,
-        evaluate_at=frozenset(evenly(updates, config.evaluations) if updates else ()),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+        factors=factors, spared=spared,
+    )  # fmt: skip
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -324,7 +288,7 @@ def run(context: StageContext) -> dict[str, float]:
              if len(about := ask(valid, name, pieces, config.max_words, config.max_tokens))}  # fmt: skip
 
     def at(step: int) -> dict[str, float]:
-        gallery = look(backbone, store, valid, context.device)
+        gallery = look(backbone, store, [picture.id for picture in valid], context.device)
         found = compare(backbone, gallery, asked, 0, context.device)
         context.log(
             f"update {step:,}: text to picture R@10 "
@@ -335,10 +299,7 @@ def run(context: StageContext) -> dict[str, float]:
             f"{name}_{ours}": each.metrics[key] for name, each in found.items() for ours, key in kept.items()
         }
 
-    records = fit(
-        model, batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, evaluate=at, progress=context.progress, keep=True,
-    )  # fmt: skip
+    records = pretrain(context, model, batches, plan, at)
     if context.rank == 0:
         save_model(context.folder / MODEL, backbone, pieces.tokenizer)
         where = {name: os.path.relpath(path, context.folder) for name, path in context.inputs.items()}
@@ -351,14 +312,12 @@ def run(context: StageContext) -> dict[str, float]:
 
 def summed_up(records: list[dict[str, float]]) -> dict[str, float]:
     """The last evaluation, the losses of the last line, and the median speed."""
-    evaluated = next((record for record in reversed(records) if "loss" not in record), {})
     trained = next((record for record in reversed(records) if "loss" in record), {})
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     losses = {f"loss_{name}": trained[name] for name in sum(OBJECTIVES.values(), ()) if name in trained}
     return {
-        **{name: value for name, value in evaluated.items() if name != "step"},
+        **measured(records),
         **losses,
-        **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
+        **speed(records),
     }
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vlpnb.cclm.start import NAMES as STARTS
 from vlpnb.downstream.comparison import Difference
 from vlpnb.downstream.results import Score, read_kept, shown, table, with_interval
 
@@ -14,13 +15,9 @@ ModelName = Literal[
 TaskName = Literal["retrieval", "xvnli", "xgqa", "marvl"]
 RETRIEVAL: TaskName = "retrieval"
 NAMES: Mapping[str, str] = {
-    "all": "all objectives",
-    "no_parallel": "without parallel text",
-    "contrastive_only": "contrastive losses alone",
-    "no_regions": "without regions",
+    **STARTS,
     "withheld": "a language withheld",
     "every_language": "captions in every language",
-    "scratch": "no pre-training",
     "blind": "words without pictures",
 }
 TITLES: Mapping[str, str] = {"retrieval": "retrieval", "xvnli": "XVNLI", "xgqa": "xGQA", "marvl": "MaRVL"}

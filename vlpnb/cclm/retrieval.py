@@ -10,20 +10,19 @@ Differs from the original:
 * The epoch is chosen on the validation split; for Multi30K and COCO the original keeps the best on the *test* sets, and
   for few rows its validation file is the test file (CCL-46).
 * Few rows make at least one step an epoch: an incomplete batch is learned from (CCL-47).
-* Candidates are ranked again exactly and once (`reranking.py`); recalls before that are told beside them.
+* Candidates are ranked again exactly and once (`downstream.reranking`); recalls before that are told beside them.
 """
 
 import copy
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from vlpnb.cclm.batches import ImageText
+from vlpnb.cclm.batches import ImageText, Reading
 from vlpnb.cclm.model import Cclm
 from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.weights import save_model
@@ -34,17 +33,15 @@ from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import FineTuningConfig, Job, Trained
 from vlpnb.downstream.image_retrieval import Asked, Found, ask, compare, look
 from vlpnb.downstream.seeds import summary
+from vlpnb.downstream.transfer_rows import FewShots, read_shots
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
-from vlpnb.foundations.iglue import Iglue, load_iglue
-from vlpnb.foundations.multilingual import Multilingual, load_multilingual
-from vlpnb.foundations.picture_store import PatchStore
+from vlpnb.foundations.captioned_sets import SetName, Sets, open_sets
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import Update
 
 RESULTS = "retrieval.json"
-SetName = Literal["multilingual", "xflickrco", "wit"]
 
 
 class RetrievalConfig(StartConfig, FineTuningConfig):
@@ -64,7 +61,7 @@ class RetrievalConfig(StartConfig, FineTuningConfig):
     """At most so many sentences of each picture are asked."""
     translated: bool = False
     """Also ask with the sentences that a machine translated to English."""
-    fewshot: str = ""
+    fewshot: FewShots = ""
     """Language and file of few rows that the English model learns from before it is asked in it: "de,10"; several:
     "de,10 ja,100"."""
     fewshot_epochs: float = Field(60.0, gt=0)
@@ -94,19 +91,6 @@ class RetrievalConfig(StartConfig, FineTuningConfig):
     max_tokens: int = Field(40, ge=3)
     """Word pieces of a caption, special tokens included; 80 for xFlickr&CO and WIT."""
 
-    @field_validator("fewshot")
-    @classmethod
-    def _language_and_rows(cls, value: str) -> str:
-        for item in value.split():
-            if len(item.split(",")) != 2 or not all(item.split(",")):
-                raise ValueError(f"{item!r} is no language and number of rows; expected such as de,10")
-        return value
-
-    @property
-    def shots(self) -> tuple[tuple[str, str], ...]:
-        """(language, file of few rows) of each few-shot setting."""
-        return tuple((item.split(",")[0], item.split(",")[1]) for item in self.fewshot.split())
-
 
 def inputs(config: RetrievalConfig) -> Mapping[str, Request]:
     """Where the model starts, and the pictures with sentences that are learned from and asked."""
@@ -117,42 +101,6 @@ def inputs(config: RetrievalConfig) -> Mapping[str, Request]:
     if used - {"multilingual"} or config.fewshot or config.translated:
         needed["iglue"] = Request("iglue")
     return needed
-
-
-@dataclass(frozen=True)
-class Sets:
-    """The pictures with sentences of a run, by set and split."""
-
-    multilingual: Multilingual | None
-    iglue: Iglue | None
-    store: PatchStore
-
-    def pictures(self, name: SetName, split: str) -> dict[str, list[Picture]]:
-        """Language → the pictures of a split that have patches; of `multilingual` all languages have the same."""
-        if name == "multilingual":
-            found = [p for p in self.multilingual.pictures(split) if p.id in self.store]
-            return dict.fromkeys(sorted({lang for p in found for lang in p.captions}), found)
-        languages = self.iglue.languages(name) if split == "test" else ("en",)
-        return {language: self.rows(name, split, language) for language in languages}
-
-    def rows(self, name: SetName, split: str, language: str, **which: Any) -> list[Picture]:
-        """The rows of one of IGLUE's sets as pictures with captions; what is translated counts as its language."""
-        rows = self.iglue.rows(name, split, language, **which)
-        return [
-            Picture(row.image_id, self.iglue.image_path(row.image_id), {language: row.sentences})
-            for row in rows
-            if row.image_id in self.store
-        ]
-
-
-def open_sets(context: StageContext, store: PatchStore) -> Sets:
-    """What the stage's inputs hold."""
-    folders = context.inputs
-    return Sets(
-        load_multilingual(folders["multilingual"]) if "multilingual" in folders else None,
-        load_iglue(folders["iglue"]) if "iglue" in folders else None,
-        store,
-    )
 
 
 class Retrieval:
@@ -166,10 +114,15 @@ class Retrieval:
     def fit(self, config: RetrievalConfig, pictures: Sequence[Picture], languages: Sequence[str], model: Cclm,
             work: Path, seed: int, choose: bool) -> Trained[CclmPretraining]:  # fmt: skip
         """Train a model on captions in these languages; `choose` the epoch on the validation split."""
+        reading = Reading(self.start.pieces, config.max_words, config.max_tokens, seed=seed)
         batches = ImageText(
-            pictures, self.sets.store, self.start.pieces, languages, batch=min(config.batch, len(pictures)),
-            seed=seed, each="caption", max_words=config.max_words, max_tokens=config.max_tokens,
-        )  # fmt: skip
+            pictures,
+            self.sets.store,
+            reading,
+            languages,
+            each="caption",
+            batch=min(config.batch, len(pictures)),
+        )
 
         def update(number: int) -> Update:
             part = batches(number)
@@ -230,7 +183,7 @@ class Retrieval:
             pictures, language, self.start.pieces, config.max_words, config.max_tokens, config.captions
         )
         self.left_out |= dict.fromkeys(about.left_out)
-        gallery = look(model, self.sets.store, pictures, self.device)
+        gallery = look(model, self.sets.store, [p.id for p in pictures], self.device)
         return compare(model, gallery, {language: about}, config.k, self.device)
 
     def run(self, folder: Path, work: Path, seed: int) -> dict[str, Any]:
@@ -275,15 +228,16 @@ class Retrieval:
         """Few-shot: the model goes on with few rows of a language, and is asked in it."""
         config, found = self.config, {}
         name = next((each for each in config.sets if each != "multilingual"), "xflickrco")
-        for language, shots in config.shots:
+        for shots in read_shots(config.fewshot):
+            language = shots.language
             fields = {"epochs": config.fewshot_epochs, "lr": config.fewshot_lr, "best": False}
-            rows = self.sets.rows(name, "train", language, shots=shots)
-            place = work / f"{language}-{shots}"
+            rows = self.sets.rows(name, "train", language, shots=shots.count)
+            place = work / f"{language}-{shots.count}"
             place.mkdir(parents=True, exist_ok=True)
             start = copy.deepcopy(model)
             few = self.fit(config.model_copy(update=fields), rows, (language,), start, place, seed, False)
             asked = self.asked(few.model.model.eval(), self.sets.pictures(name, "test")[language], language)
-            found[f"{name}_{language}_{shots}_shots"] = asked[language]
+            found[f"{name}_{shots.split}"] = asked[language]
         return found
 
 
@@ -302,7 +256,7 @@ def run(context: StageContext) -> dict[str, float]:
     """
     config: RetrievalConfig = context.config
     start = starting_point(context)
-    task = Retrieval(context, start, open_sets(context, start.store()))
+    task = Retrieval(context, start, open_sets(context.inputs, start.store()))
     context.log(f"starts from: {start.name}; {config.epochs:g} epochs")
 
     def job(seed: int) -> Job:

@@ -22,7 +22,8 @@ from vlpnb.cclm.original.weights import load_model
 from vlpnb.cclm.start import ABOUT, saved_model
 from vlpnb.data.images import open_rgb
 from vlpnb.data.text_files import read_json
-from vlpnb.downstream.reranking import Captions, Gallery, read, score_pairs, see
+from vlpnb.downstream.image_retrieval import hear, look
+from vlpnb.downstream.reranking import Captions, Gallery, score_pairs, see
 from vlpnb.errors import UserError
 from vlpnb.foundations.patches import open_patches, open_reader
 from vlpnb.foundations.picture_store import PatchStore
@@ -72,12 +73,11 @@ class Scorer:
             if says_nothing(line):
                 raise UserError(f"the sentence {line!r} says nothing; expected at least one letter or digit")
         ids = self.pieces.encode(list(sentences), self.max_words, self.max_tokens)
-        return read(self.model, [torch.from_numpy(np.asarray(row, np.int64)) for row in ids], self.device)
+        return hear(self.model, ids, self.device)
 
     def gallery(self, ids: Sequence[str]) -> Gallery:
         """Pictures of the run as the model sees them. UserError where one has no patches."""
-        rows = self.store.rows(list(ids))
-        return see(self.model, lambda part: self.store.gather(rows[part], 0).to(self.device), len(rows))
+        return look(self.model, self.store, ids, self.device)
 
     def look(self, pictures: Sequence[str | Path | Image.Image]) -> Gallery:
         """Pictures from anywhere, files or PIL's. UserError where a file is no picture."""

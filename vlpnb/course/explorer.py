@@ -22,7 +22,13 @@ from vlpnb.lettering import without_formulas
 from vlpnb.stage import Run
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
 
-NEEDED = ("captions", "pictures", "vokenization.matching", "vokenization.keys", "vokenization.pretraining")
+NEEDED: dict[int, tuple[str, ...]] = {  # part → the stages that its sections look into
+    1: ("captions", "pictures", "vokenization.matching", "vokenization.keys", "vokenization.pretraining"),
+    2: ("captions", "regions", "lxmert.pretraining"),
+    3: ("captions", "regions", "vlp.captioning"),
+    4: ("captions", "valm.pretraining"),
+    5: ("multilingual", "cclm.pretraining"),
+}
 NOTEBOOK = "91_explorer.ipynb"
 JUPYTER = (
     Path(__file__).parent / "templates" / "jupyter"
@@ -149,30 +155,46 @@ def figure_list(figures: Sequence[tuple[str, str]]) -> str:
     )
 
 
+def parts_of(run: Run) -> tuple[int, ...]:
+    """The parts of the course that a run has finished as far as the explorer looks into them."""
+    return tuple(part for part, names in NEEDED.items() if all(run.find(name) is not None for name in names))
+
+
+def has_part(run: Run, part: int) -> bool:
+    """Whether the explorer can show a part of this run; says what makes it where it cannot."""
+    there = part in parts_of(run)
+    if not there:
+        made = f"`vlpnb run --part {part} --run {run.name}` makes what is shown here"
+        print(f"Part {part} is not finished in run {run.name}: {made}.")
+    return there
+
+
 def prepare(run: Run, notebooks: Path, target: Path) -> Path:
     """Write the explorer of this run, its parameters filled in, into a folder (not the run's: it may only be read).
 
-    Cells tagged `workbook` (what one derives by hand, and what frames a lesson) stay out of the web app.
+    Cells tagged `workbook` (what one derives by hand, and what frames a lesson) stay out of the web app, as do those
+    tagged `part-3` where the run has not finished part 3.
 
     Raises:
-        UserError: the run lacks a stage that the explorer looks into.
+        UserError: the run has finished none of the parts.
     """
     from papermill.iorw import load_notebook_node
     from papermill.parameterize import parameterize_notebook
 
-    missing = [name for name in NEEDED if run.find(name) is None]
-    if missing:
+    there = parts_of(run)
+    if not there:
         raise UserError(
-            f"run {run.name}: {', '.join(missing)} not finished; `vlpnb run --run {run.name}` makes what the "
-            "explorer looks into"
+            f"run {run.name}: no part is finished so far that there is something to look into; `vlpnb run --run "
+            f"{run.name}` makes all, `--part 1` one of them"
         )
+    left_out = {"workbook", *(f"part-{part}" for part in NEEDED if part not in there)}
     given = {
         "profile": run.profile.source or run.profile.name,
         "run_name": run.name,
         "settings": json.dumps(run.settings) if run.settings else "",
     }
     notebook = load_notebook_node(str(notebooks / NOTEBOOK))
-    notebook.cells = [cell for cell in notebook.cells if "workbook" not in cell.metadata.get("tags", [])]
+    notebook.cells = [cell for cell in notebook.cells if not left_out & set(cell.metadata.get("tags", []))]
     written = parameterize_notebook(notebook, given, kernel_name="vlpnb", language="python")
     written.metadata.kernelspec = {"name": "vlpnb", "display_name": "vlpnb", "language": "python"}
     written.metadata.title = f"Explorer of run {run.name}"

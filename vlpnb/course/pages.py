@@ -5,6 +5,7 @@ Their content is data: `glossary.yaml`, `papers/*.yaml`, the package's docstring
 
 import importlib
 import inspect
+import math
 import re
 import statistics
 import textwrap
@@ -19,6 +20,7 @@ import yaml
 
 import vlpnb
 from vlpnb.course import CHECKOUT
+from vlpnb.course.outline import PARTS
 from vlpnb.errors import UserError, did_you_mean
 
 HERE = Path(__file__).parent
@@ -77,10 +79,15 @@ def read_glossary(path: Path = GLOSSARY) -> list[GlossaryTerm]:
 
 @cache
 def read_papers() -> dict[str, dict[str, Any]]:
-    """File name → the content of each paper's file; a table's `status` is that of its figures without one."""
-    found = {
+    """File name → the content of each paper's file, in the order of the parts of the course.
+
+    A table's `status` is that of its figures without one.
+    """
+    read = {
         path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(PAPERS.glob("*.yaml"))
     }
+    parts = [*PARTS.values()]
+    found = dict(sorted(read.items(), key=lambda item: parts.index(item[1]["title"])))
     for table in (table for paper in found.values() for table in paper["tables"]):
         for cell in (cell for row in table["rows"] for cell in row["cells"]):
             if "paper" in cell and "status" in table:
@@ -210,7 +217,7 @@ def ours(cell: Mapping[str, Any], metrics: Mapping[str, float]) -> str:
     if len(found) > 1:
         spread = statistics.stdev(found)
     text = number(scale * statistics.fmean(found)) + (
-        f" ± {number(scale * spread)}" if spread is not None else ""
+        f" ± {number(scale * spread)}" if spread is not None and math.isfinite(spread) else ""
     )
     return f"{text} {cell.get('unit', '')}".strip()
 
@@ -229,8 +236,15 @@ class Node:
     leads: list["Node"] = field(default_factory=list)
     arrows: list[str] = field(default_factory=list)  # SVG paths from what it needs
 
+    @property
+    def lines(self) -> list[str]:
+        """Number and title as they stand in the box, on two lines at most."""
+        characters = max(8, int((self.width - 10) / CHARACTER))
+        return textwrap.wrap(f"{self.number} · {self.title}", characters, max_lines=2, placeholder=" …")
 
-MAP_WIDTH, BOX, ROW = 760, (236, 40), 68
+
+MAP_WIDTH, BOX, ROW = 960, (220, 40), 68
+CHARACTER = 7.2  # mean width of a letter of the map's font
 LANE = 28  # width of the gap in a row of boxes through which an arrow passes
 
 

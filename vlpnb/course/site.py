@@ -129,6 +129,7 @@ def _write_pages(
         "run": run,
         "profile": profile,
         "device": device,
+        "told": opened.profile.description,
         "has_results": bool(table),
         "papers": [{"href": f"{name}.html", "title": paper["title"]} for name, paper in papers.items()],
     }
@@ -159,6 +160,7 @@ def _write_pages(
             {
                 "digit": digit,
                 "name": name,
+                "paper": next((paper for paper in about["papers"] if paper["title"] == name), None),
                 "pages": [page for page in described if page.number[0] == digit],
                 "missing": NOT_RUN,
             }

@@ -154,6 +154,22 @@ def all_decoded(paths: Iterable[Path], prepare: Callable[[int, Image.Image], T])
         yield item
 
 
+def readable(
+    items: Iterable[T], path_of: Callable[[T], Path], what: str, log: Callable[[str], None]
+) -> list[T]:
+    """What has a picture that can be decoded; the others are named in the log. UserError: nothing has (`what`)."""
+    items = list(items)
+    paths, kept = [path_of(item) for item in items], []
+    for item, broken in zip(items, decoded(paths, lambda position, picture: None), strict=True):
+        if broken is None:
+            kept.append(item)
+        else:
+            log(f"left out: {broken}")
+    if not kept:
+        raise none_readable(what, paths)
+    return kept
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image if type(image) is Image.Image else image.copy()

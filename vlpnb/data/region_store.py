@@ -55,6 +55,17 @@ class RegionBatch:
         None  # float32: of the background, then of every object class
     )
 
+    def best_class_alone(self, classes: int) -> Float[Tensor, "B R C"]:
+        """Probabilities of background and classes where the best class alone is known: the others share the rest.
+
+        Where a region has no class all are equal. `classes`: C, with background.
+        """
+        known = self.object_ids >= 0
+        best = torch.where(known, self.object_conf, 1 / classes)
+        rest = (1 - best) / max(classes - 1, 1)
+        shared = rest[..., None].repeat(1, 1, classes)
+        return shared.scatter(-1, torch.where(known, self.object_ids + 1, 0)[..., None], best[..., None])
+
 
 class RegionStore:
     """The store in a folder, opened lazily and mapped; row i is the i-th picture.
@@ -94,15 +105,16 @@ class RegionStore:
         return len(self.offsets) - 1
 
     def __contains__(self, image_id: str) -> bool:
-        return image_id in self._index
+        return image_id in self.by_name
 
     @cached_property
-    def _index(self) -> dict[str, int]:
+    def by_name(self) -> dict[str, int]:
+        """The row of every picture by its ids."""
         return dict(zip(self.ids, self._row_of_id.tolist(), strict=True))
 
     def rows(self, image_ids: Sequence[str]) -> Int[np.ndarray, " B"]:
         """The rows of some pictures. UserError counts and names those that the store does not have."""
-        index = self._index
+        index = self.by_name
         unknown = [name for name in dict.fromkeys(image_ids) if name not in index]
         if unknown:
             raise UserError(

@@ -7,7 +7,7 @@ place that opens them, so that a truncated download or a wrong path reads the sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,3 +78,13 @@ def read_json_lines(path: Path, holds: str) -> Iterator[tuple[int, Any]]:
             yield number, json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}:{number}: not valid JSON ({error}). Expected {holds}.") from error
+
+
+def compare_ids(found: Sequence[str], expected: Path, of: str = "the pictures") -> None:
+    """UserError naming the first difference between the ids found and a list that they must equal (VOK-08)."""
+    wanted = [text for _, text in lines_of(expected, "one picture id a line")]
+    for i, (have, want) in enumerate(zip(found, wanted, strict=False), start=1):
+        if have != want:
+            raise UserError(f"{expected}:{i}: the list says {want!r}, {of} give {have!r}")
+    if len(found) != len(wanted):
+        raise UserError(f"{expected}: the list has {len(wanted)} ids, {of} give {len(found)}")

@@ -23,10 +23,12 @@ from vlpnb.data.asked import AskedQuestion
 from vlpnb.data.asked_data import QuestionData
 from vlpnb.data.limits import limit_images
 from vlpnb.data.region_store import RegionStore
+from vlpnb.data.submissions import vqa_submission
 from vlpnb.downstream.pictured import TRAIN, Sentences, Shown, tell_left_out, with_regions
 from vlpnb.downstream.seeds import Answered, run_seeds
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json, write_text
+from vlpnb.metrics.vqa import Spelling, vqa_scores
 from vlpnb.stage import StageContext
 
 ANSWERS = "answers.json"
@@ -42,6 +44,20 @@ class Benchmark:
     """(question → answer, questions, the data and split that they are of) → metrics, `accuracy` among them."""
     submission: Callable[[Mapping[Any, str]], str]
     """Question → answer in the form that the benchmark takes."""
+
+
+def vqa(spelling: Spelling = "official") -> Benchmark:
+    """VQA v2 (Goyal et al. 2017), by the program `spelling`: over ten people's answers, or the scores of given answers.
+
+    Metrics: `accuracy`, and by type of answer `yes_no`, `number` and `other` where questions have one.
+    """
+
+    def score(
+        said: Mapping[Any, str], asked: Sequence[AskedQuestion], data: QuestionData, split: str
+    ) -> dict[str, float]:
+        return {name.replace("/", "_"): value for name, value in vqa_scores(said, asked, spelling).items()}
+
+    return Benchmark("vqa", "VQA", score, vqa_submission)
 
 
 class Questions:

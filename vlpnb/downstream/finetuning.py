@@ -27,9 +27,11 @@ from vlpnb.config import Config, Seed
 from vlpnb.files import atomic, write_text
 from vlpnb.stage import StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Diverged, TrainingPlan, fit
+from vlpnb.train.loop import Diverged, TrainingPlan, fit, warming_up
 from vlpnb.train.optim import Optimiser
 from vlpnb.train.sampling import EpochSampler, Update
+
+FLAT = "its training loss did not fall and it scores no better than a constant answer"
 
 
 class FineTuningConfig(Config):
@@ -178,13 +180,11 @@ def train_on(
     updates = max(1, round(config.epochs * per_epoch))
     best = _Best(folder / "best.safetensors", model, score) if score else None
     ends = {*range(per_epoch, updates, per_epoch), updates}
-    exact = optimiser in ("bert_adam", "vlp_adam")
     training = TrainingPlan(
         updates=updates,
         lr=config.lr,
         optimiser=optimiser,
-        schedule="bert" if exact else "linear",
-        warmup=config.warmup * updates if exact else round(config.warmup * updates),
+        **warming_up(optimiser, config.warmup, updates),
         weight_decay=config.weight_decay,
         clip=config.clip,
         seed=seed,
@@ -247,7 +247,7 @@ def divergence(constant: bool, losses: Sequence[float], value: float, trivial: f
     quarter = max(1, len(losses) // 4)
     fell = np.mean(losses[-quarter:]) < 0.98 * np.mean(losses[:quarter])
     if not fell and value <= trivial + 1e-9:
-        return "its training loss did not fall and it scores no better than a constant answer"
+        return FLAT
     return ""
 
 

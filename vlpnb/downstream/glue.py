@@ -10,10 +10,11 @@ token, if `head` says so; and runs that diverged are detected. At the published 
 1e-4 that is common: an independent group lost 2 of 5 MNLI runs.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -47,6 +48,7 @@ COLUMNS = (
     "MNLI",
     "MNLI-MM",
 )  # of the table
+HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))  # of the original's table
 
 
 class GlueConfig(FineTuningConfig):
@@ -312,3 +314,22 @@ def summarise(results: Sequence[Mapping]) -> dict[str, float]:
         metrics[name] = float(np.mean(shown)) if shown else float("nan")
     metrics["diverged"] = float(sum(bool(result["diverged"]) for result in results))
     return metrics
+
+
+def read_runs(folder: Path) -> dict[str, Any]:
+    """Of a finished stage its `runs`, the median of each of its `tasks`, and its `summary`."""
+    runs = json.loads((folder / "glue.json").read_text())
+    tasks = {
+        task: float(np.median([run["value"] for run in runs if run["task"] == task]))
+        for task in dict.fromkeys(run["task"] for run in runs)
+    }
+    return {"runs": runs, "tasks": tasks, "summary": summarise(runs)}
+
+
+def result_row(values: Mapping[str, float]) -> str:
+    """One line of the original's table: values × 100, two decimals, width 8, blank where a task is missing; the last
+    column is the mean of those present."""
+    present = [values[name] for name in COLUMNS if name in values]
+    cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
+    mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8
+    return "".join(cells) + mean

@@ -66,17 +66,15 @@ def ask(
     )
 
 
-def look(
-    model: Ranker, store: PictureStore, pictures: Sequence[Picture], device: str | torch.device
-) -> Gallery:
-    """The pictures as the model sees them; each once, in this order. UserError: one has no patches."""
-    rows = store.rows([picture.id for picture in pictures])
+def look(model: Ranker, store: PictureStore, ids: Sequence[str], device: str | torch.device) -> Gallery:
+    """Pictures as the model sees them; each once, in this order. UserError: one is not in the store."""
+    rows = store.rows(ids)
     return see(model, lambda part: store.gather(rows[part], 0).to(device), len(rows))
 
 
-def hear(model: Ranker, asked: Asked, device: str | torch.device) -> Captions:
-    """The sentences as the model reads them. UserError where there is none."""
-    return read(model, [torch.from_numpy(np.asarray(text, np.int64)) for text in asked.texts], device)
+def hear(model: Ranker, texts: Sequence[Int[np.ndarray, " _"]], device: str | torch.device) -> Captions:
+    """Sentences, as ids, as the model reads them. UserError where there is none."""
+    return read(model, [torch.from_numpy(np.asarray(text, np.int64)) for text in texts], device)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ def compare(
             raise UserError(
                 f"no picture has a sentence in {language!r}; expected one in every language that is asked"
             )
-        captions, own = hear(model, about, device), torch.from_numpy(about.owner)
+        captions, own = hear(model, about.texts, device), torch.from_numpy(about.owner)
         near = (gallery.vectors @ captions.vectors.T).float().cpu()
         metrics = {f"vectors_{name}": v for name, v in retrieval_scores(near, near.T, own).items()}
         near_ranks = again_ranks = ranks(near.T, own).numpy()

@@ -6,7 +6,8 @@ drawn by their names, not by their place in a file.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from vlpnb.downstream.finetuning import FineTuningConfig
 from vlpnb.errors import UserError
 from vlpnb.stage import StageContext
 from vlpnb.text.pieces import Pieces
+from vlpnb.text.tokenizers import plain_pieces
 
 TRAIN = "train"  # the split to train on
 Example = TypeVar("Example")
@@ -41,6 +43,13 @@ class PicturedConfig(FineTuningConfig):
     """Split to validate on; trained is on `train`."""
     test: tuple[Name, ...] = ("test",)
     """Splits to answer when all is done."""
+
+
+def something_to_answer_with(config: Any) -> Any:
+    """A check of a configuration with `epochs` and `model`: without a training there must be a fine-tuned model."""
+    if not config.epochs and not config.model:
+        raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
+    return config
 
 
 class Sentences:
@@ -83,6 +92,13 @@ class Sentences:
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @classmethod
+    def closed(cls, texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> "Sentences":
+        """As up to `length` word pieces and a [SEP]; special tokens that a text spells out are left out."""
+        end = np.array([tokenizer.sep_token_id], np.int32)
+        pieces = plain_pieces(tokenizer, list(texts), length)
+        return cls((np.concatenate([ids, end]) for ids in pieces), tokenizer.pad_token_id)
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> dict[str, Tensor]:
         """`ids` [B T] and `mask` [B T] of some sentences, T the length of the longest."""
         rows = np.asarray(rows)
@@ -114,6 +130,18 @@ class Shown(Protocol):
 
     def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
         """What the system's model takes of some pictures, by rows of the store."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Some pictures of a system's own reader, by rows of the store (`Shown`)."""
+
+    pictures: Any
+    rows: Int[np.ndarray, " N"]
+
+    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """What the reader gives of some pictures."""
+        return self.pictures.batch(rows)
 
 
 class Pictures:

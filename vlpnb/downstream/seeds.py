@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from vlpnb.downstream import finetuning
@@ -80,6 +81,26 @@ def fine_tune(task: Task, config: Any, folder: Path, work: Path, seed: int, devi
             alter=task.altered, plan=task.plan,
         )  # fmt: skip
     else:
+        trained = Trained(task.make().to(device), [], "", 0)
+    return answer_splits(task, config, folder, work, seed, device, trained)
+
+
+def fine_tune_on_batches(
+    task: Any, config: Any, folder: Path, work: Path, seed: int, device: str
+) -> dict[str, Any]:
+    """`fine_tune` of a task that makes its updates itself: `batches(seed)`, with a `sampler`.
+
+    The score of an epoch is the task's `cider(model, device)`.
+    """
+    if config.epochs:
+        batches = task.batches(seed)
+        trained = finetuning.train_on(
+            task.make, batches, batches.sampler.per_epoch, config, work, seed, device,
+            score=(lambda model: task.cider(model, device)) if config.best else None,
+            optimiser=config.optimiser, plan=task.plan,
+        )  # fmt: skip
+    else:
+        torch.manual_seed(seed)
         trained = Trained(task.make().to(device), [], "", 0)
     return answer_splits(task, config, folder, work, seed, device, trained)
 

@@ -355,10 +355,11 @@ def intervals(folders: Iterable[Path], splits: Iterable[str]) -> dict[str, float
 def run(
     context: StageContext, benchmark: Callable[[TransferConfig, Iglue, Start], Benchmark], start: Start
 ) -> dict[str, float]:
-    """Fine-tune with every seed, and ask; files and metrics as the head of this file says.
+    """Fine-tune with every seed, and ask; writes the files that the head of this file names.
 
     Metrics: those of the English validation set, and with `<split>_` of the test sets (`en`, `de`, `de_translated`,
-    `de_10_shots`): means over the seeds with `_std`; `<split>_low`, `<split>_high`; `average_accuracy` of the languages
+    `de_10_shots`): means over the seeds with `_std` of `accuracy`, of XVNLI also `accuracy_all`, which counts rows with
+    "-" as wrong, of MaRVL also `consistency`; `<split>_low`, `<split>_high`; `average_accuracy` of the languages
     other than English; `majority`; the number of `diverged` runs and of rows `without_patches`.
     """
     config: TransferConfig = context.config

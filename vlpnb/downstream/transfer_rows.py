@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Protocol
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from vlpnb.config import Name
@@ -54,6 +54,15 @@ def read_shots(text: str) -> tuple[Shots, ...]:
     return tuple(dict.fromkeys(found))
 
 
+def _settings(value: str) -> str:
+    read_shots(value)
+    return value
+
+
+FewShots = Annotated[str, AfterValidator(_settings)]
+"""A field of few-shot settings, checked."""
+
+
 class TransferConfig(FineTuningConfig):
     """How to fine-tune, and what to ask then. Defaults: the paper's."""
 
@@ -85,7 +94,7 @@ class TransferConfig(FineTuningConfig):
     """Languages whose test sets are asked; none named: all that there are."""
     translated: bool = True
     """Also ask the test sets that were translated to English."""
-    fewshot: str = ""
+    fewshot: FewShots = ""
     """Few-shot settings LANGUAGE,N such as `de,10`, after the English training; several with a blank between them."""
     fewshot_epochs: float = Field(60.0, gt=0)
     """Passes over the few rows."""
@@ -99,12 +108,6 @@ class TransferConfig(FineTuningConfig):
     """Words of a text, of which the first are kept."""
     max_length: int = Field(80, ge=3)
     """Word pieces of a text with the two special ones."""
-
-    @field_validator("fewshot")
-    @classmethod
-    def _settings(cls, value: str) -> str:
-        read_shots(value)
-        return value
 
     @property
     def shots(self) -> tuple[Shots, ...]:

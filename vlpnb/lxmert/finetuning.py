@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from vlpnb.data.region_store import RegionStore
-from vlpnb.downstream.pictured import PicturedConfig
+from vlpnb.downstream.pictured import PicturedConfig, something_to_answer_with
 from vlpnb.errors import UserError
 from vlpnb.lxmert.start import StartConfig, StartingPoint, pretraining_of
 from vlpnb.stage import Request
@@ -34,11 +34,7 @@ class LxmertFineTuningConfig(StartConfig, PicturedConfig):
     max_length: int = Field(20, ge=3, le=512)
     """Tokens of a sentence, with the two special ones."""
 
-    @model_validator(mode="after")
-    def _something_to_answer_with(self) -> "LxmertFineTuningConfig":
-        if not self.epochs and not self.model:
-            raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
-        return self
+    _answers = model_validator(mode="after")(something_to_answer_with)
 
 
 def inputs(data: str, config: LxmertFineTuningConfig) -> Mapping[str, Request]:

@@ -26,11 +26,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from vlpnb.errors import UserError
 from vlpnb.nn.heads import Pooler
 from vlpnb.nn.masks import padding_mask
 from vlpnb.nn.onednn import quick_on_cpu
-from vlpnb.nn.transformer import AttentionLayer, Block, Embeddings, TransformerConfig, init_weights
+from vlpnb.nn.transformer import (
+    AttentionLayer,
+    Block,
+    Embeddings,
+    TransformerConfig,
+    check_numbers,
+    init_weights,
+)
 
 BOX = 4  # left, top, right, bottom, relative to the picture
 EPSILON = 1e-12  # of every layer norm
@@ -74,27 +80,13 @@ class LxmertConfig:
     """Standard deviation of new weights."""
 
     def __post_init__(self) -> None:
-        least = {"text_layers": 0, "visual_layers": 0}
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < least.get(name, 1):
-                raise UserError(f"LxmertConfig.{name} = {value}; expected at least {least.get(name, 1)}")
+        check_numbers(self, text_layers=0, visual_layers=0)
         _ = self.transformer  # refuses heads that do not divide the width
 
     @property
     def transformer(self) -> TransformerConfig:
         """The configuration of the layers that `vlpnb.nn` brings; BERT's, of this width."""
-        return TransformerConfig(
-            vocab_size=self.vocab_size,
-            hidden=self.hidden,
-            layers=self.text_layers,
-            heads=self.heads,
-            ffn=self.ffn,
-            max_positions=self.max_positions,
-            type_vocab=self.type_vocab,
-            dropout=self.dropout,
-            attention_dropout=self.attention_dropout,
-            norm_eps=EPSILON,
-        )
+        return TransformerConfig.of(self, layers=self.text_layers, norm_eps=EPSILON)
 
 
 # lxr955 is the paper's; the others are for two CPU cores.

@@ -14,12 +14,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config, Seed
+from vlpnb.config import Config, Seed, one_of
 from vlpnb.data.lxmert import AnswerTable
 from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
@@ -43,8 +42,8 @@ from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, fit
-from vlpnb.train.sampling import evenly
+from vlpnb.train.loop import TrainingPlan, warming_up
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told, updates_of
 
 VISUAL_WEIGHT = 1 / 0.15  # of the losses of regions, whatever share is masked (LXM-04)
 PAPERS_MISMATCH = 0.5  # evaluation pairs are mismatched so often, whatever training does
@@ -61,12 +60,12 @@ class OriginalPretraining(Config):
     """Each evaluation draws masks and pairs of its own (LXM-22)."""
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's."""
 
     seed: Seed = 9595
     """Of initial weights, order, masks, pairs and dropout."""
-    size: str = "lxr955"
+    size: Annotated[str, one_of(SIZES)] = "lxr955"
     """A key of `lxmert.model.SIZES`: layers and width."""
     text_layers: int | None = Field(None, ge=0)
     """Language layers in place of the size's."""
@@ -110,47 +109,24 @@ class PretrainingConfig(Config):
     """Weight of the answers' loss then."""
     batch: int = Field(256, ge=1)
     """Examples per update, over all processes."""
-    micro_batch: int = Field(64, ge=1, json_schema_extra={"hash": False})
-    """Examples per process at a time."""
     by_length: bool = False
     """Batches of sentences of similar length, which have less padding."""
     epochs: float = Field(20.0, gt=0)
     """Passes over the examples, unless `updates` is given."""
-    updates: int | None = Field(None, ge=0)
-    """Optimiser steps; 0 leaves a model that has learned nothing."""
     optimiser: Literal["bert_adam", "adamw"] = "bert_adam"
-    """The original's, with its schedule, whose first rate is 0; or AdamW with the course's."""
+    """The original's, with its schedule, whose first rate is 0, and decay of everything; or AdamW with the course's."""
     lr: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     warmup: float = Field(0.05, ge=0, le=1)
     """Share of the updates with a rising rate; it falls to 0 afterwards."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights; with "bert_adam" of all of them."""
-    clip: float = Field(1.0, gt=0)
-    """Largest gradient norm."""
-    precision: Precision = "bfloat16"
-    """Of matrix products on a GPU; the paper's runs are "float32"."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units and of attention weights left out in training."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
     evaluations: int = Field(20, ge=1)
     """Evaluations, evenly spaced, the last one at the end."""
     eval_examples: int = Field(8192, ge=1)
     """At most so many examples of the validation split, and so many hidden words."""
-    log_every: int = Field(50, ge=1, json_schema_extra={"hash": False})
-    """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the released code does otherwise."""
-
-    @field_validator("size")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in SIZES:
-            raise ValueError(f"expected one of {', '.join(SIZES)}")
-        return value
 
     @field_validator("tasks", "visual_losses")
     @classmethod
@@ -263,26 +239,14 @@ def _continued(
 
 def training_plan(config: PretrainingConfig, losses: tuple[str, ...], per_epoch: int) -> TrainingPlan:
     """The optimisation of so many updates per epoch."""
-    updates = round(config.epochs * per_epoch) if config.updates is None else config.updates
+    updates = updates_of(config, per_epoch)
     begin, weight = config.answers_from
     first = round(begin * per_epoch)
     visual = {loss: VISUAL_WEIGHT for loss in losses if loss in ("objects", "attributes", "features")}
-    exact = config.optimiser == "bert_adam"
-    return TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        schedule="bert" if exact else "linear",
-        lr=config.lr,
-        warmup=config.warmup * updates if exact else round(config.warmup * updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
-        weights=lambda update: {**visual, "answers": weight if update >= first else 0.0},
-        evaluate_at=frozenset(evenly(updates, config.evaluations) if updates else ()),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    return plan_of(
+        config, updates, weights=lambda update: {**visual, "answers": weight if update >= first else 0.0},
+        **warming_up(config.optimiser, config.warmup, updates),
+    )  # fmt: skip
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -330,42 +294,26 @@ def run(context: StageContext) -> dict[str, float]:
     words = visible_words(store.objects, store.attributes)
     hidden = hidden_words(found["valid"], tokenizer, words, config.eval_examples)
 
-    def at(step: int) -> dict[str, float]:
+    def at(step: int) -> Mapping[str, float]:
         seed = (EVALUATION_SEED, step) if config.original.fresh_evaluation else (EVALUATION_SEED,)
-        measured = evaluate(model, valid, rows, context.device, config.precision, *seed)
+        now = evaluate(model, valid, rows, context.device, config.precision, *seed)
         if "words" in wanted.losses:
-            measured |= grounding(model, valid, hidden, context.device, config.precision)
-        context.log(
-            f"update {step:,}: " + ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
-        )
-        return measured
+            now |= grounding(model, valid, hidden, context.device, config.precision)
+        return told(context, step, now)
 
-    records = fit(
-        model,
-        batches,
-        plan,
-        context.folder,
-        device=context.device,
-        rank=context.rank,
-        world_size=context.world_size,
-        evaluate=at,
-        progress=context.progress,
-        keep=True,
-    )
+    records = pretrain(context, model, batches, plan, at)
     if context.rank == 0:
         model.requires_grad_(True)
         write_json(context.folder / TABLE, table.rows())
         save_model(context.folder / MODEL, model, tokenizer)
     barrier(context.world_size)
-    final = next((record for record in reversed(records) if "loss" not in record), {})
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **{name: value for name, value in final.items() if name != "step"},
+        **measured(records),
         "updates": plan.updates,
         "epochs": plan.updates / batches.sampler.per_epoch,
         "examples": len(found["train"]),
         "without_regions": sum(len(examples.without_regions) for examples in found.values()),
-        **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
+        **speed(records),
     }
 
 

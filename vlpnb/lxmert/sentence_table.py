@@ -21,9 +21,9 @@ from vlpnb.data.lxmert import AnswerTable, LxmertImage
 from vlpnb.data.region_store import RegionStore
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
+from vlpnb.foundations.own_words import open_tokenizer
 from vlpnb.stage import StageContext
-from vlpnb.text.tokenizers import MASKED, encode_lines, load_tokenizer, train_wordpiece
-from vlpnb.train.distributed import barrier
+from vlpnb.text.tokenizers import encode_lines
 
 OWN = "sentences"  # the tokenizer that is learned from the training sentences
 THINNING_SEED = 9595  # which sentences of a source are kept is the same for every run
@@ -200,12 +200,17 @@ def tables(
     table = data.table() or AnswerTable((), ())
     if config.answers:
         table = table.restricted(config.answers)
-    rows = dict(zip(store.ids, store.rows(store.ids).tolist(), strict=True))
     splits = {split: read_split(context, data, split) for split in ("train", "valid")}
-    tokenizer = open_tokenizer(context, splits["train"])
+    lines = (text for image in splits["train"] for texts in image.sentences.values() for text in texts)
+    tokenizer = open_tokenizer(context, OWN, lines)
     found = {
         split: flat_table(
-            images, rows, tokenizer, table.prune, config.text_length, f"the sentences of split '{split}'"
+            images,
+            store.by_name,
+            tokenizer,
+            table.prune,
+            config.text_length,
+            f"the sentences of split '{split}'",
         )
         for split, images in splits.items()
     }
@@ -217,19 +222,6 @@ def tables(
             f"{dropped[0]} …"
         )
     return found, table, tokenizer
-
-
-def open_tokenizer(context: StageContext, train: list[LxmertImage]) -> PreTrainedTokenizerFast:
-    """The configured tokenizer; one of the sentences' own is learned by process 0 and lies in `tokenizer`."""
-    config = context.config
-    if config.tokenizer != OWN:
-        return load_tokenizer(bert_of(context), MASKED)
-    folder = context.folder / "tokenizer"
-    if context.rank == 0 and not (folder / "tokenizer.json").is_file():
-        lines = (text for image in train for texts in image.sentences.values() for text in texts)
-        train_wordpiece(lines, config.vocab_size, folder)
-    barrier(context.world_size)
-    return load_tokenizer(folder, MASKED)
 
 
 def bert_of(context: StageContext) -> str:

@@ -4,19 +4,14 @@ Paper: LXMERT (Tan and Bansal 2019), section 4.2. The metric is the official one
 answer; where a data set gives scores of answers and no people, it is the mean score of the given answers.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 from pydantic import Field
 
-from vlpnb.data.asked import AskedQuestion
-from vlpnb.data.asked_data import QuestionData
-from vlpnb.data.submissions import vqa_submission
-from vlpnb.downstream.answering import Benchmark
+from vlpnb.downstream.answering import vqa
 from vlpnb.lxmert import answering
 from vlpnb.lxmert.answering import AnsweringConfig
 from vlpnb.lxmert.finetuning import inputs as shared_inputs
-from vlpnb.metrics.vqa import vqa_scores
 from vlpnb.stage import Request, Stage, StageContext
 
 
@@ -32,16 +27,9 @@ def inputs(config: VqaConfig) -> Mapping[str, Request]:
     return shared_inputs("questions", config)
 
 
-def score(
-    said: Mapping[Any, str], asked: Sequence[AskedQuestion], data: QuestionData, split: str
-) -> dict[str, float]:
-    """`accuracy`, and by type of answer `yes_no`, `number` and `other` where questions have one."""
-    return {name.replace("/", "_"): value for name, value in vqa_scores(said, asked).items()}
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Fine-tune with every seed; files and metrics as `downstream.answering.run_asked` says."""
-    return answering.run(context, Benchmark("vqa", "VQA", score, vqa_submission))
+    return answering.run(context, vqa())
 
 
 VQA = Stage(

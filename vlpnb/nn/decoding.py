@@ -146,6 +146,21 @@ def check(holds: bool, message: str) -> None:
         raise UserError(message)
 
 
-def precise(scores: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
-    """Scores in float32 at least, whatever a model computes in."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+def precise(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """In float32 at least, whatever a model computes in."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def guide(
+    seeing: Float[Tensor, "*N V"], blind: Float[Tensor, "*N V"], strength: float
+) -> Float[Tensor, "*N V"]:
+    """(1 + γ) · seeing − γ · blind, of log-probabilities: words that pictures make likelier become likelier still."""
+    seeing, blind = (scores.log_softmax(-1) for scores in (seeing, blind))
+    return (1 + strength) * seeing - strength * blind
+
+
+def mixed(seeing: Float[Tensor, "*N V"], blind: Float[Tensor, "*N V"], share: float) -> Float[Tensor, "*N V"]:
+    """Log-probabilities of a mixture of both distributions, `share` of the first ("late" mixing, after the model)."""
+    seeing, blind = (scores.log_softmax(-1) for scores in (seeing, blind))
+    with_share, rest = torch.tensor(share).log().to(seeing), torch.tensor(1 - share).log().to(blind)
+    return torch.logaddexp(seeing + with_share, blind + rest)

@@ -8,7 +8,9 @@ Differs from the original code of BERT: no pooler inside (it is a head, `heads.p
 attention kernels, and attention maps from the same forward pass.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -78,10 +80,34 @@ class TransformerConfig:
                 f"max_positions = {self.max_positions}; expected > position_offset = {self.position_offset}"
             )
 
+    @classmethod
+    def of(cls, shape: Any, **others: Any) -> "TransformerConfig":
+        """What a model's configuration says under the same names, and others."""
+        given = {f.name: getattr(shape, f.name) for f in fields(cls) if hasattr(shape, f.name)}
+        return cls(**given | others)
+
     @property
     def max_tokens(self) -> int:
         """Longest sequence that the position table allows."""
         return self.max_positions - self.position_offset
+
+
+def check_numbers(shape: Any, ids: Iterable[str] = (), **least: int) -> None:
+    """UserError names a whole number of a model's configuration that is too small, or an id beyond its `vocab_size`.
+
+    Args:
+        ids: fields that are ids of the vocabulary.
+        least: the smallest number of a field; of those not named 1.
+    """
+    name_of = type(shape).__name__
+    for name, value in vars(shape).items():
+        if type(value) is int and value < least.get(name, 1):
+            raise UserError(f"{name_of}.{name} = {value}; expected at least {least.get(name, 1)}")
+    for name in ids:
+        if getattr(shape, name) >= shape.vocab_size:
+            raise UserError(
+                f"{name_of}.{name} = {getattr(shape, name)}; expected below vocab_size = {shape.vocab_size}"
+            )
 
 
 @dataclass

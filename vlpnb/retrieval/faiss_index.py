@@ -31,6 +31,7 @@ from vlpnb.retrieval.nearest import Search, exact_search, nearest
 from vlpnb.retrieval.store import Metric, VectorStore
 
 KINDS = ("flat_ip", "flat_l2", "ivf")
+INDEX = "index.faiss"  # beside a store
 
 
 def build_index(keys: Float[Tensor, "V d"], kind: str = "flat_ip", cells: int = 0, probes: int = 16):
@@ -272,6 +273,18 @@ def index_search(index, metric: Metric = "ip") -> Search:
         return scores, rows
 
     return find
+
+
+def open_search(store: VectorStore, probes: int, device: str = "cpu") -> Search | None:
+    """The search through the index beside a store; None: there is none, and search is exact."""
+    path = store.folder / INDEX
+    if not path.is_file():
+        return None
+    index = load_index(path, store)
+    if device.startswith("cuda"):
+        index = on_gpu(index, path.stat().st_size)
+    set_probes(index, probes)
+    return index_search(index, store.meta.metric)
 
 
 @dataclass(frozen=True)

@@ -196,7 +196,7 @@ class VectorStore:
             raise UserError(
                 f"{self.folder}: made by {meta.encoder} ({meta.encoder_hash[:12]}, width {meta.width}), the queries "
                 f"come from {name} ({hash[:12]}, width {width}): their vectors cannot be compared. Run the stage "
-                "`valm.images` with the same towers"
+                "`picture_vectors` with the same towers"
             )
 
     def verify(self) -> None:

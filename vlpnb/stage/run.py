@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlpnb.config import fields_of, merge, nest
-from vlpnb.errors import UserError
+from vlpnb.errors import UserError, did_you_mean
 from vlpnb.files import make_writable, plain, read_back, write_json
 from vlpnb.machine import say_line
 from vlpnb.outside import typed_here
@@ -128,6 +128,23 @@ class Run:
     def results(self) -> list[StageResult]:
         """The finished result per stage and variant of this run's configuration, in the order of the pipeline."""
         return results_of(self._planner)
+
+    def one_of(self, name: str, variant: str | None = None, what: str = "result") -> StageResult:
+        """A finished result of a stage, by its variant as metrics name it; None: the run's own, else the first.
+
+        UserError: there is none; `what` says what it would have been.
+        """
+        found = {result.label: result for result in self.results() if result.name == name}
+        if not found:
+            raise UserError(
+                f"run '{self.name}' has no {what}: no finished stage {name}. Make one with `vlpnb stage {name} "
+                f"--profile {self.profile.name} --run {self.name}`"
+            )
+        if variant is None:
+            return found.get(self.plan(name).label, next(iter(found.values())))
+        if variant not in found:
+            raise UserError(f"run '{self.name}' has no {name} {variant!r}{did_you_mean(variant, found)}")
+        return found[variant]
 
     def others(self) -> list[str]:
         """The finished folders that `results` passes over: of another configuration, version or data, or damaged."""

@@ -1,10 +1,15 @@
-"""BERT's masking, for a whole batch at once (Devlin et al. 2019, section 3.1), and CCLM's of spans.
+"""BERT's masking of a whole batch at once (Devlin et al. 2019, section 3.1), CCLM's of spans, VLP's of a few pieces.
 
 Of BERT's, one uniform draw per position decides both whether it is selected and what becomes of it, so a batch costs
 two calls of the generator and no loop. The generator lives on the device of the ids and makes the masks
 repeatable (the reference's evaluation masks are not: quirk VOK-22).
 """
 
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -15,6 +20,7 @@ SPAN_RATE, SPANS = (
     0.2,
     (2, 3),
 )  # how often a span is selected in place of a word, and how long it is, equally often
+UNUSED = re.compile(r"\[unused\d+\]")
 
 
 def mask_tokens(
@@ -24,6 +30,7 @@ def mask_tokens(
     vocab_size: int,
     generator: torch.Generator | None = None,
     rate: float = 0.15,
+    starts: Bool[Tensor, "B T"] | None = None,
 ) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
     """Select ordinary positions with probability `rate`: 80 % become [MASK], 10 % a random id, 10 % stay.
 
@@ -32,12 +39,16 @@ def mask_tokens(
         special_mask: True at [CLS], [SEP] and padding, which are never selected.
         vocab_size: random ids are uniform over the whole vocabulary.
         generator: on the device of `ids`; None uses the global one.
+        starts: True where a word begins, False at its further pieces: words are then selected whole.
 
     Returns:
         inputs and labels, int64 [B, T]; labels are the original id at selected positions, -100 elsewhere.
     """
     ids = ids.long()
     draw = torch.rand(ids.shape, generator=generator, device=ids.device)
+    if starts is not None:
+        word = starts.long().cumsum(1) - starts[:, :1].long()  # which word a piece belongs to
+        draw = draw.gather(1, word.clamp(min=0))
     random_ids = torch.randint(vocab_size, ids.shape, generator=generator, device=ids.device)
     draw = draw.masked_fill(special_mask, 1.0)
     labels = ids.masked_fill(draw >= rate, IGNORE)
@@ -110,3 +121,55 @@ def mask_spans(
     shown = torch.where(what < 0.9, random_ids, labels).masked_fill(what < 0.8, mask_id)
     hidden = torch.zeros_like(ids).scatter_add_(1, places, (shown - labels).masked_fill(~kept, 0))
     return ids + hidden, places, labels
+
+
+@dataclass(frozen=True)
+class Words:
+    """The ids that hiding words needs, all from a tokenizer."""
+
+    sep: int
+    mask: int
+    size: int
+    """Ids are below it."""
+    ordinary: Int[np.ndarray, " O"] = field(repr=False)
+    """Those that may stand for a hidden word."""
+
+    @classmethod
+    def of(cls, tokenizer: Any, any_random: bool = False) -> "Words":
+        """From a tokenizer; `any_random`: special and unused pieces may stand for a hidden word too (VLP-12)."""
+        special = set(tokenizer.all_special_ids)
+        special |= {i for piece, i in tokenizer.get_vocab().items() if UNUSED.fullmatch(piece)}
+        size = len(tokenizer)
+        allowed = np.array([i for i in range(size) if any_random or i not in special], np.int64)
+        return cls(tokenizer.sep_token_id, tokenizer.mask_token_id, size, allowed)
+
+
+def target_count(n: Int[np.ndarray, "*N"], rate: float, most: int) -> Int[np.ndarray, "*N"]:
+    """How many of n word pieces and a [SEP] are to be guessed; halves are rounded to even."""
+    return np.minimum(most, np.maximum(1, np.rint(n * rate))).astype(np.int64)
+
+
+def hide(
+    words: Int[np.ndarray, "M T"],
+    n: Int[np.ndarray, " M"],
+    vocabulary: Words,
+    rate: float,
+    most: int,
+    random: np.random.Generator,
+) -> tuple[Int[np.ndarray, "M S"], Int[np.ndarray, "M S"]]:
+    """Captions with their [SEP] and some pieces hidden, and the pieces to guess (−100 elsewhere); S = T + 1.
+
+    `target_count` of n pieces and the [SEP] are to be guessed, of which 80 % become [MASK], 10 % another piece.
+    """
+    at = np.arange(words.shape[1] + 1)
+    ids = np.pad(words, ((0, 0), (0, 1)))
+    ids[at == n[:, None]] = vocabulary.sep
+    order = random.random(ids.shape)  # the k smallest of a caption are its targets
+    order[at > n[:, None]] = 2.0
+    k = target_count(n, rate, most)
+    chosen = np.argsort(np.argsort(order, axis=1), axis=1) < k[:, None]
+    dice = random.random(ids.shape)
+    others = vocabulary.ordinary[random.integers(len(vocabulary.ordinary), size=ids.shape)]
+    labels = np.where(chosen, ids, IGNORE)
+    shown = np.where(dice < 0.8, vocabulary.mask, np.where(dice < 0.9, others, ids))
+    return np.where(chosen, shown, ids), labels

@@ -64,6 +64,17 @@ class TokenCorpus:
         """Ids of one sentence."""
         return np.asarray(self.tokens[self.sentences[index] : self.sentences[index + 1]])
 
+    def first_sentences(
+        self, lines: int | None = None, sentences: int | None = None, longest: int = 128
+    ) -> list[list[int]]:
+        """Ids of the first sentences, in so many of the first lines; none: all. Sentences end after `longest` ids."""
+        count = len(self.sentences) - 1
+        if lines is not None and lines < len(self.lines) - 1:
+            count = int(np.searchsorted(self.sentences, self.lines[lines], side="right")) - 1
+        if sentences is not None:
+            count = min(count, sentences)
+        return [self.sentence(s).tolist()[:longest] for s in range(count)]
+
     def _offsets(self, name: str, suffix: str) -> np.ndarray:
         if self._native:
             return checked_offsets(mapped(self.path, name), len(self), self.path)

@@ -255,6 +255,12 @@ def encode_lines(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str]) -> li
     return [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
 
 
+def plain_pieces(tokenizer: PreTrainedTokenizerFast, lines: Sequence[str], length: int) -> list[np.ndarray]:
+    """Up to `length` word pieces of each line; a special token that a line spells out is left out of it."""
+    special = np.array([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
+    return [ids[~np.isin(ids, special)][:length] for ids in encode_lines(tokenizer, lines)]
+
+
 def vocabulary_hash(tokenizer: PreTrainedTokenizerFast) -> str:
     """Hex sha256 of the word pieces in the order of their ids: equal where ids mean the same."""
     pieces = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])

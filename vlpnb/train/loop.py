@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -26,7 +26,15 @@ from torch import nn
 from vlpnb.errors import UserError, writing
 from vlpnb.train.checkpoint import clear_checkpoint, load_checkpoint, save_checkpoint
 from vlpnb.train.distributed import barrier, replicate, sum_over_processes
-from vlpnb.train.optim import CLIPS_TENSORS, Optimiser, Schedule, learning_rate, new_optimiser, set_rate
+from vlpnb.train.optim import (
+    CLIPS_TENSORS,
+    FIRST_CODE,
+    Optimiser,
+    Schedule,
+    learning_rate,
+    new_optimiser,
+    set_rate,
+)
 from vlpnb.train.sampling import Update, seed_of, updates
 
 
@@ -68,6 +76,18 @@ class TrainingPlan:
     evaluate_at: frozenset[int] = frozenset()  # `evaluate` is called when so many updates are done
     log_every: int = 50  # updates per line of metrics.jsonl
     checkpoint_seconds: float = 60.0  # a kill loses at most this much work
+
+
+def warming_up(optimiser: Optimiser, share: float, updates: int) -> dict[str, Any]:
+    """Fields of a plan whose rate rises for a share of the updates and then falls to 0.
+
+    An optimiser of BERT's first code brings that code's schedule, which counts parts of updates too.
+    """
+    exact = optimiser in FIRST_CODE
+    return {
+        "schedule": "bert" if exact else "linear",
+        "warmup": share * updates if exact else round(share * updates),
+    }
 
 
 def fit(

@@ -26,6 +26,7 @@ Optimiser = Literal[
 ]  # fmt: skip
 FIRST_RATE = 1e-7  # of the schedule "inverse_sqrt"
 CLIPS_TENSORS = ("vlp_adam",)  # optimisers that clip the gradient of each tensor, and want no global clip
+FIRST_CODE = ("bert_adam", "vlp_adam")  # optimisers that bring the schedule of BERT's first code
 ONE_RATE = ("bert_adam", "vlp_adam", "fairseq_adam")  # optimisers that know no factors of the rate
 
 

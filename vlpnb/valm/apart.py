@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.nn.attention import Attention
-from vlpnb.valm.fusion import Pictures, Reading, precise, sight
+from vlpnb.nn.decoding import precise
+from vlpnb.valm.fusion import Pictures, Reading, sight
 
 
 class ImageAttention(nn.Module):

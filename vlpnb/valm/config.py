@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.nn.transformer import TransformerConfig
+from vlpnb.nn.transformer import TransformerConfig, check_numbers
 from vlpnb.valm.fusion import JOINT
 
 PROJECTIONS = (*JOINT, "gated")
@@ -69,19 +69,11 @@ class ValmConfig:
     """What a masked word becomes. CLIP's word pieces have no mask: it is their unknown word, which no text holds."""
 
     def __post_init__(self) -> None:
-        least = {"pad_id": -1, "eos_id": 0, "mask_id": 0, "stack": 0}
-        for name, value in vars(self).items():
-            if type(value) is int and value < least.get(name, 1):
-                raise UserError(f"ValmConfig.{name} = {value}; expected at least {least.get(name, 1)}")
+        check_numbers(self, ("pad_id", "eos_id", "mask_id"), pad_id=-1, eos_id=0, mask_id=0, stack=0)
         for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
                 raise UserError(f"ValmConfig.{name} = {value!r}; expected one of {', '.join(choices)}")
-        for name in ("pad_id", "eos_id", "mask_id"):
-            if getattr(self, name) >= self.vocab_size:
-                raise UserError(
-                    f"ValmConfig.{name} = {getattr(self, name)}; expected below vocab_size = {self.vocab_size}"
-                )
         if self.positions == "sinusoidal" and (self.hidden % 2 or self.hidden < 4):
             raise UserError(
                 f"ValmConfig.hidden = {self.hidden}; sinusoidal positions expect an even width, at least 4"
@@ -104,19 +96,11 @@ class ValmConfig:
     @property
     def transformer(self) -> TransformerConfig:
         """The configuration of the layers that `vlpnb.nn` brings."""
-        return TransformerConfig(
-            vocab_size=self.vocab_size,
-            hidden=self.hidden,
-            layers=self.layers,
-            heads=self.heads,
-            ffn=self.ffn,
-            max_positions=self.max_positions,
+        return TransformerConfig.of(
+            self,
             type_vocab=0,
-            dropout=self.dropout,
             attention_dropout=self.dropout,
-            norm_eps=self.norm_eps,
             norm="pre",
-            activation=self.activation,
             pad_id=max(self.pad_id, 0),
             causal=True,
         )

@@ -12,10 +12,10 @@ from jaxtyping import Bool
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.train.loop import Precision, autocast
 from vlpnb.valm.examples import Shown
 from vlpnb.valm.objectives import ValmLM
-from vlpnb.valm.vocabulary import Vocabulary
 
 AT_ONCE = 64  # blocks of a batch
 SEED = 123

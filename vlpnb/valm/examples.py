@@ -20,9 +20,10 @@ from torch import Tensor
 
 from vlpnb.nn.losses import IGNORE
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.masking import mask_tokens
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share
-from vlpnb.valm.objectives import hide_images, mask_words
-from vlpnb.valm.vocabulary import Vocabulary
+from vlpnb.valm.objectives import hide_images
 
 Objective = Literal["next", "masked", "both"]
 
@@ -107,7 +108,7 @@ class Batches:
         special = torch.isin(ids, torch.tensor(self.words.special))
 
         def masked(rate: float) -> tuple[Tensor, Tensor]:
-            return mask_words(ids, special, self.words.mask_id, self.words.size, rate, draw)
+            return mask_tokens(ids, special, self.words.mask_id, self.words.size, draw, rate)
 
         def seen(chosen: Tensor) -> Tensor:
             shape, spared = (*ids.shape, self.shown.count), chosen if hiding.exclusive else None

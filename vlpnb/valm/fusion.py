@@ -37,8 +37,9 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import LayerCache, mix, scores_of
+from vlpnb.nn.decoding import precise
 from vlpnb.nn.masks import causal_mask
-from vlpnb.valm.places import Places, picked, pooled
+from vlpnb.nn.places import Places, picked, pooled
 
 Way = Literal["reference", "absorbed", "merged"]
 Linear = tuple[Tensor, Tensor]
@@ -235,11 +236,6 @@ def merge(
     )
     mixed = mixed[:, :, 1:] if causal else mixed
     return mixed[..., :width], mixed[..., width]
-
-
-def precise(x: Tensor) -> Tensor:
-    """In float32 at least, whatever a model computes in."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class JointAttention(nn.Module):

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from vlpnb.errors import UserError
 from vlpnb.nn.cache import Cache
-from vlpnb.nn.decoding import Drawn, Step, greedy, sample
+from vlpnb.nn.decoding import Drawn, Step, greedy, guide, sample
 from vlpnb.valm.objectives import ValmLM
 
 Finder = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
@@ -150,18 +150,3 @@ def padded(texts: list[Int[Tensor, " _"]], pad_id: int) -> tuple[Int[Tensor, "N 
     ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=pad_id)
     lengths = torch.tensor([len(text) for text in texts], device=ids.device)
     return ids, torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-
-
-def guide(
-    seeing: Float[Tensor, "*N V"], blind: Float[Tensor, "*N V"], strength: float
-) -> Float[Tensor, "*N V"]:
-    """(1 + γ) · seeing − γ · blind, of log-probabilities: words that pictures make likelier become likelier still."""
-    seeing, blind = (scores.log_softmax(-1) for scores in (seeing, blind))
-    return (1 + strength) * seeing - strength * blind
-
-
-def mixed(seeing: Float[Tensor, "*N V"], blind: Float[Tensor, "*N V"], share: float) -> Float[Tensor, "*N V"]:
-    """Log-probabilities of a mixture of both distributions, `share` of the first ("late" mixing, after the model)."""
-    seeing, blind = (scores.log_softmax(-1) for scores in (seeing, blind))
-    with_share, rest = torch.tensor(share).log().to(seeing), torch.tensor(1 - share).log().to(blind)
-    return torch.logaddexp(seeing + with_share, blind + rest)

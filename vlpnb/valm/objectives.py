@@ -28,7 +28,6 @@ from vlpnb.errors import UserError
 from vlpnb.nn.decoding import precise
 from vlpnb.nn.heads import MLMHead
 from vlpnb.nn.losses import IGNORE, linear_cross_entropy
-from vlpnb.text.masking import mask_tokens
 from vlpnb.valm.config import ValmConfig
 from vlpnb.valm.model import Valm
 
@@ -137,37 +136,6 @@ class ValmLM(nn.Module):
             targets.shape, dtype=found[0].dtype if found else torch.float32, device=hidden.device
         )
         return empty.masked_scatter(chosen, torch.cat(found)) if found else empty
-
-
-def mask_words(
-    ids: Int[Tensor, "B T"],
-    special: Bool[Tensor, "B T"],
-    mask_id: int,
-    vocab_size: int,
-    rate: float = 0.15,
-    generator: torch.Generator | None = None,
-    starts: Bool[Tensor, "B T"] | None = None,
-) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
-    """BERT's masking: 80 % of the chosen words become `mask_id`, 10 % a random one, 10 % stay.
-
-    To learn the next word take the ids alone: the inputs are corrupted, the targets stay.
-
-    Args:
-        special: True where no word is ever chosen.
-        rate: share of the other places that is chosen.
-        starts: True where a word begins, False at its further pieces: words are then chosen whole.
-    Returns:
-        corrupted ids, and labels: what stood there, −100 where nothing was chosen.
-    """
-    if starts is None:
-        return mask_tokens(ids, special, mask_id, vocab_size, generator, rate)
-    word = starts.long().cumsum(1) - starts[:, :1].long()  # which word a piece belongs to
-    draw = torch.rand(ids.shape, generator=generator, device=ids.device)
-    draw = draw.gather(1, word.clamp(min=0))
-    random_ids = torch.randint(vocab_size, ids.shape, generator=generator, device=ids.device)
-    draw = draw.masked_fill(special, 1.0)
-    masked = torch.where(draw < 0.9 * rate, random_ids, ids.long()).masked_fill(draw < 0.8 * rate, mask_id)
-    return masked, ids.long().masked_fill(draw >= rate, IGNORE)
 
 
 def hide_images(

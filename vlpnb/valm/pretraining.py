@@ -12,21 +12,20 @@ run continues to the bit; words may be masked in the input, and guessed in both 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
-from vlpnb.config import Config, Seed
+from vlpnb.config import Seed, one_of
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, fit
+from vlpnb.train.loop import Precision, TrainingPlan
 from vlpnb.train.optim import Schedule
-from vlpnb.train.sampling import evenly
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told
 from vlpnb.valm.config import PROJECTIONS, SIZES, ValmConfig, size_config
-from vlpnb.valm.corpus import Corpus, load_corpus
 from vlpnb.valm.evaluation import evaluate, pieces_of
 from vlpnb.valm.examples import Batches, Hiding, Objective
 from vlpnb.valm.objectives import ValmLM
@@ -37,18 +36,18 @@ from vlpnb.world.scene import COLOURS
 Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's."""
 
     seed: Seed = 1
     """Of initial weights, order, hidden words and dropout."""
     variant: Variant = "retrieved"
     """What stands beside the words: none, random, self, captions, oracle or retrieved."""
-    size: str = "base"
+    size: Annotated[str, one_of(SIZES)] = "base"
     """A key of `valm.SIZES`: layers and width."""
     fusion: tuple[Annotated[int, Field(ge=-999, le=999)], ...] = (-2,)
     """Blocks that look at pictures; a negative number counts from the end."""
-    projection: str = "shared_bias"
+    projection: Annotated[str, one_of(PROJECTIONS)] = "shared_bias"
     """How keys and values of pictures are made (`valm.ValmConfig`)."""
     scale: Literal["head", "model"] = "head"
     """Scores of the fusion layer over the root of a head's width, or of the model's, as in the original (VAL-02)."""
@@ -61,9 +60,9 @@ class PretrainingConfig(Config):
     queries: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `valm.queries` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.images` that are other than the run's."""
+    """Fields of the stage `picture_vectors` that are other than the run's."""
     corpus: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.corpus` that are other than the run's."""
+    """Fields of the stage `blocks` that are other than the run's."""
     words_width: int = Field(256, ge=1)
     """Numbers of a vector of caption words."""
     standardise: bool = False
@@ -100,38 +99,14 @@ class PretrainingConfig(Config):
     """Updates with a rising rate."""
     betas: tuple[Decay, Decay] = (0.9, 0.98)
     """Adam's decay of its two means."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights."""
     clip: float = Field(2.0, gt=0)
     """Largest gradient norm."""
     precision: Precision = "float32"
     """Of matrix products on a GPU; the published command trains in float32."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units and of attention weights left out in training."""
-    evaluations: int = Field(10, ge=1)
-    """Evaluations, evenly spaced, the last one at the end."""
     eval_blocks: int = Field(1000, ge=1)
     """At most so many blocks of the validation text."""
     asked: tuple[str, ...] = tuple(COLOURS)
     """Words whose loss is told apart."""
-    log_every: int = Field(50, ge=1, json_schema_extra={"hash": False})
-    """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
-
-    @field_validator("size")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in SIZES:
-            raise ValueError(f"expected one of {', '.join(SIZES)}")
-        return value
-
-    @field_validator("projection")
-    @classmethod
-    def _a_projection(cls, value: str) -> str:
-        if value not in PROJECTIONS:
-            raise ValueError(f"expected one of {', '.join(PROJECTIONS)}")
-        return value
 
     @model_validator(mode="after")
     def _goes_together(self) -> "PretrainingConfig":
@@ -157,7 +132,7 @@ class PretrainingConfig(Config):
 
 def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
     """The corpus; where there are pictures also their store, and what each word found."""
-    needed = {"corpus": Request("valm.corpus", config.corpus)}
+    needed = {"corpus": Request("blocks", config.corpus)}
     if config.variant == "none":
         return needed
     queries = {**config.queries, "images": config.images, "corpus": config.corpus}
@@ -165,7 +140,7 @@ def inputs(config: PretrainingConfig) -> Mapping[str, Request]:
         queries["mode"] = "self"
     return {
         **needed,
-        "images": Request("valm.images", config.images),
+        "images": Request("picture_vectors", config.images),
         "queries": Request("valm.queries", queries),
     }
 
@@ -211,7 +186,7 @@ def new_model(config: PretrainingConfig, corpus: Corpus, image_width: int) -> Va
         raise UserError(
             f"valm.pretraining.start: {config.start} has {model.config.vocab_size:,} word pieces and reads at most "
             f"{model.config.max_positions:,}; the corpus has {shape.vocab_size:,}, in examples of "
-            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`valm.corpus.tokenizer`) and shorter blocks"
+            f"{shape.max_positions:,}. Make the corpus with its tokenizer (`blocks.tokenizer`) and shorter blocks"
         )
     if config.frozen:
         freeze(model)
@@ -220,23 +195,10 @@ def new_model(config: PretrainingConfig, corpus: Corpus, image_width: int) -> Va
 
 def training_plan(config: PretrainingConfig) -> TrainingPlan:
     """The optimisation."""
-    return TrainingPlan(
-        updates=config.updates,
-        optimiser=config.optimiser,
-        schedule=config.schedule,
-        lr=config.lr,
-        warmup=min(config.warmup, config.updates),
-        betas=config.betas,
-        eps=1e-8,
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
-        weights={"masked": config.masked_weight},
-        evaluate_at=frozenset(evenly(config.updates, config.evaluations) if config.updates else ()),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    return plan_of(
+        config, config.updates, schedule=config.schedule, warmup=min(config.warmup, config.updates),
+        betas=config.betas, eps=1e-8, weights={"masked": config.masked_weight},
+    )  # fmt: skip
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -266,37 +228,29 @@ def run(context: StageContext) -> dict[str, float]:
     held_out = {split: corpus.blocks(split) for split in corpus.splits if split != "train"}
     asked = pieces_of(corpus.words, config.asked)
 
-    def at(step: int) -> dict[str, float]:
-        measured: dict[str, float] = {}
+    def at(step: int) -> Mapping[str, float]:
+        now: dict[str, float] = {}
         for setting in looks.settings(held_out.values()) if step == plan.updates else ("trained",):
             shown = {split: looks.shown(split, setting) for split in held_out}
             found = evaluate(
                 model, held_out, shown, config.eval_blocks, asked, context.device, config.precision
             )
-            measured |= {
-                name if setting == "trained" else f"{name}_{setting}": v for name, v in found.items()
-            }
-        context.log(f"update {step:,}: " + ", ".join(f"{name} {v:.3f}" for name, v in measured.items()))
-        return measured
+            now |= {name if setting == "trained" else f"{name}_{setting}": v for name, v in found.items()}
+        return told(context, step, now)
 
-    records = fit(
-        model, batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, evaluate=at, progress=context.progress, keep=True,
-    )  # fmt: skip
-    final = next((record for record in reversed(records) if "loss" not in record), {})
-    measured = {name: value for name, value in final.items() if name != "step"}
+    records = pretrain(context, model, batches, plan, at)
+    found = measured(records)
     if context.rank == 0:
-        write_json(context.folder / HELD_OUT, measured)
+        write_json(context.folder / HELD_OUT, found)
         save_model(context.folder / MODEL, model, corpus.tokenizer)
         save_looks(context.folder, context.inputs, look)
     barrier(context.world_size)
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **measured,
+        **found,
         "updates": plan.updates,
         "examples": len(train),
         "parameters": parameters,
-        **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
+        **speed(records),
     }
 
 

@@ -5,44 +5,40 @@ the database changes: a twentieth of the speed. Here the rows are written once a
 on them; live retrieval (`retriever.py`) of the same text gives the same rows to the bit. The work is cut in shards
 (`data/shards.py`).
 
-    <split>.hdf5   rows [N, P, K] int32: for each example and each of its positions (mode `chunk`: each piece of
-                   `every` positions) the pictures, −1: none; scores [N, P, K] float16 if wanted; or, mode `self`,
-                   vectors [N, P, E] float16; lengths [N] int32
+    <split>.hdf5   a table (`retrieval/tables.py`): the rows of pictures at each position, −1: none
     queries.json   the rules, and with an index how much it finds
 """
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 
 from vlpnb.data.fields import field
 from vlpnb.data.shards import Shards
-from vlpnb.data.store import attributes, mapped
 from vlpnb.data.text_files import read_json
 from vlpnb.errors import UserError
 from vlpnb.files import write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
+from vlpnb.foundations.tower_pair import load_towers, words_of
 from vlpnb.nn.losses import IGNORE
-from vlpnb.retrieval.faiss_index import Recall, index_search, load_index, on_gpu, recall_of, set_probes
-from vlpnb.retrieval.nearest import Search
+from vlpnb.retrieval.faiss_index import INDEX, Recall, load_index, open_search, recall_of
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import QueryTable, open_table
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.text.blocks import LanguageBlocks
+from vlpnb.text.paragraphs import rows_of_pictures
+from vlpnb.text.query_texts import SEARCHED
 from vlpnb.train.distributed import barrier
-from vlpnb.valm.corpus import Corpus, load_corpus
-from vlpnb.valm.images import INDEX
-from vlpnb.valm.retriever import SEARCHED, QueryRules, Retriever, words_of
-from vlpnb.valm.text import rows_of_pictures
-from vlpnb.valm.tower_pair import load_towers
+from vlpnb.valm.retriever import QueryRules, Retriever
 
 PRODUCER, ABOUT = "queries", "queries.json"
 ASKED = 10_000  # queries of which an index's recall is measured
@@ -54,9 +50,9 @@ class QueriesConfig(QueryRules):
     splits: tuple[Literal["train", "captions", "text"], ...] = ("train", "captions", "text")
     """Texts of the corpus; those that it does not have are passed over."""
     corpus: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.corpus` that are other than the run's."""
+    """Fields of the stage `blocks` that are other than the run's."""
     images: dict[str, Any] = Field(default_factory=dict)
-    """Fields of the stage `valm.images` that are other than the run's."""
+    """Fields of the stage `picture_vectors` that are other than the run's."""
     scores: bool = False
     """Keep the scores, too, in half precision."""
     recall: float = Field(0.95, gt=0, le=1)
@@ -70,106 +66,10 @@ class QueriesConfig(QueryRules):
 def inputs(config: QueriesConfig) -> Mapping[str, Request]:
     """The corpus, the towers, and the database."""
     return {
-        "corpus": Request("valm.corpus", config.corpus),
-        "towers": Request("valm.towers"),
-        "images": Request("valm.images", config.images),
+        "corpus": Request("blocks", config.corpus),
+        "towers": Request("towers"),
+        "images": Request("picture_vectors", config.images),
     }
-
-
-class QueryTable:
-    """The table of a split, mapped.
-
-    Raises:
-        UserError: it is missing or damaged.
-    """
-
-    def __init__(self, path: Path):
-        self.path, about = Path(path), attributes(path)
-        where = str(path)
-        self.mode, self.store = (field(about, name, where) for name in ("mode", "store"))
-        self.k, self.length, self.every = (
-            int(field(about, name, where)) for name in ("k", "length", "every")
-        )
-
-    @cached_property
-    def rows(self) -> np.ndarray:
-        """[N, P, K] int32, mapped. UserError in mode self, which has vectors."""
-        if self.mode == "self":
-            raise UserError(f"{self.path}: mode self looks nothing up: the table has vectors and no rows")
-        return mapped(self.path, "rows")
-
-    @cached_property
-    def vectors(self) -> np.ndarray:
-        """Mode self: [N, P, E] float16, mapped; zeros where there is no query."""
-        if self.mode != "self":
-            raise UserError(f"{self.path}: mode {self.mode} has rows of the store and no vectors")
-        return mapped(self.path, "vectors")
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each example, [N]."""
-        return mapped(self.path, "lengths")
-
-    @cached_property
-    def scores(self) -> np.ndarray | None:
-        """[N, P, K] float16, mapped, −∞ where there is no picture; None if they were not kept."""
-        return mapped(self.path, "scores") if attributes(self.path).get("scores") else None
-
-    def __len__(self) -> int:
-        """Number of examples."""
-        return len(self.vectors if self.mode == "self" else self.rows)
-
-    def batch(
-        self, numbers: Sequence[int] | Int[np.ndarray, " B"], length: int | None = None, k: int | None = None
-    ) -> Int[Tensor, "B T k"]:
-        """The rows of some examples, one for every position; the first `k` pictures, the first `length` positions."""
-        k = k or self.k
-        if k > self.k:
-            raise UserError(
-                f"{self.path}: has {self.k} pictures for each token, and {k} are asked for: make it anew"
-            )
-        found = torch.from_numpy(self.rows[np.asarray(numbers), :, :k])
-        if self.every > 1:
-            found = found.repeat_interleave(self.every, dim=1)[:, : self.length]
-            behind = torch.arange(self.length) >= torch.from_numpy(self.lengths[np.asarray(numbers)])[:, None]
-            found[behind] = -1
-        return found[:, :length]
-
-    def queries(
-        self, numbers: Sequence[int] | Int[np.ndarray, " B"], length: int | None = None
-    ) -> Float[Tensor, "B T E"]:
-        """Mode self: the vectors of some examples, float32; zeros where there is no query."""
-        return torch.from_numpy(self.vectors[np.asarray(numbers), :length]).float()
-
-    @cached_property
-    def used(self) -> Int[np.ndarray, " U"]:
-        """The rows that occur, in order: a run needs those of the store and no others."""
-        top, step = 0, 1 << 14
-        for at in range(0, len(self), step):
-            top = max(top, int(self.rows[at : at + step].max(initial=-1)) + 1)
-        seen = np.zeros(top + 1, bool)  # the last place takes −1
-        for at in range(0, len(self), step):
-            seen[self.rows[at : at + step]] = True
-        return np.flatnonzero(seen[:-1])
-
-    def check_store(self, store: VectorStore) -> None:
-        """UserError if its rows are of another store."""
-        if self.store != store.meta.hash:
-            raise UserError(
-                f"{self.path}: its rows are of a store with the hash {str(self.store)[:12]}, {store.folder} has "
-                f"{store.meta.hash[:12]}. Run the stage `valm.queries` with this database"
-            )
-
-
-def open_table(folder: Path, split: str) -> QueryTable:
-    """The table of a split. UserError if the folder has none of it."""
-    path = Path(folder) / f"{split}.hdf5"
-    if not path.is_file():
-        there = ", ".join(sorted(found.stem for found in Path(folder).glob("*.hdf5"))) or "none"
-        raise UserError(
-            f"{folder}: has no rows of the text '{split}'; there are {there} (`valm.queries.splits`)"
-        )
-    return QueryTable(path)
 
 
 def write_table(
@@ -247,18 +147,6 @@ def own_rows(batch: Mapping[str, Tensor], own: Int[np.ndarray, " P"] | None) -> 
         return None
     rows = torch.from_numpy(np.append(own, -1))  # the last place takes −1
     return rows[batch["own"]]
-
-
-def open_search(store: VectorStore, probes: int, device: str = "cpu") -> Search | None:
-    """The search through the index beside a store; None: there is none, and search is exact."""
-    path = store.folder / INDEX
-    if not path.is_file():
-        return None
-    index = load_index(path, store)
-    if device.startswith("cuda"):
-        index = on_gpu(index, path.stat().st_size)
-    set_probes(index, probes)
-    return index_search(index, store.meta.metric)
 
 
 def open_retriever(folder: Path, device: str = "cpu") -> Retriever:

@@ -19,7 +19,9 @@ import numpy as np
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
+from vlpnb.downstream.commonsense import ANSWERS
 from vlpnb.downstream.comparison import spread
+from vlpnb.downstream.language_tasks import RESULTS as LANGUAGE
 from vlpnb.downstream.results import (
     Judged,
     comparisons,
@@ -31,8 +33,6 @@ from vlpnb.downstream.results import (
 )
 from vlpnb.files import read_back
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.valm.commonsense import ANSWERS
-from vlpnb.valm.language_tasks import RESULTS as LANGUAGE
 from vlpnb.valm.reading_results import KINDS, ROWS, SUBJECT, ModelName, results_page, sentence
 from vlpnb.valm.shown import HELD_OUT
 

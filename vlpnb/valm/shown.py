@@ -13,15 +13,10 @@ trained with:
 | `oracle` | as `retrieved`; a text that describes a picture is shown that one |
 
 A *setting* is what it is tested with: "trained", as it was trained; "hidden", no pictures; "random"; "oracle", pictures
-known to show what is asked.
-
-Caption words are vectors that nobody trained: each word has a fixed random direction, a caption is the unit sum of its
-words', a picture the mean of its captions. Whatever a caption says can be read from them, and nothing else.
+known to show what is asked. What caption words are is in `retrieval/readers.py`.
 """
 
-import hashlib
 import os
-import re
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -30,25 +25,25 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json
+from vlpnb.foundations.blocks import Corpus, load_corpus
+from vlpnb.retrieval.readers import Read, caption_words, distinct, standardised
 from vlpnb.retrieval.store import VectorStore
+from vlpnb.retrieval.tables import QueryTable, open_table
 from vlpnb.text.blocks import LanguageBlocks
-from vlpnb.valm.corpus import Corpus, load_corpus
+from vlpnb.text.paragraphs import rows_of_pictures
+from vlpnb.text.vocabulary import Vocabulary
 from vlpnb.valm.objectives import query_ids
-from vlpnb.valm.queries import QueryTable, open_retriever, open_table
+from vlpnb.valm.queries import open_retriever
 from vlpnb.valm.retriever import Retriever, rows_at
-from vlpnb.valm.text import rows_of_pictures
-from vlpnb.valm.vocabulary import Vocabulary
 
 Variant = Literal["none", "random", "self", "captions", "oracle", "retrieved"]
 Setting = Literal["trained", "hidden", "random", "oracle"]
-WORD = re.compile(r"\w+")
-Read = Callable[[Int[np.ndarray, "*U"]], Float[Tensor, "*U F"]]
 SAID: Mapping[Variant, str] = {
     "none": "nothing",
     "random": "random pictures",
@@ -57,43 +52,8 @@ SAID: Mapping[Variant, str] = {
     "oracle": "found pictures, and its own beside a caption",
     "retrieved": "found pictures",
 }
-MEASURED = 1 << 16  # vectors of a store whose mean and spread stand for all
+STAGES = {"corpus": "blocks", "images": "picture_vectors", "queries": "valm.queries"}
 LOOKS, MODEL, HELD_OUT = "looks.json", "model", "held_out.json"  # in the folder of a pre-training
-
-
-def word_direction(word: str, width: int) -> Float[np.ndarray, " W"]:
-    """A direction that is the word's alone, the same on every machine."""
-    seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "little")
-    return np.random.default_rng(seed).standard_normal(width).astype(np.float32)
-
-
-def caption_words(store: VectorStore, width: int) -> Float[Tensor, "N W"]:
-    """One vector for each picture of a store: the words of its captions."""
-    directions: dict[str, np.ndarray] = {}
-    found = np.zeros((len(store), width), np.float32)
-    for row in range(len(store)):
-        for caption in store.captions(row):
-            words = WORD.findall(caption.lower())
-            for word in words:
-                if word not in directions:
-                    directions[word] = word_direction(word, width)
-            said = (
-                np.sum([directions[word] for word in words], axis=0) if words else np.zeros(width, np.float32)
-            )
-            found[row] += said / max(float(np.linalg.norm(said)), 1e-12)
-    return torch.from_numpy(found / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
-
-
-def distinct(
-    rows: Int[np.ndarray, "B T K"], read: Callable[[Int[np.ndarray, " U"]], Float[Tensor, "U F"]]
-) -> dict[str, Tensor]:
-    """The distinct vectors of some rows, `images` (U, F), and which of them each place has, `rows` (−1: none)."""
-    found, places = np.unique(rows, return_inverse=True)
-    places = places.reshape(rows.shape)
-    if len(found) and found[0] < 0:
-        found, places = found[1:], places - 1
-    vectors = read(found if len(found) else np.zeros(1, np.int64))
-    return {"images": vectors, "rows": torch.from_numpy(places)}
 
 
 @dataclass(frozen=True)
@@ -340,16 +300,6 @@ def read_looks(folders: Mapping[str, Path], look: Look, corpus: Corpus, device: 
     )
 
 
-def standardised(store: VectorStore) -> Read:
-    """Reads a store's vectors less their mean, over their spread: what all pictures share says nothing of any.
-
-    A norm over the numbers of one vector, as the model's, takes neither away.
-    """
-    some = store.gather(np.linspace(0, len(store) - 1, min(len(store), MEASURED)).astype(np.int64)).double()
-    mean, spread = some.mean(0).float(), some.std(0, correction=0).clamp(min=1e-6).float()
-    return lambda rows: (store.gather(rows) - mean) / spread
-
-
 def save_looks(folder: Path, folders: Mapping[str, Path], look: Look) -> None:
     """Note beside a model what it was shown, so that it can be shown the same: places are relative to the folder."""
     places = {
@@ -368,7 +318,7 @@ def load_looks(folder: Path, device: str = "cpu") -> tuple[Looks, Corpus]:
         if not path.is_dir():
             raise UserError(
                 f"{folder / LOOKS}: names {path} as its {role}, which is not there; run the stage "
-                f"`valm.{role}` again, or move both folders together"
+                f"`{STAGES[role]}` again, or move both folders together"
             )
     corpus = load_corpus(folders["corpus"])
     return read_looks(folders, Look(**about), corpus, device), corpus

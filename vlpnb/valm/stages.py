@@ -2,14 +2,11 @@
 
 from vlpnb.stage import Stage
 from vlpnb.valm.commonsense import COMMONSENSE
-from vlpnb.valm.corpus import CORPUS
-from vlpnb.valm.images import IMAGES
 from vlpnb.valm.language_tasks import LANGUAGE_TASKS
 from vlpnb.valm.pretraining import PRETRAINING
 from vlpnb.valm.queries import QUERIES
 from vlpnb.valm.results import RESULTS
-from vlpnb.valm.towers import TOWERS
 
 STAGES: tuple[Stage, ...] = (
-    CORPUS, TOWERS, IMAGES, QUERIES, PRETRAINING, COMMONSENSE, LANGUAGE_TASKS, RESULTS,
+    QUERIES, PRETRAINING, COMMONSENSE, LANGUAGE_TASKS, RESULTS,
 )  # fmt: skip

@@ -4,8 +4,8 @@
     captioner = open_captioner(run)
     print(captioner.caption("holiday.jpg").text)
 
-The original has no way to do this: its captioner reads features that another program has made, on other machines. Here
-a run knows its extractor, so that a new picture goes through exactly what the pictures of the training went through.
+The original has no way to do this: its captioner reads features that another program has made. Here a run knows what
+found them (`vlpnb.foundations.own_pictures`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,23 +19,17 @@ from jaxtyping import Float
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.data.images import open_rgb
-from vlpnb.data.region_store import RegionStore
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError, did_you_mean
-from vlpnb.foundations.distinct_pictures import Picture
-from vlpnb.foundations.regions import RegionsConfig, extract_regions, from_pictures, open_extractor
-from vlpnb.stage import Run, StageResult
-from vlpnb.stage.folder import read_manifest
+from vlpnb.foundations.own_pictures import RegionFinder, finder_of
+from vlpnb.stage import Run
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vision.extracting import RegionExtractor
 from vlpnb.vlp.generating import Caption, VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.original.weights import load_model
 from vlpnb.vlp.pictures import Pictures
 
 STAGES = ("vlp.captioning", "vlp.scst")  # whose models write captions
-FROM_FILES = ("obj36", "vlp")  # sources that look at no picture
 
 
 @dataclass(frozen=True)
@@ -59,8 +53,7 @@ class Captioner:
 
     model: VlpForGeneration
     tokenizer: PreTrainedTokenizerFast
-    extractor: RegionExtractor
-    regions: RegionsConfig
+    finder: RegionFinder
     estimated_sizes: bool
     device: str
 
@@ -81,11 +74,8 @@ class Captioner:
         paths = [Path(path).expanduser() for path in pictures]
         if not paths:
             raise UserError("there is no picture to caption; expected one file or several")
-        for path in paths:
-            open_rgb(path)  # a file that is no picture is named before anything is computed
         with TemporaryDirectory(prefix="vlpnb-caption-") as folder:
-            # through a store, so that a picture is rounded as those of the training were
-            store = self._look(Path(folder), paths)
+            store = self.finder.store(Path(folder), paths)
             shown = Pictures(store, self.estimated_sizes)
             decoder, found = VlpDecoder(self.model, self.tokenizer), []
             for number, path in enumerate(paths):
@@ -96,20 +86,6 @@ class Captioner:
                 [caption] = decoder.captions(prefix, width=width, **options)
                 found.append(Seen(path, caption, store.batch(rows).boxes[0]))
         return found
-
-    def _look(self, folder: Path, paths: Sequence[Path]) -> RegionStore:
-        pictures = [Picture([str(number)], path) for number, path in enumerate(paths)]
-        about = self.extractor.provenance
-        extract_regions(
-            folder, pictures, from_pictures(self.extractor, pictures, 1), "captions",
-            lambda objects, attributes: (self.extractor.objects, self.extractor.attributes),
-            about, self.regions.probabilities,
-        )  # fmt: skip
-        store = RegionStore(folder)
-        for number, path in enumerate(paths):
-            if str(number) not in store:
-                raise UserError(f"{path}: no region is found in this picture; expected one with things in it")
-        return store
 
 
 def open_captioner(
@@ -124,43 +100,18 @@ def open_captioner(
     Raises:
         UserError: the run has none, kept no model of that seed, or its regions come from files.
     """
-    result = _finished(run, stage, variant)
+    if stage not in STAGES:
+        raise UserError(f"stage {stage!r} writes no captions{did_you_mean(stage, STAGES)}")
+    result = run.one_of(stage, variant, "captioner")
     weights = kept_model(result.folder, seed)
     regions = run.folder / result.manifest["inputs"]["regions"]["folder"]
-    about = read_manifest(regions)
-    config = RegionsConfig.model_validate(about["config"])
-    if config.source in FROM_FILES:
-        raise UserError(
-            f"{regions}: the regions of run '{run.name}' come from files (source '{config.source}'), so that nothing "
-            "finds them in another picture; expected a run with source detector, torchvision or grid"
-        )
-    inputs = {role: run.folder / made["folder"] for role, made in about["inputs"].items()}
     return Captioner(
         load_model(weights, VlpForGeneration).to(run.device),
         load_tokenizer(weights),
-        open_extractor(config, inputs, run.device),
-        config,
+        finder_of(run, regions),
         result.config.original.estimated_sizes,
         run.device,
     )
-
-
-def _finished(run: Run, stage: str, variant: str | None) -> StageResult:
-    """The result of a stage that captions."""
-    if stage not in STAGES:
-        raise UserError(f"stage {stage!r} writes no captions{did_you_mean(stage, STAGES)}")
-    found = {result.label: result for result in run.results() if result.name == stage}
-    if not found:
-        raise UserError(
-            f"run '{run.name}' has no captioner: no finished stage {stage}. Make one with `vlpnb stage {stage} "
-            f"--profile {run.profile.name} --run {run.name}`"
-        )
-    if variant is None:
-        own = run.plan(stage).label
-        return found.get(own, next(iter(found.values())))
-    if variant not in found:
-        raise UserError(f"run '{run.name}' has no {stage} {variant!r}{did_you_mean(variant, found)}")
-    return found[variant]
 
 
 def caption_lines(found: Iterable[Seen]) -> list[str]:

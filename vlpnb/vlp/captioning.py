@@ -1,33 +1,31 @@
 """Stage `vlp.captioning`: fine-tune on captions, write captions of the validation and test pictures, score them.
 
 Paper: VLP (Zhou et al. 2020). Captioning is pre-training from left to right alone, on COCO or
-Flickr30k; the weights with the highest CIDEr on the validation pictures caption the test pictures (`describing.py`).
+Flickr30k; the weights with the highest CIDEr on the validation pictures caption the test pictures. What captions score
+is in `vlpnb.downstream.captions`.
 
 Differs from the original: every word of a caption is asked for in one pass (`targets`, VLP-05), the captions of a
 picture stand behind one (`packed`, VLP-06), both equal to the plain way; several seeds with their spread.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from pydantic import Field
 from torch import nn
 
-from vlpnb.config import Config, Name, Seed
+from vlpnb.config import Config
 from vlpnb.data.description import load_captions
-from vlpnb.downstream import finetuning
-from vlpnb.downstream.finetuning import Trained
-from vlpnb.downstream.seeds import Answered, answer_splits, run_seeds
+from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
+from vlpnb.downstream.seeds import Answered, fine_tune_on_batches, run_seeds
 from vlpnb.foundations.regions import load_regions
-from vlpnb.metrics import captions as metrics
-from vlpnb.metrics.caption_baselines import constant_caption
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.vlp.caption_table import CaptionTable, caption_table
-from vlpnb.vlp.describing import DecodingConfig, Splits, captions_of, describe, scored
+from vlpnb.text.caption_table import CaptionTable, caption_table
 from vlpnb.vlp.examples import Batches, Hiding, Targets
+from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.weights import save_model
@@ -44,15 +42,9 @@ class OriginalCaptioning(Config):
     """A picture's size is the farthest edge of its boxes (VLP-04); published weights expect it."""
 
 
-class CaptioningConfig(StartConfig, DecodingConfig):
+class CaptioningConfig(StartConfig, CaptioningFields):
     """How to fine-tune. Defaults: the paper's."""
 
-    seeds: tuple[Seed, ...] = Field((42,), min_length=1)
-    """Of fine-tuning: order, hidden words, dropout."""
-    train: tuple[Name, ...] = Field(("train",), min_length=1)
-    """Splits to train on (Karpathy's restval belongs to train)."""
-    max_images: int | None = Field(None, ge=1)
-    """Only the first training pictures."""
     targets: Targets = "every"
     """Every word is asked for in one pass; "masked": up to `most_targets`, as the original does (VLP-05)."""
     packed: bool = True
@@ -69,12 +61,8 @@ class CaptioningConfig(StartConfig, DecodingConfig):
     """Captions per update; packed ones of as many pictures as have that many on average."""
     micro_batch: int = Field(64, ge=1, json_schema_extra={"hash": False})
     """Captions, or packed pictures, at a time."""
-    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
     lr: float = Field(3e-5, gt=0)
     """Peak learning rate; without pre-training the original takes 3e-4."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of units and of attention weights left out in training."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -87,8 +75,6 @@ class CaptioningConfig(StartConfig, DecodingConfig):
     """What the released code does otherwise."""
     by_length: bool = False
     """Batches of captions of similar length, which have less padding."""
-    keep_models: bool = True
-    """Save the fine-tuned models, which `vlp.scst` and `vlpnb caption` start from."""
 
 
 def inputs(config: CaptioningConfig) -> Mapping[str, Request]:
@@ -105,9 +91,8 @@ class Captioned:
 
     title, file, loss, plan = "captioning", "captioning.json", "words", {}
 
-    def __init__(self, config: CaptioningConfig, splits: Splits, start: StartingPoint):
-        self.config, self.splits, self.start = config, splits, start
-        self.pictures = splits.pictures
+    def __init__(self, config: CaptioningConfig, splits: Splits, pictures: Pictures, start: StartingPoint):
+        self.config, self.splits, self.pictures, self.start = config, splits, pictures, start
 
     @cached_property
     def training(self) -> CaptionTable:
@@ -117,17 +102,10 @@ class Captioned:
             said, self.pictures.by_name(), self.start.tokenizer, self.config.text_length, "vlp.captioning"
         )
 
-    @cached_property
-    def constant(self) -> str:
-        """The one caption that suits the training pictures best."""
-        return constant_caption([image.sentences for image in self.splits.training()])
-
     @property
     def majority(self) -> float:
         """The validation CIDEr of one caption for all."""
-        images = self.splits(self.config.valid)
-        same = dict.fromkeys((image.image_id for image in images), self.constant)
-        return float(metrics.score(same, {image.image_id: image.sentences for image in images})["cider"])
+        return self.splits.majority
 
     def batches(self, seed: int) -> Batches:
         """The updates of a training."""
@@ -149,54 +127,48 @@ class Captioned:
         model.label_smoothing = self.config.label_smoothing
         return Guessing(model)
 
-    def captions(self, model: Guessing, split: str, device: str, **search: Any) -> dict[str, str]:
+    def captions(self, model: Guessing, split: str, device: str) -> dict[str, str]:
         """What the model says to the pictures of a split."""
-        names = [image.image_id for image in self.splits(split)]
+        names, config = list(self.splits.references(split)), self.config
         return describe(
-            model.model,
-            self.start.tokenizer,
-            self.pictures,
-            names,
-            self.config.decode_batch,
-            device,
-            **search,
-        )
+            model.model, self.start.tokenizer, self.pictures, names, config.decode_batch, device,
+            **config.search(split),
+        )  # fmt: skip
 
     def cider(self, model: Guessing, device: str) -> float:
         """The score of the validation split, greedily."""
         split = self.config.valid
-        references = {image.image_id: image.sentences for image in self.splits(split)}
-        return float(metrics.score(self.captions(model, split, device, width=1), references)["cider"])
+        return self.splits.cider(self.captions(model, split, device), split)
 
     def answered(self, model: nn.Module, split: str, device: str) -> Answered:
         """What the model says to a split, scored."""
-        search = {"width": 1}
-        if split != self.config.valid:
-            names = ("width", "length_bonus", "min_length", "no_repeat")
-            search = {name: getattr(self.config, name) for name in names}
-        said = self.captions(model, split, device, **search)
-        return scored(said, self.splits(split), split, self.constant, self.splits.scenes)
+        return self.splits.answered(self.captions(model, split, device), split)
 
     def save(self, folder: Path, model: Guessing) -> None:
         """Keep a fine-tuned model with its word pieces."""
         save_model(folder, model.model, self.start.tokenizer)
 
 
-def fine_tune(
-    task: Captioned, config: CaptioningConfig, folder: Path, work: Path, seed: int, device: str
-) -> dict[str, Any]:
-    """Fine-tune with one seed and caption the splits, as `downstream.seeds.fine_tune` does."""
-    if config.epochs:
-        batches = task.batches(seed)
-        trained = finetuning.train_on(
-            task.make, batches, batches.sampler.per_epoch, config, work, seed, device,
-            score=(lambda model: task.cider(model, device)) if config.best else None,
-            optimiser=config.optimiser,
-        )  # fmt: skip
-    else:
-        torch.manual_seed(seed)
-        trained = Trained(task.make().to(device), [], "", 0)
-    return answer_splits(task, config, folder, work, seed, device, trained)
+def describe(
+    model: VlpForGeneration,
+    tokenizer: Any,
+    pictures: Pictures,
+    names: Sequence[str],
+    at_once: int,
+    device: str,
+    **search: Any,
+) -> dict[str, str]:
+    """The best caption of each picture; `search` are options of `VlpDecoder.captions`."""
+    model.eval()
+    decoder, found = VlpDecoder(model, tokenizer), {}
+    for first in range(0, len(names), at_once):
+        some = names[first : first + at_once]
+        given = pictures.batch(pictures.rows(some, "captioning"))
+        with torch.no_grad():
+            prefix = decoder.see(**{name: value.to(device) for name, value in given.items()})
+            said = decoder.captions(prefix, **search)
+        found |= {name: caption.text for name, caption in zip(some, said, strict=True)}
+    return found
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -209,8 +181,8 @@ def run(context: StageContext) -> dict[str, float]:
     config: CaptioningConfig = context.config
     data, store = load_captions(context.inputs["captions"]), load_regions(context.inputs["regions"])
     pictures = Pictures(store, config.original.estimated_sizes, config.blind)
-    splits = Splits(data, pictures, config)
-    task = Captioned(config, splits, starting_point(context))
+    splits = Splits(data, store, config)
+    task = Captioned(config, splits, pictures, starting_point(context))
     batches = task.batches(config.seeds[0])
     context.log(
         f"{task.start.name}: {len(task.training):,} captions of {len(splits.training()):,} pictures, "
@@ -221,7 +193,7 @@ def run(context: StageContext) -> dict[str, float]:
         splits(split)  # what is wrong with one is told before the training, not after it
     left_out = [*splits.left_out, *task.training.left_out]
     context.list_left_out("left_out.txt", left_out, "captions or pictures are left out")
-    return {**run_seeds(context, task, fine_tune), "left_out": float(len(left_out))}
+    return {**run_seeds(context, task, fine_tune_on_batches), "left_out": float(len(left_out))}
 
 
 CAPTIONING = Stage(

@@ -16,8 +16,7 @@ Differs from the original:
 * A random piece is an ordinary one; `any_random` allows special and unused ones too (VLP-12).
 """
 
-import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -27,33 +26,12 @@ from torch import Tensor
 
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import CaptionTable
+from vlpnb.text.masking import Words, hide
 from vlpnb.train.sampling import EpochSampler, Update, share
-from vlpnb.vlp.caption_table import CaptionTable
 from vlpnb.vlp.pictures import Pictures, no_pictures
 
 Targets = Literal["masked", "every"]
-UNUSED = re.compile(r"\[unused\d+\]")
-
-
-@dataclass(frozen=True)
-class Words:
-    """The ids that laying out captions needs, all from the tokenizer."""
-
-    sep: int
-    mask: int
-    size: int
-    """Ids are below it."""
-    ordinary: Int[np.ndarray, " O"] = field(repr=False)
-    """Those that may stand for a hidden word."""
-
-    @classmethod
-    def of(cls, tokenizer: Any, any_random: bool = False) -> "Words":
-        """From a tokenizer; `any_random`: special and unused pieces may stand for a hidden word too (VLP-12)."""
-        special = set(tokenizer.all_special_ids)
-        special |= {i for piece, i in tokenizer.get_vocab().items() if UNUSED.fullmatch(piece)}
-        size = len(tokenizer)
-        allowed = np.array([i for i in range(size) if any_random or i not in special], np.int64)
-        return cls(tokenizer.sep_token_id, tokenizer.mask_token_id, size, allowed)
 
 
 @dataclass(frozen=True)
@@ -70,11 +48,6 @@ class Hiding:
     """Of seq2seq examples: "masked" or "every" word; what is read both ways is always masked."""
     region_rate: float = 0.0
     """Share of the regions that are hidden, to be recognised among all (the pretext of no recipe)."""
-
-
-def target_count(n: Int[np.ndarray, "*N"], rate: float, most: int) -> Int[np.ndarray, "*N"]:
-    """How many of n word pieces and a [SEP] are to be guessed; halves are rounded to even."""
-    return np.minimum(most, np.maximum(1, np.rint(n * rate))).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -94,28 +67,6 @@ class Layout:
     """The piece to guess; −100 elsewhere."""
     hidden: Bool[np.ndarray, "B R"] | None = None
     """Hidden regions."""
-
-
-def hide(
-    words: Int[np.ndarray, "M T"],
-    n: Int[np.ndarray, " M"],
-    vocabulary: Words,
-    hiding: Hiding,
-    random: np.random.Generator,
-) -> tuple[Int[np.ndarray, "M S"], Int[np.ndarray, "M S"]]:
-    """Captions with their [SEP] and some pieces hidden, and the pieces to guess (−100 elsewhere); S = T + 1."""
-    at = np.arange(words.shape[1] + 1)
-    ids = np.pad(words, ((0, 0), (0, 1)))
-    ids[at == n[:, None]] = vocabulary.sep
-    order = random.random(ids.shape)  # the k smallest of a caption are its targets
-    order[at > n[:, None]] = 2.0
-    k = target_count(n, hiding.rate, hiding.most)
-    chosen = np.argsort(np.argsort(order, axis=1), axis=1) < k[:, None]
-    dice = random.random(ids.shape)
-    others = vocabulary.ordinary[random.integers(len(vocabulary.ordinary), size=ids.shape)]
-    labels = np.where(chosen, ids, IGNORE)
-    shown = np.where(dice < 0.8, vocabulary.mask, np.where(dice < 0.9, others, ids))
-    return np.where(chosen, shown, ids), labels
 
 
 def lay_out(
@@ -142,7 +93,7 @@ def lay_out(
     words, n = table.words(first[row] + owner)
     s2s = random.random(len(units)) < hiding.s2s
     every = s2s[row] & (hiding.targets == "every")
-    ids, labels = hide(words, n, vocabulary, hiding, random)
+    ids, labels = hide(words, n, vocabulary, hiding.rate, hiding.most, random)
     at = np.arange(ids.shape[1])
     whole = np.pad(words, ((0, 0), (0, 1)))
     whole[at == n[:, None]] = vocabulary.sep

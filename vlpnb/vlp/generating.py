@@ -14,7 +14,6 @@ Differs from the original, which keeps the layers' inputs, projects them again a
 every beam: same numbers (VLP-09). Given texts need no steps: `log_probs_of` scores all of their words in one pass.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +27,7 @@ from vlpnb.nn.beam import BeamTrace, Text, beam
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.decoding import Step
 from vlpnb.nn.masks import causal_mask
+from vlpnb.text.caption_table import text_of
 from vlpnb.vlp.heads import SLOT, WRITES, VlpForGeneration
 from vlpnb.vlp.masks import EDGES, prefix_keys
 
@@ -225,22 +225,3 @@ def _word_log_probs(
     most = max(1, (2**22 if hidden.device.type == "cpu" else 2**27) // model.config.vocab_size)
     parts = zip(hidden.split(most), words.split(most), strict=True)
     return torch.cat([checkpoint(some, x, y, use_reentrant=False) for x, y in parts])
-
-
-def text_of(tokenizer: Any, ids: Sequence[int], sep_id: int, pad_id: int) -> str:
-    """Words of a caption, a space between them: pieces before the first [SEP] or [PAD], those with ## joined on.
-
-    Punctuation stays a word of its own, and a ## at the very beginning keeps its marks, as in the original. Without a
-    tokenizer "".
-    """
-    if tokenizer is None:
-        return ""
-    ids = list(ids)
-    ends = [place for place, word in enumerate(ids) if word in (sep_id, pad_id)]
-    words: list[str] = []
-    for piece in tokenizer.convert_ids_to_tokens(ids[: ends[0]] if ends else ids):
-        if piece.startswith("##") and words:
-            words[-1] += piece[2:]
-        else:
-            words.append(piece)
-    return " ".join(words)

@@ -26,7 +26,14 @@ from vlpnb.errors import UserError
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.heads import Pooler
 from vlpnb.nn.onednn import quick_products
-from vlpnb.nn.transformer import Block, Embeddings, EncoderOutput, TransformerConfig, init_weights
+from vlpnb.nn.transformer import (
+    Block,
+    Embeddings,
+    EncoderOutput,
+    TransformerConfig,
+    check_numbers,
+    init_weights,
+)
 from vlpnb.vlp.geometry import EPSILON, PLACE
 from vlpnb.vlp.masks import EDGES, segment_ids, sequence_mask
 
@@ -84,17 +91,8 @@ class VlpConfig:
 
     def __post_init__(self) -> None:
         ids = ("pad_id", "unk_id", "cls_id", "sep_id", "mask_id")
-        least = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout", "joint_norm"), 0) | {
-            "segments": 2
-        }
-        for name, value in vars(self).items():
-            if isinstance(value, int) and value < least.get(name, 1):
-                raise UserError(f"VlpConfig.{name} = {value}; expected at least {least.get(name, 1)}")
-        for name in ids:
-            if getattr(self, name) >= self.vocab_size:
-                raise UserError(
-                    f"VlpConfig.{name} = {getattr(self, name)}; expected below vocab_size = {self.vocab_size}"
-                )
+        zero = dict.fromkeys((*ids, "regions", "visual_hidden", "dropout"), 0)
+        check_numbers(self, ids, segments=2, **zero)
         if self.slots not in (1, 4):
             raise UserError(f"VlpConfig.slots = {self.slots}; expected 1 or 4")
         if 2 < self.segments < 6:
@@ -119,19 +117,7 @@ class VlpConfig:
     @property
     def transformer(self) -> TransformerConfig:
         """The configuration of the layers that `vlpnb.nn` brings; BERT's, of this width."""
-        return TransformerConfig(
-            vocab_size=self.vocab_size,
-            hidden=self.hidden,
-            layers=self.layers,
-            heads=self.heads,
-            ffn=self.ffn,
-            max_positions=self.max_positions,
-            type_vocab=self.segments,
-            dropout=self.dropout,
-            attention_dropout=self.dropout,
-            norm_eps=self.norm_eps,
-            pad_id=self.pad_id,
-        )
+        return TransformerConfig.of(self, type_vocab=self.segments, attention_dropout=self.dropout)
 
 
 # base is the paper's; small and tiny are for two CPU cores.

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from vlpnb.data.region_store import RegionBatch, RegionStore
-from vlpnb.errors import UserError
+from vlpnb.data.region_store import RegionStore
+from vlpnb.downstream.pictured import rows_of
 from vlpnb.stage import Request
 from vlpnb.vlp.geometry import region_geometry
 
@@ -47,14 +47,11 @@ class Pictures:
 
     def by_name(self) -> dict[str, int]:
         """The row of every picture by its ids."""
-        return dict(zip(self.store.ids, self.store.rows(self.store.ids).tolist(), strict=True))
+        return self.store.by_name
 
     def rows(self, image_ids: Sequence[str], where: str) -> Int[np.ndarray, " N"]:
         """The rows of some pictures. UserError, beginning with `where`, when the store lacks some."""
-        try:
-            return self.store.rows(image_ids)
-        except UserError as error:
-            raise UserError(f"{where}: {error}") from error
+        return rows_of(self.store, image_ids, where)
 
     def batch(self, rows: Int[np.ndarray, " B"]) -> dict[str, Tensor]:
         """`features` [B R F], `geometry` [B R 6+C] and, unless all pictures have R, `visual_mask` [B R], float32."""
@@ -65,14 +62,10 @@ class Pictures:
         if self.estimated_sizes:
             height, width = torch.from_numpy(self.store.sizes(rows).astype(np.float32)).T
             boxes, sizes = boxes * torch.stack([width, height] * 2, 1)[:, None], None
-        geometry = region_geometry(boxes, found.object_conf, self._probabilities(found), sizes)
+        chances = found.probabilities if self.tells_all else found.best_class_alone(self.classes)
+        geometry = region_geometry(boxes, found.object_conf, chances, sizes)
         mask = {} if found.mask is None else {"visual_mask": found.mask}
         return {"features": found.features, "geometry": geometry, **mask}
-
-    def _probabilities(self, found: RegionBatch) -> Float[Tensor, "B R C"]:
-        if self.tells_all:
-            return found.probabilities
-        return one_hot_of_best(found.object_ids, found.object_conf, self.classes)
 
 
 def regions_of(config: Any) -> Request:
@@ -84,22 +77,3 @@ def regions_of(config: Any) -> Request:
 def no_pictures(count: int, feature_width: int, classes: int) -> dict[str, Tensor]:
     """The inputs of `count` texts without a picture: no region."""
     return {"features": torch.zeros(count, 0, feature_width), "geometry": torch.zeros(count, 0, 6 + classes)}
-
-
-def one_hot_of_best(
-    ids: Int[Tensor, "B R"], sure: Float[Tensor, "B R"], classes: int
-) -> Float[Tensor, "B R C"]:
-    """Probabilities of background and classes where the best class alone is known: the others share the rest.
-
-    Args:
-        ids: the best class of each region, from 0, without background; −1 where there is none (all are equal then).
-        classes: C, with background.
-    """
-    known = ids >= 0
-    best = torch.where(known, sure, 1 / classes)
-    rest = (1 - best) / max(classes - 1, 1)
-    return (
-        rest[..., None]
-        .expand(*ids.shape, classes)
-        .scatter(-1, torch.where(known, ids + 1, 0)[..., None], best[..., None])
-    )

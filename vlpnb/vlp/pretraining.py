@@ -10,33 +10,26 @@ Differs from the original: what is hidden is a function of (seed, update) and me
 not insisted on (VLP-16).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from transformers import PreTrainedTokenizerFast
 
-from vlpnb.config import Config, Name, Seed
-from vlpnb.data.description import load_captions, load_text
+from vlpnb.config import Config, Name, Seed, one_of
+from vlpnb.data.description import CaptionData, load_captions, load_text
+from vlpnb.foundations.own_words import open_tokenizer
 from vlpnb.foundations.regions import load_regions
 from vlpnb.outside import ModelName, OutsidePath
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.caption_table import CaptionTable, caption_table
+from vlpnb.text.tokenizers import load_tokenizer
+from vlpnb.text.unseen import held_out, unseen_sentences
 from vlpnb.train.distributed import barrier
-from vlpnb.train.loop import Precision, TrainingPlan, fit
-from vlpnb.train.sampling import evenly
-from vlpnb.vlp.caption_table import (
-    OWN,
-    Captioned,
-    CaptionTable,
-    caption_table,
-    held_out,
-    open_tokenizer,
-    read_captions_of,
-    read_sentences,
-)
+from vlpnb.train.loop import Precision, TrainingPlan, warming_up
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told, updates_of
 from vlpnb.vlp.evaluation import evaluate
 from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
@@ -45,7 +38,12 @@ from vlpnb.vlp.objectives import Guessing
 from vlpnb.vlp.original.beginning import load_fc7, start_from
 from vlpnb.vlp.original.weights import save_model
 from vlpnb.vlp.pictures import Pictures, regions_of
-from vlpnb.vlp.start import MODEL, STARTS, begin, special_ids
+from vlpnb.vlp.start import MODEL, NEEDS, STARTS, begin, special_ids
+
+OWN = "captions"  # the tokenizer that is learned from what is trained on
+Captioned = list[
+    tuple[str, Sequence[str]]
+]  # (image id, captions) of each picture; of text alone "" and a sentence
 
 
 class OriginalPretraining(Config):
@@ -63,12 +61,12 @@ class OriginalPretraining(Config):
     """With four slots one norm over all of them (VLP-08)."""
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's."""
 
     seed: Seed = 42
     """Of initial weights, order, modes, hidden words and dropout."""
-    size: str = "base"
+    size: Annotated[str, one_of(SIZES)] = "base"
     """A key of `vlp.model.SIZES`: layers and width."""
     layers: int | None = Field(None, ge=1)
     """Layers in place of the size's."""
@@ -118,47 +116,28 @@ class PretrainingConfig(Config):
     """… after so many epochs."""
     batch: int = Field(512, ge=1)
     """Examples per update, over all processes."""
-    micro_batch: int = Field(64, ge=1, json_schema_extra={"hash": False})
-    """Examples per process at a time."""
     by_length: bool = False
     """Batches of captions of similar length, which have less padding."""
     epochs: float = Field(30.0, gt=0)
     """Passes over the captions, unless `updates` is given."""
-    updates: int | None = Field(None, ge=0)
-    """Optimiser steps; 0 leaves a model that has learned nothing."""
     optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
+    """The original's, with its schedule, whose first rate is 0, and every tensor's gradient clipped by itself (VLP-03);
+    or AdamW with the course's.
+    """
     lr: float = Field(1e-4, gt=0)
     """Peak learning rate."""
     warmup: float = Field(0.1, ge=0, le=1)
     """Share of the updates with a rising rate; it falls to 0 afterwards."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
-    clip: float = Field(1.0, gt=0)
-    """Largest gradient norm; with "vlp_adam" of each tensor alone."""
     precision: Precision = "float32"
     """Of matrix products on a GPU; the published commands train in float32 (VLP-19)."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units and of attention weights left out in training."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
     evaluations: int = Field(30, ge=1)
     """Evaluations, evenly spaced, the last one at the end."""
     eval_captions: int = Field(4096, ge=1)
     """At most so many captions of the validation split."""
-    log_every: int = Field(50, ge=1, json_schema_extra={"hash": False})
-    """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the released code does otherwise."""
-
-    @field_validator("size")
-    @classmethod
-    def _known(cls, value: str) -> str:
-        if value not in SIZES:
-            raise ValueError(f"expected one of {', '.join(SIZES)}")
-        return value
 
     @model_validator(mode="after")
     def _goes_together(self) -> "PretrainingConfig":
@@ -212,17 +191,21 @@ def tables(
         unseen, text = held_out(data), load_text(context.inputs["text"])
         most = {"train": config.sentences, "valid": config.eval_captions}
         captioned: dict[str, Captioned] = {
-            split: [("", list(read_sentences(text, split, unseen, limit)))] for split, limit in most.items()
+            split: [("", list(unseen_sentences(text, split, unseen, limit)))] for split, limit in most.items()
         }
     else:
         captioned = {
-            "train": read_captions_of(data, config.sets)[: config.limit_images],
-            "valid": read_captions_of(data, ["valid"])[: config.limit_images],
+            "train": _captions_of(data, config.sets)[: config.limit_images],
+            "valid": _captions_of(data, ("valid",))[: config.limit_images],
         }
-    also = (
-        () if "train" in config.sets else read_captions_of(data, ["train"])
-    )  # for fine-tuning, of the same words
-    tokenizer = open_tokenizer(context, (line for _, said in (*captioned["train"], *also) for line in said))
+    if config.tokenizer == OWN and "start" in context.inputs:  # the words of the training on text
+        tokenizer = load_tokenizer(context.inputs["start"] / MODEL, NEEDS)
+    else:
+        later = (
+            () if "train" in config.sets else _captions_of(data, ("train",))
+        )  # for fine-tuning, of the same words
+        lines = (line for _, said in (*captioned["train"], *later) for line in said)
+        tokenizer = open_tokenizer(context, OWN, lines, NEEDS)
     rows = None if pictures is None else pictures.by_name()
     found = {
         name: caption_table(each, rows, tokenizer, config.text_length, f"vlp.pretraining, what is {use}")
@@ -233,20 +216,23 @@ def tables(
     return found, tokenizer
 
 
+def _captions_of(data: CaptionData, names: Sequence[str]) -> Captioned:
+    """The captions of some splits or sets, whether the pictures' files are there or not."""
+    return [(image.image_id, image.sentences) for name in names for image in data.annotated(name)]
+
+
 def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictures | None) -> VlpConfig:
     """The configuration of a new model for these words and regions."""
+    same = ("text_length", "visual_hidden", "dropout", "init_std")
     layers = {} if config.layers is None else {"layers": config.layers}
     return VlpConfig(
         **SIZES[config.size] | layers,
+        **{name: getattr(config, name) for name in same},
         vocab_size=len(tokenizer),
-        text_length=config.text_length,
         feature_width=1 if pictures is None else pictures.feature_width,
         classes=1 if pictures is None else pictures.classes,
-        visual_hidden=config.visual_hidden,
         slots=config.original.slots,
         joint_norm=config.original.joint_norm,
-        dropout=config.dropout,
-        init_std=config.init_std,
         **special_ids(tokenizer),
     )
 
@@ -277,22 +263,8 @@ def new_model(
 
 def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     """The optimisation of so many updates per epoch."""
-    updates = round(config.epochs * per_epoch) if config.updates is None else config.updates
-    exact = config.optimiser == "vlp_adam"
-    return TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        schedule="bert" if exact else "linear",
-        lr=config.lr,
-        warmup=config.warmup * updates if exact else round(config.warmup * updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
-        evaluate_at=frozenset(evenly(updates, config.evaluations) if updates else ()),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    updates = updates_of(config, per_epoch)
+    return plan_of(config, updates, **warming_up(config.optimiser, config.warmup, updates))
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -326,35 +298,27 @@ def run(context: StageContext) -> dict[str, float]:
         "left to right"
     )
 
-    def at(step: int) -> dict[str, float]:
-        measured = evaluate(model, valid, config.eval_captions, context.device, config.precision)
+    def at(step: int) -> Mapping[str, float]:
+        now = evaluate(model, valid, config.eval_captions, context.device, config.precision)
         if step == plan.updates and pictures is not None:
             other = evaluate(
                 model, valid, config.eval_captions, context.device, config.precision, shuffled=True
             )
-            measured |= {f"{name}_shuffled": value for name, value in other.items()}
-        context.log(
-            f"update {step:,}: " + ", ".join(f"{name} {value:.3f}" for name, value in measured.items())
-        )
-        return measured
+            now |= {f"{name}_shuffled": value for name, value in other.items()}
+        return told(context, step, now)
 
-    records = fit(
-        model, batches, plan, context.folder, device=context.device, rank=context.rank,
-        world_size=context.world_size, evaluate=at, progress=context.progress, keep=True,
-    )  # fmt: skip
+    records = pretrain(context, model, batches, plan, at)
     if context.rank == 0:
         save_model(context.folder / MODEL, model.model, tokenizer)
     barrier(context.world_size)
-    final = next((record for record in reversed(records) if "loss" not in record), {})
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **{name: value for name, value in final.items() if name != "step"},
+        **measured(records),
         "updates": plan.updates,
         "epochs": plan.updates / batches.sampler.per_epoch,
         "captions": len(found["train"]),
         "left_out": sum(len(table.left_out) for table in found.values()),
         "parameters": parameters,
-        **({"tokens_per_second": float(np.median(speeds))} if speeds else {}),
+        **speed(records),
     }
 
 

@@ -11,13 +11,13 @@ them; without, all fine-tuning seeds of a row start from one pre-training, whose
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.data.description import load_captions
+from vlpnb.downstream.captions import baselines_of_test
 from vlpnb.downstream.results import (
     comparisons,
     folders_by_row,
@@ -31,8 +31,6 @@ from vlpnb.files import read_back
 from vlpnb.foundations.captions import splits_only
 from vlpnb.foundations.regions import load_regions
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.vlp.baselines import caption_baselines
-from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.reading_results import (
     DETAILS,
     MAIN,
@@ -89,20 +87,6 @@ def inputs(config: VlpResultsConfig) -> Mapping[str, Request]:
     return found
 
 
-def baselines(captions: Path, regions: Path) -> dict[str, float]:
-    """Scores × 100 on the test pictures of captions that nobody trained: `baseline.<name>.<metric>`."""
-    data, pictures = load_captions(captions), Pictures(load_regions(regions))
-    training, asked = (
-        [image for image in data.annotated(split) if image.image_id in pictures.store]
-        for split in ("train", "test")
-    )
-    found = {}
-    for name, value in caption_baselines(pictures, training, asked).items():
-        who, _, metric = name.partition("_")
-        found[f"baseline.{who}.{metric}"] = 100 * value
-    return found
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
@@ -128,7 +112,8 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{task}.{model}.diverged"] = values["diverged"]
         scores[task, model] = {run["seed"]: 100 * _judged(run, MAIN[task]) for run in found}
     if "captions" in context.inputs:
-        metrics |= baselines(context.inputs["captions"], context.inputs["regions"])
+        data = load_captions(context.inputs["captions"])
+        metrics |= baselines_of_test(data, load_regions(context.inputs["regions"]))
     titles = {task: TITLES[task] for task in config.tasks}
     differences, sentences = verdicts(scores, comparisons(config.rows, SUBJECT), titles, NAMES)
     metrics |= differences

@@ -4,15 +4,17 @@ Paper: VLP (Zhou et al. 2020), after Rennie et al. 2017: self-critical learning 
 captioner that cross-entropy has made. CIDEr rises, by what it takes to raise it; so `bad_endings`, the number of
 `different` captions and, on the world, what is true stand beside it, each also as it was before (`before_…`).
 
-Differs from the original, whose ways are fields of `original`: `self_critical.py` says what (VLP-01, VLP-02, VLP-13).
-Here an example is a picture, of which `samples` captions are drawn.
+Differs from the original, whose ways are fields of `original`: captions are drawn as decoding writes them (VLP-01), the
+reward has all references, words and the training split's frequencies, and is less that of the picture's other samples
+(VLP-02), and the loss ends with [SEP] (VLP-13). An example is a picture, of which `samples` captions are drawn; the
+probability of all their words comes out of one pass, all captions of a picture behind one prefix.
 """
 
 from collections.abc import Mapping
 from copy import copy
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,33 +22,26 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vlpnb.config import Config, Name, Seed
+from vlpnb.config import Config
 from vlpnb.data.description import load_captions
 from vlpnb.data.text_files import read_json_lines
-from vlpnb.downstream import finetuning
-from vlpnb.downstream.seeds import answer_splits, kept_model, run_seeds
+from vlpnb.downstream.captions import CaptioningFields, Splits, captions_of
+from vlpnb.downstream.finetuning import FLAT
+from vlpnb.downstream.seeds import fine_tune_on_batches, kept_model, run_seeds
+from vlpnb.downstream.self_critical import CiderRewards, against_others, counted, ended_words, policy_loss
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
 from vlpnb.metrics.cider import Frequencies
-from vlpnb.nn.decoding import greedy, sample
+from vlpnb.nn.decoding import sample
 from vlpnb.stage import Request, Stage, StageContext
+from vlpnb.text.caption_table import text_of
 from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.train.sampling import EpochSampler, Update, share
 from vlpnb.vlp.captioning import Captioned
-from vlpnb.vlp.describing import DecodingConfig, Splits, captions_of
-from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
+from vlpnb.vlp.original.self_critical import losses_of_batch, reference_ids
 from vlpnb.vlp.pictures import Pictures, regions_of
-from vlpnb.vlp.self_critical import (
-    CiderRewards,
-    against_others,
-    batch_rewards,
-    counted,
-    cut,
-    ended_words,
-    policy_loss,
-    view_of_reference,
-)
 from vlpnb.vlp.start import NEEDS, StartConfig, StartingPoint, starting_point
 
 SAFE_RATE, WIDE = 1e-6, 768  # from this width on a higher rate is warned of
@@ -74,17 +69,11 @@ class OriginalScst(Config):
         return self
 
 
-class ScstConfig(StartConfig, DecodingConfig):
+class ScstConfig(StartConfig, CaptioningFields):
     """How to go on. Defaults: the paper's, but for `dropout`."""
 
     captioning: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `vlp.captioning`, from which it goes on, that are other than the run's."""
-    seeds: tuple[Seed, ...] = Field((42,), min_length=1)
-    """Of order, samples and dropout; each goes on with the captioner of the same seed."""
-    train: tuple[Name, ...] = Field(("train",), min_length=1)
-    """Splits to train on; document frequencies are those of all of their pictures."""
-    max_images: int | None = Field(None, ge=1)
-    """Only the first training pictures."""
     samples: int = Field(5, ge=2, le=64)
     """Captions drawn of each picture, which are one another's baseline; with `batch_reward` one, against the greedy."""
     temperature: float = Field(1.0, gt=0)
@@ -95,20 +84,14 @@ class ScstConfig(StartConfig, DecodingConfig):
     """Pictures per update; with `batch_reward` captions."""
     micro_batch: int = Field(16, ge=1, json_schema_extra={"hash": False})
     """Pictures at a time; with `batch_reward` it is what document frequencies are counted over, as in the original."""
-    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule, whose first rate is 0 (VLP-03); or AdamW with the course's."""
     lr: float = Field(1e-6, gt=0)
     """Peak learning rate; users of the original who took 3e-5 ended far below its figures."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Share of units left out; with 0 captions are drawn by the very network that learns. The original's is 0.1."""
     text_length: int = Field(20, ge=2, le=400)
     """Word pieces of a caption without its [SEP]."""
     original: OriginalScst = OriginalScst()
     """What the released code does otherwise."""
-    keep_models: bool = True
-    """Save the models, for `vlpnb caption`."""
 
 
 def inputs(config: ScstConfig) -> Mapping[str, Request]:
@@ -151,9 +134,12 @@ class SelfCritical(nn.Module):
             reference: the paired captions, their [SEP] and padding, for the original's reward.
         """
         prefix = self.decoder.see(features, geometry, visual_mask)
-        if reference is not None:
-            return self._as_original(prefix, reference, (features, geometry, visual_mask))
         config, ids = self.config, self.model.config
+        if reference is not None:
+            return losses_of_batch(
+                self.decoder, prefix, (features, geometry, visual_mask), reference, temperature=config.temperature,
+                reference_view=config.original.reference_view, past_end=config.original.past_end,
+            )  # fmt: skip
         with torch.no_grad():
             drawn = sample(
                 self.decoder.step(prefix), self.decoder.steps, ids.sep_id, samples=config.samples,
@@ -182,29 +168,6 @@ class SelfCritical(nn.Module):
         sep, pad = self.model.config.sep_id, self.model.config.pad_id
         return self.rewards(place, text_of(self.tokenizer, row, sep, pad), ended=sep in row)
 
-    def _as_original(
-        self, prefix: Any, reference: Int[Tensor, "B T"], pictures: tuple[Tensor, Tensor, Tensor | None]
-    ) -> dict[str, Float[Tensor, ""]]:
-        """One sample of each picture against the greedy caption, both with all steps, and cut when they are scored."""
-        (sep, pad), original = (self.model.config.sep_id, self.model.config.pad_id), self.config.original
-        view = {}
-        if original.reference_view:
-            lengths = (reference != pad).sum(dim=1) - 1
-            mask, segments = view_of_reference(lengths, self.decoder.steps)
-            view = {"mask": mask, "segments": segments}
-        raw = {"steps": self.decoder.steps, "end_id": sep, "pad_id": pad, "stop": False}
-        with torch.no_grad():
-            drawn = sample(self.decoder.step(prefix, **view), temperature=self.config.temperature, **raw).ids
-            training = self.model.training
-            self.model.eval()  # the greedy caption is written without dropout
-            best = greedy(self.decoder.step(self.decoder.see(*pictures), **view), **raw).ids
-            self.model.train(training)
-        sampled = cut(drawn, sep, pad)
-        rewards = batch_rewards(sampled, cut(best, sep, pad), reference, pad)
-        words = counted(sampled, pad, original.past_end)
-        loss = policy_loss(log_probs_of(self.model, prefix, drawn, counted=words, **view), rewards, words)
-        return {"policy": loss * len(drawn) / words.sum(), "reward": rewards.sum()}
-
 
 class Drawn(Captioned):
     """The pictures as a task (`downstream.seeds.Task`), to be captioned and rewarded."""
@@ -213,10 +176,11 @@ class Drawn(Captioned):
     plan: Mapping[str, Any] = {"weights": {"reward": 0.0}}  # it is only told
 
     def __init__(
-        self, config: ScstConfig, splits: Splits, start: StartingPoint, captioning: Path | None = None
-    ):
+        self, config: ScstConfig, splits: Splits, pictures: Pictures, start: StartingPoint,
+        captioning: Path | None = None,
+    ):  # fmt: skip
         """`captioning`: the stage's folder, where the start is one of its models."""
-        super().__init__(config, splits, start)
+        super().__init__(config, splits, pictures, start)
         self.captioning = captioning
 
     def of_seed(self, seed: int) -> "Drawn":
@@ -274,16 +238,10 @@ class PictureBatches:
     def _tensors(self, units: np.ndarray) -> dict[str, Tensor]:
         if not self.captions:
             return {"picture": torch.from_numpy(units), **self.task.pictures.batch(self.rows[units])}
-        table, tokenizer = self.task.training, self.task.start.tokenizer
-        words, lengths = table.words(units)
-        reference = np.full((len(units), self.task.config.text_length + 1), tokenizer.pad_token_id, np.int64)
-        reference[:, : words.shape[1]] = np.where(
-            np.arange(words.shape[1]) < lengths[:, None], words, tokenizer.pad_token_id
-        )
-        reference[np.arange(len(units)), lengths] = tokenizer.sep_token_id
+        table, places = self.task.training, self.task.config.text_length + 1
         return {
             "picture": torch.from_numpy(units),
-            "reference": torch.from_numpy(reference),
+            "reference": reference_ids(table, units, places, self.task.start.tokenizer),
             **self.task.pictures.batch(table.pictures[units]),
         }
 
@@ -295,15 +253,8 @@ def fine_tune(
 
     Adds `before_…` to the metrics, and `rewards`: the mean of the updates of each line of the log.
     """
-    mine = task.of_seed(seed)
-    batches = mine.batches(seed)
-    trained = finetuning.train_on(
-        mine.make, batches, batches.sampler.per_epoch, config, work, seed, device,
-        score=(lambda model: mine.cider(model, device)) if config.best else None,
-        optimiser=config.optimiser, plan=mine.plan,
-    )  # fmt: skip
-    found = answer_splits(mine, config, folder, work, seed, device, trained)
-    if not trained.reason and found["metrics"]["different"] > 1:
+    found = fine_tune_on_batches(task.of_seed(seed), config, folder, work, seed, device)
+    if found["diverged"] == FLAT and found["metrics"]["different"] > 1:
         found["diverged"] = ""  # the loss of one's own captions need not fall
     lines = [line for _, line in read_json_lines(work / "metrics.jsonl", "lines of a training")]
     found["rewards"] = [line["reward"] for line in lines if "reward" in line]
@@ -338,10 +289,10 @@ def run(context: StageContext) -> dict[str, float]:
     config: ScstConfig = context.config
     data, store = load_captions(context.inputs["captions"]), load_regions(context.inputs["regions"])
     pictures = Pictures(store, config.original.estimated_sizes, config.blind)
-    splits = Splits(data, pictures, config)
+    splits = Splits(data, store, config)
     captioning = context.inputs.get("captioning")
     start = starting_point(context) if captioning is None else captioner(captioning, config.seeds[0])
-    task = Drawn(config, splits, start, captioning)
+    task = Drawn(config, splits, pictures, start, captioning)
     batches = task.batches(config.seeds[0])
     per_update = (
         "captions" if config.original.batch_reward else f"pictures, {config.samples} samples of each,"

@@ -47,7 +47,7 @@ NAMES: Mapping[str, str] = {
 
 
 class StartConfig(Config):
-    """Which weights are fine-tuned."""
+    """Which weights are fine-tuned, and by which optimiser."""
 
     start: Start = "pretrained"
     """The run's pre-training; "scratch", nothing was learnt; or a pre-training with another mix or without pictures."""
@@ -57,6 +57,12 @@ class StartConfig(Config):
     """Of a `model` that has none in its folder, such as bert-base-cased."""
     seed: Seed = 42
     """Of the pre-training."""
+    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
+    """The original's, with its schedule, whose first rate is 0, and every tensor's gradient clipped by itself (VLP-03);
+    or AdamW with the course's.
+    """
+    weight_decay: float = Field(0.01, ge=0)
+    """Decay of the weights, biases and norms spared."""
     regions: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `regions` that are other than the run's, such as {source: vlp}."""
 

@@ -20,9 +20,8 @@ cross-entropy with the best answer on request, for short trainings; accuracy by 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,28 +32,26 @@ from transformers import PreTrainedTokenizerFast
 
 from vlpnb.config import Config
 from vlpnb.data.asked import AskedQuestion
-from vlpnb.data.asked_data import QuestionData, load_questions
-from vlpnb.data.submissions import vqa_submission
+from vlpnb.data.asked_data import load_questions
 from vlpnb.data.vqa_labels import imdb_targets, with_unknown
-from vlpnb.downstream.answering import ANSWERS, Asked, Benchmark, Questions, run_asked
+from vlpnb.downstream.answering import ANSWERS, Asked, Questions, run_asked, vqa
 from vlpnb.downstream.finetuning import batches_by_length
-from vlpnb.downstream.pictured import PicturedConfig, Sentences
+from vlpnb.downstream.pictured import Chosen, PicturedConfig, Sentences, something_to_answer_with
 from vlpnb.downstream.seeds import kept_model
 from vlpnb.errors import UserError
 from vlpnb.files import read_back
 from vlpnb.foundations.regions import load_regions
-from vlpnb.metrics.vqa import Spelling, vqa_scores
+from vlpnb.metrics.vqa import Spelling
 from vlpnb.nn.losses import AnswerObjective
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.tokenizers import encode_lines, load_tokenizer
-from vlpnb.vlp.examples import Hiding, Words, hide
+from vlpnb.text.masking import Words, hide
+from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vlp.heads import VlpForAnswers, best_answers
 from vlpnb.vlp.original.weights import load_model, save_model
 from vlpnb.vlp.pictures import Pictures
 from vlpnb.vlp.start import StartConfig, StartingPoint, pretraining_of, starting_point
 
 ROWS_AT_ONCE = 256
-ONE_WORD = Hiding(s2s=0.0, rate=0.0, most=1)
 
 
 class OriginalVqa(Config):
@@ -71,16 +68,12 @@ class OriginalVqa(Config):
 class VqaConfig(StartConfig, PicturedConfig):
     """How to fine-tune. Defaults: the paper's."""
 
-    optimiser: Literal["vlp_adam", "adamw"] = "vlp_adam"
-    """The original's, with its schedule and every tensor's gradient clipped by itself (VLP-03); or AdamW."""
     lr: float = Field(2e-5, gt=0)
     """Peak learning rate."""
     epochs: float = Field(20.0, ge=0)
     """Passes over the training questions. 0: none are read; `model` is a fine-tuned one, and answers as it is."""
     batch: int = Field(128, ge=1)
     """Questions per update; what fills no batch at the end of an epoch is left out."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Of the whole model, in training."""
     text_length: int = Field(20, ge=1, le=400)
@@ -92,31 +85,7 @@ class VqaConfig(StartConfig, PicturedConfig):
     original: OriginalVqa = OriginalVqa()
     """What the released code does otherwise."""
 
-    @model_validator(mode="after")
-    def _something_to_answer_with(self) -> "VqaConfig":
-        if not self.epochs and not self.model:
-            raise ValueError("epochs: 0 trains nothing; name a fine-tuned model in `model`")
-        return self
-
-
-@dataclass(frozen=True)
-class Shown:
-    """The pictures that questions name (`downstream.pictured.Shown`)."""
-
-    pictures: Pictures
-    rows: Int[np.ndarray, " N"]
-
-    def batch(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """`features` [B R F], `geometry` [B R 6+C] and, unless all have R, `visual_mask` [B R]."""
-        return self.pictures.batch(rows)
-
-
-def read_sentences(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, length: int) -> Sentences:
-    """Questions as up to `length` word pieces and a [SEP]; special tokens that a text spells out are left out."""
-    special = np.array([i for i in tokenizer.all_special_ids if i != tokenizer.unk_token_id])
-    end = np.array([tokenizer.sep_token_id], np.int32)
-    pieces = (ids[~np.isin(ids, special)][:length] for ids in encode_lines(tokenizer, list(texts)))
-    return Sentences((np.concatenate([ids, end]) for ids in pieces), tokenizer.pad_token_id)
+    _answers = model_validator(mode="after")(something_to_answer_with)
 
 
 def with_lengths(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -129,7 +98,7 @@ def corrupted(
     ids: Int[Tensor, "B T"], lengths: Int[Tensor, " B"], words: Words, *seed: int
 ) -> Int[Tensor, "B T"]:
     """Questions of each of which one word piece, or the [SEP], is [MASK] (80 %), another piece (10 %) or as it was."""
-    hidden, _ = hide(ids.numpy(), lengths.numpy(), words, ONE_WORD, np.random.default_rng(seed))
+    hidden, _ = hide(ids.numpy(), lengths.numpy(), words, 0.0, 1, np.random.default_rng(seed))
     return torch.from_numpy(hidden[:, : ids.shape[1]])
 
 
@@ -183,11 +152,11 @@ class VlpReader:
 
     def sentences(self, texts: Sequence[str]) -> Sentences:
         """Questions with [SEP]."""
-        return read_sentences(texts, self.start.tokenizer, self.config.text_length)
+        return Sentences.closed(texts, self.start.tokenizer, self.config.text_length)
 
-    def pictures(self, names: Sequence[str], where: str) -> Shown:
+    def pictures(self, names: Sequence[str], where: str) -> Chosen:
         """Features and geometry."""
-        return Shown(self.shown, self.shown.rows(names, where))
+        return Chosen(self.shown, self.shown.rows(names, where))
 
     def altered(self, batch: dict[str, Tensor], update: int, seed: int) -> dict[str, Tensor]:
         """With lengths, and if so configured a word of each question corrupted."""
@@ -205,17 +174,6 @@ class VlpReader:
         save_model(folder, model, self.start.tokenizer)
 
 
-def score(
-    said: Mapping[Any, str],
-    asked: Sequence[AskedQuestion],
-    data: QuestionData,
-    split: str,
-    spelling: Spelling = "official",
-) -> dict[str, float]:
-    """`accuracy`, and by type of answer `yes_no`, `number` and `other` where questions have one."""
-    return {name.replace("/", "_"): value for name, value in vqa_scores(said, asked, spelling).items()}
-
-
 def with_targets(question: AskedQuestion, answers: Sequence[str]) -> AskedQuestion:
     """A question with the targets of what people said; where a file gives scores alone, with those."""
     if not question.human:
@@ -229,9 +187,8 @@ def asked_of(config: VqaConfig, inputs: Mapping[str, Path], start: StartingPoint
     pictures = Pictures(store, config.original.estimated_sizes, config.blind)
     answers = with_unknown(data.answers("vqa"))
     listed = frozenset(answers)
-    benchmark = Benchmark("vqa", "VQA", partial(score, spelling=config.original.spelling), vqa_submission)
     return Asked(
-        benchmark, config, data, store,
+        vqa(config.original.spelling), config, data, store,
         VlpReader(config, pictures, start, Words.of(start.tokenizer, config.original.any_random)),
         answers, lambda split: [with_targets(q, listed) for q in data.read("vqa", split)], stage="vlp.vqa",
     )  # fmt: skip
@@ -274,7 +231,7 @@ class Answerer:
 
     def read(self, questions: Sequence[str]) -> dict[str, Tensor]:
         """`ids` [B T] and `lengths` [B] of some questions, as the model takes them."""
-        sentences = read_sentences(questions, self.tokenizer, self.model.config.text_length)
+        sentences = Sentences.closed(questions, self.tokenizer, self.model.config.text_length)
         return with_lengths(sentences.batch(range(len(questions))))
 
     @torch.no_grad()

@@ -127,16 +127,6 @@ def token_vokens(
         yield from zip((i for ids in part for i in ids), vokens.tolist(), strict=True)
 
 
-def corpus_sentences(corpus: TokenCorpus, lines: int | None, sentences: int | None) -> list[list[int]]:
-    """Ids of the first sentences, in so many of the first lines; none: all. Sentences end after 128 ids."""
-    count = len(corpus.sentences) - 1
-    if lines is not None and lines < len(corpus.lines) - 1:
-        count = int(np.searchsorted(corpus.sentences, corpus.lines[lines], side="right")) - 1
-    if sentences is not None:
-        count = min(count, sentences)
-    return [corpus.sentence(s).tolist()[:128] for s in range(count)]
-
-
 def _sets(config: BenchmarkConfig, data: CaptionData) -> dict[str, str]:
     """Set → prefix of its metrics. UserError when two groups of metrics would have one name."""
     further = config.sets
@@ -182,7 +172,7 @@ def run_benchmark(context: StageContext) -> dict[str, float]:
     for name in config.corpora:
         corpus = TokenCorpus(context.inputs["corpus"] / f"{name}.hdf5")
         label = "corpus" if name == "valid" else f"corpus_{name}"
-        texts[label] = revokenise, corpus_sentences(corpus, *limits)
+        texts[label] = revokenise, corpus.first_sentences(*limits)
     language = matcher.language
     for name, images in sets.items():
         captions = [s for image in images for s in image.sentences][: config.diversity_sentences]

@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 
 from vlpnb.data.captions import CaptionedImage
 from vlpnb.data.description import load_captions
-from vlpnb.data.images import all_decoded, decoded, none_readable
+from vlpnb.data.images import all_decoded, readable
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.foundations.captions import splits_only
@@ -34,7 +34,8 @@ from vlpnb.foundations.features import SPLITS, read_backbones
 from vlpnb.metrics.retrieval import mean_token_scores, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import fill_module, read_weights
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.train.loop import TrainingPlan, fit
+from vlpnb.train.loop import fit
+from vlpnb.train.pretraining import plan_of
 from vlpnb.train.sampling import EpochSampler, Update, seed_of, share_pairs
 from vlpnb.vokenization.matcher import (
     Matcher,
@@ -231,20 +232,11 @@ def train_matcher(
 
     updates = 0 if config.test_only else config.epochs * sampler.per_epoch
     epochs = range(0 if config.load else 1, 1 if config.test_only else config.epochs + 1)
-    plan = TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        lr=config.lr,
+    plan = plan_of(
+        config, updates, eps=1e-8, log_every=sampler.per_epoch,
         warmup=config.warmup if config.warmup_share is None else round(config.warmup_share * updates),
-        schedule=config.schedule,
-        weight_decay=config.weight_decay,
-        eps=1e-8,
-        clip=config.clip,
-        seed=config.seed,
         evaluate_at=frozenset(epoch * sampler.per_epoch for epoch in epochs),
-        log_every=sampler.per_epoch,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    )  # fmt: skip
     model = MatchingLoss(matcher, loss_function(config))
     records = fit(
         model, batches, plan, folder, device=device, rank=rank, world_size=world_size,
@@ -258,20 +250,6 @@ def train_matcher(
     if config.load and not config.test_only:
         metrics |= {f"start_{name}": value for name, value in records[0].items() if name != "step"}
     return metrics | {f"test_{name}": value for name, value in pool_recall(captions["test"], device).items()}
-
-
-def _readable(images: Sequence[CaptionedImage], log: Callable[[str], None]) -> list[CaptionedImage]:
-    """The pictures that can be decoded; the others are named in the log."""
-    kept = []
-    found = decoded([image.path for image in images], lambda position, picture: None)
-    for image, broken in zip(images, found, strict=True):
-        if broken is None:
-            kept.append(image)
-        else:
-            log(f"left out: {broken}")
-    if not kept:
-        raise none_readable("a split", [image.path for image in images])
-    return kept
 
 
 def run_matching(context: StageContext) -> dict[str, float]:
@@ -291,7 +269,10 @@ def run_matching(context: StageContext) -> dict[str, float]:
         vision = source.open_vision().freeze(False)
         matcher = new_matcher(config, features, language, vision)
         data = load_captions(context.inputs["captions"])
-        images = {split: _readable(data.captioned(split), context.log) for split in SPLITS}
+        images = {
+            split: readable(data.captioned(split), lambda image: image.path, "a split", context.log)
+            for split in SPLITS
+        }
         images["train"] = images["train"][: source.config.max_images]
         stores = dict.fromkeys(SPLITS)
     else:

@@ -3,8 +3,9 @@
 Shared by the stages `glue`, `squad`, `swag` and `probes` of this part; what they ask is in `vlpnb.downstream`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import Field
 
@@ -12,7 +13,7 @@ from vlpnb.config import Config, Seed
 from vlpnb.errors import UserError
 from vlpnb.nn.folders import model_folder
 from vlpnb.outside import ModelName
-from vlpnb.stage import Request, StageContext
+from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import snapshots_made
 from vlpnb.vokenization.supervision import Supervision
 
@@ -28,6 +29,20 @@ class Pretrained(Config):
     """Which of its snapshots, −1 the last."""
     model: ModelName = ""
     """A HuggingFace folder or name instead."""
+
+
+def asking(
+    name: str,
+    config: type[Pretrained],
+    run: Callable[[StageContext, Path], dict[str, float]],
+    data: str,
+    **about: Any,
+) -> Stage:
+    """The stage `vokenization.<name>`: what `run` asks of the model's folder, with the examples of the stage `data`."""
+    return Stage(
+        f"vokenization.{name}", config, lambda context: run(context, pretrained_folder(context)),
+        lambda config: model_and(data, config), variant=("supervision", "seed"), **about,
+    )  # fmt: skip
 
 
 def model_and(data: str, config: Pretrained) -> Mapping[str, Request]:

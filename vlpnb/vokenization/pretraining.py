@@ -20,16 +20,18 @@ from pydantic import Field, field_validator, model_validator
 
 from vlpnb.config import Config, Indices, Seed
 from vlpnb.errors import UserError
+from vlpnb.foundations.picture_keys import Source
 from vlpnb.nn.language_model import language_model_config
 from vlpnb.nn.transformer import init_weights
 from vlpnb.stage import Request, Stage, StageContext, files_made
 from vlpnb.text.packing import trimmed
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
 from vlpnb.train.distributed import barrier, sum_of_dicts
-from vlpnb.train.loop import Precision, TrainingPlan, autocast, fit
+from vlpnb.train.loop import TrainingPlan, autocast
+from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told
 from vlpnb.train.sampling import evenly, seed_of
 from vlpnb.vokenization.batches import Batches
-from vlpnb.vokenization.keys import Source, voken_features
+from vlpnb.vokenization.keys import voken_features
 from vlpnb.vokenization.supervision import (
     Examples,
     Supervision,
@@ -57,7 +59,7 @@ class OriginalPretraining(Config):
     """The objective "reg" divides by all positions, labelled or not."""
 
 
-class PretrainingConfig(Config):
+class PretrainingConfig(PretrainingFields):
     """How to pre-train. Defaults: the paper's small model on Wikitext-103."""
 
     supervision: Supervision = "vokens"
@@ -98,28 +100,16 @@ class PretrainingConfig(Config):
     """LAMB for batches of thousands."""
     lr: float = Field(2e-4, gt=0)
     """Peak learning rate."""
-    weight_decay: float = Field(0.01, ge=0)
-    """Decay of the weights, biases and norms spared."""
-    clip: float = Field(1.0, gt=0)
-    """Largest gradient norm."""
-    precision: Precision = "bfloat16"
-    """Of matrix products on a GPU; the paper's runs are "float32"."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Share of units left out in training."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
     shuffle: bool = False
     """A new order each epoch; the paper's voken runs read the corpus in order."""
     snapshots: int = Field(1, ge=1)
     """Saved models, evenly spaced, the last one at the end."""
-    evaluations: int = Field(10, ge=1)
-    """Evaluations, evenly spaced, the last one at the end."""
     eval_blocks: int = Field(1024, ge=1)
     """At most so many examples of the validation corpus."""
     log_every: int = Field(20, ge=1, json_schema_extra={"hash": False})
     """Updates per line of `metrics.jsonl`."""
-    checkpoint_seconds: float = Field(60.0, ge=0, json_schema_extra={"hash": False})
-    """A kill loses at most so many seconds of work."""
     original: OriginalPretraining = OriginalPretraining()
     """What the original does otherwise."""
 
@@ -246,20 +236,10 @@ def training_plan(config: PretrainingConfig, per_epoch: int) -> TrainingPlan:
     if config.longer_baseline:
         updates = round(1.1 * updates)
     warmup = config.warmup if config.warmup_share is None else round(config.warmup_share * updates)
-    return TrainingPlan(
-        updates=updates,
-        optimiser=config.optimiser,
-        lr=config.lr,
-        warmup=min(warmup, updates),
-        weight_decay=config.weight_decay,
-        clip=config.clip,
-        precision=config.precision,
-        seed=config.seed,
-        weights={"mlm": config.mlm_weight},
+    return plan_of(
+        config, updates, warmup=min(warmup, updates), weights={"mlm": config.mlm_weight},
         evaluate_at=frozenset([*evenly(updates, config.evaluations), *evenly(updates, config.snapshots)]),
-        log_every=config.log_every,
-        checkpoint_seconds=config.checkpoint_seconds,
-    )
+    )  # fmt: skip
 
 
 def run(context: StageContext) -> dict[str, float]:
@@ -301,33 +281,18 @@ def run(context: StageContext) -> dict[str, float]:
         f"{batches.sampler.batch} {config.examples}, {vokens:,} vokens"
     )
 
-    def at(step: int) -> dict[str, float]:
+    def at(step: int) -> Mapping[str, float]:
         if step in snapshots and context.rank == 0:
             save_snapshot(context.folder / f"snapshot-{step:07d}", model, tokenizer)
-        found = evaluate(model, valid, context.device, config.eval_blocks)
-        context.log(f"update {step:,}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
-        return found
+        return told(context, step, evaluate(model, valid, context.device, config.eval_blocks))
 
-    records = fit(
-        model,
-        batches,
-        plan,
-        context.folder,
-        device=context.device,
-        rank=context.rank,
-        world_size=context.world_size,
-        evaluate=at,
-        progress=context.progress,
-        keep=True,
-    )
+    records = pretrain(context, model, batches, plan, at)
     barrier(context.world_size)
-    final = next(record for record in reversed(records) if "perplexity" in record)
-    speeds = [record["tokens_per_second"] for record in records if "tokens_per_second" in record]
     return {
-        **{name: value for name, value in final.items() if name != "step"},
+        **measured(records),
         "updates": updates,
         "tokens": batches.tokens(updates),
-        "tokens_per_second": float(np.median(speeds)),
+        **speed(records),
     }
 
 

@@ -17,13 +17,12 @@ from pydantic import Field
 
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.comparison import Difference, paired, spread, verdict
-from vlpnb.downstream.glue import COLUMNS, summarise
+from vlpnb.downstream.glue import COLUMNS, HEADER, read_runs, result_row
 from vlpnb.downstream.results import comparisons, named, publish, read_kept, shown, table, with_spread
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.vokenization.pretraining import Supervision
 from vlpnb.vokenization.reading_results import read_reading, reading_metrics, reading_table, reading_values
 
-HEADER = "".join(f"{name:>8}" for name in (*COLUMNS, "GLUE"))
 SUBJECT = "vokens"  # the row that is compared with every other
 SHOWN = 12  # diverged runs that the page lists
 NAMES = {
@@ -142,15 +141,6 @@ def inputs(config: ResultsConfig) -> Mapping[str, Request]:
     }
 
 
-def result_row(values: Mapping[str, float]) -> str:
-    """One line of the original's table: values × 100, two decimals, width 8, blank where a task is missing; the last
-    column is the mean of those present."""
-    present = [values[name] for name in COLUMNS if name in values]
-    cells = [f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in COLUMNS]
-    mean = f"{100 * sum(present) / len(present):8.2f}" if present else " " * 8
-    return "".join(cells) + mean
-
-
 def run(context: StageContext) -> dict[str, float]:
     """Collect, average, compare; writes `results.json` and `results.md`.
 
@@ -160,7 +150,11 @@ def run(context: StageContext) -> dict[str, float]:
     `…_std`; and `difference.<a>_minus_<b>.{mean,low,high}` of GLUE, `difference_<probes, squad, swag>.…` of the others.
     """
     config: ResultsConfig = context.config
-    glue = {(s, seed): _glue(context, s, seed) for s in config.supervisions for seed in config.seeds}
+    glue = {
+        (s, seed): read_runs(context.inputs[f"glue.{s}.{seed}"])
+        for s in config.supervisions
+        for seed in config.seeds
+    }
     probes = {}
     if config.probes:
         for key in glue:
@@ -220,17 +214,6 @@ def run(context: StageContext) -> dict[str, float]:
     text = report(config, glue, probes, metrics, sentences, diverged)
     rows = {f"{s}.{seed}": found["tasks"] for (s, seed), found in glue.items()}
     return publish(context, text, metrics, sentences, diverged=diverged, rows=rows)
-
-
-def _glue(context: StageContext, supervision: str, seed: int) -> dict:
-    """The runs of one glue stage, its median per task, and its summary."""
-    file = context.inputs[f"glue.{supervision}.{seed}"] / "glue.json"
-    runs = json.loads(file.read_text())
-    tasks = {
-        task: float(np.median([run["value"] for run in runs if run["task"] == task]))
-        for task in dict.fromkeys(run["task"] for run in runs)
-    }
-    return {"runs": runs, "tasks": tasks, "summary": summarise(runs)}
 
 
 def report(

@@ -26,18 +26,8 @@ from vlpnb.nn.checkpoints import AGAIN, fill_module, open_checkpoint, read_weigh
 from vlpnb.nn.language_model import load_masked_lm, new_masked_lm
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import TransformerConfig
-from vlpnb.vokenization.voken_heads import (
-    OBJECTIVES,
-    ORIGINAL_FEATURES,
-    ORIGINAL_HEADS,
-    ORIGINAL_SHARED,
-    VokenRegression,
-    VokenScorer,
-    loss_names,
-    objectives_of,
-    original_names,
-    original_objectives,
-)
+from vlpnb.vokenization.original.heads import our_tensors
+from vlpnb.vokenization.voken_heads import OBJECTIVES, VokenRegression, VokenScorer, loss_names, objectives_of
 
 HEAD_FILE = "voken_head.safetensors"
 PREFIXES = tuple(f"{name}." for name in OBJECTIVES)
@@ -188,23 +178,19 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
     language = load_masked_lm(folder)
     file = Path(folder) / HEAD_FILE
     if file.is_file():
-        tensors, own = read_weights(file), True
-        if not any(
-            name.startswith(PREFIXES) for name in tensors
-        ):  # a file of before there were several heads
+        tensors = read_weights(file)
+        if not any(name.startswith(PREFIXES) for name in tensors):  # of before there were several heads
             tensors = {f"cls.head.{name}": tensor for name, tensor in tensors.items()}
-        objectives = [name for name in OBJECTIVES if any(key.startswith(f"{name}.") for key in tensors)]
-        shared = "cls.decoder.weight" in tensors or "ctr.embed.bias" in tensors
-        features, decoder = tensors.get("features"), "cls.decoder" if shared else "cls.head.decoder"
     else:
         checkpoint = open_checkpoint(folder)
-        file, tensors, own = checkpoint.file, checkpoint.tensors, False
-        objectives, shared = original_objectives(tensors, checkpoint.settings)
-        features = tensors.get(ORIGINAL_FEATURES)
-        decoder = ORIGINAL_SHARED["cls"]["decoder"] if shared else ORIGINAL_HEADS["cls"]["head.decoder"]
+        file, tensors = checkpoint.file, our_tensors(checkpoint.tensors, checkpoint.settings, checkpoint.file)
+    objectives = [name for name in OBJECTIVES if any(key.startswith(f"{name}.") for key in tensors)]
+    shared = "cls.decoder.weight" in tensors or "ctr.embed.bias" in tensors
+    features = tensors.get("features")
     if features is None and set(objectives) - {"cls"}:
         raise UserError(f"{file}: tensor 'features' is missing; {AGAIN}")
-    rows = tensors.get(f"{decoder}.weight") if "cls" in objectives else features
+    decoder = "cls.decoder.weight" if shared else "cls.head.decoder.weight"
+    rows = tensors.get(decoder) if "cls" in objectives else features
     vokens = 0 if not objectives else 1 if rows is None else len(rows)
     model = VisuallySupervisedLM(
         language.encoder.config, vokens, "+".join(objectives) or "cls", shared, features
@@ -212,14 +198,6 @@ def load_snapshot(folder: Path) -> VisuallySupervisedLM:
     model.language = language
     for head in model.heads.values():
         prefix = f"{head.objective}."
-        if own:
-            state = {k.removeprefix(prefix): tensor for k, tensor in tensors.items() if k.startswith(prefix)}
-            state |= {"features": features} if head.objective != "cls" else {}
-        else:
-            names = original_names(head)
-            missing = [name for name in names.values() if name not in tensors]
-            if missing:
-                raise UserError(f"{file}: tensor {missing[0]!r} of the voken head is missing")
-            state = {ours: tensors[theirs] for ours, theirs in names.items()}
-        fill_module(head, state, file)
+        state = {k.removeprefix(prefix): tensor for k, tensor in tensors.items() if k.startswith(prefix)}
+        fill_module(head, state | ({"features": features} if head.objective != "cls" else {}), file)
     return model.eval()

@@ -1,4 +1,4 @@
-"""The heads that predict a token's voken, one per objective, and their names in the original project.
+"""The heads that predict a token's voken, one per objective.
 
 | objective | head | loss |
 |---|---|---|
@@ -10,8 +10,7 @@ A model may have several of them (`"cls+reg"`): their losses add up. Only the fi
 the word head, and then alone.
 """
 
-from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -28,28 +27,6 @@ OBJECTIVES: tuple[Objective, ...] = get_args(
     Objective
 )  # an evaluation's guesses come from the first one there is
 CONTRAST_WIDTH = 512  # of the space in which hidden states meet image features ("ctr")
-
-# The original project's names, by objective; with a shared trunk the decoder is all that the voken head has.
-ORIGINAL_HEADS = {
-    "cls": {
-        "head.transform.dense": "visual_cls_head.dense",
-        "head.transform.norm": "visual_cls_head.layer_norm",
-        "head.decoder": "visual_cls_head.decoder",
-    },
-    "ctr": {
-        "query.0": "visual_ctr_head.dense",
-        "query.2": "visual_ctr_head.layer_norm_x",
-        "embed": "visual_ctr_head.decoder_voken_feat",
-        "embed_norm": "visual_ctr_head.layer_norm_y",
-    },
-    "reg": {
-        "transform.dense": "visual_reg_head.dense",
-        "transform.norm": "visual_reg_head.layer_norm",
-        "out": "visual_reg_head.decoder",
-    },
-}
-ORIGINAL_SHARED = {"cls": {"decoder": "cls.visn_decoder"}, "ctr": {"embed": "cls.visn_decoder"}}
-ORIGINAL_FEATURES = "voken_feat_emb.weight"
 
 
 def objectives_of(text: str, shared: bool = False) -> tuple[Objective, ...]:
@@ -192,29 +169,3 @@ class VokenScorer(nn.Module):
     def scores(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """All scores, for evaluation."""
         return F.linear(self.trunk(hidden), *self.table())
-
-
-def original_names(head: VokenRegression | VokenScorer) -> dict[str, str]:
-    """Names of a head's tensors in the original project's weights: ours → theirs."""
-    shared = isinstance(head, VokenScorer) and head.shared
-    parts = (ORIGINAL_SHARED if shared else ORIGINAL_HEADS)[head.objective]
-    names = {}
-    for ours in head.state_dict():
-        part, _, leaf = ours.rpartition(".")
-        names[ours] = f"{parts[part]}.{leaf}" if part else ORIGINAL_FEATURES
-    return names
-
-
-def original_objectives(
-    tensors: Mapping[str, Tensor], settings: Mapping[str, Any]
-) -> tuple[list[Objective], bool]:
-    """The objectives whose heads are among the original project's weights, and whether their trunk is shared.
-
-    Those that need the image features are left out where the weights do not hold them.
-    """
-    having = [name for name in OBJECTIVES if name == "cls" or ORIGINAL_FEATURES in tensors]
-    if f"{ORIGINAL_SHARED['cls']['decoder']}.weight" in tensors:
-        name = "ctr" if settings.get("do_voken_ctr") else "cls"
-        return ([name], True) if name in having else ([], False)
-    decoders = {"cls": "head.decoder", "ctr": "embed", "reg": "out"}
-    return [name for name in having if f"{ORIGINAL_HEADS[name][decoders[name]]}.weight" in tensors], False

@@ -3,10 +3,9 @@
     voken[i] = argmax_j f(t_i; s) · K_j            exact, the lowest index on ties
 
 Sentences are the context; longer ones than 128 word pieces are cut in balanced pieces. Work goes through in
-pages of some ten thousand tokens; inside a page sentences are sorted by length and batched under a token
-budget, then written back in order. Pages, and batches inside them, do not depend on where a run was interrupted
-nor on the number of processes, so neither does the result. Shards (`data/shards.py`) are whole pages, a thousand
-of them at most. Memory does not grow with the corpus.
+pages of some ten thousand tokens (`vlpnb.text.pages`); inside a page sentences are sorted by length and batched under
+a token budget, then written back in order. Neither where a run was interrupted nor the number of processes changes
+the result. Shards (`data/shards.py`) are whole pages, a thousand of them at most.
 
 Differs from the original: no text file in between, no guessing of modes from paths (VOK-10), the final array
 is published atomically (VOK-11), any interrupted state can be continued (VOK-12). How a sentence is vokenised
@@ -16,7 +15,6 @@ stands in `vokeniser.py`.
 import hashlib
 import itertools
 import json
-from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,68 +25,24 @@ from pydantic import Field
 from vlpnb.config import Config
 from vlpnb.data.shards import Shards
 from vlpnb.data.store import mapped
+from vlpnb.downstream.grounding import grounding_rates
 from vlpnb.files import content_hash, write_text
 from vlpnb.foundations.captions import splits_only
 from vlpnb.stage import Request, Stage, StageContext
-from vlpnb.text.corpora import TokenCorpus, check_tokenizer, split_long
+from vlpnb.text.corpora import TokenCorpus, check_tokenizer
 from vlpnb.text.original_import import OriginalFiles
+from vlpnb.text.pages import Pages
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision
-from vlpnb.vokenization.grounding import grounding_rates
 from vlpnb.vokenization.keys import Keys, key_files, load_keys
 from vlpnb.vokenization.matcher import WEIGHTS, load_matcher
-from vlpnb.vokenization.original.files import import_vokens
+from vlpnb.vokenization.original.files import import_stage
 from vlpnb.vokenization.revokeniser import Revokeniser, for_tokenizer
 from vlpnb.vokenization.vokeniser import Granularity, Vokeniser, decode_marks
 
 PRODUCER = "vokens"
-CHUNK = 1 << 20  # sentences, or vokens, in memory at a time
+CHUNK = 1 << 20  # vokens in memory at a time
 MOST_SHARDS = 1024
-
-
-def pieces_of(offsets: Int[np.ndarray, " S1"], limit: int, legacy: bool = False) -> Int[np.ndarray, " P1"]:
-    """Offsets of the pieces in which sentences are encoded: sentences longer than `limit` are cut in
-    balanced pieces, or as the original cuts them (`legacy`, VOK-09).
-    """
-    lengths = np.diff(offsets)
-    if (lengths <= limit).all():
-        return offsets[np.concatenate([[True], lengths > 0])]
-    cut = [size for length in lengths.tolist() for size in split_long(length, limit, legacy)]
-    return np.concatenate([offsets[:1], offsets[0] + np.cumsum(cut)]).astype(np.int64)
-
-
-class Pages:
-    """A corpus cut in pages of whole pieces: `starts` [P + 1] are their offsets. A page is as long as `tokens` allow;
-    a longer piece has one of its own. Sentences are read as they are needed, never all of them.
-    """
-
-    def __init__(self, sentences: Int[np.ndarray, " S1"], tokens: int, limit: int, legacy: bool = False):
-        self.sentences, self.limit, self.legacy = sentences, limit, legacy
-        starts, left = [0], np.zeros(1, np.int64)  # `left`: offsets of the pieces after the last page so far
-        for at in range(0, len(sentences) - 1, CHUNK):
-            chunk = pieces_of(np.asarray(sentences[at : at + CHUNK + 1]), limit, legacy)
-            left = np.concatenate([left, chunk[1:]])
-            while left[-1] - starts[-1] > tokens:
-                end = int(np.searchsorted(left, starts[-1] + tokens, side="right")) - 1
-                end = max(end, 1)
-                starts.append(int(left[end]))
-                left = left[end:]
-        if left[-1] > starts[-1]:
-            starts.append(int(left[-1]))
-        self.starts = np.array(starts)
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-    def pieces(self, page: int) -> Int[np.ndarray, " n1"]:
-        """Offsets of the pieces of a page."""
-        first, last = self.starts[page : page + 2]
-        # A page may begin and end inside a sentence.
-        start = bisect_right(self.sentences, first) - 1  # numpy's search would copy a map that is not aligned
-        stop = bisect_left(self.sentences, last) + 1
-        found = pieces_of(np.asarray(self.sentences[start:stop]), self.limit, self.legacy)
-        return found[(found >= first) & (found <= last)]
 
 
 def vokenise_corpus(
@@ -194,18 +148,6 @@ def inputs(config: VokensConfig) -> dict[str, Request]:
     return needed
 
 
-def _import(context: StageContext) -> dict[str, float]:
-    config: VokensConfig = context.config
-    metrics: dict[str, float] = {}
-    for split in ("train", "valid") if context.rank == 0 else ():
-        corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
-        source, target = Path(getattr(config.original, split)), context.folder / f"{split}.hdf5"
-        metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
-        metrics[f"{split}_tokens"] = float(len(corpus))
-    barrier(context.world_size)
-    return metrics
-
-
 def _outside(config: VokensConfig) -> dict[str, Path]:
     """The original project's files, with the ids of the pictures beside them."""
     files = config.outside()
@@ -220,7 +162,7 @@ def run_vokens(context: StageContext) -> dict[str, float]:
 
     config: VokensConfig = context.config
     if config.original.train:
-        return _import(context)
+        return import_stage(context)
     keys: Keys = load_keys(context.inputs["keys"])
     matcher = load_matcher(context.inputs["matching"], context.device)
     tokenizer = load_tokenizer(context.inputs["corpus"] / "tokenizer")

@@ -1,22 +1,30 @@
 """`vlpnb verify cclm`: the original's recorded folder holds, any other of its layout too, and no number is free."""
 
-import ast
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from tests.golden import cclm_losses, cclm_reference, cclm_tasks, cclm_vision, make_cclm
 from tests.golden.make_cclm import Sizes, record
+from tests.verifying import (
+    assert_agrees,
+    assert_holds,
+    assert_independent,
+    assert_small,
+    assert_unread_entry_is_told,
+    beyond,
+    change_field,
+    change_number,
+    change_weight,
+    failing,
+    failing_files,
+)
 from vlpnb.cclm.original.verify import CHECKS, adam, gather, initialisation, schedule
 from vlpnb.cclm.original.verify_text import CHECKS as TEXT
 from vlpnb.cclm.original.verify_vision import region_geometry, swin
 from vlpnb.course.verify import lines, verify
-from vlpnb.data.agreement import compare
-from vlpnb.data.recorded import RecordedFolder
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "cclm"
 SHARED = Path(os.environ.get("VLPNB_SHARED_GOLDEN_CCLM", Path(__file__).parents[4] / "shared/golden/cclm"))
@@ -61,9 +69,7 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "weights.safetensors").is_file():
         pytest.skip(f"recorded numbers of CCLM not found at {SHARED}")
-    result = verify("cclm", SHARED)
-    assert result.holds, "\n".join(lines(result))
-    assert sum(verdict.values for verdict in result.verdicts) > 350_000
+    assert_holds("cclm", SHARED, 350_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
@@ -74,8 +80,7 @@ def test_a_folder_of_another_seed_holds(folder):
 
 @pytest.mark.slow
 def test_a_folder_of_other_sizes_holds(tmp_path):
-    result = verify("cclm", made(tmp_path, OTHER))
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("cclm", made(tmp_path, OTHER))
 
 
 @pytest.mark.slow
@@ -96,14 +101,10 @@ def test_a_folder_of_other_sizes_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, without_text):
-    path = without_text / f"{file}.safetensors"
-    tensors = load_file(path)
-    changed = tensors[name].view(-1)
-    changed[0] += 1e-3 if changed.is_floating_point() else 1
-    save_file(tensors, path)
-    found = [verdict for verdict in verify("cclm", without_text).verdicts if not verdict.holds]
+    change_number(without_text, file, name, 0)
+    found = failing("cclm", without_text)
     assert [verdict.file for verdict in found][:1] == [f"{file}.safetensors"]
-    assert name in {one.case.name for one in found[0].found if one.beyond}
+    assert name in beyond(found[0])
 
 
 @pytest.mark.slow
@@ -122,49 +123,32 @@ def test_one_changed_number_is_found_and_named(file, name, without_text):
     ],
 )
 def test_one_changed_field_is_found(file, where, without_text):
-    path = without_text / f"{file}.json"
-    about = inner = json.loads(path.read_text())
-    for step in where[:-1]:
-        inner = inner[step]
-    inner[where[-1]] += 1
-    path.write_text(json.dumps(about))
-    result = verify("cclm", without_text)
-    assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
+    change_field(without_text, file, where)
+    assert failing_files("cclm", without_text) == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(without_text):
-    path = without_text / "weights.safetensors"
-    tensors = load_file(path)
-    tensors["text_encoder.bert.encoder.layer.0.attention.self.value.bias"][0] += 0.05
-    save_file(tensors, path)
-    failing = {verdict.file for verdict in verify("cclm", without_text).verdicts if not verdict.holds}
-    assert {"towers.safetensors", "losses.safetensors", "losses.json", "downstream.safetensors"} <= failing
+    change_weight(without_text, "weights", "text_encoder.bert.encoder.layer.0.attention.self.value.bias")
+    found = {*failing_files("cclm", without_text)}
+    assert {"towers.safetensors", "losses.safetensors", "losses.json", "downstream.safetensors"} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(without_text):
-    path = without_text / "gather.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": 0.5}))
-    result = verify("cclm", without_text)
-    assert {verdict.file: verdict.unread for verdict in result.verdicts if verdict.unread} == {
-        "gather.json": ["accuracy"]
-    }
+    assert_unread_entry_is_told("cclm", without_text, "gather")
 
 
 @pytest.mark.parametrize("check", [adam, schedule, gather, initialisation, swin, region_geometry, *TEXT])
 def test_what_the_original_gave_is_kept_here_too(check):
     """The parts of its folder that are small and need no weights."""
     assert check in CHECKS
-    found = [compare(case) for case in check(RecordedFolder(GOLDEN))]
-    assert len(found) > 5
-    assert [case.first for case in found if case.beyond] == []
+    assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert all(path.stat().st_size <= 250_000 for path in GOLDEN.iterdir())
+    assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    for module in (make_cclm, cclm_reference, cclm_losses, cclm_tasks, cclm_vision):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
-            assert not any(name.split(".")[0] == "vlpnb" for name in names), module
+    assert_independent(
+        module.__file__ for module in (make_cclm, cclm_reference, cclm_losses, cclm_tasks, cclm_vision)
+    )

@@ -1,6 +1,5 @@
 """`vlpnb verify lxmert`: the original's recorded folder holds, any other of its layout too, and no number is free."""
 
-import ast
 import json
 import os
 import shutil
@@ -11,9 +10,20 @@ from safetensors.torch import load_file, save_file
 
 from tests.golden import lxmert_reference, make_lxmert
 from tests.golden.make_lxmert import Sizes, record
-from vlpnb.course.verify import lines, verify
-from vlpnb.data.agreement import compare
-from vlpnb.data.recorded import DATA, RecordedFolder
+from tests.verifying import (
+    assert_agrees,
+    assert_holds,
+    assert_independent,
+    assert_small,
+    beyond,
+    change_field,
+    change_number,
+    change_weight,
+    failing,
+    failing_files,
+)
+from vlpnb.course.verify import verify
+from vlpnb.data.recorded import DATA
 from vlpnb.lxmert.original.verify import optimiser
 from vlpnb.lxmert.original.verify_data import metrics, regions, text
 
@@ -45,16 +55,13 @@ def test_the_originals_folder_holds(shared_data, monkeypatch):
     if not (SHARED / "pretraining.safetensors").is_file():
         pytest.skip(f"recorded numbers of LXMERT not found at {SHARED}")
     monkeypatch.setenv(DATA, str(shared_data))
-    result = verify("lxmert", SHARED)
-    assert result.holds, "\n".join(lines(result))
-    assert sum(verdict.values for verdict in result.verdicts) > 150_000
+    assert_holds("lxmert", SHARED, 150_000)
 
 
 @pytest.mark.parametrize("sizes", [Sizes(), OTHER], ids=["small", "other"])
 def test_folders_of_other_sizes_and_other_seeds_hold(sizes, tmp_path, shared_data, monkeypatch):
     monkeypatch.setenv(DATA, str(shared_data))
-    result = verify("lxmert", made(tmp_path, sizes))
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("lxmert", made(tmp_path, sizes))
 
 
 def test_other_numbers_of_cases_hold(folder):
@@ -72,8 +79,7 @@ def test_other_numbers_of_cases_hold(folder):
     (folder / "regions.json").write_text(json.dumps(about))
     tensors = load_file(folder / "regions.safetensors")
     save_file({k: t for k, t in tensors.items() if not k.startswith(dropped)}, folder / "regions.safetensors")
-    result = verify("lxmert", folder)
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("lxmert", folder)
 
 
 @pytest.mark.slow
@@ -92,14 +98,10 @@ def test_other_numbers_of_cases_hold(folder):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    path = folder / f"{file}.safetensors"
-    tensors = load_file(path)
-    changed = tensors[name].view(-1)
-    changed[-1] += 1e-3 if changed.is_floating_point() else 1
-    save_file(tensors, path)
-    (found,) = (verdict for verdict in verify("lxmert", folder).verdicts if not verdict.holds)
+    change_number(folder, file, name)
+    (found,) = failing("lxmert", folder)
     assert found.file == f"{file}.safetensors"
-    assert [case.case.name for case in found.found if case.beyond] == [name]
+    assert beyond(found) == [name]
 
 
 @pytest.mark.slow
@@ -119,25 +121,17 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    path = folder / f"{file}.json"
-    about = inner = json.loads(path.read_text())
-    for step in where[:-1]:
-        inner = inner[step]
-    inner[where[-1]] += 1
-    path.write_text(json.dumps(about))
-    result = verify("lxmert", folder)
-    assert not result.holds
+    change_field(folder, file, where)
+    found = failing_files("lxmert", folder)
+    assert found
     if where[0] != "config":  # with other heads nothing is the same
-        assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
+        assert found == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    path = folder / "weights_pretraining.safetensors"
-    tensors = load_file(path)
-    tensors["bert.encoder.x_layers.1.visual_attention.att.query.bias"][0] += 0.05
-    save_file(tensors, path)
-    failing = {verdict.file for verdict in verify("lxmert", folder).verdicts if not verdict.holds}
-    assert {"pretraining.safetensors", "vqa.safetensors", "nlvr2.safetensors"} <= failing
+    change_weight(folder, "weights_pretraining", "bert.encoder.x_layers.1.visual_attention.att.query.bias")
+    found = {*failing_files("lxmert", folder)}
+    assert {"pretraining.safetensors", "vqa.safetensors", "nlvr2.safetensors"} <= found
 
 
 def test_what_needs_published_files_is_reported_where_they_are_absent(folder, monkeypatch, tmp_path):
@@ -152,17 +146,12 @@ def test_what_needs_published_files_is_reported_where_they_are_absent(folder, mo
 def test_what_the_original_gave_is_kept_here_too(check, shared_data, monkeypatch):
     """The parts of its folder that are small; its weights are not, so the model's are only in the shared folder."""
     monkeypatch.setenv(DATA, str(shared_data))
-    found = [compare(case) for case in check(RecordedFolder(GOLDEN))]
-    assert len(found) > 10
-    assert [case.first for case in found if case.beyond] == []
+    assert_agrees(check, GOLDEN, 10)
 
 
 def test_recorded_files_are_small():
-    assert all(path.stat().st_size <= 250_000 for path in GOLDEN.iterdir())
+    assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    for module in (lxmert_reference, make_lxmert):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
-            assert not any(name.split(".")[0] == "vlpnb" for name in names), module
+    assert_independent(module.__file__ for module in (lxmert_reference, make_lxmert))

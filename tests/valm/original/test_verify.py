@@ -1,19 +1,27 @@
 """`vlpnb verify valm`: the release's recorded folder holds, any other of its layout too, and no number is free."""
 
-import ast
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from tests.golden import make_valm, valm_reference
 from tests.golden.make_valm import Sizes, record
-from vlpnb.course.verify import lines, verify
-from vlpnb.data.agreement import compare
-from vlpnb.data.recorded import DATA, RecordedFolder
+from tests.verifying import (
+    assert_agrees,
+    assert_holds,
+    assert_independent,
+    assert_small,
+    assert_unread_entry_is_told,
+    beyond,
+    change_field,
+    change_number,
+    change_weight,
+    failing,
+    failing_files,
+)
+from vlpnb.data.recorded import DATA
 from vlpnb.valm.original.verify import adam, schedule
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "valm"
@@ -52,20 +60,16 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "decoder.safetensors").is_file():
         pytest.skip(f"recorded numbers of VaLM not found at {SHARED}")
-    result = verify("valm", SHARED)
-    assert result.holds, "\n".join(lines(result))
-    assert sum(verdict.values for verdict in result.verdicts) > 230_000
+    assert_holds("valm", SHARED, 230_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
-    result = verify("valm", folder)
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("valm", folder)
 
 
 @pytest.mark.slow
 def test_a_folder_of_other_sizes_holds(tmp_path):
-    result = verify("valm", made(tmp_path, OTHER))
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("valm", made(tmp_path, OTHER))
 
 
 @pytest.mark.slow
@@ -91,14 +95,10 @@ def test_a_folder_of_other_sizes_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    path = folder / f"{file}.safetensors"
-    tensors = load_file(path)
-    changed = tensors[name].view(-1)
-    changed[0] += 1e-3 if changed.is_floating_point() else 1
-    save_file(tensors, path)
-    (found,) = (verdict for verdict in verify("valm", folder).verdicts if not verdict.holds)
+    change_number(folder, file, name, 0)
+    (found,) = failing("valm", folder)
     assert found.file == f"{file}.safetensors"
-    assert {case.case.name for case in found.found if case.beyond} == {name}
+    assert {*beyond(found)} == {name}
 
 
 @pytest.mark.slow
@@ -125,48 +125,29 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    path = folder / f"{file}.json"
-    about = inner = json.loads(path.read_text())
-    for step in where[:-1]:
-        inner = inner[step]
-    inner[where[-1]] += 1
-    path.write_text(json.dumps(about))
-    result = verify("valm", folder)
-    assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
+    change_field(folder, file, where)
+    assert failing_files("valm", folder) == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    path = folder / "decoder.safetensors"
-    tensors = load_file(path)
-    tensors["param.decoder.layers.1.self_attn.v_proj.bias"][0] += 0.05
-    save_file(tensors, path)
-    failing = {verdict.file for verdict in verify("valm", folder).verdicts if not verdict.holds}
-    assert {"decoder.safetensors", "model.json", "end_to_end.safetensors"} <= failing
+    change_weight(folder, "decoder", "param.decoder.layers.1.self_attn.v_proj.bias")
+    found = {*failing_files("valm", folder)}
+    assert {"decoder.safetensors", "model.json", "end_to_end.safetensors"} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(folder):
-    path = folder / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": 0.5}))
-    result = verify("valm", folder)
-    assert {verdict.file: verdict.unread for verdict in result.verdicts if verdict.unread} == {
-        "model.json": ["accuracy"]
-    }
+    assert_unread_entry_is_told("valm", folder, "model")
 
 
 @pytest.mark.parametrize("check", [adam, schedule])
 def test_what_the_original_gave_is_kept_here_too(check):
     """The parts of its folder that are small and need no weights."""
-    found = [compare(case) for case in check(RecordedFolder(GOLDEN))]
-    assert len(found) > 5
-    assert [case.first for case in found if case.beyond] == []
+    assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert all(path.stat().st_size <= 250_000 for path in GOLDEN.iterdir())
+    assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    for module in (make_valm, valm_reference):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
-            assert not any(name.split(".")[0] == "vlpnb" for name in names), module
+    assert_independent(module.__file__ for module in (make_valm, valm_reference))

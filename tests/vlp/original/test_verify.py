@@ -1,20 +1,29 @@
 """`vlpnb verify vlp`: the original's recorded folder holds, any other of its layout too, and no number is free."""
 
-import ast
-import json
 import os
 import shutil
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file, save_file
 
 from tests.golden import make_vlp, vlp_cases, vlp_reference, vlp_writing
 from tests.golden.make_vlp import record
 from tests.golden.vlp_cases import Sizes
+from tests.verifying import (
+    assert_agrees,
+    assert_holds,
+    assert_independent,
+    assert_small,
+    assert_unread_entry_is_told,
+    beyond,
+    change_field,
+    change_number,
+    change_weight,
+    failing,
+    failing_files,
+)
 from vlpnb.course.verify import lines, verify
-from vlpnb.data.agreement import compare
-from vlpnb.data.recorded import DATA, RecordedFolder
+from vlpnb.data.recorded import DATA
 from vlpnb.metrics import ptb
 from vlpnb.vlp.original.verify import adaptation, optimiser
 from vlpnb.vlp.original.verify_data import captions, examples, vqa_accuracy
@@ -63,19 +72,15 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "forward.safetensors").is_file():
         pytest.skip(f"recorded numbers of VLP not found at {SHARED}")
-    result = verify("vlp", SHARED)
-    assert result.holds, "\n".join(lines(result))
-    assert sum(verdict.values for verdict in result.verdicts) > 600_000
+    assert_holds("vlp", SHARED, 600_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
-    result = verify("vlp", folder)
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("vlp", folder)
 
 
 def test_a_folder_of_other_sizes_holds(tmp_path, without_java):
-    result = verify("vlp", made(tmp_path, OTHER))
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("vlp", made(tmp_path, OTHER))
 
 
 def test_where_java_is_absent_what_takes_it_is_told(folder):
@@ -112,14 +117,10 @@ def test_where_java_is_absent_what_takes_it_is_told(folder):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    path = folder / f"{file}.safetensors"
-    tensors = load_file(path)
-    changed = tensors[name].view(-1)
-    changed[-1] += 1e-3 if changed.is_floating_point() else 1
-    save_file(tensors, path)
-    (found,) = (verdict for verdict in verify("vlp", folder).verdicts if not verdict.holds)
+    change_number(folder, file, name)
+    (found,) = failing("vlp", folder)
     assert found.file == f"{file}.safetensors"
-    assert [case.case.name for case in found.found if case.beyond] == [name]
+    assert beyond(found) == [name]
 
 
 @pytest.mark.slow
@@ -149,51 +150,33 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    path = folder / f"{file}.json"
-    about = inner = json.loads(path.read_text())
-    for step in where[:-1]:
-        inner = inner[step]
-    inner[where[-1]] += 1
-    path.write_text(json.dumps(about))
-    result = verify("vlp", folder)
-    assert not result.holds
+    change_field(folder, file, where)
+    found = failing_files("vlp", folder)
+    assert found
     if file != "config":  # with other sizes nothing is the same
-        assert [verdict.file for verdict in result.verdicts if not verdict.holds] == [path.name]
+        assert found == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    path = folder / "weights.safetensors"
-    tensors = load_file(path)
-    tensors["bert.encoder.layer.1.attention.self.value.bias"][0] += 0.05
-    save_file(tensors, path)
-    failing = {verdict.file for verdict in verify("vlp", folder).verdicts if not verdict.holds}
+    change_weight(folder, "weights", "bert.encoder.layer.1.attention.self.value.bias")
+    found = {*failing_files("vlp", folder)}
     wanted = {"forward", "relaxed_projection", "vqa_head", "decoding", "scst"}
-    assert {f"{name}.safetensors" for name in wanted} <= failing
+    assert {f"{name}.safetensors" for name in wanted} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(folder):
-    path = folder / "forward.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"accuracy": 0.5}))
-    result = verify("vlp", folder)
-    assert {verdict.file: verdict.unread for verdict in result.verdicts if verdict.unread} == {
-        "forward.json": ["accuracy"]
-    }
+    assert_unread_entry_is_told("vlp", folder, "forward")
 
 
 @pytest.mark.parametrize("check", [adaptation, captions, examples, optimiser, vqa_accuracy])
 def test_what_the_original_gave_is_kept_here_too(check, without_java):
     """The parts of its folder that are small and need no weights."""
-    found = [compare(case) for case in check(RecordedFolder(GOLDEN))]
-    assert len(found) > 5
-    assert [case.first for case in found if case.beyond] == []
+    assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert all(path.stat().st_size <= 250_000 for path in GOLDEN.iterdir())
+    assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    for module in (make_vlp, vlp_cases, vlp_reference, vlp_writing):
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
-            assert not any(name.split(".")[0] == "vlpnb" for name in names), module
+    assert_independent(module.__file__ for module in (make_vlp, vlp_cases, vlp_reference, vlp_writing))

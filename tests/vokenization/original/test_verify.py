@@ -1,18 +1,23 @@
 """`vlpnb verify vokenization`: the recorded folder holds, any other of its layout too, and no number is free."""
 
-import ast
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from tests.golden.make_vokenization import record
 from tests.golden.vokenization_weights import Sizes
+from tests.verifying import (
+    assert_holds,
+    assert_independent,
+    change_field,
+    change_number,
+    change_weight,
+    failing_files,
+)
 from vlpnb.course.cli import main
-from vlpnb.course.verify import lines, verify
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 RECORDED = GOLDEN / "vokenization"
@@ -43,8 +48,7 @@ def test_the_recorded_folder_holds(capsys):
 def test_a_folder_of_other_sizes_and_another_seed_holds(tmp_path):
     record(tmp_path, OTHER)
     assert load_file(tmp_path / "vokens.safetensors")["best.vokens"].max() < OTHER.vokens
-    result = verify("vokenization", tmp_path)
-    assert result.holds, "\n".join(lines(result))
+    assert_holds("vokenization", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -60,11 +64,7 @@ def test_a_folder_of_other_sizes_and_another_seed_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, copy, capsys):
-    path = copy / f"{file}.safetensors"
-    tensors = load_file(path)
-    changed = tensors[name].view(-1)
-    changed[-1] += 1 if not changed.is_floating_point() else 1e-3
-    save_file(tensors, path)
+    change_number(copy, file, name)
     code, text = run(copy, capsys)
     assert code == 1
     assert f"✗ {file}.safetensors" in text
@@ -85,12 +85,7 @@ def test_one_changed_number_is_found_and_named(file, name, copy, capsys):
     ],
 )
 def test_one_changed_field_is_found_and_named(file, where, said, copy, capsys):
-    path = copy / f"{file}.json"
-    about = inner = json.loads(path.read_text())
-    for step in where[:-1]:
-        inner = inner[step]
-    inner[where[-1]] += 1
-    path.write_text(json.dumps(about))
+    change_field(copy, file, where)
     code, text = run(copy, capsys)
     assert code == 1
     assert f"✗ {file}.json" in text
@@ -98,11 +93,9 @@ def test_one_changed_field_is_found_and_named(file, where, said, copy, capsys):
 
 
 def test_a_changed_weight_is_found(copy):
-    tensors = load_file(copy / "weights.safetensors")
-    tensors["bert.encoder.layer.1.attention.self.query.bias"][0] += 0.05
-    save_file(tensors, copy / "weights.safetensors")
-    failing = {verdict.file for verdict in verify("vokenization", copy).verdicts if not verdict.holds}
-    assert {"matching.safetensors", "language_model.safetensors", "shared_heads.safetensors"} <= failing
+    change_weight(copy, "weights", "bert.encoder.layer.1.attention.self.query.bias")
+    found = {*failing_files("vokenization", copy)}
+    assert {"matching.safetensors", "language_model.safetensors", "shared_heads.safetensors"} <= found
 
 
 def test_a_damaged_folder_is_wrong_usage(copy, capsys):
@@ -126,7 +119,4 @@ def test_the_folder_is_what_the_script_makes_and_small(tmp_path):
 
 
 def test_the_script_does_not_know_the_package():
-    for script in GOLDEN.glob("*.py"):
-        for node in ast.walk(ast.parse(script.read_text())):
-            names = [alias.name for alias in getattr(node, "names", [])] + [getattr(node, "module", "") or ""]
-            assert not any(name.split(".")[0] == "vlpnb" for name in names), script
+    assert_independent(GOLDEN.glob("*.py"))

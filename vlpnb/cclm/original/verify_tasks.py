@@ -17,7 +17,7 @@ from vlpnb.cclm.objectives import CclmPretraining
 from vlpnb.cclm.original.names import COPIES
 from vlpnb.cclm.original.recorded_model import LOSS, OUTPUT, pixels, recorded_model
 from vlpnb.cclm.original.weights import original_state
-from vlpnb.cclm.pairs import PairModel, partner_weights
+from vlpnb.cclm.pairs import PairModel
 from vlpnb.cclm.xvnli import EntailmentModel
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.iglue import LABELS
@@ -25,6 +25,7 @@ from vlpnb.data.recorded import Entries, RecordedFolder
 from vlpnb.downstream.answer_ranking import Answers, first_pieces, rank
 from vlpnb.downstream.reranking import BEHIND, Gallery, read, rerank, rerank_plainly
 from vlpnb.metrics.retrieval import retrieval_scores
+from vlpnb.nn.text_assignment import partner_weights
 
 SUM = Tolerance(1e-5, relative=1e-6)  # of a loss that sums over pieces
 PROBABILITY = Tolerance(1e-7, relative=1e-3)  # exp of what holds to 2e-5, or of a difference of such

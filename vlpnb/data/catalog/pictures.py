@@ -272,8 +272,8 @@ PICTURES = (
             Expected("vals", "map of the pictures' numbers", also=("vals.npy",)),
         ),
         "Pictures are downloaded from their addresses (img2dataset) and run through CLIP's RN50x16; the two maps "
-        "take 296 GB. Smaller: the stage `valm.images` makes a database of any folder of pictures "
-        "(--set valm.images.source=pictures).",
+        "take 296 GB. Smaller: the stage `picture_vectors` makes a database of any folder of pictures "
+        "(--set picture_vectors.source=pictures).",
         ("valm",),
         296000,
     ),

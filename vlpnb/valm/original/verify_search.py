@@ -22,9 +22,9 @@ from vlpnb.nn.clip_files import fill, openai_state
 from vlpnb.nn.text_states import token_states
 from vlpnb.retrieval.nearest import exact_search, nearest
 from vlpnb.retrieval.store import VectorStore, write_store
+from vlpnb.text.chunking import compat_lengths, separators_of
 from vlpnb.text.clip import NAME, WORD_END, byte_symbols, cleaning, clip_tokenizer
 from vlpnb.text.tokenizers import encode_lines
-from vlpnb.valm.chunking import compat_lengths, separators_of
 from vlpnb.valm.original.recorded_model import recorded_model
 
 OUTPUT = Tolerance(1e-5)

@@ -18,7 +18,7 @@ from vlpnb.data.recorded import Entries, RecordedFolder, published
 from vlpnb.downstream.prompting import load_prompts, rendered
 from vlpnb.text.binarised import Binarised
 from vlpnb.text.blocks import LanguageBlocks
-from vlpnb.valm.chunking import LONGEST, compat_lengths
+from vlpnb.text.chunking import LONGEST, compat_lengths
 from vlpnb.valm.original.verify_search import MODEL_END, MODEL_PAD, OFFSET, clip_ids, pieces_of, separators
 
 SHARE = Tolerance(1e-12)

@@ -17,9 +17,9 @@ from vlpnb.metrics.overlap import bleu, rouge_l
 from vlpnb.metrics.vqa import spelt, vqa_scores
 from vlpnb.metrics.vqa import vqa_accuracy as answer_accuracy
 from vlpnb.nn.losses import IGNORE
+from vlpnb.text.caption_table import text_of
+from vlpnb.text.masking import Words, hide, target_count
 from vlpnb.text.tokenizers import load_tokenizer
-from vlpnb.vlp.examples import Hiding, Words, hide, target_count
-from vlpnb.vlp.generating import text_of
 from vlpnb.vlp.geometry import PLACE, region_geometry
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.original.recorded_model import config_of, whole_rows
@@ -193,9 +193,8 @@ def _corruption(about: Entries) -> Iterator[Case]:
     """
     n, rows, size = about["words"], about["examples"], 300
     vocabulary = Words(sep=2, mask=4, size=size, ordinary=np.arange(size))
-    hiding = Hiding(rate=about["p"], most=about["K"])
     many = np.broadcast_to(np.arange(size - n, size), (rows, n))
-    shown, labels = hide(many, np.full(rows, n), vocabulary, hiding, np.random.default_rng(0))
+    shown, labels = hide(many, np.full(rows, n), vocabulary, about["p"], about["K"], np.random.default_rng(0))
     chosen = labels != IGNORE
     masked, same = chosen & (shown == vocabulary.mask), chosen & (shown == labels)
     other, targets = chosen & ~masked & ~same, int(chosen.sum())

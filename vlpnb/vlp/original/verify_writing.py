@@ -7,14 +7,16 @@ from torch import Tensor
 
 from vlpnb.data.agreement import Case
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.downstream.self_critical import counted, cut, policy_loss
 from vlpnb.nn.beam import beam
 from vlpnb.nn.decoding import greedy
-from vlpnb.vlp.generating import VlpDecoder, log_probs_of, text_of
+from vlpnb.text.caption_table import text_of
+from vlpnb.vlp.generating import VlpDecoder, log_probs_of
 from vlpnb.vlp.heads import VlpForGeneration
 from vlpnb.vlp.masks import segment_ids, sequence_mask
 from vlpnb.vlp.model import VlpConfig
 from vlpnb.vlp.original.recorded_model import gradient_cases, load, tolerances
-from vlpnb.vlp.self_critical import batch_rewards, counted, cut, policy_loss, view_of_reference
+from vlpnb.vlp.original.self_critical import batch_rewards, view_of_reference
 
 FLOAT32 = 3e-7  # relative: a total with penalties of ten thousands has no more digits
 

@@ -25,10 +25,14 @@ from vlpnb.data.text_files import lines_of, read_json
 from vlpnb.errors import UserError
 from vlpnb.files import atomic, write_text
 from vlpnb.nn.checkpoints import save_hf
+from vlpnb.stage import StageContext
 from vlpnb.text.original_import import refuse_other_numbers
+from vlpnb.text.token_corpus import TokenCorpus
 from vlpnb.text.tokenizers import save_tokenizer
+from vlpnb.train.distributed import barrier
+from vlpnb.vokenization.original.heads import original_names
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM
-from vlpnb.vokenization.voken_heads import OBJECTIVES, original_names
+from vlpnb.vokenization.voken_heads import OBJECTIVES
 
 PUBLISHED_V = 50_000  # voken files of this size do not name it
 CHUNK = 1 << 22  # vokens in memory at a time
@@ -88,6 +92,18 @@ def import_vokens(source: Path, target: Path, tokens: int, granularity: str) -> 
                 )
     write_text(target.with_suffix(".ids"), "".join(f"{name}\n" for name in names))
     return len(names)
+
+
+def import_stage(context: StageContext) -> dict[str, float]:
+    """The stage `vokens` from the files that its configuration names, instead of a matcher's vokens."""
+    config, metrics = context.config, {}
+    for split in ("train", "valid") if context.rank == 0 else ():
+        corpus = TokenCorpus(context.inputs["corpus"] / f"{split}.hdf5")
+        source, target = Path(getattr(config.original, split)), context.folder / f"{split}.hdf5"
+        metrics["size"] = float(import_vokens(source, target, len(corpus), config.granularity))
+        metrics[f"{split}_tokens"] = float(len(corpus))
+    barrier(context.world_size)
+    return metrics
 
 
 def voken_name(corpus: str, names: list[str]) -> str:

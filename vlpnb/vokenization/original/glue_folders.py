@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from vlpnb.data.text_files import lines_of, require
-from vlpnb.downstream.glue import COLUMNS
+from vlpnb.downstream.glue import COLUMNS, result_row
 from vlpnb.errors import UserError
-from vlpnb.vokenization.results import HEADER, result_row
+from vlpnb.vokenization.results import HEADER
 
 FILE = "eval_results.txt"
 # What a task's column shows, by the names of either code and of the library's later releases.

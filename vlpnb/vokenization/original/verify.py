@@ -20,26 +20,26 @@ from torch import Tensor, nn
 
 from vlpnb.data.agreement import Case, Tolerance
 from vlpnb.data.recorded import Entries, RecordedFolder
+from vlpnb.downstream.glue import result_row
 from vlpnb.metrics.retrieval import diversity, ranks, recall, token_batch_ranks
 from vlpnb.nn.checkpoints import their_name
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
 from vlpnb.nn.renaming import BERT_MLM, ENCODER, PREFIXES
 from vlpnb.retrieval.exact import top_k
+from vlpnb.text.alignment import align
 from vlpnb.text.backbones import load_language
 from vlpnb.text.masking import IGNORE, mask_tokens
 from vlpnb.text.packing import block_starts
+from vlpnb.text.pages import pieces_of
 from vlpnb.text.sentences import split_long
 from vlpnb.train.loop import TrainingPlan, fit
 from vlpnb.train.sampling import Update
 from vlpnb.vokenization.matcher import Matcher, MatchingLoss, Projection, picture_vectors
+from vlpnb.vokenization.original.heads import original_names
 from vlpnb.vokenization.original.weights import load_weights
-from vlpnb.vokenization.results import result_row
-from vlpnb.vokenization.revokeniser import align
 from vlpnb.vokenization.supervision import voken_targets
 from vlpnb.vokenization.visual_lm import VisuallySupervisedLM, load_snapshot
-from vlpnb.vokenization.voken_heads import original_names
 from vlpnb.vokenization.vokeniser import Vokeniser, decode_marks, mark_sentence
-from vlpnb.vokenization.vokens import pieces_of
 
 HEADS = {"f": "lang_model.mlp", "g": "visn_model.mlp"}  # of the matcher: ours → the original's
 
