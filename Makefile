@@ -10,10 +10,10 @@ CONSTRAINTS ?= constraints.txt
 INSTALL = $(BIN)/python -m pip install --quiet $(addprefix --constraint ,$(CONSTRAINTS))
 
 .DEFAULT_GOAL := help
-.PHONY: help course tour photos lab site figures check test lint format lock bench clean
+.PHONY: help course tour photos lab site figures check test lint format lock bench bench-gpu clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 # One stamp per set of extras: the package itself is installed in place, so only what it needs matters.
 $(BIN)/python:
@@ -75,6 +75,9 @@ lock: $(VENV)/.installed-dev ## write the versions in .venv down as the tested o
 
 bench: $(VENV)/.installed-dev ## time the hot paths beside their peers
 	$(BIN)/python -m benchmarks
+
+bench-gpu: $(VENV)/.installed-dev ## on a machine with a GPU: time all five systems at the papers' sizes, into one file to send
+	$(BIN)/python -m benchmarks.gpu_report
 
 clean: ## remove the virtual environment and every run (datasets under data/ stay)
 	rm -rf $(VENV) data/runs

@@ -25,6 +25,17 @@ def test_environment_yml_installs_what_pyproject_declares():
     assert "pytorch" not in environment["channels"], "the pytorch conda channel is discontinued"
 
 
+def test_every_room_has_its_place_in_the_layers():
+    [contract] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    placed = {name for layer in contract["layers"] for name in re.split(r"\s*[|:]\s*", layer)}
+    found = {
+        f"vlpnb.{path.stem}"
+        for path in (ROOT / "vlpnb").iterdir()
+        if path.name[0] != "_" and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    }
+    assert found <= placed, "name it in pyproject.toml, or nothing says what it may import"
+
+
 def test_course_packages_are_declared():
     declared = {re.split(r"[<>=;\s\[]", d, maxsplit=1)[0] for d in PROJECT["dependencies"]}
     chosen = "jupyterlab torch torchvision transformers faiss-gpu h5py matplotlib ipywidgets papermill"
@@ -60,7 +71,7 @@ def test_make_installs_the_tested_versions():
 def test_make_help_lists_every_target():
     makefile = (ROOT / "Makefile").read_text()
     phony = set(re.search(r"\.PHONY: (.+)", makefile)[1].split()) - {"help"}
-    described = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.M)) - {"help"}
+    described = set(re.findall(r"^([a-z-]+):.*##", makefile, flags=re.M)) - {"help"}
     assert phony == described
     assert {"course", "check", "test", "lint", "lab", "site", "bench"} <= phony
 
@@ -70,8 +81,8 @@ def test_what_the_guide_for_contributors_names_is_there():
     paths = re.findall(r"`(\w[\w./]*/[\w./]*)`", guide)
     assert len(paths) > 25
     assert [path for path in paths if not (ROOT / path).exists()] == []
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
-    assert set(re.findall(r"\bmake ([a-z]+)", guide)) <= targets
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert set(re.findall(r"\bmake ([a-z-]+)", guide)) <= targets
 
 
 def test_ci_calls_the_test_command_of_the_readme():

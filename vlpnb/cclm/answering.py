@@ -16,6 +16,7 @@ from vlpnb.cclm.model import Cclm, embedded
 from vlpnb.cclm.pairs import freeze_unread
 from vlpnb.nn.attention import Keys
 from vlpnb.nn.cache import Cache
+from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.masks import causal_mask, padding_mask
 from vlpnb.nn.onednn import quick_products
 
@@ -125,11 +126,6 @@ class AnsweringModel(nn.Module):
             (k.index_select(0, answer_of), v.index_select(0, answer_of)) for k, v in self.decoder.keys(states)
         ]
         hidden = self.decoder.hidden(answer_ids[:, :-1], keys, padding_mask(mask)[answer_of])
-        targets, real = answer_ids[:, 1:], answer_mask[:, 1:]
-        loss = hidden.new_zeros(())
-        for weight in answer_weight.unique():  # 1 / the number of answers: a few values
-            part = real & (answer_weight == weight)[:, None]
-            loss = loss + weight * self.decoder.word_head.loss(
-                hidden[part], self.decoder.word_weight, targets[part], "sum"
-            )
-        return loss
+        targets = answer_ids[:, 1:].where(answer_mask[:, 1:], IGNORE)
+        factors = answer_weight[:, None].expand_as(targets)
+        return self.decoder.word_head.loss(hidden, self.decoder.word_weight, targets, "sum", factors)

@@ -257,7 +257,7 @@ def world(
 
 @app.command()
 def verify(
-    system: Annotated[str, typer.Argument(help="A part of the course: vokenization, lxmert or vlp.")],
+    system: Annotated[str, typer.Argument(help="Of which we hold recordings, such as vokenization.")],
     folder: Annotated[Path, typer.Argument(help="Recorded tensors: safetensors and JSON files.")],
     each: Annotated[
         bool, typer.Option("--each", help="A line for every entry, not only for every file.")

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from vlpnb.lxmert.model import EPSILON, Lxmert, LxmertConfig, LxmertOutput, Stream
 from vlpnb.nn.heads import MLMHead, Transform
+from vlpnb.nn.labelled import places_of
 from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss
 from vlpnb.nn.transformer import init_weights
 
@@ -73,13 +74,16 @@ def label_loss(
     hidden: Float[Tensor, "B R D"],
     labels: Int[Tensor, "B R"],
     confidence: Float[Tensor, "B R"] | None,
+    name: str = "objects",
 ) -> Float[Tensor, ""]:
-    """Σ confidence · cross-entropy over the regions; labels below 0 are none."""
+    """Σ confidence · cross-entropy over the regions; labels below 0 are none. `name`: of `labelled.assumed`."""
     carries = labels >= 0
     if confidence is not None:
         carries = carries & (confidence > 0)
-    losses = F.cross_entropy(head(hidden[carries]).float(), labels[carries], reduction="none")
-    return losses.sum() if confidence is None else (losses * confidence[carries]).sum()
+    at = places_of(carries, name)
+    scores = head(hidden.flatten(0, 1).index_select(0, at)).float()
+    losses = F.cross_entropy(scores, labels.flatten().index_select(0, at), reduction="none")
+    return losses.sum() if confidence is None else (losses * confidence.flatten().index_select(0, at)).sum()
 
 
 def feature_loss(
@@ -90,9 +94,10 @@ def feature_loss(
     kind: FeatureLoss = "smooth_l1",
 ) -> Float[Tensor, ""]:
     """Σ over the masked regions of the mean over F of smooth-L1 (its corner at 1), or of the squared error (L2)."""
-    predicted = head(hidden[masked]).float()
+    at = places_of(masked, "features")
+    predicted, wanted = (x.flatten(0, 1).index_select(0, at) for x in (hidden, targets))
     each = {"smooth_l1": F.smooth_l1_loss, "l2": F.mse_loss}[kind]
-    return each(predicted, targets[masked], reduction="none").mean(-1).sum()
+    return each(head(predicted).float(), wanted, reduction="none").mean(-1).sum()
 
 
 class LxmertForPretraining(nn.Module):
@@ -155,7 +160,9 @@ class LxmertForPretraining(nn.Module):
             if object_ids is not None:
                 losses["objects"] = label_loss(self.regions.objects, x, object_ids, object_conf)
             if attribute_ids is not None:
-                losses["attributes"] = label_loss(self.regions.attributes, x, attribute_ids, attribute_conf)
+                losses["attributes"] = label_loss(
+                    self.regions.attributes, x, attribute_ids, attribute_conf, "attributes"
+                )
             if targets is not None:
                 losses["features"] = feature_loss(
                     self.regions.features, x, targets, object_masked, self.feature_loss
@@ -272,9 +279,12 @@ def freeze_unread(backbone: Lxmert) -> None:
 def trim(
     ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None
 ) -> tuple[Int[Tensor, "B t"], Bool[Tensor, "B t"] | None]:
-    """The batch cut to its longest sentence, and no mask where that leaves no padding. Padding stands at the end."""
-    if mask is None:
-        return ids, None
+    """The batch cut to its longest sentence, and no mask where that leaves no padding. Padding stands at the end.
+
+    On a CPU alone, which pays for padding most; of another device somebody would have to ask how long that is.
+    """
+    if mask is None or mask.device.type != "cpu":
+        return ids, mask
     longest = int(mask.sum(dim=1).max())
     ids, mask = ids[:, :longest], mask[:, :longest]
     return ids, None if bool(mask.all()) else mask

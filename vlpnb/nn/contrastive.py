@@ -22,6 +22,7 @@ from torch import Tensor
 
 from vlpnb.errors import UserError
 from vlpnb.nn.decoding import precise
+from vlpnb.nn.labelled import full_precision, has_data
 
 SMALLEST = 1e-5  # added to each weight of a negative
 SHOWN = 8  # rows that a message names
@@ -87,7 +88,7 @@ def contrastive(
         identity: which thing each sample is, the same numbers on all processes; None: all differ.
         encoders: factor of the gradients of `f` and `g`, not of τ; 1/W is the original's with W processes (CCL-01).
     """
-    with torch.autocast(f.device.type, enabled=False):
+    with full_precision(f.device):
         f, g = precise(f), precise(g)
         if encoders != 1.0:
             f, g = _Scaled.apply(f, encoders), _Scaled.apply(g, encoders)
@@ -119,7 +120,7 @@ def negative_weights(
     sample is its own alone.
     """
     queries, keys = precise(queries), precise(keys)
-    with torch.autocast(queries.device.type, enabled=False):
+    with full_precision(queries.device):
         weights = (queries @ keys.T / temperature).softmax(dim=1) + SMALLEST
     if identity is None:
         identity = torch.arange(len(queries), device=queries.device)
@@ -136,17 +137,24 @@ def draw_negatives(
         UserError: a row has no negative, since all of the batch is the same thing; or weights are no longer numbers.
     """
     sums = weights.sum(dim=1)
+    if has_data(sums) and not ((sums > 0) & sums.isfinite()).all():  # on a GPU the one look at its numbers
+        _refuse(sums)
+    # Of waiting times at the rates of a row's weights one ends first: a draw that asks nothing of the device.
+    # `torch.multinomial`, which looks at the weights first, draws the same.
+    waits = torch.empty_like(weights).exponential_(1, generator=generator)
+    return (weights / waits).argmax(dim=1)
+
+
+def _refuse(sums: Float[Tensor, " B"]) -> None:
+    """UserError for the sums of weights of which nothing can be drawn."""
     if not sums.isfinite().all():
         raise UserError(
             "similarities of a batch are no longer numbers: training diverged. Try a lower learning rate, a longer "
             "warm-up or a smaller gradient clip"
         )
     bare = (sums == 0).nonzero()[:, 0].tolist()
-    if bare:
-        told = ", ".join(map(str, bare[:SHOWN])) + " …" * (len(bare) > SHOWN)
-        raise UserError(
-            f"{len(bare)} of the {len(weights)} rows of a batch have no negative (rows {told}): everything beside them "
-            "has the same identity. Batches of at least two different pictures (or sentences) are expected on every "
-            "process"
-        )
-    return torch.multinomial(weights, 1, generator=generator)[:, 0]
+    told = ", ".join(map(str, bare[:SHOWN])) + " …" * (len(bare) > SHOWN)
+    raise UserError(
+        f"{len(bare)} of the {len(sums)} rows of a batch have no negative (rows {told}): everything beside them has "
+        "the same identity. Batches of at least two different pictures (or sentences) are expected on every process"
+    )

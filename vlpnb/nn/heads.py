@@ -8,8 +8,7 @@
 
 Token heads share their trunk (dense, activation, layer norm) and compute their loss with
 `linear_cross_entropy`, so the scores over 30,522 words never exist for all positions at
-once. Pass them only the positions that carry a label: `head.loss(hidden[labels != -100], …)` is what `loss`
-does for you.
+once; only the positions that carry a label pass through the trunk.
 """
 
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vlpnb.nn.losses import linear_cross_entropy
+from vlpnb.nn.labelled import places_of
+from vlpnb.nn.losses import IGNORE, linear_cross_entropy
 from vlpnb.nn.transformer import ACTIVATIONS, TransformerConfig, init_weights
 
 
@@ -66,13 +66,17 @@ class MLMHead(nn.Module):
         weight: Float[Tensor, "V D"],
         target: Int[Tensor, "*N"],
         reduction: Literal["mean", "sum"] = "mean",
+        factors: Float[Tensor, "*N"] | None = None,
     ) -> Float[Tensor, ""]:
-        """Cross-entropy over the positions whose target is not -100; only they pass through the head."""
-        labelled = target != -100
-        x = self.transform(hidden[labelled])
+        """Cross-entropy over the positions whose target is not -100, each times its factor; only they pass through the
+        head.
+        """
+        at = places_of(target != IGNORE)
+        x = self.transform(hidden.flatten(0, -2).index_select(0, at))
         return linear_cross_entropy(
-            x, weight, self.bias, target[labelled], reduction=reduction, ignore_index=None
-        )
+            x, weight, self.bias, target.flatten().index_select(0, at), reduction=reduction, ignore_index=None,
+            factors=None if factors is None else factors.flatten().index_select(0, at),
+        )  # fmt: skip
 
 
 class Pooler(nn.Module):

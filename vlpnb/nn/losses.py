@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
+from vlpnb.nn.labelled import full_precision, places_of
 
 IGNORE = -100  # the label that PyTorch's cross-entropy leaves out
 Reduction = Literal["mean", "sum"]
@@ -118,6 +119,8 @@ def linear_cross_entropy(
     chunk: int | None = None,
     reduction: Reduction = "mean",
     ignore_index: int | None = -100,
+    factors: Float[Tensor, "*N"] | None = None,
+    name: str = "words",
 ) -> Float[Tensor, ""]:
     """`F.cross_entropy(F.linear(hidden, weight, bias), target)`, value and gradients, without (N, V) scores.
 
@@ -130,6 +133,8 @@ def linear_cross_entropy(
         reduction: "mean" over the rows that have a target (0 when none has), or "sum".
         ignore_index: rows with this target are left out before anything is computed; None promises that there
             are none and saves the check.
+        factors: of each row's cross-entropy; None: 1.
+        name: of the rows that have a target, for those who assume how many there are (`labelled.assumed`).
 
     Under autocast the matrix products run in the autocast type and the softmax in float32, as in the plain
     version. Gradients are computed in the forward pass (one product fewer than recomputing); there is no
@@ -137,21 +142,24 @@ def linear_cross_entropy(
     """
     hidden, target = hidden.flatten(0, -2), target.flatten()
     if ignore_index is not None:
-        labelled = target != ignore_index
-        hidden, target = hidden[labelled], target[labelled]
+        at = places_of(target != ignore_index, name)
+        hidden, target = hidden.index_select(0, at), target.index_select(0, at)
+        factors = None if factors is None else factors.flatten().index_select(0, at)
     if chunk is None:
         chunk = max(1, (2**22 if hidden.device.type == "cpu" else 2**27) // len(weight))
-    total = _LinearCrossEntropy.apply(hidden, weight, bias, target, chunk, torch.is_grad_enabled())
+    factors = None if factors is None else factors.flatten()
+    total = _LinearCrossEntropy.apply(hidden, weight, bias, target, factors, chunk, torch.is_grad_enabled())
     return total if reduction == "sum" else total / max(1, len(target))
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
-    """Sum of the cross-entropies of all rows; d loss / d scores = softmax - one-hot, chunk by chunk."""
+    """Sum of the cross-entropies of all rows, each times its factor; d loss / d scores = softmax - one-hot, chunked."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, chunk, training):
-        device = hidden.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
+    def forward(ctx, hidden, weight, bias, target, factors, chunk, training):
+        device, dtype = hidden.device.type, hidden.dtype
+        if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+            dtype = torch.get_autocast_dtype(device)
         rows, table = hidden.to(dtype), weight.to(dtype)
         to_hidden, to_weight, to_bias = (training and needed for needed in ctx.needs_input_grad[:3])
         # Sums over many rows are kept in float32 whatever the products' type.
@@ -165,7 +173,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         if to_weight and not len(rows):
             grad_weight.zero_()
 
-        with torch.autocast(device, enabled=False):
+        with full_precision(hidden.device):
             for start in range(0, len(rows), chunk):
                 part = slice(start, start + chunk)
                 x, y = rows[part], target[part, None]
@@ -174,11 +182,15 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if bias is not None:
                     scores += bias
                 norm = scores.logsumexp(dim=1, keepdim=True)
-                total += (norm - scores.gather(1, y)).sum()
+                losses = norm - scores.gather(1, y)
+                factor = None if factors is None else factors[part, None]
+                total += (losses if factor is None else losses * factor).sum()
                 if not (to_hidden or to_weight or to_bias):
                     continue
                 delta = scores.sub_(norm).exp_()  # softmax, in the memory of the scores
                 delta.scatter_add_(1, y, -torch.ones_like(y, dtype=exact))
+                if factor is not None:
+                    delta *= factor
                 if to_bias:
                     grad_bias += delta.sum(dim=0)
                 delta = delta.to(dtype)
@@ -203,6 +215,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None if grad_hidden is None else grad_hidden * scale.to(grad_hidden.dtype),
             None if grad_weight is None else (grad_weight * scale).to(weight_type),
             None if grad_bias is None else (grad_bias * scale).to(bias_type),
+            None,
             None,
             None,
             None,

@@ -44,9 +44,8 @@ class Places:
     def back(self) -> tuple[Int[Tensor, " J"], Int[Tensor, " J"], Int[Tensor, " W"]]:
         """Words by the rows that they look up: which query, which of all weights, and where each row's begin."""
         count, width = self.rows.shape
-        order = self.rows.flatten().argsort(stable=True)  # (N K,)
-        starts = torch.bincount(self.rows.flatten(), minlength=self.size).cumsum(0).roll(1)
-        starts[0] = 0
+        found, order = self.rows.flatten().sort(stable=True)  # (N K,)
+        starts = torch.searchsorted(found, torch.arange(self.size, device=found.device))
         words, weights = order // width, order
         if self.shared:
             return (

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import load_encoder, read_settings, refuse_nan
 from vlpnb.nn.folders import BRINGS_CODE, brings_code, model_folder
+from vlpnb.nn.labelled import has_data
 from vlpnb.nn.renaming import RULES
 from vlpnb.text.backbone_names import NAMES, special_ends
 from vlpnb.text.tokenizers import encode_lines, load_tokenizer
@@ -87,7 +88,7 @@ class LanguageBackbone(nn.Module):
                 f"a sentence of {ids.shape[1]} word pieces (special tokens included) is more than the language model "
                 f"reads ({self.longest}); cut it in pieces"
             )
-        attention = None if mask.all() else mask
+        attention = None if has_data(mask) and mask.all() else mask
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             if type(self.net).__module__.startswith("transformers"):
                 full = attention if attention is None else attention.long()

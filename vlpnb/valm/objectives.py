@@ -74,7 +74,7 @@ class ValmLM(nn.Module):
         if targets is not None:
             hidden = self.model(ids, images, image_mask, rows=rows).last
             losses["next"] = linear_cross_entropy(
-                hidden, self.model.word_weight, None, self.counted(targets), reduction="sum"
+                hidden, self.model.word_weight, None, self.counted(targets), reduction="sum", name="next"
             )
         if labels is not None:
             if self.masked_words is None:

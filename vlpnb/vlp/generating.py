@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 from vlpnb.nn.beam import BeamTrace, Text, beam
 from vlpnb.nn.cache import Cache
 from vlpnb.nn.decoding import Step
+from vlpnb.nn.labelled import places_of
 from vlpnb.nn.masks import causal_mask
 from vlpnb.text.caption_table import text_of
 from vlpnb.vlp.heads import SLOT, WRITES, VlpForGeneration
@@ -210,8 +211,10 @@ def log_probs_of(
     hidden = model.backbone.encode(x, cache.mask(own, rows), asked, cache=cache).last  # (N, T, D)
     if counted is None:
         counted = torch.ones_like(ids, dtype=torch.bool)
-    found = _word_log_probs(model, hidden[counted], ids[counted])
-    return torch.zeros_like(ids, dtype=found.dtype).masked_scatter(counted, found)
+    at = places_of(counted)
+    states, wanted = hidden.flatten(0, 1).index_select(0, at), ids.flatten().index_select(0, at)
+    found = _word_log_probs(model, states, wanted)
+    return found.new_zeros(ids.numel()).index_copy(0, at, found).view(ids.shape)
 
 
 def _word_log_probs(

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vlpnb.errors import UserError
+from vlpnb.nn.labelled import assumed_of, full_precision, has_data, places_of
 from vlpnb.nn.losses import IGNORE, AnswerObjective, answer_loss, linear_cross_entropy
 from vlpnb.nn.transformer import EncoderOutput, init_weights
 from vlpnb.vlp.model import Vlp, VlpConfig
@@ -97,8 +98,9 @@ def keep_best(
     those kept), so that the loop, which divides by all, gets the mean over the kept.
     """
     rows = losses.sum(dim=1)
-    kept = torch.as_tensor(len(rows) * (1 - ratio), device=rows.device).floor().clamp(min=1)
-    good = rows.detach().argsort().argsort() < kept  # (B,)
+    kept = len(rows) * (1 - ratio)
+    kept = kept if isinstance(kept, Tensor) else torch.full((), kept, device=rows.device)
+    good = rows.detach().argsort().argsort() < kept.floor().clamp(min=1)  # (B,)
     targets = counted.sum(dim=1)
     return (rows * good).sum() * targets.sum() / (targets * good).sum().clamp(min=1)
 
@@ -114,7 +116,7 @@ def region_loss(
     the cross-entropy of b = a among the masked regions of the picture. A picture without any counts 0.
     """
     phi, psi = (part.float() for part in seen)
-    with torch.autocast(phi.device.type, enabled=False):  # a loss is in float32
+    with full_precision(phi.device):  # a loss is in float32
         scores = (psi + pooled.float()[:, None]) @ phi.transpose(1, 2)  # (B, R, R)
     scores = scores.masked_fill(~masked[:, None], torch.finfo(scores.dtype).min)
     right = scores.diagonal(dim1=1, dim2=2) - scores.logsumexp(dim=2)  # (B, R)
@@ -124,8 +126,8 @@ def region_loss(
 def labelled(labels: Int[Tensor, "B T"]) -> tuple[Int[Tensor, "B K"], Int[Tensor, "B K"]]:
     """Columns of each row's labels and the labels, K the most of any row; fewer are filled up with IGNORE."""
     found = labels != IGNORE
-    most = max(1, int(found.sum(dim=1).max()))
-    columns = found.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+    most = int(found.sum(dim=1).max()) if has_data(found) else assumed_of(found.shape[1], "words")
+    columns = found.int().argsort(dim=1, descending=True, stable=True)[:, : max(1, most)]
     return columns, labels.gather(1, columns)
 
 
@@ -163,8 +165,10 @@ class VlpForGeneration(nn.Module):
     ) -> Float[Tensor, ""]:
         """The loss of words, summed over the targets."""
         counted = targets != IGNORE
-        x = self.words(hidden[counted], slot[:, None].expand_as(targets)[counted])
-        table, bias, wanted = self.backbone.word_weight, self.words.bias, targets[counted]
+        at = places_of(counted, "filled")
+        slots, wanted = (x.flatten().index_select(0, at) for x in (slot[:, None].expand_as(targets), targets))
+        x = self.words(hidden.flatten(0, 1).index_select(0, at), slots)
+        table, bias = self.backbone.word_weight, self.words.bias
         if not self.label_smoothing and drop_worst is None:
             return linear_cross_entropy(x, table, bias, wanted, reduction="sum", ignore_index=None)
         scores = F.linear(x, table, bias).float()
@@ -174,8 +178,8 @@ class VlpForGeneration(nn.Module):
             each = F.cross_entropy(scores, wanted, reduction="none")
         if drop_worst is None:
             return each.sum()
-        losses = each.new_zeros(targets.shape).masked_scatter(counted, each)
-        return keep_best(losses, counted, drop_worst)
+        losses = each.new_zeros(targets.numel()).index_copy(0, at, each)
+        return keep_best(losses.view(targets.shape), counted, drop_worst)
 
 
 class AnswerHead(nn.Module):
@@ -210,7 +214,7 @@ class VlpForAnswers(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """[CLS] ⊙ the [SEP] behind the regions, of the last block; arguments as in `Vlp.forward`."""
         seen = self.backbone.look(features, geometry)
-        rows = torch.tensor([0, features.shape[1] + 1], device=ids.device).expand(len(ids), 2)
+        rows = (torch.arange(2, device=ids.device) * (features.shape[1] + 1)).expand(len(ids), 2)
         reads = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
         out: EncoderOutput = self.backbone.read(seen, ids, lengths, reads, visual_mask, rows=rows)
         return out.last.prod(dim=1)

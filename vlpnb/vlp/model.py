@@ -193,8 +193,11 @@ class Vlp(nn.Module):
         regions = seen[0] + seen[1]
         if masked is not None:
             regions = regions.masked_fill(masked[..., None], 0.0)
-        edges = self.word_weight[[self.config.cls_id, self.config.sep_id]]
-        edges = edges + self.embeddings.positions.weight[[0, self.config.prefix - 1]]  # (2, D)
+        two = torch.arange(2, device=regions.device)
+        words = self.config.cls_id + two * (self.config.sep_id - self.config.cls_id)
+        edges = (
+            self.word_weight[words] + self.embeddings.positions.weight[two * (self.config.prefix - 1)]
+        )  # (2, D)
         first, last = edges.to(regions.dtype)[:, None].expand(2, len(regions), -1)[
             :, :, None
         ]  # (B, 1, D) each
@@ -222,10 +225,11 @@ class Vlp(nn.Module):
 
     def _embed(self, x: Float[Tensor, "B N D"], segment: int | Tensor) -> Float[Tensor, "B N D"]:
         """Add segments, normalise, drop out. With a table of two, seq2seq has the segments of bi."""
-        segment = torch.as_tensor(segment, device=x.device)
         if self.config.segments == 2:
             segment = segment % 4
-        kinds = self.embeddings.types(segment)  # (D,), (B, D) or (B, N, D)
+        of_all = isinstance(segment, int)
+        kinds = self.embeddings.types.weight[segment] if of_all else self.embeddings.types(segment)
+        # (D,), (B, D) or (B, N, D)
         if kinds.dim() == 2:
             kinds = kinds[:, None]
         return self.embeddings.dropout(self.embeddings.norm(x + kinds))

@@ -73,7 +73,8 @@ class Guessing(nn.Module):
         labels; K is the most of any row, and those with fewer are filled up with −100.
         """
         backbone, prefix = self.model.backbone, features.shape[1] + EDGES
-        backbone.refuse_too_long(features.shape[1], 1 + int(place.max()))
+        if place.device.type == "cpu":  # on a GPU the table of positions refuses
+            backbone.refuse_too_long(features.shape[1], 1 + int(place.max()))
         seen, first = backbone.look(features, geometry), 4 * s2s.long()
         words = backbone.words(ids, first + 1, backbone.config.prefix + place)
         x = torch.cat([backbone.assemble(seen, first, hidden_regions), words], dim=1)

@@ -33,6 +33,7 @@ from vlpnb.files import atomic, write_text
 from vlpnb.foundations.backbones import keep_backbones
 from vlpnb.foundations.features import picture_features, read_backbones
 from vlpnb.nn.checkpoints import fill_module, read_weights
+from vlpnb.nn.labelled import places_of
 from vlpnb.nn.losses import all_pairs_hinge, info_nce, paired_hinge
 from vlpnb.outside import OutsidePath
 from vlpnb.text.backbones import LanguageBackbone
@@ -121,10 +122,10 @@ class MatchingLoss(nn.Module):
         matcher = self.matcher
         hidden = text if text.is_floating_point() else matcher.language(text, ids_mask).float()
         features = picture if picture.ndim == 2 else matcher.vision(picture).float()
-        rows = matcher.f(hidden[mask])  # heads only where a token counts: a third of a batch is padding
-        vectors = rows.new_zeros(*mask.shape, rows.shape[-1]).masked_scatter(
-            mask[..., None], rows
-        )  # (B, T, d)
+        at = places_of(mask, "tokens")  # heads only where a token counts: a third of a batch is padding
+        rows = matcher.f(hidden.flatten(0, 1).index_select(0, at))
+        vectors = rows.new_zeros(mask.numel(), rows.shape[-1]).index_copy(0, at, rows)
+        vectors = vectors.unflatten(0, mask.shape)  # (B, T, d)
         return {"matching": self.loss(vectors, matcher.g(features), mask) * mask.sum()}
 
 

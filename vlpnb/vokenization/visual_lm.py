@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from vlpnb.errors import UserError
 from vlpnb.nn.checkpoints import AGAIN, fill_module, open_checkpoint, read_weights, save_hf
+from vlpnb.nn.labelled import places_of
 from vlpnb.nn.language_model import load_masked_lm, new_masked_lm
 from vlpnb.nn.losses import IGNORE
 from vlpnb.nn.transformer import TransformerConfig
@@ -105,8 +106,7 @@ class VisuallySupervisedLM(nn.Module):
         hidden = self.encoder(ids, mask).last
         losses = {}
         if voken_labels is not None:
-            labelled = voken_labels != IGNORE
-            states, target = self._states(hidden, labelled), voken_labels[labelled]
+            states, target = self._labelled(hidden, voken_labels)
             losses |= {name: head.loss(states, target) for name, head in self.heads.items()}
         if mlm_labels is not None:
             losses["mlm"] = self.language.word_loss(hidden, mlm_labels)
@@ -116,9 +116,15 @@ class VisuallySupervisedLM(nn.Module):
         """What `voken` gives every voken, from the encoder's last hidden states."""
         return self.voken.scores(self.mlm.transform(hidden) if self.shared else hidden)
 
-    def _states(self, hidden: Float[Tensor, "B T D"], labelled: Bool[Tensor, "B T"]) -> Float[Tensor, "N D"]:
-        """What the voken head sees: the labelled positions, after the MLM head's trunk when that is shared."""
-        return self.mlm.transform(hidden[labelled]) if self.shared else hidden[labelled]
+    def _labelled(
+        self, hidden: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "N D"], Int[Tensor, " N"]]:
+        """What the voken heads see, and their targets: the labelled positions, after the MLM head's trunk when that is
+        shared.
+        """
+        at = places_of(labels != IGNORE, "vokens")
+        states = hidden.flatten(0, 1).index_select(0, at)
+        return self.mlm.transform(states) if self.shared else states, labels.flatten().index_select(0, at)
 
     @torch.no_grad()
     def measure(
@@ -138,8 +144,7 @@ class VisuallySupervisedLM(nn.Module):
         sums = {"mlm": loss.item(), "mlm_count": float((mlm_labels != IGNORE).sum())}
         if voken_labels is None:
             return sums
-        labelled = voken_labels != IGNORE
-        states, target = self._states(hidden, labelled), voken_labels[labelled]
+        states, target = self._labelled(hidden, voken_labels)
         losses = {name: head.loss(states, target).item() for name, head in self.heads.items()}
         sums |= losses | {"voken": sum(losses.values()), "voken_count": float(len(target))}
         sums |= {"top1": 0.0, "top5": 0.0}

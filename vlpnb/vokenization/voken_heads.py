@@ -19,7 +19,8 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.heads import Transform
-from vlpnb.nn.losses import linear_cross_entropy
+from vlpnb.nn.labelled import places_of
+from vlpnb.nn.losses import IGNORE, linear_cross_entropy
 from vlpnb.nn.transformer import TransformerConfig, init_weights
 
 Objective = Literal["cls", "ctr", "reg"]
@@ -97,13 +98,13 @@ class VokenHead(nn.Module):
         reduction: Literal["mean", "sum"] = "mean",
     ) -> Float[Tensor, ""]:
         """Cross-entropy over the positions whose voken is not -100; only they pass through the head."""
-        labelled = target != -100
-        x = self.transform(hidden[labelled])
+        at = places_of(target != IGNORE, "vokens")
+        x = self.transform(hidden.flatten(0, -2).index_select(0, at))
         return linear_cross_entropy(
             x,
             self.decoder.weight,
             self.decoder.bias,
-            target[labelled],
+            target.flatten().index_select(0, at),
             reduction=reduction,
             ignore_index=None,
         )
