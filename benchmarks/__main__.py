@@ -30,6 +30,7 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    step_costs,
     text_states,
     tokenising,
     valm_fusion,
@@ -65,6 +66,7 @@ BENCHES: dict[str, Callable[..., list[Row]]] = {
         cclm_reranking,
         cclm_negatives,
         cclm_words,
+        step_costs,
     )
 }
 

@@ -9,7 +9,8 @@ search, captions with a beam, re-ranking and vokenising, as `python -m benchmark
 in the file, and the others are measured all the same.
 
 Operations are those of matrix products, counted while a step runs (`torch.utils.flop_counter`). They are divided by the
-rate that is given, else by that of a large product of bfloat16 matrices, measured here.
+rate that is given, else by the published one (`vlpnb/course/cards.yaml`), else by that of a large product of bfloat16
+matrices, which is measured here.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import cclm_reranking, gpu, gpu_steps, search, vlp_beam
 from benchmarks.gpu_steps import Batch, Step
 from benchmarks.measure import Row, hardware, peak_memory, reset_peak, slug, synchronise, versions
+from vlpnb.course.plan import cards
 from vlpnb.files import write_json
 from vlpnb.train.optim import new_optimiser
 
@@ -163,12 +165,17 @@ def rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
+def published(name: str) -> float | None:
+    """The rate of a known card in TFLOP/s, by what its results file is called."""
+    return next((card["rate"] for card in cards().values() if card["file"] == name), None)
+
+
 def report(device: str, smoke: bool, given: float | None, say: Callable[[str], None]) -> dict[str, Any]:
     """What the file holds: hardware, versions, rates, `systems`, `rows`, and `failures`, part → what went wrong."""
     rounds = 1 if smoke else 5
     size = gpu.Size(**FEW, rounds=1) if smoke else gpu.Size()
-    measured = gpu.matmul_rate(size, device)
-    rate = given * 1e12 if given else measured
+    measured, known = gpu.matmul_rate(size, device), published(slug(device))
+    rate = (given or known or measured / 1e12) * 1e12
     systems, rows, failures = {}, [], {}
     for step in gpu_steps.TOY if smoke else gpu_steps.PAPER:
         gc.collect()
@@ -195,8 +202,8 @@ def report(device: str, smoke: bool, given: float | None, say: Callable[[str], N
             say(f"{name}: FAILED, {failures[name]}")
     return {
         "made_by": "make bench-gpu", "smoke": smoke, "hardware": hardware(device), "versions": versions(),
-        "rates": {"given_tflops": given, "measured_tflops": measured / 1e12}, "systems": systems,
-        "rows": [asdict(row) for row in rows], "failures": failures,
+        "rates": {"given_tflops": given, "published_tflops": known, "measured_tflops": measured / 1e12},
+        "systems": systems, "rows": [asdict(row) for row in rows], "failures": failures,
     }  # fmt: skip
 
 
@@ -233,7 +240,11 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], None] = pr
     )
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, …; cpu with --smoke")
     parser.add_argument("--smoke", action="store_true", help="toy sizes, which say nothing about a machine")
-    parser.add_argument("--rate", type=float, help="the GPU's published rate in bfloat16, dense, TFLOP/s")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        help="published TFLOP/s in bfloat16, dense; known of common cards",
+    )
     parser.add_argument("--out", type=Path, help="the file; else benchmarks/results/<card>.json")
     chosen = parser.parse_args(arguments)
     if reason := refusal(chosen.device, chosen.smoke):

@@ -27,6 +27,7 @@ from benchmarks import (
     region_shards,
     regions,
     search,
+    step_costs,
     text_states,
     tokenising,
     valm_fusion,
@@ -200,6 +201,26 @@ def test_arithmetic_of_utilisation():
     assert (hour.ours, hour.ratio) == (pytest.approx(270), 10)
     assert wikipedia.ours == pytest.approx(2_889e6 / 75_000 / 3600)
     assert wiki103.ratio == pytest.approx(wiki103.peer / wiki103.ours)
+
+
+def test_costs_of_steps_are_explained_by_arithmetic_memory_and_calls():
+    truth = np.array([1e-11, 1e-10, 1e-5])
+    costs = np.array([[1e9, 1e8, 100], [1e8, 5e8, 200], [1e7, 1e7, 900], [5e9, 1e9, 300]], float)
+    found, error = step_costs.explain(costs, costs @ truth)
+    assert found == pytest.approx(truth)
+    assert error < 1e-9
+
+
+def test_costs_of_steps_are_three_rows():
+    texts = ((1, 64, 2, 60), (3, 64, 1, 60), (1, 64, 16, 60))
+    rows = step_costs.run(step_costs.Size(60, texts, questions=4, matmul=64, numbers=1000, rounds=1))
+    assert [row.name for row in rows] == [
+        f"training step, {what}" for what in ("operations", "bytes moved", "calls")
+    ]
+    assert [row.unit for row in rows] == ["GFLOP/s", "GB/s", "µs"]
+    assert all(row.ours > 0 and row.peer > 0 and math.isfinite(row.ratio) for row in rows)
+    assert "explain 4 steps" in rows[0].note
+    assert step_costs.run(device="cuda") == []
 
 
 def test_the_part_for_gpus_runs_at_toy_size():

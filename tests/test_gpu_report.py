@@ -9,6 +9,7 @@ import torch
 from benchmarks import gpu_report, gpu_steps
 from benchmarks.measure import Row
 from vlpnb.cclm.config import parameter_count as cclm_parameters
+from vlpnb.course import plan
 from vlpnb.lxmert.model import parameter_count as lxmert_parameters
 
 SYSTEMS = ["vokenization", "lxmert", "vlp", "valm", "cclm"]
@@ -89,6 +90,24 @@ def test_rows_have_the_layout_of_the_other_benchmarks(report):
         assert used[f"{system} pre-training step, utilisation"] == found["systems"][system]["tflops"]
     for part in ("search", "beam", "re-ranking", "vokenise"):
         assert any(part in row.name for row in rows), part
+
+
+@pytest.mark.slow
+def test_the_plan_reckons_with_the_file_that_was_sent(report, tmp_path, monkeypatch):
+    _, found, _ = report
+    monkeypatch.setattr(plan, "RESULTS", tmp_path)
+    assert "35% (stated)" in plan.machine(card="A100").said
+    name = plan.cards()["A100"]["file"]
+    (tmp_path / f"{name}.json").write_text(json.dumps(found))
+    achieved = sorted(told["tflops"] for told in found["systems"].values())[2]
+    card = plan.machine(card="A100")
+    assert card.flops == pytest.approx(achieved * 1e12)
+    assert card.said.endswith("(measured)")
+
+
+def test_the_rate_of_a_known_card_is_the_published_one():
+    assert gpu_report.published("nvidia-h100-80gb-hbm3") == 989
+    assert gpu_report.published("cpu-2-cores") is None
 
 
 def test_without_a_gpu_it_says_so_in_a_line_and_measures_nothing(monkeypatch, capsys, tmp_path):

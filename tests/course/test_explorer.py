@@ -174,9 +174,10 @@ def test_explore_says_how_to_get_what_it_lacks_and_runs_the_command(tmp_path, mo
     called = []
     monkeypatch.setattr("vlpnb.course.serving.serve", lambda *arguments: called.append(arguments))
     with pytest.raises(SystemExit) as caught:
-        cli.main(["explore", "--run", "x", "--port", "9001", "--no-browser"])
+        cli.main(["explore", "--run", "x", "--port", "9001", "--no-browser", "--visitors", "25"])
     assert caught.value.code == 0
-    ((notebook, address, port, browser, environment),) = called
+    ((notebook, address, port, browser, environment, visitors),) = called
     assert (address, port, browser) == ("127.0.0.1", 9001, False), "this machine only unless told otherwise"
+    assert visitors == 25
     assert environment["VLPNB_DATA"] == str(tmp_path / "data")
     assert not notebook.parent.exists(), "nothing is left"

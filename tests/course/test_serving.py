@@ -24,9 +24,8 @@ SERVE = """
 import sys
 from pathlib import Path
 from vlpnb.course import serving
-serving.Kernels.most = 2
 serving.UNUSED_SECONDS = float(sys.argv[3])
-serving.serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), False, {"JUPYTER_PATH": sys.argv[4]})
+serving.serve(Path(sys.argv[1]), "127.0.0.1", int(sys.argv[2]), False, {"JUPYTER_PATH": sys.argv[4]}, 2)
 """
 
 

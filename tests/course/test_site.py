@@ -6,11 +6,12 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
-from vlpnb.course import open_run
+from vlpnb.course import cli, open_run
 from vlpnb.course.audit import broken_links, outline, outside_requests, shut_out
 from vlpnb.course.site import WIDGET_VIEW, describe, duration, write_site
 from vlpnb.errors import UserError
@@ -294,3 +295,18 @@ def test_a_page_of_a_notebook_that_is_gone_goes_too_and_another_folder_is_never_
     with pytest.raises(UserError, match=r"mine: holds other files than a site"):
         write_site(run_folder, [], "r", "smoke", "cpu", target=mine)
     assert (mine / "thesis.tex").is_file()
+
+
+def test_the_site_of_a_run_that_can_only_be_read_asks_for_another_folder(tmp_path, monkeypatch, capsys):
+    opened = SimpleNamespace(folder=tmp_path)
+    monkeypatch.setattr("vlpnb.course.report.reopen", lambda name: opened)
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["site", "--run", "x"])
+    assert ended.value.code == 2
+    assert "can only be read; name a folder for the pages with --target" in capsys.readouterr().err
+    monkeypatch.setattr("vlpnb.course.cli_finished.write_site_of", lambda run, target: print(target))
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["site", "--run", "x", "--target", str(tmp_path / "pages")])
+    assert ended.value.code == 0
+    assert "pages" in capsys.readouterr().out

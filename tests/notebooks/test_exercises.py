@@ -10,8 +10,8 @@ import pytest
 
 from vlpnb.course.checks import Wrong
 
-NOTEBOOKS = [  # 00 is the way in, and those from 90 on look into finished runs: no exercises there
-    p for p in sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")) if "01" <= p.name[:2] < "90"
+NOTEBOOKS = [  # 00 is the way in, and 91 looks into finished runs: no exercises there
+    p for p in sorted((Path(__file__).parents[2] / "notebooks").glob("*.ipynb")) if "01" <= p.name[:2] < "91"
 ]
 HEADING = re.compile(r"^### Exercise (\d\d)\.(\d+) \((easy|medium|hard|open), (\d+) minutes\)$", flags=re.M)
 

@@ -297,7 +297,9 @@ def test_a_model_whose_pictures_are_gone_says_where_they_were(made, tmp_path):
     shutil.move(whole, tmp_path / "elsewhere")
     open_scorer(tmp_path / "elsewhere" / "model")  # and moves with it
     shutil.rmtree(tmp_path / "elsewhere" / "images")
-    with pytest.raises(UserError, match=r"looks\.json: names .*images.*run the stage `valm\.images` again"):
+    with pytest.raises(
+        UserError, match=r"looks\.json: names .*images.*run the stage `picture_vectors` again"
+    ):
         open_scorer(tmp_path / "elsewhere" / "model")
 
 

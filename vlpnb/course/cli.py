@@ -34,6 +34,7 @@ from vlpnb.course.cli_options import (
     SetOption,
     open_asked,
 )
+from vlpnb.course.cli_plan import plan
 from vlpnb.course.cli_score import score
 from vlpnb.errors import UserError, is_full_disk, is_refused
 
@@ -289,7 +290,7 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-for _command in (report, site, glance, student, figures, explore, caption):
+for _command in (plan, report, site, glance, student, figures, explore, caption):
     app.command()(_command)
 
 

@@ -44,9 +44,17 @@ def site(
     ] = None,
 ) -> None:
     """Write the HTML pages and the results of a finished run again."""
-    from vlpnb.course.report import reopen
+    import os
 
-    write_site_of(reopen(run), target)
+    from vlpnb.course.report import reopen
+    from vlpnb.errors import UserError
+
+    opened = reopen(run)
+    if target is None and not os.access(opened.folder, os.W_OK):
+        raise UserError(
+            f"{opened.folder}: can only be read; name a folder for the pages with --target FOLDER"
+        )
+    write_site_of(opened, target)
 
 
 def glance(
@@ -91,6 +99,10 @@ def explore(
     address: Annotated[str, typer.Option("--address", help="Only this machine, unless given.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8866,
     browser: Annotated[bool, typer.Option(help="Open a browser window.")] = True,
+    visitors: Annotated[
+        int,
+        typer.Option(min=1, help="At a time; each takes a process of about 1 GB. For a class: one a table."),
+    ] = 4,
     data: Annotated[
         Path | None,
         typer.Option("--data", help="The datasets' folder, where it is another than when it was made."),
@@ -113,7 +125,7 @@ def explore(
             print(
                 "Anybody who reaches this address can use the explorer: it asks for no password.", flush=True
             )
-        serving.serve(notebook, address, port, browser, explorer.environment(opened))
+        serving.serve(notebook, address, port, browser, explorer.environment(opened), visitors)
 
 
 def caption(

@@ -19,7 +19,7 @@ from tornado.httputil import HTTPServerRequest
 from traitlets import default
 from voila.app import Voila
 
-MOST = 4  # visitors at a time: a kernel of the real explorer holds some 700 MB
+MOST = 4  # visitors at a time: a kernel of the real explorer holds some 1.2 GB
 UNUSED_SECONDS = 30  # a page connects to its kernel as soon as it is loaded
 CULL_SECONDS = 300  # a telephone that was put away comes back to its kernel
 
@@ -125,7 +125,9 @@ def is_own(host: str, names: frozenset[str], anywhere: bool) -> bool:
     return anywhere
 
 
-def serve(notebook: Path, address: str, port: int, browser: bool, environment: dict[str, str]) -> None:
+def serve(
+    notebook: Path, address: str, port: int, browser: bool, environment: dict[str, str], visitors: int = MOST
+) -> None:
     """Serve a notebook as a web app, results without code and a kernel per visitor, until this process is ended.
 
     Args:
@@ -133,8 +135,10 @@ def serve(notebook: Path, address: str, port: int, browser: bool, environment: d
         address: that is listened on.
         browser: open a window.
         environment: of this process and the kernels.
+        visitors: at a time; each takes a kernel.
     """
     os.environ.update(environment)
+    Kernels.most = visitors
     manager = f"{Kernels.__module__}.{Kernels.__name__}"
     Explorer.launch_instance(
         [

@@ -15,10 +15,13 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
+from torch import Tensor
 
 from vlpnb.config import Config
 from vlpnb.data.description import load_folder
@@ -26,7 +29,7 @@ from vlpnb.data.fields import as_text, list_field, text_field
 from vlpnb.data.text_files import read_json_lines
 from vlpnb.errors import UserError
 from vlpnb.files import write_text
-from vlpnb.nn.language_model import MaskedLM, load_masked_lm
+from vlpnb.nn.language_model import load_masked_lm
 from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import MASKED, load_tokenizer
 
@@ -59,9 +62,22 @@ def read_probes(folder: Path) -> dict[str, list[dict]]:
     return found
 
 
+@runtime_checkable
+class GuessesWords(Protocol):
+    """What is asked of a model that guesses masked words, such as `nn.language_model.MaskedLM`."""
+
+    def states(self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B T D"]:
+        """The last hidden states of texts with their special tokens; `mask` is False at padding."""
+        ...
+
+    def word_scores(self, hidden: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        """A score for every word of the vocabulary, from such states."""
+        ...
+
+
 @torch.no_grad()
 def candidate_scores(
-    model: MaskedLM, tokenizer, items: Sequence[dict], device: str, rows_at_once: int = 256
+    model: GuessesWords, tokenizer, items: Sequence[dict], device: str, rows_at_once: int = 256
 ) -> np.ndarray:
     """Mean log-probability of each candidate's pieces at the mask, [items, candidates] (NaN where there are fewer).
 
@@ -84,7 +100,7 @@ def candidate_scores(
         longest = max(len(rows[text]) for text in texts)
         padded = [rows[text] + [tokenizer.pad_token_id] * (longest - len(rows[text])) for text in texts]
         ids = torch.tensor(padded, device=device)
-        hidden = model.encoder(ids, ids != tokenizer.pad_token_id).last
+        hidden = model.states(ids, ids != tokenizer.pad_token_id)
         masked = ids == tokenizer.mask_token_id
         logs = model.word_scores(hidden[masked]).float().log_softmax(-1).cpu()
         for text, part in zip(texts, logs.split(masked.sum(1).tolist()), strict=True):
@@ -104,7 +120,7 @@ def cloze_accuracy(items: Sequence[dict], scores: np.ndarray) -> float:
 
 
 @torch.no_grad()
-def kind_vectors(model: MaskedLM, tokenizer, items: Sequence[dict], device: str) -> dict[str, np.ndarray]:
+def kind_vectors(model: GuessesWords, tokenizer, items: Sequence[dict], device: str) -> dict[str, np.ndarray]:
     """Kind → its mean hidden state over the prompts: the pieces of its word, in context, last layer. [D] each."""
     sums: dict[str, list[np.ndarray]] = {}
     for item in items:
@@ -116,16 +132,19 @@ def kind_vectors(model: MaskedLM, tokenizer, items: Sequence[dict], device: str)
         spans = made["offset_mapping"]
         end = start + len(item["kind"])
         pieces = [i for i, (a, b) in enumerate(spans) if a < end and b > start and b > a]
-        hidden = model.encoder(torch.tensor([made["input_ids"]], device=device)).last[0]
+        ids = torch.tensor([made["input_ids"]], device=device)
+        hidden = model.states(ids, torch.ones_like(ids, dtype=torch.bool))[0]
         sums.setdefault(item["kind"], []).append(hidden[pieces].mean(0).float().cpu().numpy())
     return {kind: np.mean(vectors, axis=0) for kind, vectors in sums.items()}
 
 
-def linear_probe(
+def probed_kinds(
     vectors: Mapping[str, np.ndarray], labels: Mapping[str, str], splits: int
-) -> tuple[float, float]:
-    """(accuracy, chance) of reading a kind's label off its vector, trained on one half of the kinds, tested on the
-    other, over `splits` random stratified halves. Labels of fewer than two kinds are left out. NaN if none remain.
+) -> dict[str, list[bool]]:
+    """Kind → whether its label was read off its vector, each time that a linear classifier was trained without it.
+
+    A classifier is trained on one half of the kinds and tested on the other, for each of `splits` random stratified
+    halves. Labels of fewer than two kinds are left out. Empty where one label remains.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedShuffleSplit
@@ -134,16 +153,29 @@ def linear_probe(
     kinds = [kind for kind in vectors if counts[labels[kind]] > 1]
     classes = sorted({labels[kind] for kind in kinds})
     if len(classes) < 2:
-        return float("nan"), float("nan")
+        return {}
     x = np.stack([vectors[kind] for kind in kinds])
     y = np.array([classes.index(labels[kind]) for kind in kinds])
     halves = StratifiedShuffleSplit(splits, train_size=0.5, test_size=0.5, random_state=0)
-    accuracies = []
+    right: dict[str, list[bool]] = {}
     for train, test in halves.split(x, y):
         centre, scale = x[train].mean(0), x[train].std(0) + 1e-6
         probe = LogisticRegression(C=1.0, max_iter=500).fit((x[train] - centre) / scale, y[train])
-        accuracies.append(probe.score((x[test] - centre) / scale, y[test]))
-    return float(np.mean(accuracies)), max(Counter(y.tolist()).values()) / len(y)
+        for i, hit in zip(test, probe.predict((x[test] - centre) / scale) == y[test], strict=True):
+            right.setdefault(kinds[i], []).append(bool(hit))
+    return right
+
+
+def linear_probe(
+    vectors: Mapping[str, np.ndarray], labels: Mapping[str, str], splits: int
+) -> tuple[float, float]:
+    """(accuracy, chance) of reading a kind's label off its vector (`probed_kinds`). NaN if no two labels remain."""
+    right = probed_kinds(vectors, labels, splits)
+    if not right:
+        return float("nan"), float("nan")
+    most = Counter(labels[kind] for kind in vectors)
+    kept = {label: count for label, count in most.items() if count > 1}
+    return float(np.mean(np.concatenate([*right.values()]))), max(kept.values()) / sum(kept.values())
 
 
 def run(context: StageContext, source: Path) -> dict[str, float]:

@@ -72,6 +72,12 @@ class MaskedLM(nn.Module):
         """Cross-entropy of the words at labelled positions, summed, from the encoder's last hidden states."""
         return self.mlm.loss(hidden, self.encoder.word_weight, labels, "sum")
 
+    def states(
+        self, ids: Int[Tensor, "B T"], mask: Bool[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """The encoder's last hidden states; `mask` is False at padding."""
+        return self.encoder(ids, mask).last
+
     def word_scores(self, hidden: Float[Tensor, "*N D"]) -> Float[Tensor, "*N V"]:
         """A score for every word of the vocabulary, from the encoder's last hidden states."""
         return self.mlm.logits(hidden, self.encoder.word_weight)

@@ -6,21 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import verifying
 from tests.golden import cclm_losses, cclm_reference, cclm_tasks, cclm_vision, make_cclm
 from tests.golden.make_cclm import Sizes, record
-from tests.verifying import (
-    assert_agrees,
-    assert_holds,
-    assert_independent,
-    assert_small,
-    assert_unread_entry_is_told,
-    beyond,
-    change_field,
-    change_number,
-    change_weight,
-    failing,
-    failing_files,
-)
 from vlpnb.cclm.original.verify import CHECKS, adam, gather, initialisation, schedule
 from vlpnb.cclm.original.verify_text import CHECKS as TEXT
 from vlpnb.cclm.original.verify_vision import region_geometry, swin
@@ -69,7 +57,7 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "weights.safetensors").is_file():
         pytest.skip(f"recorded numbers of CCLM not found at {SHARED}")
-    assert_holds("cclm", SHARED, 350_000)
+    verifying.assert_holds("cclm", SHARED, 350_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
@@ -80,7 +68,7 @@ def test_a_folder_of_another_seed_holds(folder):
 
 @pytest.mark.slow
 def test_a_folder_of_other_sizes_holds(tmp_path):
-    assert_holds("cclm", made(tmp_path, OTHER))
+    verifying.assert_holds("cclm", made(tmp_path, OTHER))
 
 
 @pytest.mark.slow
@@ -101,10 +89,10 @@ def test_a_folder_of_other_sizes_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, without_text):
-    change_number(without_text, file, name, 0)
-    found = failing("cclm", without_text)
+    verifying.change_number(without_text, file, name, 0)
+    found = verifying.failing("cclm", without_text)
     assert [verdict.file for verdict in found][:1] == [f"{file}.safetensors"]
-    assert name in beyond(found[0])
+    assert name in verifying.beyond(found[0])
 
 
 @pytest.mark.slow
@@ -123,32 +111,34 @@ def test_one_changed_number_is_found_and_named(file, name, without_text):
     ],
 )
 def test_one_changed_field_is_found(file, where, without_text):
-    change_field(without_text, file, where)
-    assert failing_files("cclm", without_text) == [f"{file}.json"]
+    verifying.change_field(without_text, file, where)
+    assert verifying.failing_files("cclm", without_text) == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(without_text):
-    change_weight(without_text, "weights", "text_encoder.bert.encoder.layer.0.attention.self.value.bias")
-    found = {*failing_files("cclm", without_text)}
+    verifying.change_weight(
+        without_text, "weights", "text_encoder.bert.encoder.layer.0.attention.self.value.bias"
+    )
+    found = {*verifying.failing_files("cclm", without_text)}
     assert {"towers.safetensors", "losses.safetensors", "losses.json", "downstream.safetensors"} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(without_text):
-    assert_unread_entry_is_told("cclm", without_text, "gather")
+    verifying.assert_unread_entry_is_told("cclm", without_text, "gather")
 
 
 @pytest.mark.parametrize("check", [adam, schedule, gather, initialisation, swin, region_geometry, *TEXT])
 def test_what_the_original_gave_is_kept_here_too(check):
     """The parts of its folder that are small and need no weights."""
     assert check in CHECKS
-    assert_agrees(check, GOLDEN)
+    verifying.assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert_small(GOLDEN)
+    verifying.assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    assert_independent(
+    verifying.assert_independent(
         module.__file__ for module in (make_cclm, cclm_reference, cclm_losses, cclm_tasks, cclm_vision)
     )

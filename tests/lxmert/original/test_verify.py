@@ -8,20 +8,9 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from tests import verifying
 from tests.golden import lxmert_reference, make_lxmert
 from tests.golden.make_lxmert import Sizes, record
-from tests.verifying import (
-    assert_agrees,
-    assert_holds,
-    assert_independent,
-    assert_small,
-    beyond,
-    change_field,
-    change_number,
-    change_weight,
-    failing,
-    failing_files,
-)
 from vlpnb.course.verify import verify
 from vlpnb.data.recorded import DATA
 from vlpnb.lxmert.original.verify import optimiser
@@ -55,13 +44,13 @@ def test_the_originals_folder_holds(shared_data, monkeypatch):
     if not (SHARED / "pretraining.safetensors").is_file():
         pytest.skip(f"recorded numbers of LXMERT not found at {SHARED}")
     monkeypatch.setenv(DATA, str(shared_data))
-    assert_holds("lxmert", SHARED, 150_000)
+    verifying.assert_holds("lxmert", SHARED, 150_000)
 
 
 @pytest.mark.parametrize("sizes", [Sizes(), OTHER], ids=["small", "other"])
 def test_folders_of_other_sizes_and_other_seeds_hold(sizes, tmp_path, shared_data, monkeypatch):
     monkeypatch.setenv(DATA, str(shared_data))
-    assert_holds("lxmert", made(tmp_path, sizes))
+    verifying.assert_holds("lxmert", made(tmp_path, sizes))
 
 
 def test_other_numbers_of_cases_hold(folder):
@@ -79,7 +68,7 @@ def test_other_numbers_of_cases_hold(folder):
     (folder / "regions.json").write_text(json.dumps(about))
     tensors = load_file(folder / "regions.safetensors")
     save_file({k: t for k, t in tensors.items() if not k.startswith(dropped)}, folder / "regions.safetensors")
-    assert_holds("lxmert", folder)
+    verifying.assert_holds("lxmert", folder)
 
 
 @pytest.mark.slow
@@ -98,10 +87,10 @@ def test_other_numbers_of_cases_hold(folder):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    change_number(folder, file, name)
-    (found,) = failing("lxmert", folder)
+    verifying.change_number(folder, file, name)
+    (found,) = verifying.failing("lxmert", folder)
     assert found.file == f"{file}.safetensors"
-    assert beyond(found) == [name]
+    assert verifying.beyond(found) == [name]
 
 
 @pytest.mark.slow
@@ -121,16 +110,18 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    change_field(folder, file, where)
-    found = failing_files("lxmert", folder)
+    verifying.change_field(folder, file, where)
+    found = verifying.failing_files("lxmert", folder)
     assert found
     if where[0] != "config":  # with other heads nothing is the same
         assert found == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    change_weight(folder, "weights_pretraining", "bert.encoder.x_layers.1.visual_attention.att.query.bias")
-    found = {*failing_files("lxmert", folder)}
+    verifying.change_weight(
+        folder, "weights_pretraining", "bert.encoder.x_layers.1.visual_attention.att.query.bias"
+    )
+    found = {*verifying.failing_files("lxmert", folder)}
     assert {"pretraining.safetensors", "vqa.safetensors", "nlvr2.safetensors"} <= found
 
 
@@ -146,12 +137,12 @@ def test_what_needs_published_files_is_reported_where_they_are_absent(folder, mo
 def test_what_the_original_gave_is_kept_here_too(check, shared_data, monkeypatch):
     """The parts of its folder that are small; its weights are not, so the model's are only in the shared folder."""
     monkeypatch.setenv(DATA, str(shared_data))
-    assert_agrees(check, GOLDEN, 10)
+    verifying.assert_agrees(check, GOLDEN, 10)
 
 
 def test_recorded_files_are_small():
-    assert_small(GOLDEN)
+    verifying.assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    assert_independent(module.__file__ for module in (lxmert_reference, make_lxmert))
+    verifying.assert_independent(module.__file__ for module in (lxmert_reference, make_lxmert))

@@ -6,21 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import verifying
 from tests.golden import make_valm, valm_reference
 from tests.golden.make_valm import Sizes, record
-from tests.verifying import (
-    assert_agrees,
-    assert_holds,
-    assert_independent,
-    assert_small,
-    assert_unread_entry_is_told,
-    beyond,
-    change_field,
-    change_number,
-    change_weight,
-    failing,
-    failing_files,
-)
 from vlpnb.data.recorded import DATA
 from vlpnb.valm.original.verify import adam, schedule
 
@@ -60,16 +48,16 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "decoder.safetensors").is_file():
         pytest.skip(f"recorded numbers of VaLM not found at {SHARED}")
-    assert_holds("valm", SHARED, 230_000)
+    verifying.assert_holds("valm", SHARED, 230_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
-    assert_holds("valm", folder)
+    verifying.assert_holds("valm", folder)
 
 
 @pytest.mark.slow
 def test_a_folder_of_other_sizes_holds(tmp_path):
-    assert_holds("valm", made(tmp_path, OTHER))
+    verifying.assert_holds("valm", made(tmp_path, OTHER))
 
 
 @pytest.mark.slow
@@ -95,10 +83,10 @@ def test_a_folder_of_other_sizes_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    change_number(folder, file, name, 0)
-    (found,) = failing("valm", folder)
+    verifying.change_number(folder, file, name, 0)
+    (found,) = verifying.failing("valm", folder)
     assert found.file == f"{file}.safetensors"
-    assert {*beyond(found)} == {name}
+    assert {*verifying.beyond(found)} == {name}
 
 
 @pytest.mark.slow
@@ -125,29 +113,29 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    change_field(folder, file, where)
-    assert failing_files("valm", folder) == [f"{file}.json"]
+    verifying.change_field(folder, file, where)
+    assert verifying.failing_files("valm", folder) == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    change_weight(folder, "decoder", "param.decoder.layers.1.self_attn.v_proj.bias")
-    found = {*failing_files("valm", folder)}
+    verifying.change_weight(folder, "decoder", "param.decoder.layers.1.self_attn.v_proj.bias")
+    found = {*verifying.failing_files("valm", folder)}
     assert {"decoder.safetensors", "model.json", "end_to_end.safetensors"} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(folder):
-    assert_unread_entry_is_told("valm", folder, "model")
+    verifying.assert_unread_entry_is_told("valm", folder, "model")
 
 
 @pytest.mark.parametrize("check", [adam, schedule])
 def test_what_the_original_gave_is_kept_here_too(check):
     """The parts of its folder that are small and need no weights."""
-    assert_agrees(check, GOLDEN)
+    verifying.assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert_small(GOLDEN)
+    verifying.assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    assert_independent(module.__file__ for module in (make_valm, valm_reference))
+    verifying.assert_independent(module.__file__ for module in (make_valm, valm_reference))

@@ -6,22 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import verifying
 from tests.golden import make_vlp, vlp_cases, vlp_reference, vlp_writing
 from tests.golden.make_vlp import record
 from tests.golden.vlp_cases import Sizes
-from tests.verifying import (
-    assert_agrees,
-    assert_holds,
-    assert_independent,
-    assert_small,
-    assert_unread_entry_is_told,
-    beyond,
-    change_field,
-    change_number,
-    change_weight,
-    failing,
-    failing_files,
-)
 from vlpnb.course.verify import lines, verify
 from vlpnb.data.recorded import DATA
 from vlpnb.metrics import ptb
@@ -72,15 +60,15 @@ def made(folder, sizes):
 def test_the_originals_folder_holds():
     if not (SHARED / "forward.safetensors").is_file():
         pytest.skip(f"recorded numbers of VLP not found at {SHARED}")
-    assert_holds("vlp", SHARED, 600_000)
+    verifying.assert_holds("vlp", SHARED, 600_000)
 
 
 def test_a_folder_of_another_seed_holds(folder):
-    assert_holds("vlp", folder)
+    verifying.assert_holds("vlp", folder)
 
 
 def test_a_folder_of_other_sizes_holds(tmp_path, without_java):
-    assert_holds("vlp", made(tmp_path, OTHER))
+    verifying.assert_holds("vlp", made(tmp_path, OTHER))
 
 
 def test_where_java_is_absent_what_takes_it_is_told(folder):
@@ -117,10 +105,10 @@ def test_where_java_is_absent_what_takes_it_is_told(folder):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, folder):
-    change_number(folder, file, name)
-    (found,) = failing("vlp", folder)
+    verifying.change_number(folder, file, name)
+    (found,) = verifying.failing("vlp", folder)
     assert found.file == f"{file}.safetensors"
-    assert beyond(found) == [name]
+    assert verifying.beyond(found) == [name]
 
 
 @pytest.mark.slow
@@ -150,33 +138,35 @@ def test_one_changed_number_is_found_and_named(file, name, folder):
     ],
 )
 def test_one_changed_field_is_found(file, where, folder):
-    change_field(folder, file, where)
-    found = failing_files("vlp", folder)
+    verifying.change_field(folder, file, where)
+    found = verifying.failing_files("vlp", folder)
     assert found
     if file != "config":  # with other sizes nothing is the same
         assert found == [f"{file}.json"]
 
 
 def test_a_changed_weight_is_found(folder):
-    change_weight(folder, "weights", "bert.encoder.layer.1.attention.self.value.bias")
-    found = {*failing_files("vlp", folder)}
+    verifying.change_weight(folder, "weights", "bert.encoder.layer.1.attention.self.value.bias")
+    found = {*verifying.failing_files("vlp", folder)}
     wanted = {"forward", "relaxed_projection", "vqa_head", "decoding", "scst"}
     assert {f"{name}.safetensors" for name in wanted} <= found
 
 
 def test_an_entry_that_nothing_reads_is_reported(folder):
-    assert_unread_entry_is_told("vlp", folder, "forward")
+    verifying.assert_unread_entry_is_told("vlp", folder, "forward")
 
 
 @pytest.mark.parametrize("check", [adaptation, captions, examples, optimiser, vqa_accuracy])
 def test_what_the_original_gave_is_kept_here_too(check, without_java):
     """The parts of its folder that are small and need no weights."""
-    assert_agrees(check, GOLDEN)
+    verifying.assert_agrees(check, GOLDEN)
 
 
 def test_recorded_files_are_small():
-    assert_small(GOLDEN)
+    verifying.assert_small(GOLDEN)
 
 
 def test_the_reference_does_not_know_the_package():
-    assert_independent(module.__file__ for module in (make_vlp, vlp_cases, vlp_reference, vlp_writing))
+    verifying.assert_independent(
+        module.__file__ for module in (make_vlp, vlp_cases, vlp_reference, vlp_writing)
+    )

@@ -7,16 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests import verifying
 from tests.golden.make_vokenization import record
 from tests.golden.vokenization_weights import Sizes
-from tests.verifying import (
-    assert_holds,
-    assert_independent,
-    change_field,
-    change_number,
-    change_weight,
-    failing_files,
-)
 from vlpnb.course.cli import main
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -48,7 +41,7 @@ def test_the_recorded_folder_holds(capsys):
 def test_a_folder_of_other_sizes_and_another_seed_holds(tmp_path):
     record(tmp_path, OTHER)
     assert load_file(tmp_path / "vokens.safetensors")["best.vokens"].max() < OTHER.vokens
-    assert_holds("vokenization", tmp_path)
+    verifying.assert_holds("vokenization", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +57,7 @@ def test_a_folder_of_other_sizes_and_another_seed_holds(tmp_path):
     ],
 )
 def test_one_changed_number_is_found_and_named(file, name, copy, capsys):
-    change_number(copy, file, name)
+    verifying.change_number(copy, file, name)
     code, text = run(copy, capsys)
     assert code == 1
     assert f"✗ {file}.safetensors" in text
@@ -85,7 +78,7 @@ def test_one_changed_number_is_found_and_named(file, name, copy, capsys):
     ],
 )
 def test_one_changed_field_is_found_and_named(file, where, said, copy, capsys):
-    change_field(copy, file, where)
+    verifying.change_field(copy, file, where)
     code, text = run(copy, capsys)
     assert code == 1
     assert f"✗ {file}.json" in text
@@ -93,8 +86,8 @@ def test_one_changed_field_is_found_and_named(file, where, said, copy, capsys):
 
 
 def test_a_changed_weight_is_found(copy):
-    change_weight(copy, "weights", "bert.encoder.layer.1.attention.self.query.bias")
-    found = {*failing_files("vokenization", copy)}
+    verifying.change_weight(copy, "weights", "bert.encoder.layer.1.attention.self.query.bias")
+    found = {*verifying.failing_files("vokenization", copy)}
     assert {"matching.safetensors", "language_model.safetensors", "shared_heads.safetensors"} <= found
 
 
@@ -119,4 +112,4 @@ def test_the_folder_is_what_the_script_makes_and_small(tmp_path):
 
 
 def test_the_script_does_not_know_the_package():
-    assert_independent(GOLDEN.glob("*.py"))
+    verifying.assert_independent(GOLDEN.glob("*.py"))
