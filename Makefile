@@ -39,7 +39,7 @@ course: $(VENV)/.installed ## install, run every notebook (PROFILE=laptop, PART=
 	$(BIN)/vlpnb run --profile $(PROFILE) --run $(RUN) $(addprefix --part ,$(PART))
 
 tour: $(VENV)/.installed ## the same pages in minutes, from models too small to know anything (a run of its own; PART=3 for one part)
-	$(BIN)/vlpnb run --profile smoke --run tour $(addprefix --part ,$(PART))
+	$(BIN)/vlpnb run --profile smoke --run tour --jobs 2 $(addprefix --part ,$(PART))
 
 photos: $(VENV)/.installed-photos ## the same pipeline on real photographs and text (PHOTOS=folder with the datasets)
 	$(BIN)/vlpnb run --profile photos --run photos --data $(PHOTOS)

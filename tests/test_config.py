@@ -104,7 +104,7 @@ def test_profiles(tmp_path):
     profile = load_profile(path)
     assert profile.notebooks == ("00", "01", "16")
     assert load_profile("laptop").notebooks == ()  # all there are
-    assert load_profile("photos").notebooks == ("1", "2", "3", "4")  # all of four parts
+    assert load_profile("photos").notebooks == ("1", "2", "3", "4", "5")  # all of every part
     assert profile.stages == {"vlm": {"rate": "1e-4"}}
     for text in ("a: [", "vlm: 3\n", "- a\n", "notebooks: all\n", "parts: 1\n"):
         path.write_text(text)

@@ -234,6 +234,31 @@ def test_the_plan_has_faster_rates_for_what_is_new(small):
     assert (plan.betas, plan.eps) == ((0.9, 0.98), 1e-8)
 
 
+def test_the_table_of_words_may_learn_faster(small):
+    pieces, store = load_pieces(small.root / "pieces"), open_patches(small.root / "patches")
+    for fields, factor in (({}, None), ({"words_rate": 4.0}, 4.0)):
+        config = PretrainingConfig(**(TINY | fields))
+        model = CclmPretraining(new_model(config, pieces, store)[0], config.losses)
+        factors = training_plan(config, 2, model).factors
+        assert factors.get("model.embeddings.words.weight") == factor
+        assert factors.keys() <= dict(model.named_parameters()).keys()
+
+
+def test_a_calm_model_begins_as_the_sum_of_its_words(small):
+    pieces, store = load_pieces(small.root / "pieces"), open_patches(small.root / "patches")
+    ids = torch.tensor([[0, 7, 9, 11, 13, 2]])
+    moved = ids[:, [0, 3, 1, 4, 2, 5]]
+
+    def apart(calm: float) -> float:
+        model = new_model(PretrainingConfig(**(TINY | {"calm": calm})), pieces, store)[0].eval()
+        with torch.no_grad():
+            one, other, different = (model.text(each)[:, 0] for each in (ids, moved, ids + 1))
+        return float((one - other).norm() / (one - different).norm())
+
+    assert apart(1e-3) < 0.02
+    assert apart(1.0) > 0.2
+
+
 @pytest.mark.parametrize(("records", "updates"), [(2_838_361, 83_160), (5_004_332, 146_640)])
 def test_the_papers_schedules_follow_from_their_records(small, records, updates):
     config = PretrainingConfig()

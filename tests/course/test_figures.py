@@ -53,12 +53,12 @@ def test_the_readme_shows_every_figure_with_words_for_who_cannot_see_it():
     shown = dict(re.findall(r"!\[([^\]]*)\]\(figures/([^)]+)\)", (ROOT / "README.md").read_text()))
     assert set(shown.values()) == set(FIGURES)
     assert all(len(alt.split()) >= 8 for alt in shown)
-    assert (
-        sum(
-            (ROOT / "figures" / name).stat().st_size for name in FIGURES if (ROOT / "figures" / name).exists()
+    missing = [name for name in FIGURES if not (ROOT / "figures" / name).is_file()]
+    assert sum((ROOT / "figures" / name).stat().st_size for name in set(FIGURES) - set(missing)) < 1e6
+    if missing:
+        pytest.skip(
+            f"figures/{', '.join(missing)} missing: `make figures RUN=laptop` of a finished run, and commit"
         )
-        < 1e6
-    )
 
 
 @pytest.mark.parametrize("page", ["README.md", "RESULTS.md", "CONTRIBUTING.md"])

@@ -127,8 +127,10 @@ def test_a_machine_is_a_card_or_numbers_or_two_measured_cores():
     card = plan.machine("h100", gpus=4)
     assert (card.name, card.devices, card.memory, card.gpu) == ("H100", 4, 80e9, True)
     assert card.flops == pytest.approx(989e12 * plan.STATED)
+    assert card.exact == pytest.approx(67e12 * 2 * plan.STATED)
     own = plan.machine(gpus=2, memory=80, rate=400, utilisation=0.5)
-    assert own.flops == 200e12
+    assert (own.flops, own.exact) == (200e12, 25e12)
+    assert plan.machine(gpus=2, memory=80, rate=400, float32=40, utilisation=0.5).exact == 40e12
     assert "50% (stated)" in own.said
     cores = plan.machine()
     assert not cores.gpu
@@ -161,7 +163,7 @@ def test_more_devices_share_what_can_be_shared(smoke):
 
 def test_what_does_not_fit_says_so(tmp_path):
     run = open_run("smoke", root=tmp_path)
-    small = Machine("a toy", 1, 1e6, True, 1e12)
+    small = Machine("a toy", 1, 1e6, True, 1e12, 1e11)
     rows = [row for row in make_plan(run, ["valm"], sizes("smoke"), small) if row.cost]
     assert any(row.largest == 0 for row in rows)
     assert "none fits" in whole(rows, small, "smoke", [])
@@ -210,7 +212,7 @@ def test_unknown_names_are_told_with_the_nearest(capsys):
 
 def test_cards_are_whole():
     for name, card in plan.cards().items():
-        assert set(card) == {"rate", "memory", "file"}, name
+        assert set(card) == {"rate", "float32", "memory", "file"}, name
         assert card["rate"] > 10
         assert 8 <= card["memory"] <= 300
 
@@ -231,8 +233,9 @@ def test_times_are_told_in_the_unit_that_suits():
 
 def test_seconds_of_an_update_add_up_arithmetic_memory_and_calls():
     cost = Cost(parameters=1, trained=1, flops=2e9, moved=3e9, calls=1000, peak=0)
-    assert Machine("x", 1, 1e9, False, 1e9, 1e9, 1e-3).seconds(cost) == pytest.approx(2 + 3 + 1)
-    assert Machine("x", 1, 1e9, True, 1e9).seconds(cost) == 2
+    assert Machine("x", 1, 1e9, False, 1e9, 1e9, 1e9, 1e-3).seconds(cost) == pytest.approx(2 + 3 + 1)
+    assert Machine("x", 1, 1e9, True, 1e9, 1e8).seconds(cost) == 2
+    assert Machine("x", 1, 1e9, True, 1e9, 1e8).seconds(cost, "float32") == 20
 
 
 def test_every_step_of_smoke_can_be_done_for_real(tmp_path):

@@ -86,6 +86,10 @@ class PretrainingConfig(PretrainingFields):
     """Layers that look at the other view in place of the size's."""
     init_std: float = Field(0.02, gt=0)
     """Of the initial weights; narrow models start better with 1/√hidden."""
+    calm: float = Field(1.0, gt=0, le=1)
+    """Factor on the initial weights of positions, of where the text layers look, and of what their feed-forward adds:
+    with a small one a sentence begins as the sum of its words, which little data teaches fastest.
+    """
     start: ModelName = "scratch"
     """"scratch", a folder of XLM-R of twice as many layers, or a model of CCLM."""
     temperature: float = Field(0.07, gt=0)
@@ -136,6 +140,8 @@ class PretrainingConfig(PretrainingFields):
     """Peak learning rate."""
     new_rate: float = Field(2.0, gt=0)
     """Times the rate for what no start brings: attention to the other view, projections, temperature, heads."""
+    words_rate: float = Field(1.0, gt=0)
+    """Times the rate for the table of word pieces, of which an update touches few rows."""
     warmup: int = Field(2500, ge=0)
     """Updates with a rising rate."""
     betas: tuple[Decay, Decay] = (0.9, 0.98)
@@ -200,7 +206,7 @@ def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> t
         boxes="boxes" in config.losses,
     )
     if config.start == "scratch":
-        model = initialised(Cclm(shape), config.init_std)
+        model = initialised(Cclm(shape), config.init_std, config.calm)
         fill_tower(model.vision, store.folder)
         return model, []
     if not is_cclm(config.start):
@@ -223,16 +229,23 @@ def picture_fields(store: PatchStore) -> Mapping[str, Any]:
     return {"image_width": store.width, "image_patches": store.patches}
 
 
-def initialised(model: Cclm, std: float) -> Cclm:
-    """The model with weights of embeddings and layers drawn anew with this spread."""
+def initialised(model: Cclm, std: float, calm: float = 1.0) -> Cclm:
+    """The model with weights of embeddings and layers drawn anew with this spread, some of them times `calm`."""
     for part in (model.embeddings, model.text_layers, model.fusion_layers, model.word_head):
         init_weights(part, std)
+    with torch.no_grad():
+        model.embeddings.positions.weight.mul_(calm)
+        for layer in model.text_layers:
+            for part in (layer.look.attention.query, layer.look.attention.key, layer.think.outer):
+                part.weight.mul_(calm)
     return model
 
 
 def training_plan(config: PretrainingConfig, per_epoch: int, model: CclmPretraining) -> TrainingPlan:
     """The optimisation of so many updates per epoch."""
     factors, spared = learning(model, config.new_rate, original=config.original.decay_by_name)
+    if config.words_rate != 1:
+        factors |= {"model.embeddings.words.weight": config.words_rate}
     updates = updates_of(config, per_epoch)
     weights = {
         "contrastive": ("itc", "ttc"),

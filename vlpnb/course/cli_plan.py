@@ -23,6 +23,10 @@ def plan(
     rate: Annotated[
         float | None, typer.Option(min=0.001, metavar="TFLOP/s", help="Of a GPU: dense, in bfloat16.")
     ] = None,
+    float32: Annotated[
+        float | None,
+        typer.Option(min=0.001, metavar="TFLOP/s", help="Of a GPU, in float32 (default: a 16th of --rate)."),
+    ] = None,
     utilisation: Annotated[
         float | None,
         typer.Option(
@@ -48,7 +52,7 @@ def plan(
     from vlpnb.course import plan_table as tables
 
     wanted = module.known_systems(systems or [])
-    on = module.machine(card, gpus, memory, rate, utilisation)
+    on = module.machine(card, gpus, memory, rate, utilisation, float32)
     run = open_run(profile, None, settings or "")
     data = module.sizes(run.profile.name, like)
     watched = sys.stderr.isatty()

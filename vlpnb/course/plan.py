@@ -34,7 +34,8 @@ HERE = Path(__file__).parent
 SYSTEMS = ("vokenization", "lxmert", "vlp", "valm", "cclm")
 BESIDE = {"vlp": ("vlp.scst",)}  # what no table of results needs, and the paper has
 RESULTS = CHECKOUT / "benchmarks" / "results"
-STATED = 0.35  # utilisation where none was measured: what good training programs reach
+STATED = 0.35  # utilisation of a GPU in bfloat16 where none was measured
+SLOWER, BUSIER = 1 / 16, 2  # float32 beside it: its rate, where nobody tells, and its utilisation
 USABLE = 0.9  # share of a card's memory; the rest is the driver's, and holes
 WEIGHT, STATE = 4, 12  # bytes of a parameter in a model, and in a checkpoint, with the optimiser's two means
 AROUND = 1.15  # reading and evaluation beside the steps: the median over the stages of a laptop run
@@ -51,7 +52,9 @@ class Machine:
     """Bytes of a device."""
     gpu: bool
     flops: float
-    """Operations per second that a device achieves."""
+    """Operations per second that a device achieves, in bfloat16 where that is trained in …"""
+    exact: float
+    """… and in float32."""
     bandwidth: float = math.inf
     """Bytes per second; of a CPU."""
     call: float = 0.0
@@ -61,9 +64,10 @@ class Machine:
     said: str = ""
     """Where these come from, in words."""
 
-    def seconds(self, cost: Cost) -> float:
+    def seconds(self, cost: Cost, precision: str = "bfloat16") -> float:
         """Of an update on one device."""
-        return self.around * (cost.flops / self.flops + cost.moved / self.bandwidth + cost.calls * self.call)
+        rate = self.flops if precision == "bfloat16" else self.exact
+        return self.around * (cost.flops / rate + cost.moved / self.bandwidth + cost.calls * self.call)
 
 
 def cards() -> dict[str, dict[str, Any]]:
@@ -77,13 +81,15 @@ def machine(
     memory: float | None = None,
     rate: float | None = None,
     utilisation: float | None = None,
+    float32: float | None = None,
 ) -> Machine:
     """The machine that is asked for; without anything two CPU cores as they were measured.
 
     Args:
         memory: GB of a device.
-        rate: TFLOP/s of a device, dense, in the type that is trained in.
+        rate: TFLOP/s of a device, dense, in bfloat16.
         utilisation: share of it that a training achieves.
+        float32: TFLOP/s in float32, which some papers train in.
 
     Raises:
         UserError: an unknown card, or a GPU without its rate or memory.
@@ -109,10 +115,12 @@ def machine(
         if measured is not None:
             utilisation, said = measured / rate, "measured"
     utilisation = utilisation or STATED
-    name = card or f"GPU of {memory:g} GB and {rate:g} TFLOP/s"
+    name, exact = card or f"GPU of {memory:g} GB", float32 or about.get("float32") or rate * SLOWER
+    busy = min(1.0, BUSIER * utilisation)
     return Machine(
-        name, gpus or 1, memory * 1e9, True, rate * 1e12 * utilisation,
-        said=f"{rate:g} TFLOP/s at a utilisation of {utilisation:.0%} ({said})",
+        name, gpus or 1, memory * 1e9, True, rate * 1e12 * utilisation, exact * 1e12 * busy,
+        said=f"{rate:g} TFLOP/s in bfloat16 at a utilisation of {utilisation:.0%} ({said}), {exact:g} in float32 at "
+        f"{busy:.0%}",
     )  # fmt: skip
 
 
@@ -137,7 +145,7 @@ def _cpu(memory: float | None) -> Machine:
         )
     flops, bandwidth, call = found
     return Machine(
-        "2 CPU cores", 1, (memory or 8) * 1e9, False, flops * 1e9, bandwidth * 1e9, call * 1e-6,
+        "2 CPU cores", 1, (memory or 8) * 1e9, False, flops * 1e9, flops * 1e9, bandwidth * 1e9, call * 1e-6,
         AROUND,
         f"{flops:g} GFLOP/s, {bandwidth:g} GB/s and {call:g} µs a call (measured)",
     )  # fmt: skip
@@ -199,6 +207,7 @@ class Planned:
     """Of one of them."""
     rows: int = 0
     trains: bool = True
+    precision: str = "float32"
     cost: Cost | None = None
     micro_batch: int = 0
     largest: int = 0
@@ -301,7 +310,7 @@ def step_of(
         raise UserError(
             f"plan.yaml: {name}: {', '.join(wrong)} missing or unknown; expected {', '.join(asked)}"
         )
-    whole = {key: int(n) if isinstance(n, float) and key != "length" else n for key, n in given.items()}
+    whole = {key: int(n) if isinstance(n, float) and "length" not in key else n for key, n in given.items()}
     return function(config, run.config, **whole)
 
 
@@ -313,13 +322,13 @@ def _planned(name: str, system: str, step: Step, cost: Cost, on: Machine, distri
     fits = rows + math.floor((room - cost.passes) / cost.a_row)
     if cost.peak > max(room, cost.passes):  # the optimiser alone needs more
         fits = 0
-    alone = on.seconds(cost) * step.updates / 3600
+    alone = on.seconds(cost, step.precision) * step.updates / 3600
     hours = {}
     for n in devices_of(on.devices):
         most = step.rows if shared and step.optimiser else step.jobs or n
         hours[n] = alone / (min(n, most) if distributed else 1)
     return Planned(
-        name, system, (), "", step.updates, step.rows, step.optimiser is not None, cost, rows,
+        name, system, (), "", step.updates, step.rows, step.optimiser is not None, step.precision, cost, rows,
         max(0, fits), cost.peak + extra,
         step.models * WEIGHT * cost.parameters + step.kept,
         STATE * cost.trained if step.optimiser else 0.0, hours,

@@ -47,23 +47,24 @@ def whole(plan: Sequence[Planned], on: Machine, profile: str, sets: Sequence[Map
     counted = [row for row in plan if row.cost is not None]
     numbers = list(counted[0].hours) if counted else [1]
     devices = [f"{n} GPU{'s' * (n > 1)}" if on.gpu else "2 cores" for n in numbers]
-    header = [
-        "stage", "variant", "parameters", "updates", "op/update", "op in all", "at a time", "memory", "most", "disk",
-        *devices,
-    ]  # fmt: skip
+    kind = ["in"] if on.gpu else []
+    header = ["stage", "variant", "parameters", "updates", "op/update", "op in all", *kind]
+    header += ["at a time", "memory", "most", "disk", *devices]
     rows = [
         [
             row.stage, variants(row), amount(row.cost.parameters),
             f"{row.updates:,.0f}" + ("" if row.trains else " passes"), amount(row.cost.flops), amount(row.flops),
-            f"{row.micro_batch:,}", amount(row.peak, "B"), f"{row.largest:,}" if row.largest else "none fits",
-            amount(row.disk * len(row.variants), "B"), *(hours(value) for value in row.hours.values()),
+            *([row.precision] if on.gpu else []), f"{row.micro_batch:,}", amount(row.peak, "B"),
+            f"{row.largest:,}" if row.largest else "none fits", amount(row.disk * len(row.variants), "B"),
+            *(hours(value) for value in row.hours.values()),
         ]
         for row in counted
     ]  # fmt: skip
     total = [sum(row.hours[n] for row in counted) for n in numbers]
+    disk = sum(row.disk * len(row.variants) for row in counted)
+    flops = amount(sum(row.flops for row in counted))
     rows.append([
-        "in all", "", "", "", "", amount(sum(row.flops for row in counted)), "", "", "",
-        amount(sum(row.disk * len(row.variants) for row in counted), "B"), *map(hours, total),
+        "in all", *[""] * 4, flops, *([""] if on.gpu else []), *[""] * 3, amount(disk, "B"), *map(hours, total)
     ])  # fmt: skip
     lines = [
         f"Profile {profile} on {on.name}: {on.said}",
@@ -107,7 +108,15 @@ def short(plan: Sequence[Planned], on: Machine, profile: str) -> str:
     """A row for each system's pre-training, and one for all that it needs: a table of a page."""
     numbers = list(next(row.hours for row in plan if row.cost is not None))
     numbers = [numbers[0], numbers[-1]] if len(numbers) > 1 else numbers
-    header = ["pre-training", "parameters", "updates", "operations", "memory", "rows at a time"]
+    header = [
+        "pre-training",
+        "parameters",
+        "updates",
+        "operations",
+        "in",
+        "memory of a process",
+        "rows at a time",
+    ]
     header += [f"{n} GPU{'s' * (n > 1)}" if on.gpu else "2 cores" for n in numbers]
     header += ["all stages, " + header[-1]]
     lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
@@ -120,7 +129,7 @@ def short(plan: Sequence[Planned], on: Machine, profile: str) -> str:
         last = sum(one.hours[numbers[-1]] for one in mine)
         cells = [
             NAMES[system], amount(row.cost.parameters), f"{row.updates:,.0f}", amount(row.cost.flops * row.updates),
-            amount(row.peak, "B"), f"{row.micro_batch:,} of {row.largest:,}",
+            row.precision, amount(row.peak, "B"), f"{row.micro_batch:,} of {row.largest:,}",
             *(hours(row.hours[n] / len(row.variants)) for n in numbers), hours(last),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")

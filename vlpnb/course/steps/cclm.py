@@ -44,7 +44,7 @@ def _asked(ids: Tensor, fused: int, rate: float, most: int, words: int, mask: Te
     }  # fmt: skip
 
 
-def pretraining(
+def pretraining_step(
     config: Any,
     of: Of,
     *,
@@ -106,7 +106,7 @@ def _fine_tuning(
     )  # fmt: skip
 
 
-def xvnli(
+def xvnli_step(
     config: Any,
     of: Of,
     *,
@@ -129,7 +129,9 @@ def xvnli(
     )
 
 
-def xgqa(config: Any, of: Of, *, words: int, length: float, patches: int, width: int, examples: int) -> Step:
+def xgqa_step(
+    config: Any, of: Of, *, words: int, length: float, patches: int, width: int, examples: int
+) -> Step:
     """Questions whose answers are written, with every seed."""
 
     def batch(rows: int) -> dict[str, Tensor]:
@@ -145,7 +147,9 @@ def xgqa(config: Any, of: Of, *, words: int, length: float, patches: int, width:
     )
 
 
-def marvl(config: Any, of: Of, *, words: int, length: float, patches: int, width: int, examples: int) -> Step:
+def marvl_step(
+    config: Any, of: Of, *, words: int, length: float, patches: int, width: int, examples: int
+) -> Step:
     """Statements about two pictures, with every seed."""
 
     def batch(rows: int) -> dict[str, Tensor]:
@@ -158,7 +162,7 @@ def marvl(config: Any, of: Of, *, words: int, length: float, patches: int, width
     )
 
 
-def retrieval(
+def retrieval_step(
     config: Any, of: Of, *, words: int, length: float, patches: int, width: int, captions: int
 ) -> Step | str:
     """Pictures and captions by their vectors and matching; without epochs a model is asked as it is."""
@@ -180,9 +184,9 @@ def retrieval(
 
 
 STEPS = {
-    "cclm.pretraining": pretraining,
-    "cclm.retrieval": retrieval,
-    "cclm.xvnli": xvnli,
-    "cclm.xgqa": xgqa,
-    "cclm.marvl": marvl,
+    "cclm.pretraining": pretraining_step,
+    "cclm.retrieval": retrieval_step,
+    "cclm.xvnli": xvnli_step,
+    "cclm.xgqa": xgqa_step,
+    "cclm.marvl": marvl_step,
 }

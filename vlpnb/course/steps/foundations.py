@@ -54,21 +54,21 @@ def picture_network(name: str, of: Of) -> nn.Module:
     return Looking(torchvision.models.get_model(name, weights=None))
 
 
-def pixels(name: str, of: Of, rows: int) -> Float[Tensor, "N 3 S S"]:
-    """Pictures as a network of that name reads them."""
-    side = {"stage": of("vision").image_size, "clip": RN50X16.image_size}.get(name, 224)
+def pictures_for(name: str, of: Of, rows: int, side: int | None = None) -> Float[Tensor, "N 3 S S"]:
+    """Pictures as a network of that name reads them, or of this side."""
+    side = side or {"stage": of("vision").image_size, "clip": RN50X16.image_size}.get(name, 224)
     return torch.zeros(rows, 3, side, side)
 
 
-def looking(name: str, of: Of, batch: int, views: float, kept: float) -> Step:
+def looking(name: str, of: Of, batch: int, views: float, kept: float, side: int | None = None) -> Step:
     """A forward pass over so many views of pictures."""
     return Step(
-        lambda: picture_network(name, of), lambda rows: {"pixels": pixels(name, of, rows)}, batch, batch, views / batch,
-        None, kept=kept,
+        lambda: picture_network(name, of), lambda rows: {"pixels": pictures_for(name, of, rows, side)}, batch, batch,
+        views / batch, None, kept=kept,
     )  # fmt: skip
 
 
-def vision(config: Any, of: Of, *, pictures: int) -> Step:
+def vision_step(config: Any, of: Of, *, pictures: int) -> Step:
     """The classifier of the visual world."""
     names = label_names()
 
@@ -84,7 +84,7 @@ def vision(config: Any, of: Of, *, pictures: int) -> Step:
     )  # fmt: skip
 
 
-def detector(config: Any, of: Of, *, pictures: int, channels: int, kinds: int, attributes: int) -> Step:
+def detector_step(config: Any, of: Of, *, pictures: int, channels: int, kinds: int, attributes: int) -> Step:
     """The head over windows of a frozen network; looking at the pictures once is not counted."""
     about = DetectorConfig(
         tuple(map(str, range(kinds))), (tuple(map(str, range(attributes))),), width=config.width
@@ -106,6 +106,19 @@ def detector(config: Any, of: Of, *, pictures: int, channels: int, kinds: int, a
     )  # fmt: skip
 
 
+def regions_step(config: Any, of: Of, *, pictures: int, width: int) -> Step | str:
+    """A forward pass of the network over the pictures; heads over its map cost little."""
+    if config.source in ("obj36", "vlp"):
+        return "regions are taken from files"
+    if config.source == "torchvision":
+        return "what a torchvision detector does depends on what it finds"
+    count = config.most if config.source == "detector" else sum(n * n for n in config.grid)
+    name, side = config.vision, config.short
+    if config.source == "detector":
+        name, side = of("detector").vision, of("detector").image_size
+    return looking(name, of, max(config.batch, 8), pictures, 2 * pictures * count * width, side)
+
+
 class Features(nn.Module):
     """Both frozen backbones on a picture's views and captions."""
 
@@ -117,7 +130,9 @@ class Features(nn.Module):
         self.language(ids), self.pictures(pixels)
 
 
-def features(config: Any, of: Of, *, pictures: int, captions: int, length: float, **language: int) -> Step:
+def features_step(
+    config: Any, of: Of, *, pictures: int, captions: int, length: float, **language: int
+) -> Step:
     """A forward pass over the training pictures' views and their captions."""
     each = round(captions / pictures)
 
@@ -127,7 +142,7 @@ def features(config: Any, of: Of, *, pictures: int, captions: int, length: float
     def batch(rows: int) -> dict[str, Tensor]:
         return {
             "ids": pieces(rows * each, round(length), language["words"]),
-            "pixels": pixels(config.vision, of, rows * config.train_views),
+            "pixels": pictures_for(config.vision, of, rows * config.train_views),
         }
 
     width = len(config.layers) * language["hidden"]
@@ -135,7 +150,7 @@ def features(config: Any, of: Of, *, pictures: int, captions: int, length: float
     return Step(make, batch, config.batch, config.batch, pictures / config.batch, None, kept=kept)
 
 
-def towers(
+def towers_step(
     config: Any, of: Of, *, words: int, pictures: int, feature_width: int, length: float, clip: bool = False
 ) -> Step | str:
     """The dual encoder; a CLIP is taken as it is."""
@@ -187,7 +202,9 @@ class ClipPictures(nn.Module):
         return self.clip.image_vectors(pixels)
 
 
-def picture_vectors(config: Any, of: Of, *, pictures: int, width: int, network: str = "clip") -> Step | str:
+def picture_vectors_step(
+    config: Any, of: Of, *, pictures: int, width: int, network: str = "clip"
+) -> Step | str:
     """A forward pass over the pictures of the database; vectors that are given are taken as they are."""
     if config.source == "original":
         return "vectors that are given are taken as they are"
@@ -196,13 +213,13 @@ def picture_vectors(config: Any, of: Of, *, pictures: int, width: int, network: 
     )
 
 
-def patches(config: Any, of: Of, *, pictures: int, cells: int, width: int) -> Step:
+def patches_step(config: Any, of: Of, *, pictures: int, cells: int, width: int) -> Step:
     """A forward pass over the pictures' views."""
     views = pictures * (1 + config.train_views)
     return looking(config.vision, of, config.batch, views, 2 * views * (cells + 1) * width)
 
 
-def language(config: Any, of: Of, *, length: float) -> Step | str:
+def language_step(config: Any, of: Of, *, length: float) -> Step | str:
     """The small BERT; a published one that is trimmed is not trained."""
     if config.trim:
         return "a published BERT is cut to the text's vocabulary"
@@ -223,11 +240,12 @@ def language(config: Any, of: Of, *, length: float) -> Step | str:
 
 
 STEPS = {
-    "vision": vision,
-    "detector": detector,
-    "language": language,
-    "features": features,
-    "towers": towers,
-    "picture_vectors": picture_vectors,
-    "patches": patches,
+    "vision": vision_step,
+    "detector": detector_step,
+    "regions": regions_step,
+    "language": language_step,
+    "features": features_step,
+    "towers": towers_step,
+    "picture_vectors": picture_vectors_step,
+    "patches": patches_step,
 }

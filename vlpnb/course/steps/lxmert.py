@@ -32,7 +32,7 @@ def _read(rows: int, longest: int, length: float, words: int) -> dict[str, Tenso
     return {"ids": pieces(rows, longest, words), "mask": filled(rows, longest, length)}
 
 
-def pretraining(
+def pretraining_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, objects: int, attributes: int,
     answers: int, examples: int,
 ) -> Step:  # fmt: skip
@@ -73,7 +73,7 @@ def _updates(config: Any, examples: int) -> int:
     return round(config.epochs * (examples // min(config.batch, examples))) * len(config.seeds)
 
 
-def answering(
+def answering_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, answers: int, examples: int
 ) -> Step:
     """Questions, with every seed."""
@@ -90,7 +90,9 @@ def answering(
     )  # fmt: skip
 
 
-def nlvr2(config: Any, of: Of, *, words: int, length: float, regions: int, width: int, examples: int) -> Step:
+def nlvr2_step(
+    config: Any, of: Of, *, words: int, length: float, regions: int, width: int, examples: int
+) -> Step:
     """Statements about two pictures, with every seed."""
     regions = 1 if config.blind else regions
 
@@ -108,8 +110,8 @@ def nlvr2(config: Any, of: Of, *, words: int, length: float, regions: int, width
 
 
 STEPS = {
-    "lxmert.pretraining": pretraining,
-    "lxmert.vqa": answering,
-    "lxmert.gqa": answering,
-    "lxmert.nlvr2": nlvr2,
+    "lxmert.pretraining": pretraining_step,
+    "lxmert.vqa": answering_step,
+    "lxmert.gqa": answering_step,
+    "lxmert.nlvr2": nlvr2_step,
 }

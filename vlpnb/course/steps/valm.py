@@ -16,7 +16,7 @@ from vlpnb.valm.pretraining import training_plan
 Of = Callable[[str], Any]
 
 
-def pretraining(
+def pretraining_step(
     config: Any, of: Of, *, words: int, length: float, block: int, images: int, width: int, k: int
 ) -> Step:
     """Next words beside `images` distinct pictures for each block, of which every word found `k`."""
@@ -60,7 +60,7 @@ class Tower(nn.Module):
         return self.net.token_states(ids)
 
 
-def queries(config: Any, of: Of, *, words: int, tokens: int, clip: bool = False) -> Step:
+def queries_step(config: Any, of: Of, *, words: int, tokens: int, clip: bool = False) -> Step:
     """A forward pass of the text tower over the corpus; the search through an index is not counted."""
     towers = of("towers")
 
@@ -81,4 +81,4 @@ def queries(config: Any, of: Of, *, words: int, tokens: int, clip: bool = False)
     )  # fmt: skip
 
 
-STEPS = {"valm.pretraining": pretraining, "valm.queries": queries}
+STEPS = {"valm.pretraining": pretraining_step, "valm.queries": queries_step}

@@ -57,7 +57,7 @@ def _captions(rows: int, each: int, length: float, words: int, every: float) -> 
     return made | ({"query": query} if every else {})
 
 
-def pretraining(
+def pretraining_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, classes: int, examples: int
 ) -> Step:
     """Captions, three quarters from left to right; or text alone."""
@@ -77,7 +77,7 @@ def pretraining(
     )  # fmt: skip
 
 
-def captioning(
+def captioning_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, classes: int, pictures: int,
     captions: int,
 ) -> Step | str:  # fmt: skip
@@ -121,7 +121,7 @@ class OwnCaptions(nn.Module):
         return {"policy": log_probs_of(self.model, prefix, drawn).sum()}
 
 
-def scst(
+def scst_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, classes: int, pictures: int
 ) -> Step:
     """A picture's own captions, with every seed; rewards are computed on the CPU and not counted."""
@@ -140,7 +140,7 @@ def scst(
     )  # fmt: skip
 
 
-def vqa(
+def vqa_step(
     config: Any, of: Of, *, words: int, length: float, regions: int, width: int, classes: int, answers: int,
     examples: int,
 ) -> Step:  # fmt: skip
@@ -165,8 +165,8 @@ def vqa(
 
 
 STEPS = {
-    "vlp.pretraining": pretraining,
-    "vlp.captioning": captioning,
-    "vlp.scst": scst,
-    "vlp.vqa": vqa,
+    "vlp.pretraining": pretraining_step,
+    "vlp.captioning": captioning_step,
+    "vlp.scst": scst_step,
+    "vlp.vqa": vqa_step,
 }

@@ -36,7 +36,7 @@ class Pieces:
         return self.count
 
 
-def matching(
+def matching_step(
     config: Any, of: Of, *, captions: int, length: float, language_width: int, picture_width: int
 ) -> Step:
     """Both heads on cached features; the backbones are frozen."""
@@ -61,7 +61,7 @@ def matching(
     return Step(make, batch, rows, rows, updates, config.optimiser, "bfloat16", models=1)
 
 
-def pretraining(config: PretrainingConfig, of: Of, *, words: int, vokens: int, examples: int) -> Step:
+def pretraining_step(config: PretrainingConfig, of: Of, *, words: int, vokens: int, examples: int) -> Step:
     """Masked words, and a voken at every word where there are some."""
     vokens = {"mlm": 0, "token": words}.get(config.supervision, vokens)
     length = config.block + 2
@@ -104,7 +104,7 @@ class Vokenising(nn.Module):
         return self.f(torch.cat(states, dim=-1)).flatten(0, 1) @ self.keys.T
 
 
-def vokens(config: Any, of: Of, *, tokens: int, length: float, keys: int, **language: int) -> Step:
+def vokens_step(config: Any, of: Of, *, tokens: int, length: float, keys: int, **language: int) -> Step:
     """A forward pass of the language backbone over the corpus, and the search."""
     head, features = of("vokenization.matching"), of("features")
     whole = math.ceil(length) + 2
@@ -119,7 +119,7 @@ def vokens(config: Any, of: Of, *, tokens: int, length: float, keys: int, **lang
     )  # fmt: skip
 
 
-def keys(config: Any, of: Of, *, pictures: int) -> Step:
+def keys_step(config: Any, of: Of, *, pictures: int) -> Step:
     """A forward pass of the picture backbone over the universe."""
     features = of("features")
     return looking(
@@ -151,7 +151,7 @@ def _texts(*shape: int, longest: int, mean: float, words: int) -> dict[str, Tens
     return {name: value.view(*shape, longest) for name, value in made.items()}
 
 
-def glue(config: Any, of: Of, *, words: int, length: float, examples: Mapping[str, int]) -> Step:
+def glue_step(config: Any, of: Of, *, words: int, length: float, examples: Mapping[str, int]) -> Step:
     """Every task with every seed."""
     longest = min(config.max_length, round(1.5 * length))
 
@@ -174,7 +174,7 @@ def glue(config: Any, of: Of, *, words: int, length: float, examples: Mapping[st
     )  # fmt: skip
 
 
-def squad(config: Any, of: Of, *, words: int, windows: Mapping[str, int]) -> Step:
+def squad_step(config: Any, of: Of, *, words: int, windows: Mapping[str, int]) -> Step:
     """Both versions with every seed."""
 
     def batch(rows: int) -> dict[str, Tensor]:
@@ -189,7 +189,7 @@ def squad(config: Any, of: Of, *, words: int, windows: Mapping[str, int]) -> Ste
     )  # fmt: skip
 
 
-def swag(config: Any, of: Of, *, words: int, examples: int, length: float) -> Step:
+def swag_step(config: Any, of: Of, *, words: int, examples: int, length: float) -> Step:
     """Four endings of every story, with every seed."""
 
     def batch(rows: int) -> dict[str, Tensor]:
@@ -207,11 +207,11 @@ def swag(config: Any, of: Of, *, words: int, examples: int, length: float) -> St
 
 
 STEPS = {
-    "vokenization.matching": matching,
-    "vokenization.keys": keys,
-    "vokenization.vokens": vokens,
-    "vokenization.pretraining": pretraining,
-    "vokenization.glue": glue,
-    "vokenization.squad": squad,
-    "vokenization.swag": swag,
+    "vokenization.matching": matching_step,
+    "vokenization.keys": keys_step,
+    "vokenization.vokens": vokens_step,
+    "vokenization.pretraining": pretraining_step,
+    "vokenization.glue": glue_step,
+    "vokenization.squad": squad_step,
+    "vokenization.swag": swag_step,
 }
