@@ -116,6 +116,26 @@ def test_times_that_would_be_wrong_are_refused(run):
         glance.measure(run)
 
 
+def test_notebooks_that_are_measured_alone_may_read_what_is_older_but_not_have_written_it_before(run):
+    stage(run, "world", -500, 100)
+    executed(run, "11_b", 131, 151)
+    path = run / "notebooks" / "11_b.ipynb"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    table = {
+        "cell_type": "markdown",
+        "metadata": {},
+        "source": "| Reads | `world` |\n| Writes | stage `knowledge` |",
+    }
+    write(path, {**content, "cells": [table]})
+    stage(run, "knowledge", 140, 700)
+    _, entry = glance.measure(run, only=["11"])
+    assert set(entry["notebooks"]) == {"11_b"}
+    assert entry["notebooks"]["11_b"]["stages"] == ["knowledge"]
+    stage(run, "knowledge", -100, 700)
+    with pytest.raises(UserError, match=r"knowledge.*made by no notebook"):
+        glance.measure(run, only=["11"])
+
+
 def test_notebooks_beside_each_other_are_refused(run):
     executed(run, "11_b", 100, 151)
     with pytest.raises(UserError, match="10_a and 11_b ran beside each other"):

@@ -63,6 +63,9 @@ def site(
 def glance(
     runs: Annotated[list[str] | None, typer.Argument(help="Finished runs: names, or their folders.")] = None,
     machine: Annotated[str, typer.Option(help="What they ran on, such as '2 cores'.")] = "",
+    only: Annotated[
+        str, typer.Option(help="These notebooks alone; what they read may be older.", metavar="90,91")
+    ] = "",
 ) -> None:
     """Measure finished runs, and write time, memory and device into the notebooks' opening tables."""
     from vlpnb.course import data_root, glance, notebooks_folder
@@ -70,7 +73,9 @@ def glance(
 
     for run in runs or []:
         folder = Path(run) if Path(run).is_dir() else data_root() / "runs" / run
-        print(f"{folder}: measured profile {glance.remember(folder, machine)}")
+        print(
+            f"{folder}: measured profile {glance.remember(folder, machine, only=only.replace(',', ' ').split())}"
+        )
     for path in glance.rewrite(notebooks_folder(), read_back(glance.MEASURED)):
         print(f"{path}: table renewed")
 

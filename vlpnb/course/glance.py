@@ -10,11 +10,15 @@ import datetime
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from vlpnb.config import flatten
+from vlpnb.course.outline import stated
+from vlpnb.course.pipeline import STAGES
 from vlpnb.course.runner import STATUS
 from vlpnb.errors import UserError
 from vlpnb.files import read_back, write_json, write_text
@@ -30,12 +34,14 @@ _ROW = re.compile(rf"^\| (?:{'|'.join(ROWS)}) \|")
 Measured = Mapping[str, Mapping[str, Any]]  # profile → {"finished", "machine", "notebooks": {stem → numbers}}
 
 
-def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
+def measure(run: Path, machine: str = "", only: Collection[str] = ()) -> tuple[str, dict[str, Any]]:
     """Read a run's folder: the profile's name, and its entry of `measured.json`.
 
     Args:
         run: the folder, such as `data/runs/laptop`. Notebooks that did not end well, or have not yet, are left out.
         machine: what it ran on, in words; manifests know the device only.
+        only: numbers of notebooks, such as "90", that are measured alone: what they read may have been made before,
+            what they write by themselves may not.
 
     Raises:
         UserError: no run, one with settings of its own, one without a finished notebook, one whose notebooks ran
@@ -59,6 +65,9 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
             raise UserError(
                 f"{run}: {one} and {other} ran beside each other; measure a run with one at a time"
             )
+    if only:
+        spans = {stem: span for stem, span in spans.items() if stem.split("_")[0] in only}
+    own_stages = {name for stem in spans if only for name in _written(run / "notebooks" / f"{stem}.ipynb")}
     stages: dict[str, list[dict]] = {stem: [] for stem in spans}
     outside = []
     for folder in finished_folders(run):
@@ -67,7 +76,7 @@ def measure(run: Path, machine: str = "") -> tuple[str, dict[str, Any]]:
         inside = [stem for stem, (start, end) in spans.items() if start - 1 <= at <= end + 1]
         if inside:
             stages[inside[0]].append(manifest)
-        else:
+        elif not only or manifest["stage"] in own_stages:
             outside.append(folder.name)
     if outside:
         raise UserError(
@@ -102,6 +111,12 @@ def _span(path: Path) -> tuple[float, float]:
     return start, end
 
 
+def _written(path: Path) -> frozenset[str]:
+    """The stages that an executed notebook says that it writes."""
+    names = {stage.name: stage for stage in STAGES}
+    return stated(nbformat.from_dict(read_back(path)), names).writes
+
+
 def _devices(stages: list[dict]) -> str:
     return ", ".join(sorted({manifest["device"] for manifest in stages}))
 
@@ -118,14 +133,14 @@ def _entry(status: Mapping[str, Any], stages: list[dict], devices: str) -> dict[
     }
 
 
-def remember(run: Path, machine: str = "", path: Path | None = None) -> str:
-    """Measure a run, and put it into `measured.json` (or `path`) for its profile; the name of that.
+def remember(run: Path, machine: str = "", path: Path | None = None, only: Collection[str] = ()) -> str:
+    """Measure a run, or `only` these of its notebooks, and put it into `measured.json` (or `path`); the profile's name.
 
     What was measured of other notebooks stays, so that the parts of the course can be measured one at a time.
     """
     path = path or MEASURED
     measured = read_back(path) if path.is_file() else {}
-    profile, entry = measure(run, machine)
+    profile, entry = measure(run, machine, only)
     before = measured.get(profile, {"machine": "", "notebooks": {}})
     entry["machine"] = machine or before["machine"]
     entry["notebooks"] = dict(sorted({**before["notebooks"], **entry["notebooks"]}.items()))
