@@ -102,7 +102,8 @@ def test_the_plan_reckons_with_the_file_that_was_sent(report, tmp_path, monkeypa
     achieved = sorted(told["tflops"] for told in found["systems"].values())[2]
     card = plan.machine(card="A100")
     assert card.flops == pytest.approx(achieved * 1e12)
-    assert card.said.endswith("(measured)")
+    assert "in bfloat16 at a utilisation of" in card.said
+    assert "(measured)" in card.said
 
 
 def test_the_rate_of_a_known_card_is_the_published_one():

@@ -117,12 +117,14 @@ def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
     assert names("swag_data.folder=swag2") == {"swag_data", "vokenization.swag"}
     assert names("knowledge.folder=lists") == {
         "knowledge", "vokenization.probes", "vokenization.results", "valm.commonsense", "valm.results",
+        "across.words", "across.results",
     }  # fmt: skip
     assert not names("pictures.sets=images/test") & {"vokenization.matching", "features", "corpus"}
     assert not names("text.test=a.raw") & {"captions", "pictures", "vision"}
     further = {"captions": {"sets": {"cc": {"format": "conceptual", "annotations": "a.tsv", "images": "i"}}}}
     vlp = {f"vlp.{name}" for name in ("pretraining", "captioning", "scst", "vqa", "results")}
-    assert names(further) == {"captions", "vokenization.benchmark", *vlp}, "all of VLP begins with a set"
+    ends = {"vokenization.benchmark", "across.results"}
+    assert names(further) == {"captions", *ends, *vlp}, "all of VLP begins with a set"
 
 
 def test_one_word_says_where_all_real_data_lies(world, tmp_path):

@@ -62,6 +62,7 @@ SETTINGS = {
         for task in ("xvnli", "xgqa", "marvl")
     },
     "cclm.results": {"models": ["no_parallel"], "tasks": ["retrieval"]},
+    "across.results": {"models": ["text", "vokens"], "matchers": ["lxmert"], "seen": False, "further": False},
     "vokenization.results": {"supervisions": ["mlm", "vokens"], "seeds": [95]},
 }  # fmt: skip
 TIMED = ("seconds", "tokens_per_second")  # what two runs never agree on

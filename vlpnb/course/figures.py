@@ -28,6 +28,7 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
 
     import nbformat
 
+    target.mkdir(parents=True, exist_ok=True)
     written = []
     for name, (beginning, words) in FIGURES.items():
         paths = sorted((run_folder / "notebooks").glob(f"{beginning}*.ipynb"))
@@ -42,7 +43,6 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
         fitting = [data for data in outputs if words.lower() in str(data.get("text/plain", "")).lower()]
         if not fitting:
             raise UserError(f"{name}: no figure of {paths[0].name} has {words!r} in its alt text")
-        target.mkdir(parents=True, exist_ok=True)
         path = target / name
         with atomic(path) as temporary:
             temporary.write_bytes(base64.b64decode(fitting[0]["image/png"]))

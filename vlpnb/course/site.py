@@ -343,7 +343,8 @@ def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
             texts.setdefault(room, page.read_text(encoding="utf-8").removeprefix("# Results\n"))
     whole, summary = [], []
     for room, text in texts.items():
-        title = f"## {pages.read_papers()[room]['title']}\n"
+        paper = pages.read_papers().get(room)
+        title = f"## {paper['title'] if paper else 'Side by side'}\n"  # `across` is of all papers
         above = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[0]
         whole.append(title + text.replace("\n## ", "\n### "))
         summary.append(f"#{title}{above}".replace("\n## ", "\n#### "))

@@ -54,10 +54,11 @@ def our_tensors(tensors: Mapping[str, Tensor], settings: Mapping[str, Any], file
     found = {}
     for objective in objectives:
         for ours, theirs in (SHARED if shared else HEADS)[objective].items():
-            if f"{theirs}.weight" not in tensors:
-                raise UserError(f"{file}: tensor '{theirs}.weight' of the voken head is missing")
-            leaves = [leaf for leaf in ("weight", "bias") if f"{theirs}.{leaf}" in tensors]
-            found |= {f"{objective}.{ours}.{leaf}": tensors[f"{theirs}.{leaf}"] for leaf in leaves}
+            biased = shared or ours != "embed"  # which has no bias of its own unless it is the shared trunk's
+            for leaf in ("weight", "bias") if biased else ("weight",):
+                if f"{theirs}.{leaf}" not in tensors:
+                    raise UserError(f"{file}: tensor '{theirs}.{leaf}' of the voken head is missing")
+                found[f"{objective}.{ours}.{leaf}"] = tensors[f"{theirs}.{leaf}"]
     if set(objectives) - {"cls"}:
         found["features"] = tensors[FEATURES]
     return found
