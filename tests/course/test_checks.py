@@ -29,3 +29,5 @@ def test_other_mistakes_show_both_values():
         compare("the loss", 0.7, 0.5, {"slip": 0.25})
     with pytest.raises(Wrong, match=r"expected shape \(2,\), found \(3,\)"):
         compare("the loss", [1, 2, 3], [1, 2])
+    with pytest.raises(Wrong, match=r"expected shape \(2,\), found dict"):
+        compare("the target", {"red": 1.0, "blue": 0.0}, [1, 0])

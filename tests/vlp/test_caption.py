@@ -1,5 +1,6 @@
 """A picture of one's own in, a caption out: the regions of the run's extractor, several pictures, clear refusals."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from vlpnb.course.cli_finished import caption_lines
 from vlpnb.errors import UserError
 from vlpnb.foundations.distinct_pictures import Picture
 from vlpnb.foundations.regions import RegionsConfig, from_pictures, open_extractor
+from vlpnb.stage import Run
 from vlpnb.stage.folder import write_manifest
 from vlpnb.text.tokenizers import train_wordpiece
 from vlpnb.vision.backbones import save_backbone
@@ -48,10 +50,12 @@ def run(tmp_path):
         name="vlp.captioning", label="", folder=captioning, config=CaptioningConfig(),
         manifest={"inputs": {"regions": {"folder": "regions-1"}}},
     )  # fmt: skip
-    return SimpleNamespace(
+    run = SimpleNamespace(
         name="small", folder=tmp_path, device="cpu", profile=SimpleNamespace(name="laptop"),
         results=lambda: [made], plan=lambda stage: SimpleNamespace(label=""), made=made,
     )  # fmt: skip
+    run.one_of = partial(Run.one_of, run)
+    return run
 
 
 @pytest.fixture
