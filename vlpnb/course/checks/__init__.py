@@ -15,6 +15,10 @@ import torch
 class Wrong(AssertionError):
     """The answer to an exercise is not right yet; the message says how."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks): the message alone, for the lines of a check give other answers away."""
+        return [f"Not yet: {self}"]
+
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
