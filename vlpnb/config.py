@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import pydantic
+import yaml
 
 from vlpnb.errors import UserError, did_you_mean
 from vlpnb.outside import outside, typed_here
@@ -257,6 +258,8 @@ def _from_text(value: Any, annotation: Any) -> Any:
             try:
                 return json.loads(value)
             except json.JSONDecodeError:
+                if "{" in value:
+                    return _blocks(value)
                 value, closed, after = value.strip()[1:].partition("]")  # as in YAML: [vokens, term]
                 if not closed or after or any(mark in value for mark in "[{\"'"):
                     return text
@@ -268,6 +271,22 @@ def _from_text(value: Any, annotation: Any) -> Any:
             return value
         return int(number) if number.is_integer() else value
     return value
+
+
+def _blocks(text: str) -> Any:
+    """Mappings in a list, as YAML writes them: `[{format: coco, files: [a.json]}]`; the text itself if it is none."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+
+
+EXPECTED = {  # by what pydantic calls the error
+    "tuple_type": "expected a list, [a, b]",
+    "list_type": "expected a list, [a, b]",
+    "dict_type": "expected names with values, {name: value}",
+    "model_type": "expected fields with values, {field: value}; `vlpnb stage NAME --help` names a stage's",
+}
 
 
 def _explain(cls: type[Config], item: Mapping[str, Any], where: str) -> str:
@@ -283,7 +302,7 @@ def _explain(cls: type[Config], item: Mapping[str, Any], where: str) -> str:
     if item["type"] == "missing":
         return f"{name}: a value is required and none was given"
     message = item["msg"].removeprefix("Value error, ")
-    message = message[:1].lower() + message[1:]
+    message = EXPECTED.get(item["type"], message[:1].lower() + message[1:])
     if not location:
         return f"{name}: {message}"
     return f"{name}: found {item['input']!r}: {message}"

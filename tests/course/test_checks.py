@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from IPython.core.interactiveshell import InteractiveShell
 
 from vlpnb.course.checks import Wrong, compare
 
@@ -29,3 +30,13 @@ def test_other_mistakes_show_both_values():
         compare("the loss", 0.7, 0.5, {"slip": 0.25})
     with pytest.raises(Wrong, match=r"expected shape \(2,\), found \(3,\)"):
         compare("the loss", [1, 2, 3], [1, 2])
+    with pytest.raises(Wrong, match=r"expected shape \(2,\), found dict"):
+        compare("the target", {"red": 1.0, "blue": 0.0}, [1, 0])
+
+
+def test_a_notebook_shows_the_message_without_the_lines_of_the_check(capsys):
+    shell = InteractiveShell()
+    shell.user_ns |= {"compare": compare}
+    result = shell.run_cell("compare('the loss', 0.25, 0.5, {'you divided by the batch': 0.25})")
+    assert isinstance(result.error_in_exec, Wrong)
+    assert capsys.readouterr().out.strip() == "Not yet: the loss: you divided by the batch"

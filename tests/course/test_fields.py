@@ -6,6 +6,7 @@ from vlpnb.config import flatten
 from vlpnb.course.cli import main
 from vlpnb.course.fields import describe, fields
 from vlpnb.course.pipeline import STAGES
+from vlpnb.foundations.multilingual import MULTILINGUAL
 from vlpnb.foundations.questions import QUESTIONS
 
 
@@ -34,6 +35,12 @@ def test_a_block_that_may_be_left_out_is_told_with_its_fields():
     assert rows["gqa"][:2] == ["as below", "the fields below, or null"]
     assert rows["gqa.format"][:2] == ["gqa", "one of vqa, gqa, lxmert, easy_vqa, imdb"]
     assert rows["gqa.questions"][0] == "{train: gqa/train.json, valid: gqa/valid.json, test: gqa/test.json}"
+
+
+def test_a_list_of_blocks_and_a_field_without_a_default_are_told_as_such():
+    rows = {name: row for name, *row in fields(MULTILINGUAL.config)}
+    assert rows["captions"][:2] == ["3 of them", "list of blocks of the fields below"]
+    assert rows["captions.files"][:2] == ["required", "list of text"]
 
 
 def test_without_a_name_it_is_the_command_that_is_explained(capsys):

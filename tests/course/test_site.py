@@ -13,6 +13,7 @@ import pytest
 
 from vlpnb.course import cli, open_run
 from vlpnb.course.audit import broken_links, outline, outside_requests, shut_out
+from vlpnb.course.cli_finished import to_do
 from vlpnb.course.site import WIDGET_VIEW, describe, duration, write_site
 from vlpnb.errors import UserError
 from vlpnb.stage import StageResult
@@ -68,6 +69,14 @@ def test_site_has_a_page_a_notebook_and_loads_nothing_from_outside(run_folder):
     assert 'src="mathjax/MathJax.js' in html
     assert (index.parent / "mathjax" / "MathJax.js").is_file()
     assert 'href="11_keys.html"' in html, "a page leads to the next"
+
+
+def test_every_page_of_a_notebook_says_whose_run_it_is_and_what_its_numbers_are_worth(run_folder):
+    index = write_site(run_folder, [], "r", "smoke", "cpu")
+    for name in ("10_matching.html", "11_keys.html"):
+        html = index.with_name(name).read_text()
+        assert "Run <b>r</b>, profile <b>smoke</b>" in html
+        assert "results mean nothing" in html
 
 
 def test_index_lists_titles_times_and_figures_with_alt_text(run_folder):
@@ -310,3 +319,11 @@ def test_the_site_of_a_run_that_can_only_be_read_asks_for_another_folder(tmp_pat
         cli.main(["site", "--run", "x", "--target", str(tmp_path / "pages")])
     assert ended.value.code == 0
     assert "pages" in capsys.readouterr().out
+
+
+def test_what_to_do_next_is_in_a_notebook_that_was_run(tmp_path):
+    for name in ("index", "00_start_here", "30_a", "31_b"):
+        (tmp_path / f"{name}.html").touch()
+    assert to_do(tmp_path) == "do the first exercise of notebook 30"
+    (tmp_path / "13_vokenise.html").touch()
+    assert "sentence in notebook 13" in to_do(tmp_path)

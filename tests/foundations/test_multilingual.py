@@ -5,6 +5,8 @@ import csv
 import gzip
 import io
 import json
+import re
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -210,9 +212,77 @@ def test_records_and_lists_for_retrieval_with_pictures_inside_or_beside(tmp_path
     assert data.parallel("train").lines == ({"en": "a", "de": "ein"},)
 
 
+def coco(path, names, sentence):
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    said = [{"id": i, "image_id": i, "caption": f"{sentence} {i}"} for i in range(len(names))]
+    path.write_text(json.dumps({"images": images, "annotations": said}))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Pictures of one's own, with a COCO file for each split and language."""
+    root = tmp_path / "own"
+    for split in PUBLIC.values():
+        names = [f"{split}_{i}.jpg" for i in range(2)]
+        for name in names:
+            picture(root / "images" / name)
+        for language in ("en", "de"):
+            coco(root / f"captions_{split}_{language}.json", names, f"{WORDS[language]} {split}")
+    return root
+
+
+def test_the_readmes_profile_reads_coco_captions_of_ones_own_without_other_data(own, tmp_path):
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    (text,) = re.findall(r"```yaml\n(extends: photos\n.*?)```", readme, flags=re.DOTALL)
+    (tmp_path / "own.yaml").write_text(text)
+    opened = open_run(str(tmp_path / "own.yaml"), "own", {"data.root": str(own)}, root=tmp_path / "data")
+    opened.stage("multilingual")
+    data = open_multilingual(opened)
+    assert data.splits == ("train", "valid", "test")
+    assert data.languages == ("en", "de")
+    first = data.pictures("train")[0]
+    assert first.captions == {"en": ("a red ball train 0",), "de": ("ein roter Ball train 0",)}
+    assert opened.config("patches").sources == ("multilingual",)
+    assert opened.config("cclm.results").tasks == ("retrieval",)
+
+
+def test_one_coco_file_for_all_splits_is_divided_by_lists(own, tmp_path):
+    names = [f"{split}_0.jpg" for split in PUBLIC.values()]
+    coco(own / "all.json", names, "a ball")
+    for split, name in zip(PUBLIC, names, strict=True):
+        (own / f"{split}.txt").write_text(f"{name}\n")
+    section = {
+        "languages": ["en"],
+        "images": "images",
+        "captions": "[{format: coco, files: [all.json]}]",
+        "pictures": {split: f"{split}.txt" for split in PUBLIC},
+        "parallel": [],
+    }
+    data = open_multilingual(run(tmp_path, own, **section))
+    assert [p.captions["en"] for p in data.all_pictures] == [("a ball 0",), ("a ball 1",), ("a ball 2",)]
+
+
+def test_karpathys_json_divides_itself(own, tmp_path):
+    images = [
+        {"filename": f"{split}_0.jpg", "split": split, "sentences": [{"raw": f"a {split} ball"}]}
+        for split in PUBLIC.values()
+    ]
+    (own / "dataset.json").write_text(json.dumps({"images": images}))
+    source = {"format": "karpathy", "files": ["dataset.json"], "splits": list(PUBLIC)}
+    section = {"languages": ["en"], "images": "images", "captions": [source], "parallel": []}
+    data = open_multilingual(run(tmp_path, own, **section))
+    assert [p.captions["en"] for p in data.all_pictures] == [
+        ("a train ball",),
+        ("a val ball",),
+        ("a test ball",),
+    ]
+
+
 @pytest.mark.parametrize(
     ("section", "message"),
     [
+        ({"captions": {"format": "coco"}}, r"expected a list, \[a, b\]"),
+        ({"captions": "captions.json"}, "expected fields with values"),
         ({"languages": ["en", "xx"]}, "xx"),
         ({"languages": ["english"]}, "code of a language"),
         (

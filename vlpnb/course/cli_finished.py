@@ -171,6 +171,12 @@ def write_site_of(opened, target: Path | None = None) -> None:
     print(f"HTML pages          {index}")
     print(f"Figures             {index.parent / 'figures'}")
     print(f"Results             {markdown} (and results.json)")
-    print(
-        "Next: open the first of the HTML pages, or `make lab`, change a sentence in notebook 13, and run it."
-    )
+    print(f"Next: open the first of the HTML pages, or `make lab`, {to_do(index.parent)}.")
+
+
+def to_do(site: Path) -> str:
+    """What a reader of a site's notebooks may do first in JupyterLab: change a voken's sentence, or do an exercise."""
+    numbers = sorted(path.name[:2] for path in site.glob("[1-5][0-9]_*.html"))
+    if "13" in numbers or not numbers:
+        return "change a sentence in notebook 13, and run it"
+    return f"do the first exercise of notebook {numbers[0]}"

@@ -10,6 +10,7 @@ from vlpnb.config import Config
 from vlpnb.stage import Stage
 
 WIDTH = 110
+REQUIRED = "required"  # in the place of a default
 
 
 def describe(stage: Stage) -> str:
@@ -31,16 +32,19 @@ def describe(stage: Stage) -> str:
 def fields(config: type[Config], prefix: str = "") -> Iterator[tuple[str, str, str, str]]:
     """(dotted name, default, kind, meaning) of every field, those of nested blocks after each other.
 
-    A block that may be left out has a row of its own before those of its fields.
+    A block that may be left out, and a list of blocks, have a row of their own before those of their fields.
     """
     for name, info in config.model_fields.items():
-        default = info.get_default(call_default_factory=True)
+        default = REQUIRED if info.is_required() else info.get_default(call_default_factory=True)
         meaning = " ".join((info.description or "").split())
         blocks = [block for block in (info.annotation, *typing.get_args(info.annotation)) if _is_block(block)]
         if not blocks:
             yield f"{prefix}{name}", _value(default), _kind(info.annotation), meaning
             continue
-        if blocks[0] is not info.annotation:
+        if typing.get_origin(info.annotation) in (tuple, list):
+            shown = default if default is REQUIRED else f"{len(default)} of them"
+            yield f"{prefix}{name}", shown, "list of blocks of the fields below", meaning
+        elif blocks[0] is not info.annotation:
             shown = "none" if default is None else "as below"
             yield f"{prefix}{name}", shown, "the fields below, or null", meaning
         yield from fields(blocks[0], f"{prefix}{name}.")

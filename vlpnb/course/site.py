@@ -118,18 +118,17 @@ def _write_pages(
     near = direct(prerequisites(opened, books))
     nodes = pages.draw_map([page.title for page in described], [page.href for page in described], near)
     executed = {page.notebook.name for page in described}
+    run, profile, device = names
+    of = {"run": run, "profile": profile, "told": opened.profile.description}
     for i, (page, book) in enumerate(zip(described, books, strict=True)):
         page.node = nodes[i]
         page.figures = list(_save_figures(book, page, site))
-        _write_page(book, page, described[i - 1 : i], described[i + 1 : i + 2], site, executed)
+        _write_page(book, page, described[i - 1 : i], described[i + 1 : i + 2], site, executed, of)
     table, summary = _results_table(results)
     papers = pages.read_papers()
-    run, profile, device = names
     about = {
-        "run": run,
-        "profile": profile,
+        **of,
         "device": device,
-        "told": opened.profile.description,
         "has_results": bool(table),
         "papers": [{"href": f"{name}.html", "title": paper["title"]} for name, paper in papers.items()],
     }
@@ -225,6 +224,7 @@ def _write_page(
     after: Sequence[Page],
     site: Path,
     executed: Collection[str],
+    of: Mapping[str, str],
 ) -> None:
     from nbconvert import HTMLExporter
 
@@ -241,7 +241,7 @@ def _write_page(
         embed_images=True,
         anchor_link_text="",
     )
-    links = {"previous": "", "next": "", "font": HAN.name}
+    links = {"previous": "", "next": "", "font": HAN.name, **of}
     for key, neighbours in (("previous", before), ("next", after)):
         for neighbour in neighbours:
             links[key], links[f"{key}_title"] = neighbour.href, neighbour.title

@@ -100,15 +100,7 @@ def read_captions(
     the file and its field or line; the conceptual layout's one caption of a picture must not be empty.
     """
     annotations, images = Path(annotations), Path(images)
-    readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr, "conceptual": _conceptual}
-    if format == "lxmert":
-        rows = _lxmert(annotations, source)
-    elif format in readers:
-        rows = readers[format](annotations, split)
-    else:
-        raise UserError(
-            f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
-        )
+    rows = read_rows(format, annotations, split, source)
     finder = PictureFinder(images, split, conceptual=format == "conceptual")
     found: dict[Path, CaptionedImage] = {}
     listed = None if valid is None else read_valid_images(valid)
@@ -135,6 +127,20 @@ def read_captions(
         raise UserError(f"{annotations}: no captioned picture{of} in {format} format{among}.")
     refuse_clashes(found.values())
     return list(found.values())
+
+
+def read_rows(
+    format: CaptionFormat, annotations: Path, split: str | None = None, source: str | None = None
+) -> list[Row]:
+    """What a file says of pictures, in file order, before anything is looked for or left out; see `read_captions`."""
+    readers = {"coco": _coco, "karpathy": _karpathy, "flickr": _flickr, "conceptual": _conceptual}
+    if format == "lxmert":
+        return _lxmert(annotations, source)
+    if format in readers:
+        return readers[format](Path(annotations), split)
+    raise UserError(
+        f"captions format '{format}' is unknown; expected one of {', '.join(get_args(CaptionFormat))}."
+    )
 
 
 def refuse_clashes(images: Iterable[CaptionedImage]) -> None:

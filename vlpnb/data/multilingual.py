@@ -4,6 +4,7 @@
 |---|---|
 | `records` | CCLM's JSON lines `{"binary": path or base64, "caption": {"en": …, "de": …}}`, or a list of such objects |
 | `lines` | Multi30k's: a file of lines for each language, and the list of the pictures that they describe |
+| `coco`, `karpathy` | their JSON, a file for each language, see `vlpnb.data.captions` |
 | `flickr` | Flickr8k's `image.jpg#0<TAB>sentence`, and Flickr8k-CN's, whose ids end in a space |
 | `retrieval` | CCLM's lists for retrieval, see `vlpnb.data.retrieval_lists` |
 

@@ -159,12 +159,19 @@ def run_seeds(
         )
 
     def line(result: Mapping[str, Any]) -> str:
-        note = f"   {result['note']}" if result["note"] else ""
-        return f"{task.title} seed {result['seed']}: {100 * result['value']:6.2f}{note}"
+        return told(task.title, config.valid, result)
 
     seeds = config.seeds if config.epochs else config.seeds[:1]  # without a training nothing is drawn
     results = finetuning.run_jobs(context, [job(seed) for seed in seeds], line, task.file)
     return summary(results)
+
+
+def told(title: str, split: str, result: Mapping[str, Any]) -> str:
+    """The line that says how one seed went: its score on the split that decides, with the name of the metric."""
+    of = result["metrics"].items()
+    name = next((name for name, value in of if value == result["value"]), "score")
+    note = f"   {result['note']}" if result["note"] else ""
+    return f"{title} seed {result['seed']}: {split} {name} {result['value']:.3f}{note}"
 
 
 def summary(results: Sequence[Mapping[str, Any]]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from vlpnb.config import Config, Name
-from vlpnb.data.captions import PictureFinder, refuse_outside, split_missing
+from vlpnb.data.captions import PictureFinder, read_rows, refuse_outside, split_missing
 from vlpnb.data.description import SPLITS, within
 from vlpnb.data.evaluated import photo_key
 from vlpnb.data.images import picture_id
@@ -49,8 +49,9 @@ Language = Annotated[str, AfterValidator(_code)]
 class CaptionSource(Config):
     """Files with sentences about pictures, relative to the root."""
 
-    format: Literal["lines", "flickr", "retrieval", "records"] = "lines"
-    """How they are laid out: lines (Multi30k), flickr, retrieval or records (CCLM's JSON lines)."""
+    format: Literal["lines", "coco", "karpathy", "flickr", "retrieval", "records"] = "lines"
+    """How they are laid out: lines (Multi30k), coco (a file of annotations for each language), karpathy, flickr,
+    retrieval or records (CCLM's JSON lines)."""
     files: tuple[str, ...]
     """The files; {language} and {part} are replaced, and * stands for anything."""
     languages: tuple[Language, ...] = ()
@@ -97,8 +98,8 @@ class MultilingualConfig(DatasetConfig):
     """Where the sentences about pictures are."""
     images: str = "images/{split}"
     """Folder of the pictures; {split} is replaced by the split's name."""
-    pictures: dict[Name, str] = Field(default_factory=dict)
-    """For each split the list of its pictures; empty: those that its sentences describe."""
+    pictures: dict[Name, str] | None = Field(default_factory=dict)
+    """For each split the list of its pictures; empty or null: those that its sentences describe."""
     parallel: tuple[ParallelSource, ...] = tuple(
         ParallelSource(
             files=("multi30k/task2/raw/{part}.*.{language}.gz",),
@@ -144,7 +145,7 @@ class MultilingualConfig(DatasetConfig):
     @property
     def splits(self) -> tuple[str, ...]:
         """The names of the splits, training first, testing last."""
-        named = [*self.pictures, *(split for source in self.captions for split in source.splits)]
+        named = [*(self.pictures or ()), *(split for source in self.captions for split in source.splits)]
         return tuple(sorted(dict.fromkeys(named), key=lambda split: (order_of(split), split)))
 
 
@@ -180,7 +181,7 @@ def read_files(config: MultilingualConfig, root: Path) -> Iterator[Path]:
                     yield from _meant(pattern, root, part, language)
             if source.listed:
                 yield from _meant(source.listed, root, part)
-    for name in (*config.pictures.values(), *config.exclude):
+    for name in (*(config.pictures or {}).values(), *config.exclude):
         yield root / name
     yield from dict.fromkeys(root / config.images.replace("{split}", split) for split in config.splits)
 
@@ -202,6 +203,10 @@ def _said(
                         yield from read_lines_about(path, listed, language)
                     elif source.format == "flickr":
                         yield from read_flickr_sentences(path, language)
+                    elif source.format in ("coco", "karpathy"):
+                        inside = None if config.pictures or source.format == "coco" else kind
+                        for found in read_rows(source.format, path, inside):
+                            yield from (Said(found.name, language, caption) for caption in found.sentences)
                     else:
                         for row in read_retrieval_list(path, "train" if kind == "train" else "test"):
                             yield from (Said(row.image, language, caption) for caption in row.captions)

@@ -107,8 +107,12 @@ EXERCISES = (
         wrong=(
             (lambda prefix, n, length: torch.full((length, length), -1e4), "True and False"),
             (lambda prefix, n, length: torch.ones(length), "expected shape"),
+            (lambda *sizes: seq2seq_mask(*sizes, slip="transposed").tolist(), "transposed"),
         ),
-        also_right=(lambda *sizes: seq2seq_mask(*sizes).long(),),
+        also_right=tuple(
+            lambda *sizes, kind=kind: getattr(seq2seq_mask(*sizes), kind)()
+            for kind in ("long", "numpy", "tolist")
+        ),
     ),
     Exercise(
         nb30.check_geometry,

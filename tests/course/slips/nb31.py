@@ -11,7 +11,8 @@ from vlpnb.course.checks import nb31
 
 def beam_step(totals, scores, finished, slip=""):
     K, V = scores.shape
-    each = {"probabilities": scores.softmax(-1), "logits": scores}.get(slip, scores.log_softmax(-1))
+    others = {"probabilities": scores.softmax(-1), "logits": scores, "over beams": scores.log_softmax(0)}
+    each = others.get(slip, scores.log_softmax(-1))
     each = each if slip == "forgotten" else totals[:, None] + each
     if slip != "goes on":
         each = each.masked_fill(finished[:, None], -10_000.0) if slip == "filled" else each.clone()
@@ -21,7 +22,11 @@ def beam_step(totals, scores, finished, slip=""):
         order = best.values.argsort(descending=True)
         return best.indices[order], best.values[order], order
     best, index = each.flatten().topk(K)
-    parents = {"modulo": index % V, "by K": index // K, "index": index}.get(slip, index // V)
+    parents = {"modulo": index % V, "by K": index // K, "index": index, "share": index / V}.get(
+        slip, index // V
+    )
+    if slip == "turned":
+        return best, index % V, parents
     return index % V, best, parents
 
 
@@ -64,6 +69,9 @@ def scst_loss(log_probs, words, reward, baseline, end, slip=""):
     if slip != "gradient":
         gain = gain.detach()
     each = log_probs.exp() if slip == "probabilities" else log_probs
+    if slip == "captions first":
+        return -((mask * gain[:, None] * each).sum(1) / mask.sum(1)).mean()
+    each = each.detach() if slip == "detached" else each
     count = {"B T": words.numel(), "B": len(words)}.get(slip, mask.sum())
     loss = -(mask * gain[:, None] * each).sum() / count
     if slip == "number":
@@ -97,6 +105,9 @@ EXERCISES = (
             "modulo": "remainder",
             "by K": "not by K",
             "index": "whole-divide",
+            "share": "whole number",
+            "over beams": "the last axis",
+            "turned": "words, totals, parents",
         },
         wrong=((lambda totals, *rest: totals, "expected .words, totals, parents"),),
     ),
@@ -129,8 +140,16 @@ EXERCISES = (
             "probabilities": "not the probabilities",
             "gradient": "reward has a gradient",
             "number": "a plain number",
+            "captions first": "mean of each caption first",
+            "detached": "log-probabilities have no gradient",
         },
-        wrong=((lambda p, w, r, b, end: scst_loss(p, w, b, r, end), "the sign|changed places"),),
+        wrong=(
+            (
+                lambda p, *rest: scst_loss(p.detach(), *rest, slip="gradient"),
+                "log-probabilities have no gradient",
+            ),
+            (lambda p, w, r, b, end: scst_loss(p, w, b, r, end), "the sign|changed places"),
+        ),
     ),
     Exercise(
         nb31.check_blocked,
@@ -143,6 +162,12 @@ EXERCISES = (
             "words": "only n-grams may not",
             "once": "go on after the first",
         },
-        wrong=((lambda beams, n: [set()], "a set for each"), (lambda beams, n: [{99}] * 6, "found .99.")),
+        wrong=(
+            (lambda beams, n: [set()], "a set for each"),
+            (lambda beams, n: 6, "found int"),
+            (lambda beams, n: [None] * 6, "found NoneType"),
+            (lambda beams, n: [{tuple(beam[:n])} for beam in beams], "found n-grams"),
+            (lambda beams, n: [{99}] * 6, "found .99."),
+        ),
     ),
 )

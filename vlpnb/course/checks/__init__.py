@@ -15,6 +15,10 @@ import torch
 class Wrong(AssertionError):
     """The answer to an exercise is not right yet; the message says how."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows (IPython asks): the message alone, for the lines of a check give other answers away."""
+        return [f"Not yet: {self}"]
+
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
@@ -45,7 +49,9 @@ def compare(what: str, got: Any, expected: Any, slips: Mapping[str, Any] | None 
             f"{what}: expected {type(expected).__name__}, found {type(got).__name__} ({error})"
         ) from None
     if value.shape != target.shape:
-        raise Wrong(f"{what}: expected shape {target.shape}, found {value.shape}.")
+        one_thing = value.dtype == object and not value.shape  # a dict, a set: it has no shape
+        found = type(got).__name__ if one_thing else value.shape
+        raise Wrong(f"{what}: expected shape {target.shape}, found {found}.")
 
     def equal(other: np.ndarray) -> bool:
         if value.shape != other.shape:

@@ -1,6 +1,7 @@
 """Checks of notebook 30, VLP's pre-training: the seq2seq mask, the geometry of regions, targets, shared prefixes."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -13,7 +14,10 @@ Mask = Bool[Tensor, "L L"]
 
 
 def _told_mask(what: str, found: object, right: Mask, slips: dict[str, Mask], rows: Tensor) -> None:
-    """Compare masks at the rows that are read; the others are free."""
+    """Compare masks (a tensor, an array or nested lists) at the rows that are read; the others are free."""
+    if isinstance(found, list | tuple | np.ndarray):
+        with suppress(TypeError, ValueError):  # rows of several lengths: `compare` says so
+            found = torch.as_tensor(np.array(found))
     if isinstance(found, Tensor) and found.shape == right.shape:
         if found.dtype != torch.bool and not ((found == 0) | (found == 1)).all():
             raise Wrong(f"{what}: expected True and False, found other numbers. A mask says who may look.")
@@ -131,7 +135,7 @@ def check_targets(
             "there is always one at least.": min(most, round(product)),
         }
         slips = {text: value for text, value in slips.items() if value != k}
-        compare(f"the number of places for {n} words at a rate of {rate}", many.pop(), k, slips)
+        compare(f"the number of places for {n} word{'s' * (n > 1)} at a rate of {rate}", many.pop(), k, slips)
     found = np.bincount(
         [place for _ in range(3000) for place in function(6, 0.3, 9, random)], minlength=7
     )  # 2 of 7
@@ -151,7 +155,9 @@ def _check_places(places: list[int], n: int) -> None:
     if any(place > n for place in places):
         raise Wrong(f"place {max(places)} of {n} words is padding; the closing [SEP] is place {n}.")
     if len(set(places)) < len(places):
-        raise Wrong(f"places {places}: a place is drawn twice; draw without replacement.")
+        raise Wrong(
+            f"places {[int(place) for place in places]}: a place is drawn twice; draw without replacement."
+        )
 
 
 def check_packed_mask(function: Callable[[int, Sequence[int]], Mask]) -> None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 import torch
@@ -49,6 +49,9 @@ def check_beam_step(function: BeamStep) -> None:
             "the beams' totals are forgotten; a new total is the old one and the word's log-probability.": _best(
                 log_probs + barred, 3
             ),
+            "the softmax is over the words of a beam, the last axis; this is over the beams.": _best(
+                totals[:, None] + scores.log_softmax(0) + barred, 3
+            ),
             "a finished beam goes on here; nothing may follow [SEP].": _best(totals[:, None] + log_probs, 3),
             "one word for each beam; the best three of *all* continuations are wanted.": (
                 each.indices[own.indices],
@@ -58,12 +61,15 @@ def check_beam_step(function: BeamStep) -> None:
         }
         for i, what in enumerate(("the words", "the totals", "the parents")):
             slips = {text: one[i] for text, one in variants.items() if not torch.equal(one[i], right[i])}
+            if what == "the words":
+                slips["the order is words, totals, parents; totals came first."] = right[1]
             if what == "the parents":
                 index = (totals[:, None] + log_probs + barred).flatten().topk(3).indices
                 slips |= {
                     "a parent is the index divided by V; this is its remainder.": index % scores.shape[1],
                     "a parent is the index divided by V, not by K.": index // 3,
                     "this is the index among K · V; whole-divide it by V.": index,
+                    "a parent is a whole number: divide by `//`, not by `/`.": index / scores.shape[1],
                 }
             compare(f"{what} after a step of three beams", torch.as_tensor(found[i]), right[i], slips)
     passed("three totals, three words and where each comes from: that is all a beam search remembers.")
@@ -184,12 +190,18 @@ def check_scst_loss(
         "one word past [SEP] gets gradient here, as in the original code (VLP-13).": value(faithful, gain),
         "average over the words that count, not over B · T.": value(until, gain, 15),
         "average over the words that count, not over the captions.": value(until, gain, 3),
+        "average over all words that count; this takes the mean of each caption first.": -(
+            (until * gain[:, None] * start).sum(1) / until.sum(1)
+        ).mean(),
         "sum the log-probabilities, not the probabilities.": -(until * gain[:, None] * start.exp()).sum()
         / until.sum(),
         "reward and baseline have changed places.": value(until, baseline - reward),
     }
     compare("the loss", loss, right, slips)
-    loss.backward()
+    if loss.requires_grad:
+        loss.backward()
+    if given[0].grad is None:
+        raise Wrong("the log-probabilities have no gradient here; only the reward is to be detached.")
     if given[1].grad is not None and given[1].grad.abs().max() > 0:
         raise Wrong("the reward has a gradient here; it is a number that someone gives (`detach`).")
     passed("a caption that beats what the model would have said anyway becomes more probable, word by word.")
@@ -216,8 +228,13 @@ def check_blocked(function: Callable[[Sequence[Sequence[int]], int], Sequence[se
         found = function([list(beam) for beam in beams], n)
         if found is None or found is ...:
             compare("the blocked words", found, 0)
-        if len(found) != len(beams):
-            raise Wrong(f"expected a set for each of {len(beams)} beams, found {len(found)}.")
+        if not isinstance(found, Sequence) or len(found) != len(beams):
+            many = len(found) if isinstance(found, Sequence) else type(found).__name__
+            raise Wrong(f"expected a list of {len(beams)}, a set for each beam, found {many}.")
+        for mine in found:
+            if not isinstance(mine, Collection) or any(isinstance(word, tuple) for word in mine):
+                one = "n-grams" if isinstance(mine, Collection) else type(mine).__name__
+                raise Wrong(f"a beam's entry is a set of single words that may not come next, found {one}.")
         right = [blocked(beam, n, n - 1, len(beam)) for beam in beams]
         union = {
             following
