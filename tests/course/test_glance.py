@@ -126,7 +126,7 @@ def test_notebooks_that_are_measured_alone_may_read_what_is_older_but_not_have_w
         "metadata": {},
         "source": "| Reads | `world` |\n| Writes | stage `knowledge` |",
     }
-    write(path, {**content, "cells": [table]})
+    write(path, {**content, "nbformat": 4, "nbformat_minor": 5, "cells": [{**table, "id": "a"}]})
     stage(run, "knowledge", 140, 700)
     _, entry = glance.measure(run, only=["11"])
     assert set(entry["notebooks"]) == {"11_b"}

@@ -114,7 +114,7 @@ def _span(path: Path) -> tuple[float, float]:
 def _written(path: Path) -> frozenset[str]:
     """The stages that an executed notebook says that it writes."""
     names = {stage.name: stage for stage in STAGES}
-    return stated(nbformat.from_dict(read_back(path)), names).writes
+    return stated(nbformat.read(path, as_version=4), names).writes
 
 
 def _devices(stages: list[dict]) -> str:
