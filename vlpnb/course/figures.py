@@ -28,7 +28,8 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
 
     import nbformat
 
-    target.mkdir(parents=True, exist_ok=True)
+    made = not target.exists()
+    target.mkdir(parents=True, exist_ok=True)  # before all else: a place that cannot be written to is named
     written = []
     for name, (beginning, words) in FIGURES.items():
         paths = sorted((run_folder / "notebooks").glob(f"{beginning}*.ipynb"))
@@ -48,6 +49,8 @@ def copy_figures(run_folder: Path, target: Path) -> list[Path]:
             temporary.write_bytes(base64.b64decode(fitting[0]["image/png"]))
         written.append(path)
     if not written:
+        if made:
+            target.rmdir()
         numbers = ", ".join(beginning for beginning, _ in FIGURES.values())
         raise UserError(f"run {run_folder.name}: none of the notebooks {numbers} was executed in it")
     return written
