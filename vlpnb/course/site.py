@@ -340,7 +340,8 @@ def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
         room, _, stage = result.name.partition(".")
         page = result.folder / "results.md"
         if stage == "results" and page.is_file():
-            texts.setdefault(room, page.read_text(encoding="utf-8").removeprefix("# Results\n"))
+            said = re.sub(r"\A# .*\n", "", page.read_text(encoding="utf-8"))  # each has a heading here
+            texts.setdefault(room, said)
     whole, summary = [], []
     for room, text in texts.items():
         paper = pages.read_papers().get(room)
