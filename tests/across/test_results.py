@@ -115,6 +115,10 @@ def test_the_stage_compares_pairs_and_is_read_back(finished):
     assert found.cell("vokenization", "colour").startswith("79.2 (")
     assert "| *chance* | 10.0 |" in found.page
     assert any("Vokenization above masked words" in line for line in found.verdict)
+    ours, between = found.page.split("## Between systems")
+    assert "Vokenization above masked words" in ours
+    assert "Vokenization above CCLM" in between
+    assert "Vokenization above CCLM" not in ours
 
 
 def test_the_inputs_are_every_model_with_every_seed():

@@ -143,8 +143,12 @@ def results_page(
     rows: Mapping[str, Sequence[str]],
     seeds: Mapping[str, int],
     sentences: Sequence[str],
+    between: Sequence[str] = (),
 ) -> str:
-    """The page `results.md`: the table of systems, each question with its controls, what the differences show."""
+    """The page `results.md`: the table of systems, each question with its controls, what the differences show.
+
+    `between` are sentences on two systems, which differ in much at once: they come last, under a heading of their own.
+    """
     results = Results(metrics, rows, seeds)
     columns = [question for question in MAIN if question in rows]
     lines = [
@@ -169,4 +173,5 @@ def results_page(
         chance = results.chance(question)
         body += [] if math.isnan(chance) else [["*chance*", f"{100 * chance:.1f}", ""]]
         lines += table(["", "score", "seeds"], body)
-    return "\n".join([*lines, *shown(sentences), ""])
+    last = ["", "## Between systems", "", *(f"* {line}" for line in between)] if between else []
+    return "\n".join([*lines, *shown(sentences), *last, ""])

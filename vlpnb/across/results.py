@@ -34,7 +34,7 @@ from vlpnb.across.answers import (
 )
 from vlpnb.across.matchers import MATCHERS, MatcherName
 from vlpnb.across.models import MODELS, ModelName
-from vlpnb.across.reading_results import results_page, sentence
+from vlpnb.across.reading_results import FOUND, results_page, sentence
 from vlpnb.config import Config, Seed
 from vlpnb.downstream.results import difference, folders_by_row, named, shares
 from vlpnb.files import write_json, write_text
@@ -148,22 +148,29 @@ def run(context: StageContext) -> dict[str, float]:
         rows.setdefault(question, []).append(row)
         values = shares(one.judged) | {"_chance": one.chance}
         metrics |= {f"{question}.{row}{end}": value for end, value in values.items()}
-    sentences = []
+    sentences, between = [], []
     for question, known in rows.items():
         for a, b in comparisons(known):
             one, other = said[question, a], said[question, b]
             if one.groups == other.groups:
                 found = difference([(one.judged, other.judged)])
                 metrics |= named(f"difference_{question}.{a}_minus_{b}", found)
-                sentences.append(sentence(question, a, b, found))
+                told = between if _of_two_systems(question, a, b) else sentences
+                told.append(sentence(question, a, b, found))
     seeds = {f"{question}.{row}": one.seeds for (question, row), one in said.items()}
-    write_text(context.folder / "results.md", results_page(metrics, rows, seeds, sentences))
-    content = {"metrics": metrics, "verdict": sentences, "rows": rows, "seeds": seeds}
+    write_text(context.folder / "results.md", results_page(metrics, rows, seeds, sentences, between))
+    content = {"metrics": metrics, "verdict": [*sentences, *between], "rows": rows, "seeds": seeds}
     write_json(context.folder / "results.json", content)
     context.log(
-        f"{len(said)} scores, {len(sentences)} paired differences (results.md)"
+        f"{len(said)} scores, {len(sentences) + len(between)} paired differences (results.md)"
     )  # too many to log each
     return metrics
+
+
+def _of_two_systems(question: str, a: str, b: str) -> bool:
+    """Whether two rows of a question are two systems; a row that no system has by itself is a control."""
+    known = MATCHERS if question in FOUND else MODELS
+    return a in known and b in known and known[a].system != known[b].system
 
 
 RESULTS = Stage(

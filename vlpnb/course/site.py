@@ -346,7 +346,9 @@ def _results_table(results: Sequence[StageResult]) -> tuple[str, str]:
     for room, text in texts.items():
         paper = pages.read_papers().get(room)
         title = f"## {paper['title'] if paper else 'Side by side'}\n"  # `across` is of all papers
-        above = re.split(r"^(?:Diverged fine-tuning runs|## Every run)", text, maxsplit=1, flags=re.M)[0]
+        above = re.split(
+            r"^(?:Diverged fine-tuning runs|## Every run|## Between systems)", text, maxsplit=1, flags=re.M
+        )[0]
         whole.append(title + text.replace("\n## ", "\n### "))
         summary.append(f"#{title}{above}".replace("\n## ", "\n#### "))
     return _html("\n\n".join(whole)), _html("\n\n".join(summary))
