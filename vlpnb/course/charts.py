@@ -4,6 +4,7 @@
 pictures; `draw(*charts)` shows them beside each other. Text that comes from data is drawn literally, `$` included.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,8 +138,12 @@ def bars(
     ]
     told = f"Bars of {_of(y, title)}. {'; '.join(parts)}{_levels_told(lines or {}, digits)}."
     tall = (7.5, 0.42 * len(names) * max(1, 0.6 * len(table)) + 1.2)
-    letters = sum(max(map(len, name.split("\n"))) for name in names) if len(names) <= 12 else 0
-    wide = (max(5.0, 0.25 * len(names) * len(table) + 1.5, 0.1 * letters + 1.0), 3.5)
+    letters = [max(map(len, name.split("\n"))) for name in names]
+    apart = max(
+        [(one + next_) / 2 for one, next_ in itertools.pairwise(letters)], default=0
+    )  # two names that meet
+    named = 0.1 * apart * len(names) + 1.0 if len(names) <= 12 else 0
+    wide = (max(5.0, 0.25 * len(names) * len(table) + 1.5, named), 3.5)
     return Chart(paint, told, tall if lying else wide, tuple(table))
 
 
