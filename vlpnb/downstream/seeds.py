@@ -159,10 +159,7 @@ def run_seeds(
         )
 
     def line(result: Mapping[str, Any]) -> str:
-        split = getattr(
-            config, "valid", "valid"
-        )  # what is learnt in one language has one set to be validated on
-        return told(task.title, split, result)
+        return told(task.title, config.valid, result)
 
     seeds = config.seeds if config.epochs else config.seeds[:1]  # without a training nothing is drawn
     results = finetuning.run_jobs(context, [job(seed) for seed in seeds], line, task.file)

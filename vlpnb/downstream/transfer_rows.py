@@ -9,7 +9,7 @@ pictures may be patches of a frozen network.
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -66,6 +66,7 @@ FewShots = Annotated[str, AfterValidator(_settings)]
 class TransferConfig(FineTuningConfig):
     """How to fine-tune, and what to ask then. Defaults: the paper's."""
 
+    valid: ClassVar[str] = "valid"  # of English; the benchmarks have no other to choose from
     optimiser: Literal["transformers_adamw", "adamw"] = "transformers_adamw"
     """The original's, with ε before the bias correction; or PyTorch's AdamW."""
     lr: float = Field(3e-5, gt=0)
