@@ -121,9 +121,16 @@ def answer_splits(
         found[split].write(folder)
     if config.keep_models:
         task.save(work / "model", trained.model)
+    return seed_result(task, config, seed, trained, found, learnt=bool(config.epochs))
+
+
+def seed_result(
+    task: Any, config: Any, seed: int, trained: Trained, found: dict[str, Any], learnt: bool
+) -> dict[str, Any]:
+    """What `answer_splits` returns, of the answers to the splits; where nothing was `learnt`, nothing diverged."""
     valid = found.pop(config.valid)
     reason = ""
-    if config.epochs:
+    if learnt:
         reason = finetuning.divergence(valid.constant, trained.losses, valid.value, task.majority)
     return {
         "seed": seed,

@@ -31,7 +31,7 @@ from vlpnb.data.text_files import read_json_lines
 from vlpnb.downstream import finetuning
 from vlpnb.downstream.finetuning import Trained, batches_by_length, longest
 from vlpnb.downstream.pictured import PictureStore, Sentences
-from vlpnb.downstream.seeds import MAJORITY, Answered, run_seeds
+from vlpnb.downstream.seeds import Answered, run_seeds, seed_result
 from vlpnb.downstream.transfer_rows import (
     SHOTS,
     Benchmark,
@@ -316,23 +316,8 @@ def tune(
         answered.write(folder)
     if config.keep_models:
         task.save(work / "model", english.model)
-    valid, reason = found.pop(VALID), ""
-    if not config.finetuned:
-        reason = finetuning.divergence(valid.constant, english.losses, valid.value, task.majority)
-    return {
-        "seed": seed,
-        "value": valid.value,
-        "majority": task.majority,
-        "metrics": valid.metrics,
-        "splits": {name: answered.metrics for name, answered in found.items()},
-        "fewshot": few,
-        "diverged": english.reason or ("" if config.blind else reason),
-        "note": MAJORITY if math.isclose(valid.value, task.majority) and not config.blind else "",
-        "losses": list(english.losses),
-        "scores": dict(english.scores),
-        "kept": english.kept,
-        **english.summary(),
-    }
+    told = seed_result(task, config, seed, english, found, learnt=not config.finetuned)
+    return {**told, "fewshot": few}
 
 
 def intervals(folders: Iterable[Path], splits: Iterable[str]) -> dict[str, float]:
