@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.small import run_stage
+from vlpnb.data.description import load_captions
 from vlpnb.errors import UserError
 from vlpnb.foundations.blocks import BLOCKS, BlocksConfig, load_corpus, paragraphs
 from vlpnb.foundations.captions import CAPTIONS, CaptionsConfig
@@ -64,6 +65,22 @@ def test_pictures_of_the_text_and_of_a_database_can_be_others(inputs):
     all_of_them = [p.picture for p in paragraphs(BlocksConfig(sets=("train",)), inputs, "train") if p.picture]
     some = [p.picture for p in paragraphs(config, inputs, "train") if p.picture]
     assert some == all_of_them[20:30]
+
+
+@pytest.mark.parametrize("own_held_out", [False, True])
+def test_what_is_described_of_held_out_pictures_is_not_trained_on(inputs, tmp_path, own_held_out):
+    data = load_captions(inputs["captions"])
+    seen, unseen = (data.annotated(split)[0].image_id for split in ("train", "valid"))
+    (tmp_path / "said.raw").write_text("a line about one\na line about another\n")
+    (tmp_path / "images.txt").write_text(f"{seen}.png\n{unseen}.png\n")
+    files = {"train": ("said.raw",), "valid": ("said.raw",) if own_held_out else (), "test": ()}
+    config = TextConfig(root=str(tmp_path), rules="none", images=("images.txt",), **files)
+    run_stage(TEXT, config, tmp_path / "described")
+    folders = {**inputs, "described": tmp_path / "described"}
+    pictured = [p.picture for p in paragraphs(BlocksConfig(), folders, "train") if p.picture]
+    assert pictured == ([seen, unseen] if own_held_out else [seen])
+    held_out = list(paragraphs(BlocksConfig(), folders, "captions"))
+    assert (held_out[0].picture == "") if own_held_out else (held_out[0].picture == unseen)
 
 
 def test_the_same_folder_again_is_the_same_corpus(inputs, tmp_path):

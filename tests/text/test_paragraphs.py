@@ -20,6 +20,7 @@ def test_lines_side_by_side_describe_one_picture(tmp_path):
     assert cat == ("A cat sits . A black cat .", "5")
     assert [line.picture for line in described(text, "valid")] == ["", ""]
     assert [line.text for line in described(text, "train", one_paragraph=False)][1] == "The dog is brown ."
+    assert [line.picture for line in described(text, "train", unseen={"17"})] == ["5"]
     (tmp_path / "images.txt").write_text("17.jpg\n")
     with pytest.raises(UserError, match=r"has 2 lines, and .* names 1 images"):
         list(described(text, "train"))
@@ -30,5 +31,5 @@ def test_captions_are_joined_with_stops():
 
 
 def test_photographs_that_two_collections_name_otherwise_are_the_same():
-    ids = ["100_ab12", "7", "beach"]
-    assert rows_of_pictures(["100", "beach", "8", "100_ab12"], ids).tolist() == [0, 2, -1, 0]
+    ids = ["100_ab12cd34", "7", "beach"]
+    assert rows_of_pictures(["100", "beach", "8", "100_ab12cd34"], ids).tolist() == [0, 2, -1, 0]

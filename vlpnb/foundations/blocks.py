@@ -36,6 +36,7 @@ from vlpnb.text.binarised import Binarised, write_binarised
 from vlpnb.text.blocks import LanguageBlocks
 from vlpnb.text.paragraphs import Paragraph, captioned, described, running
 from vlpnb.text.tokenizers import save_tokenizer
+from vlpnb.text.unseen import held_out
 from vlpnb.text.vocabulary import Vocabulary, open_vocabulary
 
 SPLITS = ("train", "captions", "text")
@@ -61,7 +62,8 @@ class BlocksConfig(Config):
     sets: tuple[Name, ...] = ()
     """Splits or sets of captioned pictures whose captions are part of the training text."""
     held_out: tuple[Name, ...] = ("valid",)
-    """Those whose captions are the text "captions" that is tested on, unless `described` has its own."""
+    """Those whose captions are the text "captions" that is tested on, unless `described` has its own: then nothing that
+    is `described` of a photograph of another split than `train` is trained on."""
     described: dict[str, Any] = Field(default_factory=dict)
     """Fields of the stage `text` for text that describes pictures, as Multi30k's; empty: there is none."""
     text: dict[str, Any] = Field(default_factory=dict)
@@ -115,7 +117,8 @@ def paragraphs(config: BlocksConfig, folders: Mapping[str, Path], split: str) ->
     some = slice(config.skip, config.pictures and config.skip + config.pictures)
     if split == "train":
         said = captioned(data, config.sets, one, some) if data else ()
-        pictured = islice(described(about, "train", one), some.start, some.stop) if about else ()
+        unseen = held_out(data) if data and about and not about.valid else ()
+        pictured = islice(described(about, "train", one, unseen), some.start, some.stop) if about else ()
         return chain(said, pictured, running(text, "train", config.lines) if text else ())
     if split == "captions" and about and about.valid:
         found = described(about, "valid", one)

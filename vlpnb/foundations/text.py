@@ -74,7 +74,7 @@ def run(context: StageContext) -> dict[str, float]:
         metrics[f"{split}_bytes"] = float(sum(path.stat().st_size for path in paths))
     for path in data.images:
         require(path, "the image of each line of a training file, one a line")
-    if not data.train or not data.valid:
+    if not data.train or not (data.valid or data.images):  # what describes pictures may be for training alone
         raise UserError("text: name at least one train and one valid file; found none.")
     data.save(context.folder)
     return metrics

@@ -6,8 +6,7 @@ paragraph, are part of the text. A paragraph keeps the id of its picture, so tha
 picture whose captions it reads.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,11 +15,11 @@ import numpy as np
 from jaxtyping import Int
 
 from vlpnb.data.description import CaptionData, TextData
+from vlpnb.data.evaluated import photo_key
 from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.text.lines import keeps, read_lines
 
-FLICKR8K = re.compile(r"(\d+)_[0-9a-f]+")
 ENDS = (".", "!", "?", '"', "'", "…")
 
 
@@ -46,10 +45,13 @@ def captioned(
             yield from _said(image.sentences, image.image_id, one_paragraph)
 
 
-def described(text: TextData, split: str, one_paragraph: bool = True) -> Iterator[Paragraph]:
+def described(
+    text: TextData, split: str, one_paragraph: bool = True, unseen: Collection[str] = ()
+) -> Iterator[Paragraph]:
     """Lines that describe pictures, as Multi30k's: the files of a split side by side, line i of each of one picture.
 
-    Where the training files have lists of images, those say which lines belong together, and the picture's id.
+    Where the training files have lists of images, those say which lines belong together, and the picture's id; lines
+    about `unseen` ones (`photo_key`) are left out.
 
     Raises:
         UserError: files of other lengths than their lists or than each other.
@@ -63,6 +65,8 @@ def described(text: TextData, split: str, one_paragraph: bool = True) -> Iterato
                 found.setdefault(name, []).append(line)
     named = split == "train" and bool(text.images)
     for name, sentences in found.items():
+        if named and photo_key(name) in unseen:
+            continue
         yield from _said(sentences, name if named else "", one_paragraph)
 
 
@@ -103,8 +107,7 @@ def _lists(text: TextData, split: str, files: list[list[str]]) -> list[list[str]
 def rows_of_pictures(pictures: Sequence[str], ids: Sequence[str]) -> Int[np.ndarray, " P"]:
     """Where pictures that text describes are among the ids of a database; −1 for those that are not.
 
-    Flickr30k, and so Multi30k, calls a photograph of Flickr8k by the number at the beginning of its name.
+    Collections may name a photograph differently (`photo_key`).
     """
-    rows = {name: row for row, name in enumerate(ids)}
-    numbers = {found[1]: row for name, row in rows.items() if (found := FLICKR8K.fullmatch(name))}
-    return np.array([rows.get(name, numbers.get(name, -1)) for name in pictures], np.int64)
+    rows = {photo_key(name): row for row, name in enumerate(ids)} | {name: row for row, name in enumerate(ids)}
+    return np.array([rows.get(name, rows.get(photo_key(name), -1)) for name in pictures], np.int64)

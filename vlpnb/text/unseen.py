@@ -1,32 +1,28 @@
 """Text for a model that is to caption photographs later: without the sentences about these.
 
-Text alone is where UniLM, from which VLP starts, learned. Flickr30k calls a photograph of Flickr8k by another name.
+Text alone is where UniLM, from which VLP starts, learned. Collections name the same photograph differently.
 """
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from vlpnb.data.description import CaptionData, TextData
+from vlpnb.data.evaluated import photo_key
 from vlpnb.data.text_files import lines_of
 from vlpnb.errors import UserError
 from vlpnb.text.lines import keeps
 
-FLICKR8K = re.compile(r"(\d+)_[0-9a-f]+")  # Flickr30k calls the same photograph by the number alone
-
 
 def held_out(data: CaptionData) -> set[str]:
-    """The photographs to be captioned: ids of the splits but `train`, and Flickr30k's names of Flickr8k's."""
-    found = set()
-    for split in (name for name in data.splits.annotations if name != "train"):
-        for image in data.annotated(split):
-            same = FLICKR8K.fullmatch(image.image_id)
-            found |= {image.image_id, same[1]} if same else {image.image_id}
-    return found
+    """The photographs to be captioned: the `photo_key` of those of every split but `train`."""
+    splits = (name for name in data.splits.annotations if name != "train")
+    return {photo_key(image.image_id) for split in splits for image in data.annotated(split)}
 
 
 def unseen_sentences(text: TextData, split: str, unseen: set[str], most: int | None = None) -> Iterator[str]:
-    """The lines of some text, but those about `unseen` photographs, which its lists of images name; `most` of them.
+    """The lines of some text, at most `most`, but those about `unseen` photographs (`photo_key`).
+
+    Its lists of images say what a line is about.
 
     UserError where a list does not go with its file.
     """
@@ -40,7 +36,7 @@ def unseen_sentences(text: TextData, split: str, unseen: set[str], most: int | N
         for count, line in lines_of(path, "sentences, one a line"):
             if about is not None and count > len(about):
                 break
-            if not keeps(line, text.rules) or (about is not None and about[count - 1] in unseen):
+            if not keeps(line, text.rules) or (about is not None and photo_key(about[count - 1]) in unseen):
                 continue
             if given == most:
                 return
