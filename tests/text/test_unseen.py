@@ -30,7 +30,9 @@ def test_flickr30ks_name_of_a_photograph_of_flickr8k_is_known(tmp_path, monkeypa
     path.write_text(json.dumps(found))
     data = load_captions(inputs["captions"])
     assert "1007129816" in held_out(data)
-    small.write_text(tmp_path / "in", {"train": ["one", "two"], "valid": ["x"]}, {"train": ["1007129816", "other"]})
+    small.write_text(
+        tmp_path / "in", {"train": ["one", "two"], "valid": ["x"]}, {"train": ["1007129816", "other"]}
+    )
     assert list(unseen_sentences(load_text(inputs["text"]), "train", held_out(data))) == ["two"]
 
 

@@ -109,5 +109,7 @@ def rows_of_pictures(pictures: Sequence[str], ids: Sequence[str]) -> Int[np.ndar
 
     Collections may name a photograph differently (`photo_key`).
     """
-    rows = {photo_key(name): row for row, name in enumerate(ids)} | {name: row for row, name in enumerate(ids)}
+    rows = {photo_key(name): row for row, name in enumerate(ids)} | {
+        name: row for row, name in enumerate(ids)
+    }
     return np.array([rows.get(name, rows.get(photo_key(name), -1)) for name in pictures], np.int64)
