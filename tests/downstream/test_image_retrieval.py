@@ -4,9 +4,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import torch
+from torch.nn.functional import normalize
 
 from vlpnb.data.multilingual import Picture
-from vlpnb.downstream.image_retrieval import ask
+from vlpnb.downstream.image_retrieval import ask, look
 
 
 def test_sentences_that_say_nothing_are_left_out_and_told():
@@ -18,3 +20,37 @@ def test_sentences_that_say_nothing_are_left_out_and_told():
     found = ask(pictures, "en", pieces, 40, 40)
     assert (len(found), found.owner.tolist()) == (1, [0])
     assert found.left_out == ("a (en): ' . '",)
+
+
+def test_a_picture_is_found_by_the_mean_of_its_views():
+    class Store:
+        views = torch.randn(
+            3, 2, 1, 4, generator=torch.Generator().manual_seed(0)
+        )  # view, picture, patch, number
+        kept = 3
+
+        def __contains__(self, name):
+            return True
+
+        def views(self, rows):
+            return np.full(len(rows), self.kept)
+
+        def rows(self, ids):
+            return np.array([int(name) for name in ids])
+
+        def eval_views(self, rows):
+            return self.kept
+
+        def gather(self, rows, view=0):
+            return self.seen[view][torch.from_numpy(rows)]
+
+    store = Store()
+    model = SimpleNamespace(
+        pictures=lambda seen: seen, image_vector=lambda view: normalize(view[:, 0], dim=-1)
+    )
+    gallery = look(model, store, ["1", "0"], "cpu")
+    each = normalize(store.seen[:, [1, 0], 0], dim=-1)
+    assert torch.equal(gallery.views, store.seen[0, [1, 0]])
+    torch.testing.assert_close(gallery.vectors, normalize(each.mean(0), dim=-1))
+    store.kept = 1
+    torch.testing.assert_close(look(model, store, ["1", "0"], "cpu").vectors, each[0])

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.small import run_stage
 from vlpnb.data.images import open_rgb
@@ -67,7 +67,7 @@ def test_the_store_holds_what_the_backbone_gives(made, tmp_path, monkeypatch):
     found = store.gather(store.rows(["p7", "p1"]))
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)  # stored in half precision
-    torch.testing.assert_close(open_reader(tmp_path)(shown), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(open_reader(tmp_path)(shown), expected[None], atol=1e-5, rtol=1e-5)
 
 
 def test_broken_and_absent_pictures_are_listed_and_asking_for_them_says_why(made, tmp_path, monkeypatch):
@@ -182,6 +182,29 @@ def pixels(made, tmp_path, monkeypatch):
     return metrics, tmp_path / "pixels", tower
 
 
+def test_other_pictures_have_the_set_views(made, tmp_path, monkeypatch):
+    run(made, tmp_path, monkeypatch, train_views=1, eval_views=("whole", "inner", "whole_flip"))
+    store, (root, _) = open_patches(tmp_path), made
+    trained, other = store.rows(["p0"]), store.rows(["p6", "p7"])
+    assert store.views(np.append(trained, other)).tolist() == [2, 3, 3]
+    assert (store.eval_views(other), store.eval_views(np.append(trained, other))) == (3, 1)
+    shown = [open_rgb(root / f"p{i}.png") for i in (6, 7)]
+    read = open_reader(tmp_path)(shown)
+    for view in range(3):
+        torch.testing.assert_close(store.gather(other, view), read[view], atol=2e-3, rtol=2e-3)
+    width, height = shown[0].size
+    inner = shown[0].crop((width // 10, height // 10, width - width // 10, height - height // 10))
+    for view, picture in ((1, inner), (2, ImageOps.mirror(shown[0]))):
+        torch.testing.assert_close(read[view, :1], open_reader(tmp_path)([picture])[0])
+    with pytest.raises(
+        UserError, match=r"view 3 of 'p6', which has 3; set patches.train_views or patches.eval"
+    ):
+        store.gather(other, 3)
+    for wrong in (("inner",), ("whole", "whole"), ()):
+        with pytest.raises(ValueError, match="eval_views"):
+            PatchesConfig(eval_views=wrong)
+
+
 def test_pixels_are_decoded_when_they_are_asked_for(made, pixels):
     (root, _), (metrics, folder, tower) = made, pixels
     assert metrics == {"images": 8, "views": 0, "broken": 2, "patches": 16, "width": 16}
@@ -190,7 +213,7 @@ def test_pixels_are_decoded_when_they_are_asked_for(made, pixels):
     found = store.gather(store.rows(["p7", "p1"]))
     assert found.shape == (2, 3, 32, 32)
     assert torch.equal(found[0], tower.pixels(shown))
-    assert torch.equal(open_reader(folder)([shown]), found[:1])
+    assert torch.equal(open_reader(folder)([shown]), found[None, :1])
     assert set(store.broken) == {"p3", "p9"}
     moved = (root / "p8.png").rename(root / "gone.png")
     try:

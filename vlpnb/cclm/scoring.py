@@ -23,7 +23,7 @@ from vlpnb.cclm.start import ABOUT, saved_model
 from vlpnb.data.images import open_rgb
 from vlpnb.data.text_files import read_json
 from vlpnb.downstream.image_retrieval import hear, look
-from vlpnb.downstream.reranking import Captions, Gallery, score_pairs, see
+from vlpnb.downstream.reranking import Captions, Gallery, score_pairs, see, together
 from vlpnb.errors import UserError
 from vlpnb.foundations.patches import open_patches, open_reader
 from vlpnb.foundations.picture_store import PatchStore
@@ -85,7 +85,7 @@ class Scorer:
         if not opened:
             raise UserError("no picture is given; expected at least one")
         seen = open_reader(self.patches, self.device)([picture.convert("RGB") for picture in opened])
-        return see(self.model, lambda part: seen[part].to(self.device), len(seen))
+        return together([see(self.model, lambda part, v=v: v[part].to(self.device), len(v)) for v in seen])
 
     def score(self, picture: str | Path | Image.Image, sentences: Sequence[str]) -> Scores:
         """A picture with some sentences, in whatever languages.

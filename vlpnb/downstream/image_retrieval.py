@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from vlpnb.data.multilingual import Picture
 from vlpnb.downstream.pictured import PictureStore
-from vlpnb.downstream.reranking import Captions, Gallery, Ranker, read, rerank, see
+from vlpnb.downstream.reranking import Captions, Gallery, Ranker, read, rerank, see, together
 from vlpnb.errors import UserError
 from vlpnb.metrics.retrieval import ranks, retrieval_scores
 from vlpnb.text.cleaning import says_nothing
@@ -67,9 +67,15 @@ def ask(
 
 
 def look(model: Ranker, store: PictureStore, ids: Sequence[str], device: str | torch.device) -> Gallery:
-    """Pictures as the model sees them; each once, in this order. UserError: one is not in the store."""
+    """Pictures as the model sees them; each once, in this order. UserError: one is not in the store.
+
+    Where the store has several views to evaluate by, a vector is the mean of theirs.
+    """
     rows = store.rows(ids)
-    return see(model, lambda part: store.gather(rows[part], 0).to(device), len(rows))
+    views = range(store.eval_views(rows))
+    return together(
+        [see(model, lambda part, v=v: store.gather(rows[part], v).to(device), len(rows)) for v in views]
+    )
 
 
 def hear(model: Ranker, texts: Sequence[Int[np.ndarray, " _"]], device: str | torch.device) -> Captions:

@@ -117,7 +117,10 @@ class PictureStore(Protocol):
         """The rows of some pictures. UserError for one that is not there."""
 
     def views(self, rows: np.ndarray) -> np.ndarray:
-        """How many views some pictures have: the whole of it, then random ones."""
+        """How many views some pictures have: the whole of it, then others, which are random of training pictures."""
+
+    def eval_views(self, rows: np.ndarray) -> int:
+        """How many views some pictures are evaluated by."""
 
     def gather(self, rows: np.ndarray, view: int | np.ndarray = 0) -> Tensor:
         """One view of each of some pictures, as the model takes them, [N …]."""

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -70,6 +71,14 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.views)
+
+
+def together(galleries: Sequence[Gallery]) -> Gallery:
+    """One gallery of the same pictures seen several times: the first's views, and the mean of their vectors."""
+    if len(galleries) == 1:
+        return galleries[0]
+    mean = torch.stack([gallery.vectors for gallery in galleries]).mean(0)
+    return Gallery(galleries[0].views, F.normalize(mean, dim=-1))
 
 
 @dataclass(frozen=True)

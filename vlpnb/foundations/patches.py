@@ -17,7 +17,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vlpnb.config import Config, Seed, Shares
+from vlpnb.config import Config, Seed, Shares, one_of
 from vlpnb.data.images import BrokenImage, decoded, none_readable, picture_size
 from vlpnb.data.shards import Shards
 from vlpnb.data.store import check_finite
@@ -49,11 +49,12 @@ from vlpnb.foundations.region_text import load_region_text
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.vision.patches import Tower, open_tower, patches, view_pixels, whole_pixels
+from vlpnb.vision.patches import FRAMES, Tower, open_tower, patches, view_pixels, whole_pixels
 from vlpnb.vision.swin import Swin, SwinConfig
 
 ABOUT = "backbone.json"  # the backbone behind a store, and whose pictures they are
 Naming = Literal["multilingual", "iglue", "region_text"]
+EvalView = Annotated[str, one_of(FRAMES)]
 
 
 class PatchesConfig(Config):
@@ -73,6 +74,8 @@ class PatchesConfig(Config):
     """Average the map into so many patches a side; none: as it is."""
     train_views: int = Field(0, ge=0)
     """Random views of each training picture that are kept, beside the whole picture; of pixels there is no end."""
+    eval_views: tuple[EvalView, ...] = Field(("whole",), min_length=1)
+    """What is kept of every other picture, found by the mean of its vectors; the first is read with sentences."""
     crop_scale: Shares = (0.2, 1.0)
     """Share of the picture's area that a random view keeps."""
     flip: bool = True
@@ -92,6 +95,8 @@ class PatchesConfig(Config):
     def _sources_once(self) -> "PatchesConfig":
         if len(set(self.sources)) < len(self.sources):
             raise ValueError(f"sources: {', '.join(self.sources)} names one twice")
+        if len(set(self.eval_views)) < len(self.eval_views) or self.eval_views[0] != "whole":
+            raise ValueError(f"eval_views: {', '.join(self.eval_views)}; expected whole first, and each once")
         return self
 
 
@@ -164,10 +169,12 @@ class _Work:
         self.firsts = [*range(0, len(pictures), config.shard), len(pictures)]
 
     def views(self, picture: Listed, image: Image.Image) -> list[Float[Tensor, "3 S S"]]:
-        """The whole picture, then random views of a training picture; called in any thread."""
+        """The whole picture, then random views of a training picture, other set views of another; in any thread."""
         random = _views(self.config)
+        if not picture.training:
+            return [whole_pixels(self.tower, image, view) for view in self.config.eval_views]
         found = [whole_pixels(self.tower, image)]
-        for view in range(self.config.train_views if picture.training else 0):
+        for view in range(self.config.train_views):
             drawn = random.draw(image, picture.number, view, self.tower.image_size)
             found.append(view_pixels(self.tower, drawn))
         return found
@@ -183,6 +190,7 @@ class _Work:
         kept: list[str] = []
         broken: list[tuple[str, str]] = []
         counts: list[int] = []
+        training: list[bool] = []
         waiting: list[Tensor] = []
         parts: list[np.ndarray] = []
 
@@ -195,6 +203,7 @@ class _Work:
                 continue
             kept.append(picture.id)
             counts.append(len(found))
+            training.append(picture.training)
             waiting += found
             while len(waiting) >= self.config.batch:
                 parts.append(self._encode(waiting[: self.config.batch]))
@@ -205,7 +214,8 @@ class _Work:
         if not kept:
             return {}, notes
         found = check_finite(np.concatenate(parts), f"the patches of {kept[0]} … {kept[-1]}")
-        return {"patches": found, "offsets": np.array(counts, dtype=np.int32)}, notes
+        counted = {"offsets": np.array(counts, dtype=np.int32), "training": np.array(training)}
+        return {"patches": found, **counted}, notes
 
 
 def _tower(config: PatchesConfig, vision: Path | None) -> Tower:
@@ -312,29 +322,30 @@ def open_patches(folder: Path) -> PatchStore:
     swin = SwinConfig(**{n: tuple(v) if isinstance(v, list) else v for n, v in about["swin"].items()})
     source = decoded_pixels(
         [p.path for p in pictures], [p.number for p in pictures], [p.training for p in pictures],
-        _views(config), swin,
+        _views(config), swin, config.eval_views,
     )  # fmt: skip
     return PatchStore(folder, source, ids)
 
 
 def open_reader(
     folder: Path, device: str = "cpu"
-) -> Callable[[Sequence[Image.Image]], Float[Tensor, "N ..."]]:
-    """What turns new pictures into what a model reads of pictures: the backbone of a finished store, and its view 0.
+) -> Callable[[Sequence[Image.Image]], Float[Tensor, "V N ..."]]:
+    """What turns new pictures into what a model reads of pictures: the backbone of a finished store, and its views.
 
-    Equal to `PatchStore.gather` for a picture of the store, up to half precision.
+    Equal to `PatchStore.gather` for a picture of the store, view by view, up to half precision.
     """
     config, inputs, _ = _about(folder)
     tower = _tower(config, inputs.get("vision")).to(device)
 
+    def view(pictures: Sequence[Image.Image], name: str) -> Tensor:
+        pixels = torch.stack([whole_pixels(tower, picture.convert("RGB"), name) for picture in pictures])
+        if config.keep == "pixels":
+            return pixels
+        return patches(tower, pixels.to(device), config.cells).float().cpu()
+
     @torch.no_grad()
     def read(pictures: Sequence[Image.Image]) -> Tensor:
-        pixels = torch.stack([whole_pixels(tower, picture.convert("RGB")) for picture in pictures])
-        return (
-            pixels
-            if config.keep == "pixels"
-            else patches(tower, pixels.to(device), config.cells).float().cpu()
-        )
+        return torch.stack([view(pictures, name) for name in config.eval_views])
 
     return read
 

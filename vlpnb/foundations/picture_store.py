@@ -1,8 +1,9 @@
 """What a model reads of pictures: patches from a memory map, or pixels decoded when they are asked for.
 
-Made by the stage `patches`. Either way a picture has views: view 0 is the whole of it, for evaluation; views 1 and
-up are random ones, which training pictures have. Pixels are for a Swin that is trained with the rest, as in the paper
-(Zeng et al., ACL 2023, section 3.1); they have as many random views as anybody asks for.
+Made by the stage `patches`. Either way a picture has views: view 0 is the whole of it. Views 1 and up are random ones
+of a training picture, and of another those that its vector is the mean of (`PatchesConfig.eval_views`). Pixels are for
+a Swin that is trained with the rest, as in the paper (Zeng et al., ACL 2023, section 3.1); they have as many random
+views as anybody asks for.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
@@ -47,6 +48,7 @@ class Source:
     patches: int  # P
     width: int  # F
     read: Callable[[Rows, Rows], Tensor]
+    training: Bool[np.ndarray, " N"]  # pictures whose views, but the first, are random
     swin: SwinConfig | None = None  # of pixels: the network that reads them
     framed: Callable[[Rows, Sequence[Frame], int], Tensor] | None = None  # of pixels: see `PatchStore.framed`
 
@@ -92,6 +94,10 @@ class PatchStore:
         """How many views some pictures have: 1 and more."""
         return self.source.counts[rows]
 
+    def eval_views(self, rows: Rows) -> int:
+        """How many views some pictures are evaluated by: the whole alone where training pictures are among them."""
+        return 1 if self.source.training[rows].any() else int(self.views(rows).min(initial=1 << 30))
+
     def gather(self, rows: Rows, view: int | Rows = 0) -> Float[Tensor, "N ..."]:
         """One view of each of some pictures: (N, 1 + P, F), the mean before the patches; of pixels (N, 3, S, S).
 
@@ -104,7 +110,7 @@ class PatchStore:
             at = int(wrong.argmax())
             raise UserError(
                 f"{self.folder}: view {view[at]} of '{self.ids[rows[at]]}', which has {self.views(rows)[at]}; "
-                "set patches.train_views, or take fewer"
+                "set patches.train_views or patches.eval_views, or take fewer"
             )
         return self.source.read(rows, view)
 
@@ -134,8 +140,9 @@ def read_broken(folder: Path) -> dict[str, str]:
 def stored_patches(folder: Path) -> Source:
     """Patches in a file of the folder, mapped into memory. UserError if it is absent or damaged."""
     path = Path(folder) / STORE
-    with open_checked(path, ("patches", "offsets"), PRODUCER) as file:
+    with open_checked(path, ("patches", "offsets", "training"), PRODUCER) as file:
         offsets: np.ndarray = file["offsets"][()]
+        training: np.ndarray = file["training"][()]
         _, places, width = file["patches"].shape
     values = mapped(path, "patches")
 
@@ -145,7 +152,7 @@ def stored_patches(folder: Path) -> Source:
             check_finite(found.numpy(), f"{path}, patches read")
         return found
 
-    return Source(np.diff(offsets), places - 1, int(width), read)
+    return Source(np.diff(offsets), places - 1, int(width), read, training)
 
 
 @dataclass(frozen=True)
@@ -164,16 +171,22 @@ class Views:
 
 
 def decoded_pixels(
-    paths: Sequence[Path], numbers: Sequence[int], training: Sequence[bool], views: Views, config: SwinConfig
+    paths: Sequence[Path],
+    numbers: Sequence[int],
+    training: Sequence[bool],
+    views: Views,
+    config: SwinConfig,
+    eval_views: Sequence[str] = ("whole",),
 ) -> Source:
     """Pixels for a Swin, decoded when they are asked for."""
+    trained = np.asarray(training, dtype=bool)
     with torch.device("meta"):
         tower = Swin(config)
 
     def read(rows: Rows, view: Rows) -> Tensor:
         def prepare(place: int, image: Image.Image) -> Tensor:
-            if view[place] == 0:
-                return whole_pixels(tower, image)
+            if view[place] == 0 or not trained[rows[place]]:
+                return whole_pixels(tower, image, eval_views[view[place]])
             random = views.draw(image, numbers[rows[place]], int(view[place]) - 1, config.image_size)
             return view_pixels(tower, random)
 
@@ -189,5 +202,5 @@ def decoded_pixels(
 
         return torch.stack(list(all_decoded([paths[row] for row in rows], prepare)))
 
-    counts = np.where(np.asarray(training, dtype=bool), ENDLESS, 1)
-    return Source(counts, config.patches, config.width, read, config, framed)
+    counts = np.where(trained, ENDLESS, len(eval_views))
+    return Source(counts, config.patches, config.width, read, trained, config, framed)

@@ -22,6 +22,14 @@ from vlpnb.vision.transforms import to_pixels
 
 Tower = Backbone | Swin
 
+# name of a set view → (share of each side that is kept, around the middle; mirrored?)
+FRAMES: dict[str, tuple[float, bool]] = {
+    "whole": (1.0, False),
+    "whole_flip": (1.0, True),
+    "inner": (0.8, False),
+    "inner_flip": (0.8, True),
+}
+
 
 def patches(
     backbone: Tower, pixels: Float[Tensor, "B 3 S S2"], cells: int | None = None
@@ -68,8 +76,14 @@ def open_tower(
         return load_backbone(name, weights).fuse()
 
 
-def whole_pixels(backbone: Tower, picture: Image.Image) -> Float[Tensor, "3 S S"]:
-    """The whole picture, squeezed to a square, as a network's input; called in any thread."""
+def whole_pixels(backbone: Tower, picture: Image.Image, view: str = "whole") -> Float[Tensor, "3 S S"]:
+    """The whole picture, or another of `FRAMES`, squeezed to a square, as a network's input; called in any thread."""
+    share, mirrored = FRAMES[view]
+    if share < 1:
+        left, top = (round(side * (1 - share) / 2) for side in picture.size)
+        picture = picture.crop((left, top, picture.width - left, picture.height - top))
+    if mirrored:
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     return backbone.pixels(picture) if isinstance(backbone, Swin) else backbone.eval_pixels(picture, "whole")
 
 

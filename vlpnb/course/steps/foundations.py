@@ -215,7 +215,7 @@ def picture_vectors_step(
 
 def patches_step(config: Any, of: Of, *, pictures: int, cells: int, width: int) -> Step:
     """A forward pass over the pictures' views."""
-    views = pictures * (1 + config.train_views)
+    views = pictures * max(1 + config.train_views, len(config.eval_views))
     return looking(config.vision, of, config.batch, views, 2 * views * (cells + 1) * width)
 
 
