@@ -117,7 +117,7 @@ def results_page(
     ]
     texts = [text for text in texts if not text.endswith("_std")]
     if texts:
-        lines += ["", "Held-out text, nats per token:", ""]
+        lines += ["", "Held-out text, nats per token (e to this power is the perplexity per token):", ""]
         lines += table(
             ["beside the words", *texts],
             [
