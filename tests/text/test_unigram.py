@@ -43,17 +43,6 @@ def test_ids_are_in_the_order_of_xlmr_and_text_comes_back(tmp_path):
         assert tokenizer("a ☃")["input_ids"].count(3) == 1
 
 
-def test_every_han_character_may_be_a_word(tmp_path):
-    """Else a piece may be a phrase; other scripts are cut as before, and the saved folder does it, too."""
-    line = "桌子上有一只狗"
-    assert len(train_unigram(LINES * 3, 300, tmp_path / "phrases").tokenize(line)) < len(line)
-    trained = train_unigram(LINES * 3, 300, tmp_path / "han", single_han=True)
-    for tokenizer in (trained, load_tokenizer(tmp_path / "han")):
-        assert tokenizer.tokenize(line) == ["▁", *line]
-        assert tokenizer.tokenize("a striped ball") == ["▁a", "▁striped", "▁ball"]
-        assert tokenizer.decode(tokenizer(line)["input_ids"], skip_special_tokens=True) == line
-
-
 def test_frequent_words_are_pieces_of_their_own(tmp_path):
     tokenizer = train_unigram(LINES, 150, tmp_path)
     assert tokenizer.tokenize("the striped dogs on the beach") == [

@@ -36,8 +36,6 @@ class PiecesConfig(Config):
     """A folder or hub name with the pieces of an XLM-R; "sentences": trained on the training text of all languages."""
     vocab_size: int = Field(250_002, ge=64, le=1_000_000)
     """Pieces of a tokenizer that is trained; fewer where the text has no more."""
-    single_han: bool = False
-    """Of a tokenizer that is trained: every Han character is a word, or Chinese without spaces is cut by use alone."""
     cleaning: Cleaning = "cclm_v1"
     """What becomes of a sentence first: as the release does, or with regard to all scripts (unicode)."""
 
@@ -63,7 +61,7 @@ def run(context: StageContext) -> dict[str, float]:
     config: PiecesConfig = context.config
     if config.tokenizer == OWN:
         text = training_text(load_multilingual(context.inputs["multilingual"]), config.cleaning)
-        tokenizer = train_unigram(text, config.vocab_size, context.folder / "tokenizer", config.single_han)
+        tokenizer = train_unigram(text, config.vocab_size, context.folder / "tokenizer")
     else:
         tokenizer = load_tokenizer(config.tokenizer, ("mask", "cls", "sep", "pad", "unk"))
         save_tokenizer(tokenizer, context.folder / "tokenizer")

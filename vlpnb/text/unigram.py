@@ -37,9 +37,7 @@ LONGEST_PIECE = 16  # characters
 MASK = AddedToken("<mask>", lstrip=True, special=True)  # takes the space before it
 
 
-def train_unigram(
-    lines: Iterable[str], vocab_size: int, folder: Path, single_han: bool = False
-) -> PreTrainedTokenizerFast:
+def train_unigram(lines: Iterable[str], vocab_size: int, folder: Path) -> PreTrainedTokenizerFast:
     """Train pieces on lines of any languages, saved as a folder that AutoTokenizer loads offline.
 
     Every character of the lines is a piece, whatever `vocab_size` says; the text alone decides the result. The lines
@@ -47,15 +45,13 @@ def train_unigram(
 
     Args:
         vocab_size: pieces with the five special tokens; fewer where the text has no more.
-        single_han: every Han character is a word, as in multilingual BERT. Otherwise a piece may be half a sentence
-            of Chinese, which has no spaces; in little text such a piece is rare.
     Raises:
         UserError: there is no text.
     """
     lines = with_bounded_words(lines)
     if not any(line.strip() for line in lines):
         raise UserError(f"{folder}: no text to train a tokenizer on; expected at least one line.")
-    words = _words(lines, single_han)
+    words = _words(lines)
     wanted = vocab_size - len(SPECIALS) - 1
     pieces = _proposed(words, CANDIDATES * wanted)
     characters = {character for word in words for character in word}
@@ -68,15 +64,14 @@ def train_unigram(
         pieces = {piece: pieces[piece] for piece in ranked[:most]}
     ordered = sorted(pieces.items(), key=lambda item: (-item[1], item[0]))
     vocab = [*((special, 0.0) for special in SPECIALS), *_scores(ordered), (MASK.content, 0.0)]
-    model = models.Unigram(vocab, unk_id=SPECIALS.index("<unk>"), byte_fallback=False)
-    wrapped = _xlmr(_unigram(model, single_han))
+    wrapped = _xlmr(_unigram(models.Unigram(vocab, unk_id=SPECIALS.index("<unk>"), byte_fallback=False)))
     save_tokenizer(wrapped, folder)
     return wrapped
 
 
-def _words(lines: list[str], single_han: bool) -> Counter[str]:
+def _words(lines: list[str]) -> Counter[str]:
     """The words of the lines, each with its ▁, and how often they occur."""
-    rules = _unigram(models.Unigram(), single_han)
+    rules = _unigram(models.Unigram())
     words: Counter[str] = Counter()
     for line in lines:
         normal = rules.normalizer.normalize_str(line)
@@ -129,14 +124,12 @@ def check_order(tokenizer: PreTrainedTokenizerFast, where: str | Path) -> None:
         )
 
 
-def _unigram(model: models.Unigram, single_han: bool) -> Tokenizer:
+def _unigram(model: models.Unigram) -> Tokenizer:
     tokenizer = Tokenizer(model)
     tokenizer.normalizer = normalizers.Sequence(
         [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
     )
-    by_space = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
-    by_character = pre_tokenizers.Split(Regex(r"\p{Han}"), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([by_space, by_character]) if single_han else by_space
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     return tokenizer
 
