@@ -75,7 +75,7 @@ TOYS = {
     lxmert_step: lxmert_step.Size(TINY_LXMERT, batch=3, words=12, regions=5, rounds=1),
     vlp_beam: vlp_beam.Size(TINY_VLP, pictures=2, regions=(5, 3), width=3, steps=6, rounds=1),
     vlp_packed: vlp_packed.Size(TINY_VLP, pictures=3, captions=2, regions=(5, 3), rounds=1),
-    valm_fusion: valm_fusion.Size((("toy", TINY_VALM, 2, 6),), pictures=2, store=9, rounds=1),
+    valm_fusion: valm_fusion.Size((("toy", TINY_VALM, 2, 6),), pictures=2, rounds=1),
     valm_update: valm_update.Size(TINY_VALM, texts=2, tokens=6, count=2, found=3, store=5, rounds=1),
     cclm_reranking: cclm_reranking.Size(
         TINY_CCLM, (1, 2), pictures=3, patches=4, captions=5, words=6, padded=12, k=2, rounds=1
