@@ -3,8 +3,8 @@
 A layer's forward and backward pass in float32, without dropout. The ordinary layer is the same block without pictures.
 The plain way projects every picture of every word to a key and a value, with one softmax in the open. Pictures come as
 distinct vectors with the rows that each word found, as in training: 0.61 of them a word, which is what batches of the
-`laptop` corpus have with eight pictures a word (1,255 among 32 × 64). The goal of 1.3 ordinary layers is missed by small
-models on a CPU: what is looked up is bound by memory, and their other products are few.
+`laptop` corpus have with eight pictures a word (1,255 among 32 × 64). The goal of 1.3 ordinary layers is missed by
+small models on a CPU: what is looked up is bound by memory, and their other products are few.
 """
 
 from dataclasses import dataclass
