@@ -53,6 +53,7 @@ def test_named_sizes_have_the_parameters_of_the_formula(size, changes):
         ({"vocab_size": 1}, "pad_id = 1; expected below vocab_size = 1"),
         ({"fusion_layers": 0}, "fusion_layers = 0; expected at least 1"),
         ({"dropout": 1.0}, "dropout = 1.0"),
+        ({"patch_dropout": -0.1}, "patch_dropout = -0.1"),
         ({"temperature": 0.0}, "temperature = 0.0; expected above 0"),
         ({"position_start": 20}, "max_positions = 20; expected above position_start = 20"),
         ({"vision": "vit"}, "vision = 'vit'; expected one of patches, swin"),
@@ -111,6 +112,17 @@ def test_a_view_is_the_mean_of_its_patches_before_them():
     close(view[:, 0], view[:, 1:].mean(1))
     seen[:, 0] += 5  # the frozen network's own mean is not read
     close(cclm.pictures(seen), view)
+
+
+def test_dropped_numbers_of_patches_are_dropped_in_training_alone():
+    made, plain, seen = model(patch_dropout=0.5), model(), patches()
+    close(made.eval().pictures(seen), plain.eval().pictures(seen))
+    made.train()
+    torch.manual_seed(0)
+    found = made.pictures(seen)
+    torch.manual_seed(0)
+    cut = torch.nn.functional.dropout(seen[:, 1:], 0.5)
+    close(found, plain.pictures(torch.cat([seen[:, :1], cut], dim=1)))
 
 
 def test_patches_of_another_network_are_refused():

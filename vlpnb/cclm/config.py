@@ -36,6 +36,8 @@ class CclmConfig:
     """Row of the first word piece: 2 as in XLM-R (`pad_id + 1`), 0 as in the original (CCL-03)."""
     dropout: float = 0.1
     """Dropout of embeddings, residual branches and attention weights, in training mode only."""
+    patch_dropout: float = 0.0
+    """Dropout of the numbers of patches, in training mode only."""
     norm_eps: float = 1e-5
     """Epsilon of every layer norm."""
     width: int = 256
@@ -61,8 +63,9 @@ class CclmConfig:
         check_numbers(self, ("pad_id", "mask_id"), position_start=0, pad_id=0, image_patches=0, mask_id=-1)
         if self.mask_id < 0:
             object.__setattr__(self, "mask_id", self.vocab_size - 1)
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"CclmConfig.dropout = {self.dropout}; expected at least 0 and below 1")
+        for name in ("dropout", "patch_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"CclmConfig.{name} = {getattr(self, name)}; expected at least 0 and below 1")
         if not self.temperature > 0:
             raise UserError(f"CclmConfig.temperature = {self.temperature}; expected above 0")
         if self.position_start >= self.max_positions:

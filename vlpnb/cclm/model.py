@@ -70,6 +70,7 @@ class PatchReader(nn.Module):
         self.places = None
         if config.image_patches:
             self.places = nn.Parameter(torch.randn(config.image_patches, config.hidden) * 0.02)
+        self.dropout = nn.Dropout(config.patch_dropout)
         self.norm = nn.LayerNorm(config.hidden, config.norm_eps)
 
     def forward(self, patches: Float[Tensor, "G P1 F"]) -> Float[Tensor, "G P1 D"]:
@@ -81,7 +82,7 @@ class PatchReader(nn.Module):
                 f"a picture of {count} patches of {patches.shape[2]} numbers; this model reads {expected}. Choose the "
                 "stage of patches that it was trained on"
             )
-        x = self.project(patches[:, 1:])
+        x = self.project(self.dropout(patches[:, 1:]))
         if self.places is not None:
             x = x + self.places
         return with_mean(self.norm(x))

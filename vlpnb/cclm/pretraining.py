@@ -90,6 +90,8 @@ class PretrainingConfig(PretrainingFields):
     """Factor on the initial weights of positions, of where the text layers look, and of what their feed-forward adds:
     with a small one a sentence begins as the sum of its words, which little data teaches fastest.
     """
+    patch_dropout: float = Field(0.0, ge=0, lt=1)
+    """Share of the numbers of a frozen network's patches that is left out in training; `dropout` begins behind them."""
     start: ModelName = "scratch"
     """"scratch", a folder of XLM-R of twice as many layers, or a model of CCLM."""
     temperature: float = Field(0.07, gt=0)
@@ -202,6 +204,7 @@ def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> t
         **picture_fields(store),
         position_start=0 if config.original.positions_from_zero else 2,
         dropout=config.dropout,
+        patch_dropout=config.patch_dropout,
         temperature=config.temperature,
         boxes="boxes" in config.losses,
     )
@@ -213,7 +216,7 @@ def new_model(config: PretrainingConfig, pieces: Pieces, store: PatchStore) -> t
         model = Cclm(shape)
         fill_tower(model.vision, store.folder)
         return model, start_from_xlmr(model, config.start)
-    model = load_model(config.start, dropout=config.dropout)
+    model = load_model(config.start, dropout=config.dropout, patch_dropout=config.patch_dropout)
     if model.config.vocab_size != pieces.size:
         raise UserError(
             f"cclm.pretraining.start: {config.start} knows {model.config.vocab_size:,} word pieces, and the stage "
