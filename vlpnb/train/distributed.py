@@ -43,6 +43,7 @@ def _child(rank: int, world_size: int, store: str, function: Callable, arguments
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     try:
         function(rank, world_size, *arguments)
+        dist.barrier()  # no process leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 
