@@ -49,12 +49,12 @@ from vlpnb.foundations.region_text import load_region_text
 from vlpnb.outside import ModelName
 from vlpnb.stage import Request, Stage, StageContext
 from vlpnb.train.distributed import barrier
-from vlpnb.vision.patches import FRAMES, Tower, open_tower, patches, view_pixels, whole_pixels
+from vlpnb.vision.patches import SET_VIEWS, Tower, open_tower, patches, view_pixels, whole_pixels
 from vlpnb.vision.swin import Swin, SwinConfig
 
 ABOUT = "backbone.json"  # the backbone behind a store, and whose pictures they are
 Naming = Literal["multilingual", "iglue", "region_text"]
-EvalView = Annotated[str, one_of(FRAMES)]
+EvalView = Annotated[str, one_of(SET_VIEWS)]
 
 
 class PatchesConfig(Config):
@@ -75,7 +75,8 @@ class PatchesConfig(Config):
     train_views: int = Field(0, ge=0)
     """Random views of each training picture that are kept, beside the whole picture; of pixels there is no end."""
     eval_views: tuple[EvalView, ...] = Field(("whole",), min_length=1)
-    """What is kept of every other picture, found by the mean of its vectors; the first is read with sentences."""
+    """What is kept of every other picture, found by the mean of its vectors; the first is read with sentences,
+    and tasks that augment their training pictures draw from the others."""
     crop_scale: Shares = (0.2, 1.0)
     """Share of the picture's area that a random view keeps."""
     flip: bool = True

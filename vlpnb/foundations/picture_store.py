@@ -96,7 +96,7 @@ class PatchStore:
 
     def eval_views(self, rows: Rows) -> int:
         """How many views some pictures are evaluated by: the whole alone where training pictures are among them."""
-        return 1 if self.source.training[rows].any() else int(self.views(rows).min(initial=1 << 30))
+        return 1 if self.source.training[rows].any() or not len(rows) else int(self.views(rows).min())
 
     def gather(self, rows: Rows, view: int | Rows = 0) -> Float[Tensor, "N ..."]:
         """One view of each of some pictures: (N, 1 + P, F), the mean before the patches; of pixels (N, 3, S, S).

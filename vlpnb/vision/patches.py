@@ -23,7 +23,7 @@ from vlpnb.vision.transforms import to_pixels
 Tower = Backbone | Swin
 
 # name of a set view → (share of each side that is kept, around the middle; mirrored?)
-FRAMES: dict[str, tuple[float, bool]] = {
+SET_VIEWS: dict[str, tuple[float, bool]] = {
     "whole": (1.0, False),
     "whole_flip": (1.0, True),
     "inner": (0.8, False),
@@ -77,8 +77,8 @@ def open_tower(
 
 
 def whole_pixels(backbone: Tower, picture: Image.Image, view: str = "whole") -> Float[Tensor, "3 S S"]:
-    """The whole picture, or another of `FRAMES`, squeezed to a square, as a network's input; called in any thread."""
-    share, mirrored = FRAMES[view]
+    """The whole picture, or another of `SET_VIEWS`, squeezed to a square, as a network's input; called in any thread."""
+    share, mirrored = SET_VIEWS[view]
     if share < 1:
         left, top = (round(side * (1 - share) / 2) for side in picture.size)
         picture = picture.crop((left, top, picture.width - left, picture.height - top))
