@@ -77,7 +77,7 @@ def open_tower(
 
 
 def whole_pixels(backbone: Tower, picture: Image.Image, view: str = "whole") -> Float[Tensor, "3 S S"]:
-    """The whole picture, or another of `SET_VIEWS`, squeezed to a square, as a network takes it; called in any thread."""
+    """The whole picture, or another of `SET_VIEWS`, squeezed to a square, as a network takes it; in any thread."""
     share, mirrored = SET_VIEWS[view]
     if share < 1:
         left, top = (round(side * (1 - share) / 2) for side in picture.size)
