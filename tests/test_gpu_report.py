@@ -143,6 +143,7 @@ def test_a_part_that_fails_is_told_and_the_others_are_measured(monkeypatch, tmp_
     assert [(row["name"], row["ours"]) for row in found["rows"]] == [("other", 3), ("search", 1.0)]
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_is_halved(monkeypatch):
     asked = []
 

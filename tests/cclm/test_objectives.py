@@ -288,6 +288,7 @@ def test_two_processes_have_the_losses_and_gradients_of_one(tmp_path):
         close(found[1]["gradients"][name], parameter.grad)
 
 
+@pytest.mark.slow
 def test_two_threads_give_the_same_gradients_every_time():
     # gradients of rows that are taken several times add up, where threads are let, in the order in which they come
     torch.manual_seed(0)

@@ -55,6 +55,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_it_learns_and_finds_pictures_in_languages_that_no_picture_was_described_in(trained):
     _, metrics = trained
     assert {
@@ -98,6 +99,7 @@ def test_a_withheld_language_is_in_no_batch(small):
         assert not seen & (french - others)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_is_bit_identical(small, tmp_path):
     small.pretrain(tmp_path / "whole")
     expected = lines(tmp_path / "whole")
@@ -170,6 +172,7 @@ def test_two_processes_equal_one_but_for_hard_negatives_which_are_each_processes
     assert not same(alone, start[0].state_dict())
 
 
+@pytest.mark.slow
 def test_a_finished_model_scores_ones_own_picture(small, trained):
     scorer = open_scorer(trained[0])
     picture = small.root / "images" / "test" / "test0.png"
@@ -188,12 +191,14 @@ def test_a_finished_model_scores_ones_own_picture(small, trained):
         scorer.score(picture, [" ."])
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_model_of_its_own(small, trained, tmp_path):
     metrics = small.pretrain(tmp_path, start=str(trained[0] / "model"), updates=0)
     assert same(weights(tmp_path), weights(trained[0]))
     assert metrics["updates"] == 0
 
 
+@pytest.mark.slow
 def test_a_start_with_other_word_pieces_is_named(small, trained, tmp_path):
     model = load_model(trained[0] / "model")
     model.config = type(model.config)(

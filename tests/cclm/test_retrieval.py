@@ -40,6 +40,7 @@ def result(folder: Path) -> dict:
     return json.loads((folder / "retrieval.json").read_text())[0]
 
 
+@pytest.mark.slow
 def test_a_model_is_asked_as_it_is_in_every_language(asked):
     folder, metrics = asked
     for language in ("en", "de", "fr"):
@@ -55,6 +56,7 @@ def test_a_model_is_asked_as_it_is_in_every_language(asked):
     assert np.mean(np.array(ranks["again"]) <= 1) == pytest.approx(metrics["de_img_r1"])
 
 
+@pytest.mark.slow
 def test_without_candidates_the_vectors_decide(small, pretrained, tmp_path):
     metrics = small.retrieve(tmp_path, pretrained, k=0, asked_in=("de",))
     assert "de_img_r1" not in metrics
@@ -63,6 +65,7 @@ def test_without_candidates_the_vectors_decide(small, pretrained, tmp_path):
     assert ranks["near"] == ranks["again"]
 
 
+@pytest.mark.slow
 def test_fine_tuning_learns_and_keeps_a_model_that_can_be_scored_with(small, pretrained, tmp_path):
     metrics = small.retrieve(
         tmp_path, pretrained, epochs=3, batch=12, lr=1e-3, seeds=(1, 2), keep_models=True, trained_in=("de",)
@@ -74,6 +77,7 @@ def test_fine_tuning_learns_and_keeps_a_model_that_can_be_scored_with(small, pre
     assert len(result(tmp_path)["scores"]) == 3
 
 
+@pytest.mark.slow
 def test_the_epoch_is_chosen_on_the_validation_split(small, pretrained, tmp_path, monkeypatch):
     asked_splits, real = [], Retrieval.answers
     scores = iter([0.2, 0.9, 0.4])
@@ -98,6 +102,7 @@ def test_the_epoch_is_chosen_on_the_validation_split(small, pretrained, tmp_path
     ]  # nothing but the validation above looked before the training was over
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_a_batch_make_a_step_an_epoch(small, pretrained, tmp_path):
     small.retrieve(tmp_path, pretrained, epochs=2, batch=1000, lr=1e-3)
     assert result(tmp_path)["updates"] == 2
@@ -110,6 +115,7 @@ def test_few_shot_settings_are_a_language_and_a_number():
         RetrievalConfig(fewshot="de")
 
 
+@pytest.mark.slow
 def test_languages_that_are_not_there_are_named(small, pretrained, tmp_path):
     with pytest.raises(
         UserError, match=r"nobody can be asked in 'ja' on `multilingual`, split test; .* de, en, fr"
@@ -125,6 +131,7 @@ def test_a_start_asks_for_the_pretraining_that_it_says():
     assert set(start_inputs(StartConfig(model="/somewhere"))) == {"patches", "pieces"}
 
 
+@pytest.mark.slow
 def test_results_compare_rows_language_by_language(small, pretrained, asked, tmp_path):
     other = tmp_path / "other"
     small.pretrain(tmp_path / "few", updates=1)

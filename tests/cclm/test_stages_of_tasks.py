@@ -92,6 +92,7 @@ def test_it_learns_small_data_by_heart_and_not_without_pictures(run, tmp_path, n
     assert blind["en_accuracy"] < metrics["en_accuracy"] - 0.2
 
 
+@pytest.mark.slow
 @each
 def test_a_killed_stage_continues_to_the_same_files(run, tmp_path, name, monkeypatch):
     fields = {"fewshot": "de,1 de,2", "fewshot_lr": (1e-3, 1e-4), "keep_models": True}
@@ -117,6 +118,7 @@ def test_a_killed_stage_continues_to_the_same_files(run, tmp_path, name, monkeyp
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes(), file
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_seeds_to_the_same_results(run, tmp_path, monkeypatch):
     one = run("xvnli", "one")
     monkeypatch.setattr("vlpnb.downstream.finetuning.barrier", lambda processes: None)
@@ -159,6 +161,7 @@ def test_fewer_rows_than_the_batch_make_a_step_in_every_epoch(run, tmp_path, nam
     assert result["updates"] == 2
 
 
+@pytest.mark.slow
 def test_few_shot_goes_on_from_the_english_weights_to_its_own_results(run, tmp_path):
     metrics = run("marvl", fewshot="de,1 de,2", fewshot_lr=(1e-9, 3e-3), fewshot_epochs=6, seeds=(3,))
     (result,) = results(tmp_path, "marvl")
@@ -171,6 +174,7 @@ def test_few_shot_goes_on_from_the_english_weights_to_its_own_results(run, tmp_p
     assert {"de_1_shots_accuracy", "de_2_shots_accuracy", "de_1_shots_low"} <= set(metrics)
 
 
+@pytest.mark.slow
 @each
 def test_every_language_and_the_translated_set_are_asked_and_their_answers_kept(run, tmp_path, name):
     metrics = run(name)

@@ -104,6 +104,7 @@ def test_every_profile_is_accepted_by_the_pipeline(path, tmp_path):
     Run(tmp_path, "x", load_profile(path.stem), "vlpnb.course.pipeline:STAGES")
 
 
+@pytest.mark.slow
 def test_run_tells_schedulers_what_happened(toy_pipeline, tmp_path, monkeypatch, capsys):
     import nbformat
 

@@ -161,6 +161,7 @@ def test_more_devices_share_what_can_be_shared(smoke):
     assert trained.largest > trained.micro_batch
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_says_so(tmp_path):
     run = open_run("smoke", root=tmp_path)
     small = Machine("a toy", 1, 1e6, True, 1e12, 1e11)
@@ -181,6 +182,7 @@ def test_variants_of_one_cost_share_a_row_and_the_total_counts_each(smoke):
     assert short(rows, on, "smoke").count("\n") == 2
 
 
+@pytest.mark.slow
 def test_json_has_everything(smoke, capsys, tmp_path, monkeypatch):
     monkeypatch.setenv("VLPNB_DATA", str(tmp_path))
     with pytest.raises(SystemExit) as caught:

@@ -83,6 +83,7 @@ def test_a_check_without_words_is_told_by_itself(course, run):
     assert "AssertionError: this check of the notebook fails: assert x == 2\n" in outcome.problem
 
 
+@pytest.mark.slow
 def test_a_killed_kernel_is_a_failure(course, run):
     paths = course(n10_killed=["x = 1", "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"])
     (outcome,) = run_notebooks(run, paths, say=lambda line: None)
@@ -128,6 +129,7 @@ print("resumed at", run.stage("count", steps=9, pause=0.2).metrics["resumed_at"]
 """
 
 
+@pytest.mark.slow
 def test_a_kernel_killed_in_a_stage_is_named_and_the_next_run_continues_it(course, tmp_path, monkeypatch):
     toys = str(Path(__file__).parent)
     monkeypatch.syspath_prepend(toys)
@@ -170,6 +172,7 @@ child.kill()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 def test_the_most_memory_of_a_kernel_and_its_children_is_recorded(course, run):
     small, large = run_notebooks(run, course(n10_small=["1"], n11_large=[HOLDING]), say=lambda line: None)
@@ -185,6 +188,7 @@ def test_a_status_of_before_peaks_were_recorded_is_read(run):
     assert [(item.notebook, item.peak_rss_bytes) for item in read_status(run.folder)] == [("10_a.ipynb", 0)]
 
 
+@pytest.mark.slow
 def test_what_a_kernel_says_that_cannot_start_is_in_the_problem(course, run, monkeypatch):
     argv = [sys.executable, "-c", "raise SystemExit('nothing to import here')"]
     monkeypatch.setattr(ThisPython, "kernel_spec", KernelSpec(argv=argv, language="python"))
@@ -194,6 +198,7 @@ def test_what_a_kernel_says_that_cannot_start_is_in_the_problem(course, run, mon
     assert "\n  | nothing to import here" in outcome.problem
 
 
+@pytest.mark.slow
 def test_the_systems_out_of_memory_kill_is_told_from_others(course, run, tmp_path, monkeypatch):
     counter = tmp_path / "vmstat"
     counter.write_text("nr_free_pages 7\noom_kill 3\n")
@@ -205,6 +210,7 @@ def test_the_systems_out_of_memory_kill_is_told_from_others(course, run, tmp_pat
     assert "take a smaller profile" in outcome.problem
 
 
+@pytest.mark.slow
 def test_an_allocation_that_fails_is_a_want_of_memory(course, run):
     code = "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 33, -1))\nbytearray(1 << 34)"
     (outcome,) = run_notebooks(run, course(n10_large=[code]), say=lambda line: None)
@@ -213,6 +219,7 @@ def test_an_allocation_that_fails_is_a_want_of_memory(course, run):
     assert "Memory ran out" in outcome.problem
 
 
+@pytest.mark.slow
 def test_a_budget_stops_the_notebook_under_way_and_starts_no_other(course, run):
     lines = []
     paths = course(n10_long=["import time", "time.sleep(200)"], n11_never=["1"])
@@ -223,6 +230,7 @@ def test_a_budget_stops_the_notebook_under_way_and_starts_no_other(course, run):
     assert read_status(run.folder) == outcomes
 
 
+@pytest.mark.slow
 def test_independent_notebooks_run_side_by_side(course, run, tmp_path):
     glance = "# Toy\n\n## At a glance\n\n**Reads:** nothing. **Writes:** nothing."
     meet = (

@@ -64,6 +64,7 @@ def ask(port: int, host: str = "localhost", path: str = "/") -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_this_machines_gets_nothing_and_starts_nothing(tmp_path):
     with server(tmp_path, 60) as (process, port):
         for path in (
@@ -77,6 +78,7 @@ def test_a_name_that_is_not_this_machines_gets_nothing_and_starts_nothing(tmp_pa
         assert (status, "an answer" in text) == (200, True)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 def test_kernels_are_few_and_end_with_the_command_whatever_ends_it(tmp_path):
     with server(tmp_path, 60) as (process, port):
@@ -92,6 +94,7 @@ def test_kernels_are_few_and_end_with_the_command_whatever_ends_it(tmp_path):
             time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
 def test_a_kernel_that_nobody_uses_makes_room_for_the_next_visitor(tmp_path):
     with server(tmp_path, 0) as (process, port):

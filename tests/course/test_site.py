@@ -58,6 +58,7 @@ def run_folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_site_has_a_page_a_notebook_and_loads_nothing_from_outside(run_folder):
     index = write_site(run_folder, [], "r", "smoke", "cpu")
     page = index.with_name("10_matching.html")
@@ -266,6 +267,7 @@ def test_names_and_texts_from_outside_are_text_on_every_page(run_folder):
     assert "&lt;script&gt;" in (index.parent / "results.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_site_that_cannot_be_finished_leaves_the_old_one_whole(run_folder, monkeypatch):
     """A full disk while the files of the equation fonts are copied, and once more when it has room again."""
     index = write_site(run_folder, [], "r", "smoke", "cpu")
@@ -289,6 +291,7 @@ def test_a_site_that_cannot_be_finished_leaves_the_old_one_whole(run_folder, mon
     assert "<b>r2</b>" in write_site(run_folder, [], "r2", "smoke", "cpu").read_text()
 
 
+@pytest.mark.slow
 def test_a_page_of_a_notebook_that_is_gone_goes_too_and_another_folder_is_never_replaced(
     run_folder, tmp_path
 ):

@@ -66,6 +66,7 @@ def test_cells_that_need_an_answer_do_not_stop_the_others():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True], ids=["unsolved", "and broken"])
 def test_unsolved_exercises_do_not_fail_a_run_and_other_errors_do(tmp_path, broken):
     new = nbformat.v4

@@ -189,6 +189,7 @@ def test_killed_before_every_operation_on_files(whole, tmp_path):
         assert len(killed["made"]) + len(done["made"]) <= len(SIZES) + 1, event
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_at_random_times_with_changing_numbers_of_processes(whole, tmp_path, seed):
     dice, kills, made = random.Random(seed), 0, 0

@@ -144,6 +144,7 @@ def test_the_command(tmp_path):
         assert message in str(found.exception)
 
 
+@pytest.mark.slow
 def test_the_answers_of_the_sample_are_among_the_published_ones(shared_data, tmp_path):
     """A part's frequent answers are frequent in the whole, if spelt and counted alike."""
     folder = shared_data / "vqa_v2/subset_60k"

@@ -12,6 +12,8 @@ from tests.device.cases import SYSTEMS
 from tests.device.given import Case
 from vlpnb.train.optim import Optimiser, new_optimiser
 
+pytestmark = pytest.mark.slow  # all its tests together
+
 UPDATES, RATE = 3, 1e-4
 
 

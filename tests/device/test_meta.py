@@ -15,6 +15,8 @@ from tests.device.cases import SYSTEMS
 from tests.device.given import Case
 from tests.device.nowhere import OnTheHost, learn, on_fake_gpu, on_meta
 
+pytestmark = pytest.mark.slow  # all its tests together
+
 
 def same_as_on_a_cpu(model: nn.Module, losses: dict[str, Tensor], case: Case) -> None:
     """The same losses, and gradients of the same parameters, as where there are numbers."""

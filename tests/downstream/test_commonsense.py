@@ -235,6 +235,7 @@ def test_the_oracle_shows_pictures_of_the_thing(world_lists, captions):
         ask(scorer, load_task("world_colour", world_lists), oracle=True)
 
 
+@pytest.mark.slow
 def test_of_two_things_pictures_come_in_turn(world_lists, captions):
     (task,) = showing([load_task("world_size", world_lists)], captions, ("train",), lambda n: True, 4)
     scenes = load_scenes(captions.scenes)

@@ -14,6 +14,7 @@ from vlpnb.errors import UserError
 from vlpnb.stage.profiles import profile_names
 
 
+@pytest.mark.slow
 def test_results_are_written_and_nothing_of_the_work_is_left(task, finished):
     done = finished(task.name)
     results = json.loads((done.folder / f"{task.name}.json").read_text())
@@ -27,6 +28,7 @@ def test_results_are_written_and_nothing_of_the_work_is_left(task, finished):
         assert any(f"seed {seed}: " in line for line in done.said)
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_result(task, inputs, brief, tmp_path, monkeypatch):
     """In the middle of a job, twice; the jobs that were done before are not done again."""
     context = tiny_lm.context(task.config(task.brief), tmp_path, inputs)

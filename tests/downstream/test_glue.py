@@ -16,6 +16,7 @@ from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.vokenization.glue import GLUE, VokenizationGlueConfig
 
 
+@pytest.mark.slow
 def test_it_learns_word_order(finished):
     done = finished("glue")
     folder, metrics = done.folder, done.metrics

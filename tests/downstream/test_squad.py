@@ -20,6 +20,7 @@ from vlpnb.vokenization.squad import VokenizationSquadConfig
 NAMES = tiny_lm.FREE
 
 
+@pytest.mark.slow
 def test_it_learns_to_read(finished):
     metrics = finished("squad").metrics
     assert metrics["v1_em"] > 0.9  # 0.5 without reading the question

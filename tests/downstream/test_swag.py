@@ -12,6 +12,7 @@ from vlpnb.downstream.swag import EndingChooser, Endings
 from vlpnb.text.tokenizers import load_tokenizer
 
 
+@pytest.mark.slow
 def test_it_learns(finished):
     done = finished("swag")
     folder, metrics = done.folder, done.metrics

@@ -36,6 +36,7 @@ def may_rename_the_machine() -> bool:
     return subprocess.run([*UNKNOWN, "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_rename_the_machine(), reason="needs the right to a host name of its own")
 def test_processes_of_one_machine_meet_though_nobody_resolves_its_name(tmp_path):
     program = tmp_path / "program.py"
@@ -48,6 +49,7 @@ def test_processes_of_one_machine_meet_though_nobody_resolves_its_name(tmp_path)
     assert done.stdout.count("'processes': 2.0") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rank", ["0", "1"], ids=["nobody comes", "nobody is there"])
 def test_a_meeting_that_does_not_come_about_is_an_error_that_names_the_address(rank):
     with socket.socket() as found:

@@ -77,6 +77,7 @@ def listing(folder: Path) -> dict[str, tuple[int, int]]:
     return {str(p): (p.stat().st_size, p.stat().st_mtime_ns) for p in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_it_opens_reports_renders_elsewhere_and_exports(run, tmp_path):
     before = listing(run.root)
     reused, report, pages, export = vlpnb(
@@ -96,6 +97,7 @@ def test_it_opens_reports_renders_elsewhere_and_exports(run, tmp_path):
     assert listing(run.root) == before
 
 
+@pytest.mark.slow
 def test_commands_that_must_write_end_with_one_line_and_code_2(run, tmp_path):
     toy, data = tmp_path / "toy.yaml", run.root.parent
     commands = [
@@ -125,6 +127,7 @@ def test_damage_that_may_only_be_read_is_named(run, monkeypatch):
         run.stage("count")
 
 
+@pytest.mark.slow
 def test_doctor_tries_to_write(run, tmp_path):
     ((code, said, _),) = vlpnb(run, ("doctor",))
     assert code == 1

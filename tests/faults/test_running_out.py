@@ -55,6 +55,7 @@ def status(folder: Path):
 LIMIT = "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))"
 
 
+@pytest.mark.slow
 def test_an_executed_copy_that_finds_no_room_is_a_failed_notebook_and_says_make_room(tmp_path):
     done = execute(tmp_path, "print('x' * 200_000)", LIMIT)
     assert done.returncode == 3, done.stderr
@@ -73,6 +74,7 @@ def test_a_log_that_finds_no_room_ends_the_command_in_words(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 @LINUX
 def test_a_kernel_and_a_worker_go_before_those_who_started_them(tmp_path):
     done = execute(tmp_path, "print('adjusted', open('/proc/self/oom_score_adj').read())")

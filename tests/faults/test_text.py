@@ -15,6 +15,7 @@ def tokenizer(tmp_path_factory):
     return train_wordpiece([GOOD] * 3, 80, tmp_path_factory.mktemp("words"))
 
 
+@pytest.mark.slow
 def test_odd_lines_are_kept_whole_or_dropped_and_nothing_else_changes(tmp_path, tokenizer):
     endless = " ".join([GOOD] * 20_000)  # 0.8 MB without a line end
     controls = "the\x00quick\x07 fox\x1b[31m jumps\u200b over\x0b\x0c\x1c\x85\u2028the lazy dog ."

@@ -294,6 +294,7 @@ def test_a_run_on_the_world_makes_the_three_stages(small_world, tmp_path):
         path.write_text(content)
 
 
+@pytest.mark.slow
 def test_real_questions_and_statements(shared_data, tmp_path):
     opened = open_run("photos", settings={"data": {"root": str(shared_data)}}, root=tmp_path, device="cpu")
     questions, pairs = opened.stage("questions").metrics, opened.stage("pairs").metrics

@@ -101,6 +101,7 @@ def changed(one, other):
 BACKBONES = {"features": {"language": "stage", "vision": "stage"}}
 
 
+@pytest.mark.slow
 def test_another_glue_task_makes_nothing_again_but_what_reads_glue(world, tmp_path):
     before = identities(open_run("smoke", root=tmp_path))
     after = identities(open_run("smoke", settings="glue_data.tasks=RTE,MRPC", root=tmp_path))
@@ -109,6 +110,7 @@ def test_another_glue_task_makes_nothing_again_but_what_reads_glue(world, tmp_pa
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_stage_depends_on_what_it_reads_alone(world, tmp_path):
     def names(settings):
         return changed(open_run("smoke", root=tmp_path), open_run("smoke", settings=settings, root=tmp_path))
@@ -257,6 +259,7 @@ def test_damaged_description(tmp_path):
         load_captions(tmp_path)
 
 
+@pytest.mark.slow
 def test_photos(shared_data, tmp_path):
     opened = open_run("photos", settings={"data": {"root": str(shared_data)}}, root=tmp_path)
     captions = opened.stage("captions").metrics

@@ -164,6 +164,7 @@ def test_a_curtain_hides_things_whole_and_changes_nothing_beside_it(made, world)
             assert len(set(columns)) == 1
 
 
+@pytest.mark.slow
 def test_writing_again_writes_the_same_bytes_and_leaves_the_world_alone(made, world, tmp_path):
     before = content(world)
     write_iglue(SIZES, world, tmp_path / "again")
@@ -178,6 +179,7 @@ def test_writing_again_writes_the_same_bytes_and_leaves_the_world_alone(made, wo
     assert content(tmp_path / "again") == again
 
 
+@pytest.mark.slow
 def test_forms_and_kinds_can_be_chosen(world, tmp_path):
     sizes = {
         "question_forms": ["exists"],
@@ -384,6 +386,7 @@ def test_the_folder_may_move(real, tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_no_real_photograph_is_both_trained_on_and_evaluated(shared_data, tmp_path):
     """The profile `photos` on the sample: e-SNLI-VE trains and validates XVNLI, and Flickr8k has the photographs."""
     section = {**load_profile("photos").stages["iglue"], "root": str(shared_data)}

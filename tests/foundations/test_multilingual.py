@@ -338,6 +338,7 @@ def photographs(shared_data, tmp_path_factory):
     return opened.stage(MULTILINGUAL.name)
 
 
+@pytest.mark.slow
 def test_no_real_photograph_is_both_trained_on_and_tested(photographs, shared_data):
     """The splits of the sets differ: most photographs of xFlickr&CO are training photographs of Flickr8k."""
     data = load_multilingual(photographs.folder)

@@ -163,6 +163,7 @@ def test_a_grid_needs_no_detector_and_names_nothing(pictures, tmp_path):
     assert len(store.provenance["weights"]) == 64
 
 
+@pytest.mark.slow
 def test_torchvisions_detector_by_name(pictures, tmp_path):
     metrics = run(
         pictures, tmp_path, source="torchvision", torchvision="fasterrcnn_mobilenet_v3_large_320_fpn",
@@ -188,6 +189,7 @@ def test_probabilities_are_kept_where_they_are_asked_for(pictures, detected, tmp
     torch.testing.assert_close(conf, b.object_conf, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_grids_probabilities_are_those_of_the_backbones_own_classifier(pictures, tmp_path):
     torch.manual_seed(0)
     net = resnet18(num_classes=1000)

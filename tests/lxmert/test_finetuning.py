@@ -74,6 +74,7 @@ def test_it_learns_small_data_by_heart(run, tmp_path, name):
     assert not list(tmp_path.rglob("work"))
 
 
+@pytest.mark.slow
 @each
 def test_the_weights_of_the_best_epoch_are_kept(run, tmp_path, name):
     fields = {**LEARNS, "seeds": (1,), "epochs": 4, "lr": 8e-3}
@@ -90,6 +91,7 @@ def test_the_weights_of_the_best_epoch_are_kept(run, tmp_path, name):
     assert last["value"] == pytest.approx(scores[last["updates"]])
 
 
+@pytest.mark.slow
 @each
 def test_a_killed_training_continues_to_the_same_result(run, tmp_path, name, monkeypatch):
     whole = run(name, "whole", **BRIEF)
@@ -115,6 +117,7 @@ def test_a_killed_training_continues_to_the_same_result(run, tmp_path, name, mon
         assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "killed" / file).read_bytes()
 
 
+@pytest.mark.slow
 @each
 def test_two_processes_share_the_seeds_to_the_same_results(run, inputs, tmp_path, name, monkeypatch):
     one = run(name, "one", **BRIEF)
@@ -184,6 +187,7 @@ def test_pairs_are_judged_as_by_the_plain_pass_and_left_is_not_right(inputs, tmp
         assert found.tolist() == scores.argmax(1).tolist()
 
 
+@pytest.mark.slow
 def test_answers_outside_the_list_have_no_target_and_are_counted(run, inputs, tmp_path):
     said: list[str] = []
     metrics = run("vqa", said=said, **{**BRIEF, "seeds": (3,), "max_train": None})
@@ -275,6 +279,7 @@ def test_a_checkpoint_with_missing_names_is_refused(run, inputs, tmp_path):
             run(name, name, model=str(broken), **BRIEF)
 
 
+@pytest.mark.slow
 def test_examples_whose_pictures_have_no_regions_are_left_out_counted_and_listed(run, inputs, tmp_path):
     names = [f"{split}{i}" for split, count in small.SPLITS.items() for i in range(count)]
     without = {"train3", "valid1"}

@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 import pytest
 
@@ -105,9 +106,11 @@ class Statement:
     inside: list["Statement"]
     draws: bool = False
 
+    @cached_property
     def loads(self) -> set[str]:
         return {n.id for n in self._names() if isinstance(n.ctx, ast.Load)}
 
+    @cached_property
     def stores(self) -> set[str]:
         return {n.id for n in self._names() if isinstance(n.ctx, ast.Store)}
 
@@ -153,7 +156,7 @@ def drawing_share(notebook: dict) -> float:
     ]
     for one in found:
         imported = {alias.name for alias in one.node.names} if isinstance(one.node, ast.ImportFrom) else set()
-        one.draws = bool((one.loads() | one.stores() | imported) & DRAWING)
+        one.draws = bool((one.loads | one.stores | imported) & DRAWING)
     changed = True
     while changed:
         changed = False
@@ -161,7 +164,7 @@ def drawing_share(notebook: dict) -> float:
             if one.inside:
                 draws = all(inner.draws for inner in one.inside)
             else:
-                users = [u.draws for u in found if u is not one and u.loads() & one.stores()]
+                users = [u.draws for u in found if u is not one and u.loads & one.stores]
                 only = isinstance(one.node, ast.Assign | ast.AugAssign | ast.AnnAssign) and bool(users)
                 draws = one.draws or (only and all(users))
             changed, one.draws = changed or draws != one.draws, draws

@@ -60,6 +60,7 @@ def test_inverted_lists_are_exact_when_every_cell_is_probed():
         faiss_index.build_index(keys, "hnsw")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["import faiss, torch", "import torch, faiss"])
 def test_faiss_and_torch_live_together_in_either_order(order):
     """Both bring an OpenMP runtime; a clash shows as a crash or a hang with several threads."""

@@ -71,6 +71,7 @@ def test_killed_before_every_operation_on_files(tmp_path):
         assert MADE == []
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_replaced_whatever_happens_on_the_way(tmp_path):
     def spoil_and_make(folder):
         if not list(folder.glob("r/total-*")):

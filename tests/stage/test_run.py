@@ -93,6 +93,7 @@ def test_hash_is_the_same_in_every_process(make, tmp_path):
     assert (folder / "manifest.json").is_file()
 
 
+@pytest.mark.slow
 def test_resumes_after_kill(make, tmp_path, lines):
     folder = make().plan("count", steps=60).folder
     with child(tmp_path, 0.1, 60) as process:
@@ -105,6 +106,7 @@ def test_resumes_after_kill(make, tmp_path, lines):
     assert any("continued" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_second_process_waits_and_says_for_whom(make, tmp_path, lines):
     folder = make().plan("count", steps=8).folder
     with child(tmp_path, 0.1, 8) as process:

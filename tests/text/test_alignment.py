@@ -55,6 +55,7 @@ def test_golden_vector_6():
     assert align(np.array(forward), np.array(backward)).tolist() == [1, 1, 2, 2]
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(SPANS, SPANS), min_size=1, max_size=4))
 @settings(max_examples=200, deadline=None)
 def test_alignment_equals_the_sweep(sentences):

@@ -237,6 +237,7 @@ def test_damaged_corpus(tmp_path):
         TokenCorpus(tmp_path / "x.hdf5")
 
 
+@pytest.mark.slow
 def test_published_text(shared_data, tmp_path):
     from vlpnb.text.tokenizers import load_tokenizer
 

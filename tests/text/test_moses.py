@@ -34,6 +34,7 @@ def test_rules(text, expected):
     assert moses(text) == expected
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.text(max_size=40))
 def test_any_line_stays_one_line_of_single_spaces(text):

@@ -62,6 +62,7 @@ def test_a_small_vocabulary_still_has_every_character(tmp_path):
     assert not any(3 in tokenizer(line)["input_ids"] for line in LINES)
 
 
+@pytest.mark.slow
 def test_two_trainings_in_two_processes_give_one_vocabulary(tmp_path):
     script = "import json, sys; from vlpnb.text.unigram import train_unigram; "
     script += "from vlpnb.text.tokenizers import vocabulary_hash; "

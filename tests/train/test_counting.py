@@ -43,6 +43,7 @@ def test_operations_of_bert_base_are_those_of_the_formula():
     assert cost.parameters == sum(p.numel() for p in new_masked_lm(shape).parameters()) == cost.trained
 
 
+@pytest.mark.slow
 def test_operations_grow_with_the_update_and_memory_with_what_is_read_at_a_time():
     shape = replace(TINY, dropout=0.0, attention_dropout=0.0)
     whole, halves = language_step(shape, 40, 20), replace(language_step(shape, 40, 20), micro_batch=20)
@@ -82,6 +83,7 @@ def test_a_gpu_drops_attention_weights_inside_its_kernel():
     assert count(step, gpu=True).flops > count(step).flops
 
 
+@pytest.mark.slow
 def test_half_precision_takes_less_memory():
     shape = replace(TINY, layers=6, hidden=64, ffn=256)
     halves = count(language_step(shape, 32, 20, precision="bfloat16"), gpu=True)

@@ -82,6 +82,7 @@ def trained(made, tmp_path_factory):
     return folder, pretrain(made, folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["none", *WITH_PICTURES])
 def test_every_variant_learns_and_can_be_asked(made, tmp_path, variant):
     metrics = pretrain(made, tmp_path, variant=variant, updates=30, lr=3e-3)

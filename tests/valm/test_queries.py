@@ -36,6 +36,7 @@ def live(made, folder, split, numbers):
     return find.rows(batch["ids"], own=own, given=own[:, :, None], keys=torch.tensor(numbers))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exclude_own", [False, True])
 @pytest.mark.parametrize("mode", MODES)
 def test_a_table_equals_live_retrieval_to_the_bit(made, mode, exclude_own):
@@ -146,6 +147,7 @@ def test_a_kill_after_any_shard_changes_nothing(made, monkeypatch):
     assert content(made.root / "killed") == content(made.root / "whole")
 
 
+@pytest.mark.slow
 def test_an_index_is_searched_and_its_recall_told(made):
     made.images("indexed", index="ivf", cells=3)
     metrics = made.queries("approximate", images="indexed", recall=1.0)

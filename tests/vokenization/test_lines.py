@@ -125,6 +125,7 @@ def test_padding_changes_no_loss_and_no_gradient(uneven, tmp_path):
             torch.testing.assert_close(one, expected, rtol=1e-7, atol=1e-11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("supervision", ["mlm", "vokens", "random", "shuffle", "reverse", "token"])
 def test_lines_train_with_any_supervision(uneven, tmp_path, supervision):
     """Also the plain baseline; the micro-batch, and so the padding, changes nothing."""

@@ -261,6 +261,7 @@ def test_processes_share_an_update(inputs, tmp_path):
     assert sorted(rows) == sorted(row.tolist() for micro in whole.micro for row in micro["ids"])
 
 
+@pytest.mark.slow
 def test_random_labels_cannot_be_learnt_and_tokens_can(inputs, tmp_path):
     """The voken loss stays at ln V with random labels, and goes to the token-copy loss with tokens."""
     longer = {"updates": 150, "lr": 5e-3, "warmup": 10, "dropout": 0.0, "shuffle": True, "evaluations": 1}

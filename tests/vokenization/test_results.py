@@ -164,6 +164,7 @@ def test_one_reading_column(reading_inputs, tmp_path):
     assert "SQuAD 1.1" not in page
 
 
+@pytest.mark.slow
 def test_the_table_of_granularities_from_real_stages(tmp_path):
     """A row per supervision, with GLUE, SQuAD as EM/F1 and SWAG, as the stages write them."""
     made = tiny_lm.make(tmp_path, count=40)

@@ -133,6 +133,7 @@ def test_the_corpus_is_wrapped_and_cut_into_sentences(pipeline):
     assert tokenizer.decode(corpus.sentence(0)).strip().endswith(".")
 
 
+@pytest.mark.slow
 def test_it_is_fine_tuned_on_everything(pipeline, tmp_path):
     inputs, _ = pipeline
     metrics = GLUE.run(

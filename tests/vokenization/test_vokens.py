@@ -71,6 +71,7 @@ def test_random_queries_equal_brute_force(small):
     assert (top_k(queries, keys, chunk=300, block=999)[1][:, 0] == (queries @ keys.T).argmax(1)).all()
 
 
+@pytest.mark.slow
 def test_ten_thousand_tokens_in_random_sentences_equal_brute_force(small):
     """The whole way, batches and padding and all, beside one sentence at a time and every score."""
     matcher = load_matcher(small.matching)
@@ -122,6 +123,7 @@ def test_killed_anywhere_the_array_is_the_same(small, corpus, tmp_path):
     assert not list(tmp_path.glob("checkpoint-*"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(tmp_path, monkeypatch):
     """Neither does that of its metrics."""
     count = 400_000

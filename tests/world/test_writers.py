@@ -45,6 +45,7 @@ def world(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_write_equal_bytes(world, tmp_path):
     code = (
         "import sys, json; from vlpnb.world.writers import WorldConfig, write_world;"
@@ -200,6 +201,7 @@ def test_text_and_commonsense_are_there(world):
         assert all(json.loads(line)["answer"] for line in lines)
 
 
+@pytest.mark.slow
 def test_a_killed_writer_continues(world, tmp_path):
     config = WorldConfig(**TINY)
 
@@ -221,6 +223,7 @@ def test_a_killed_writer_continues(world, tmp_path):
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
 
 
+@pytest.mark.slow
 def test_worker_processes_draw_the_same_pictures(tmp_path):
     sizes = {**TINY, "train": 210, "languages": (), "questions": 0, "statements": 0}
     write_world(WorldConfig(**sizes), tmp_path / "one")

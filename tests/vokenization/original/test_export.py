@@ -29,6 +29,7 @@ def command(capsys, *arguments: str) -> list[str]:
     return [line for line in said.out.splitlines() if not line.startswith("[")]
 
 
+@pytest.mark.slow
 def test_files_of_a_run_go_out_and_come_back(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("VLPNB_DATA", str(tmp_path))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
