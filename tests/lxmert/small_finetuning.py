@@ -1,6 +1,7 @@
 """The inputs of LXMERT's fine-tuning without a world: invented regions that tell what they show, questions, pairs."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +10,16 @@ import torch
 from vlpnb.data.asked_data import PairData, QuestionData, QuestionFiles, answers_file
 from vlpnb.data.region_store import write_store_of
 from vlpnb.data.regions import PictureRegions
+from vlpnb.lxmert.gqa import GQA, GqaConfig
 from vlpnb.lxmert.heads import LxmertForPretraining
 from vlpnb.lxmert.model import LxmertConfig
+from vlpnb.lxmert.nlvr2 import NLVR2, Nlvr2Config
 from vlpnb.lxmert.original.weights import save_model
+from vlpnb.lxmert.vqa import VQA, VqaConfig
 from vlpnb.stage import StageContext
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 
+STAGES = {"vqa": (VQA, VqaConfig), "gqa": (GQA, GqaConfig), "nlvr2": (NLVR2, Nlvr2Config)}
 COLOURS = ("red", "green", "blue", "white")
 KINDS = ("cat", "dog", "car")
 WIDTH = 8
@@ -126,3 +131,18 @@ def context(config, folder: Path, inputs: dict[str, Path], said: list[str] | Non
     """A stage's context that keeps its lines in `said`."""
     folder.mkdir(parents=True, exist_ok=True)
     return StageContext(config, folder, inputs, "cpu", say=(said if said is not None else []).append)
+
+
+def runner(inputs: dict[str, Path], root: Path) -> Callable[..., dict[str, float]]:
+    """Runs a stage by its name in `root` or a folder of it; returns its metrics."""
+
+    def run(name, folder="", said=None, given=inputs, **fields):
+        stage, config = STAGES[name]
+        return stage.run(context(config(**fields), root / folder, given, said))
+
+    return run
+
+
+def results(folder: Path, name: str) -> list[dict]:
+    """What a stage left of each seed."""
+    return json.loads((folder / f"{name}.json").read_text())

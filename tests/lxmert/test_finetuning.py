@@ -2,35 +2,30 @@
 
 import json
 import math
-import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 from tests.lxmert import small_finetuning as small
-from tests.lxmert.small_finetuning import ANSWERS, BRIEF, LEARNS, TABLE, context
-from tests.regions import region_store
-from vlpnb.data.asked_data import load_pairs, load_questions
+from tests.lxmert.small_finetuning import ANSWERS, BRIEF, LEARNS, STAGES, context, results
+from vlpnb.data.asked_data import load_pairs
 from vlpnb.data.region_store import RegionStore, write_store_of
-from vlpnb.downstream.answering import Benchmark, Questions
+from vlpnb.downstream.answering import Benchmark
 from vlpnb.downstream.finetuning import FineTuningConfig
 from vlpnb.downstream.pictured import Pictures, Sentences
 from vlpnb.downstream.seeds import MAJORITY
 from vlpnb.errors import UserError
 from vlpnb.lxmert import nlvr2
-from vlpnb.lxmert.answering import answer, asked_of, load_answerer
-from vlpnb.lxmert.gqa import GQA, GqaConfig
-from vlpnb.lxmert.heads import AnsweringModel, LxmertForPretraining, PairModel
-from vlpnb.lxmert.nlvr2 import NLVR2, Judged, Nlvr2Config, judge, load_pair_reader
-from vlpnb.lxmert.original.weights import load_model, save_model, save_original
-from vlpnb.lxmert.start import NO_ANSWERS, STARTS, starting_point
-from vlpnb.lxmert.vqa import VQA, VqaConfig
+from vlpnb.lxmert.answering import answer, asked_of
+from vlpnb.lxmert.heads import AnsweringModel, PairModel
+from vlpnb.lxmert.nlvr2 import Judged, Nlvr2Config, judge
+from vlpnb.lxmert.original.weights import save_model
+from vlpnb.lxmert.start import starting_point
+from vlpnb.lxmert.vqa import VqaConfig
 from vlpnb.metrics.nlvr2 import read_nlvr2_predictions
-from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
+from vlpnb.text.tokenizers import load_tokenizer
 
-STAGES = {"vqa": (VQA, VqaConfig), "gqa": (GQA, GqaConfig), "nlvr2": (NLVR2, Nlvr2Config)}
 each = pytest.mark.parametrize("name", STAGES)
 
 
@@ -41,17 +36,7 @@ def inputs(tmp_path_factory):
 
 @pytest.fixture
 def run(inputs, tmp_path):
-    """Runs a stage in `tmp_path` or a folder of it; returns its metrics."""
-
-    def run(name, folder="", said=None, given=inputs, **fields):
-        stage, config = STAGES[name]
-        return stage.run(context(config(**fields), tmp_path / folder, given, said))
-
-    return run
-
-
-def results(folder, name):
-    return json.loads((folder / f"{name}.json").read_text())
+    return small.runner(inputs, tmp_path)
 
 
 @pytest.mark.slow
@@ -204,81 +189,6 @@ def test_answers_outside_the_list_have_no_target_and_are_counted(run, inputs, tm
     assert targets[0, ANSWERS.index("yes")] == pytest.approx(0.3)
 
 
-def test_the_head_of_answers_starts_from_that_of_pre_training(inputs, tmp_path):
-    start = starting_point(context(VqaConfig(), tmp_path, inputs))
-    source = load_model(inputs["pretraining"] / "model", LxmertForPretraining)
-    model = start.answering(ANSWERS, True, "soft")
-    for row, said in enumerate(ANSWERS):
-        if said in TABLE:
-            assert torch.equal(model.answers.out.weight[row], source.answers.out.weight[TABLE.index(said)])
-        else:
-            assert not model.answers.out.weight[row].any()
-    assert torch.equal(model.answers.inner.weight, source.answers.inner.weight)
-    without = start.answering(ANSWERS, False, "soft")
-    assert not torch.equal(without.answers.inner.weight, source.answers.inner.weight)
-    for made in (model, without, start.pairs()):
-        words = made.backbone.embeddings.words.weight
-        assert torch.equal(words, source.backbone.embeddings.words.weight)
-
-
-def test_from_scratch_every_seed_draws_weights_of_its_own(inputs, tmp_path):
-    start = starting_point(context(VqaConfig(start="scratch"), tmp_path, inputs))
-    assert start.table is None
-    drawn = []
-    for seed in (1, 2, 1):
-        torch.manual_seed(seed)
-        drawn.append(start.answering(ANSWERS, True, "soft").backbone.embeddings.words.weight)
-    assert torch.equal(drawn[0], drawn[2])
-    assert not torch.equal(drawn[0], drawn[1])
-
-
-def test_every_start_asks_for_a_pre_training_that_there_is():
-    from vlpnb.lxmert.pretraining import PretrainingConfig
-
-    for start, overrides in STARTS.items():
-        request = VQA.inputs(VqaConfig(start=start, seed=7))["pretraining"]
-        assert request.overrides == {**overrides, "seed": 7}
-        config = PretrainingConfig(**request.overrides)
-        assert ("answers" in config.wanted.losses and config.updates != 0) == (start not in NO_ANSWERS)
-    assert "pretraining" not in VQA.inputs(VqaConfig(model="bert-base-uncased"))
-
-
-@pytest.mark.parametrize("form", ["folder", "pre-training", "original"])
-def test_a_model_from_outside_is_fine_tuned_as_the_runs_own(run, inputs, tmp_path, form):
-    own, brief = inputs["pretraining"], {**BRIEF, "seeds": (3,)}
-    fields = {"model": str(own)}
-    if form == "folder":
-        fields = {"model": str(own / "model"), "answer_table": str(own / "answers.json")}
-    if form == "original":
-        file = save_original(tmp_path / "Epoch01_LXRT.pth", load_model(own / "model", LxmertForPretraining))
-        fields = {
-            "model": str(file),
-            "tokenizer": str(own / "model"),
-            "answer_table": str(own / "answers.json"),
-        }
-    if form == "original":  # heads of 64: a state dict does not tell their number
-        with pytest.raises(UserError, match=r"tokenizer: .*Epoch01_LXRT.pth has no tokenizer"):
-            run("vqa", "a", **{**fields, "tokenizer": ""}, **brief)
-        assert 0 <= run("vqa", "a", **fields, **brief)["accuracy"] <= 1
-    else:
-        assert str(run("vqa", "a", **fields, **brief)) == str(run("vqa", "b", **brief))
-
-
-def test_a_checkpoint_with_missing_names_is_refused(run, inputs, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    broken = tmp_path / "broken"
-    shutil.copytree(inputs["pretraining"], broken)
-    file = broken / "model" / "model.safetensors"
-    tensors = load_file(file)
-    lost = next(name for name in tensors if "x_layers.1.visual_attention" in name)
-    del tensors[lost]
-    save_file(tensors, file, metadata={"format": "pt"})
-    for name in STAGES:
-        with pytest.raises(UserError, match=r"1 missing: .*x_layers\.1\.visual_attention"):
-            run(name, name, model=str(broken), **BRIEF)
-
-
 @pytest.mark.slow
 def test_examples_whose_pictures_have_no_regions_are_left_out_counted_and_listed(run, inputs, tmp_path):
     names = [f"{split}{i}" for split, count in small.SPLITS.items() for i in range(count)]
@@ -325,33 +235,6 @@ def test_questions_whose_answers_are_all_outside_the_list_count_nothing(run, inp
     assert 0 < some["accuracy"] <= 0.45
 
 
-def test_a_pre_training_without_answers_gives_the_backbone_alone(run, inputs, tmp_path):
-    own = load_model(inputs["pretraining"] / "model", LxmertForPretraining)
-    folder = tmp_path / "pretraining"
-    save_model(folder / "model", LxmertForPretraining(replace(own.config, answers=1)))
-    for file in (inputs["pretraining"] / "model").glob("*token*"):
-        shutil.copyfile(file, folder / "model" / file.name)
-    (folder / "answers.json").write_text("[]")
-    assert 0 <= run("vqa", "a", given={**inputs, "pretraining": folder}, **BRIEF)["accuracy"] <= 1
-
-
-@pytest.mark.parametrize("name", ["vqa", "nlvr2"])
-def test_a_model_that_has_learnt_with_other_regions_or_words_is_refused(run, inputs, tmp_path, name):
-    names = [f"{split}{i}" for split, count in small.SPLITS.items() for i in range(count)]
-    region_store(tmp_path / "wide", names, width=small.WIDTH + 1)
-    with pytest.raises(UserError, match="reads features of 8 numbers, and the stage `regions` has 9"):
-        run(name, "a", given={**inputs, "regions": tmp_path / "wide"}, **BRIEF)
-    train_wordpiece(["many other words than those of the model"] * 5, 400, tmp_path / "words")
-    tokenizer = load_tokenizer(tmp_path / "words")
-    tokenizer.add_tokens([f"more{i}" for i in range(200)])
-    tokenizer.save_pretrained(tmp_path / "words")
-    given = {"model": str(inputs["pretraining"]), "tokenizer": str(tmp_path / "words")}
-    with pytest.raises(UserError, match=r"knows \d+ word pieces, and the tokenizer has the id \d+"):
-        run(name, "b", **given, **BRIEF)
-    with pytest.raises(UserError, match="max_length: 33 tokens, and pre-trained reads 32 at most"):
-        run(name, "c", max_length=33, **BRIEF)
-
-
 def test_submissions_are_written_for_every_split_also_without_answers(run, tmp_path):
     brief = {**BRIEF, "seeds": (3,)}
     metrics = run("vqa", "vqa", **brief)
@@ -392,84 +275,6 @@ def test_a_run_that_becomes_nan_is_a_result_not_a_crash(run, tmp_path, name, mon
     assert all("became infinite or not a number" in each["diverged"] for each in results(tmp_path, name))
 
 
-def test_kept_models_answer_again_what_they_answered(run, inputs, tmp_path):
-    brief = {**BRIEF, "seeds": (3,), "keep_models": True}
-    run("vqa", "vqa", **brief)
-    kept = load_answerer(tmp_path / "vqa")
-    rows = json.loads((tmp_path / "vqa" / "seed-3" / "predictions_valid.json").read_text())
-    asked = load_questions(inputs["questions"]).read("vqa", "valid")
-    sentences = Sentences.of([q.sentence for q in asked], kept.tokenizer, 20)
-    pictures = Pictures(RegionStore(inputs["regions"]), [q.image_id for q in asked], "here")
-    again = answer(kept.model, Questions(asked, kept.answers, sentences, pictures), "cpu")
-    assert [kept.answers[row] for row in again] == [row["answer"] for row in rows]
-    run("nlvr2", "nlvr2", **brief)
-    assert isinstance(load_pair_reader(tmp_path / "nlvr2", 3).model, PairModel)
-    with pytest.raises(UserError, match=r"no fine-tuned model of seed 5; set `keep_models`"):
-        load_answerer(tmp_path / "vqa", 5)
-
-
-@each
-def test_a_fine_tuned_model_answers_again_without_training(run, inputs, tmp_path, name):
-    trained = run(name, "trained", keep_models=True, **{**BRIEF, "seeds": (3,), "test": ("valid", "test")})
-    said: list[str] = []
-    model = str(tmp_path / "trained" / "seed-3")
-    given = {kind: folder for kind, folder in inputs.items() if kind != "pretraining"}
-    fields = {"model": model, "epochs": 0, "seeds": (3, 4), "test": ("valid", "test")}
-    again = run(name, "again", said=said, given=given, **fields)
-    of_training = ("outside", "diverged")
-    assert str(again) == str({key: 0.0 if key in of_training else value for key, value in trained.items()})
-    (result,) = results(tmp_path / "again", name)  # without a training the second seed would say the same
-    assert (result["updates"], result["loss"], result["diverged"]) == (0, None, "")
-    files = sorted((tmp_path / "trained" / "seed-3").glob("predictions_*"))
-    assert len(files) == 2
-    for file in files:
-        assert (tmp_path / "again" / "seed-3" / file.name).read_bytes() == file.read_bytes()
-    assert any("which is not trained" in line for line in said)
-
-
-@each
-def test_an_original_snapshot_answers_as_the_same_weights_in_a_folder(run, inputs, tmp_path, name):
-    known = load_model(inputs["pretraining"] / "model", LxmertForPretraining).config
-    shape = replace(known, heads=1)  # as is read off a state dict of this width
-    torch.manual_seed(1)
-    model = PairModel(shape) if name == "nlvr2" else AnsweringModel(shape, len(ANSWERS))
-    words = str(inputs["pretraining"] / "model")
-    save_model(tmp_path / "folder", model, load_tokenizer(words))
-    save_original(tmp_path / "BEST.pth", model)
-    fields = {"epochs": 0, "seeds": (1,), "test": ()}
-    ours = run(name, "a", model=str(tmp_path / "folder"), **fields)
-    theirs = run(name, "b", model=str(tmp_path / "BEST.pth"), tokenizer=words, **fields)
-    assert str(ours) == str(theirs)
-    (file,) = (tmp_path / "a" / "seed-1").glob("predictions_valid.*")
-    assert file.read_bytes() == (tmp_path / "b" / "seed-1" / file.name).read_bytes()
-
-
-def test_without_training_a_split_without_answers_is_answered_and_has_no_score(run, inputs, tmp_path):
-    run("vqa", "trained", keep_models=True, **{**BRIEF, "seeds": (3,)})
-    model = str(tmp_path / "trained" / "seed-3")
-    metrics = run("vqa", "blind", model=model, epochs=0, valid="test", test=())
-    assert "accuracy" not in metrics
-    (file,) = (tmp_path / "blind").glob("seed-*/predictions_test.json")
-    assert len(json.loads(file.read_text())) == 2 * small.SPLITS["test"]
-
-
-def test_answering_without_training_needs_a_fine_tuned_model_of_the_same_answers(run, inputs, tmp_path):
-    with pytest.raises(ValueError, match="epochs: 0 trains nothing; name a fine-tuned model in `model`"):
-        VqaConfig(epochs=0)
-    own = str(inputs["pretraining"])
-    with pytest.raises(UserError, match=r"answer_head|answers, and the task"):
-        run("vqa", "a", model=own, epochs=0)  # its head has other answers
-    with pytest.raises(UserError, match="does not hold the weights of PairModel"):
-        run("nlvr2", "b", model=own, epochs=0)
-    run("vqa", "trained", keep_models=True, **{**BRIEF, "seeds": (3,)})
-    listed = tmp_path / "trained" / "answers.json"
-    listed.write_text(json.dumps(json.loads(listed.read_text())[::-1]))
-    with pytest.raises(
-        UserError, match=r"learnt the answers of .*answers\.json, and those of the task differ"
-    ):
-        run("vqa", "c", model=str(tmp_path / "trained" / "seed-3"), epochs=0)
-
-
 def test_fewer_pictures_are_a_part_of_each_split_and_test_stays_whole(run, tmp_path):
     said: list[str] = []
     run("vqa", said=said, limit_images=5, **{**BRIEF, "seeds": (3,)})
@@ -498,7 +303,6 @@ def test_published_settings_are_the_defaults(name):
 
 
 def test_sentences_are_cut_padded_and_stripped(inputs):
-    from vlpnb.text.tokenizers import load_tokenizer
 
     tokenizer = load_tokenizer(inputs["pretraining"] / "model")
     sentences = Sentences.of(["  the cat is red ? ", "what", "is the cat " * 9], tokenizer, 8)
