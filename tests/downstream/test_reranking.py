@@ -130,8 +130,8 @@ def test_padding_changes_no_score():
     scores = []
     for length in (LONGEST, LONGEST + 4):
         states, mask = captions.padded(rows, length)
-        first, _ = cclm.fusion_layers[0].look(states, padding_mask(mask))
-        scores.append(match_logits(cclm, first, mask, keys))
+        first, _ = cclm.fusion_layers[0](states, padding_mask(mask), cached=keys.layers[0])
+        scores.append(match_logits(cclm, first, mask, keys.layers))
     close(*scores)
 
 

@@ -8,14 +8,15 @@ Differs from the original, with equal scores (`rerank_plainly` is its way, kept 
 
 * Keys and values of a picture do not depend on the caption: they are made once (CCL-41).
 * A pair that is in both lists is scored once (CCL-42).
-* Captions are read at their own lengths, pairs of similar lengths together, not padded to the longest allowed.
-* The first layer's self-attention does not depend on the picture, and of the last layer only position 0 is asked.
+* Captions are read at their own lengths, those of similar lengths together, not padded to the longest allowed.
+* The first layer's self-attention, and what its tokens ask pictures for, do not depend on the picture; they meet it
+  without padding. Of the last layer only position 0 is asked.
 * k may be greater than what there is; ties rank by position; scores are not summed with fills of −100, which costs
   float32 its precision (CCL-43).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -166,27 +167,25 @@ def nearest(similarity: Float[Tensor, "N M"], k: int) -> Bool[Tensor, "N M"]:
 
 def match_logits(
     model: Ranker,
-    first: Float[Tensor, "B T D"],
+    x: Float[Tensor, "B T D"],
     mask: Bool[Tensor, "B T"] | None,
-    keys: Iterable[tuple[Tensor, Tensor]],
+    keys: Sequence[tuple[Tensor, Tensor]],
 ) -> Float[Tensor, "B 2"]:
-    """Logits of "no match" and "match", from what the first fusion layer's self-attention made of the sentences.
+    """Logits of "no match" and "match", from what the first fusion layer made of the sentences.
 
     Args:
-        first: the output of `model.fusion_layers[0].look`.
         mask: real tokens; None where all are.
-        keys: of each fusion layer the keys and values of the B pictures.
+        keys: of each fusion layer the keys and values of the pictures, of one or of B.
     """
     hidden = None if mask is None else padding_mask(mask)
-    x = first
+    later = [*zip(model.fusion_layers, keys, strict=True)][1:]
     with quick_products(x):
-        for number, (layer, kept) in enumerate(zip(model.fusion_layers, keys, strict=True)):
-            last = number == len(model.fusion_layers) - 1
-            if number and last:
+        for number, (layer, kept) in enumerate(later, 1):
+            if number == len(later):
                 x = first_look(layer.look, x, mask)
-            elif number:
+            else:
                 x, _ = layer.look(x, hidden)
-            x, _ = layer.meet(x[:, :1] if last else x, cached=kept)
+            x, _ = layer.meet(x, cached=kept)
             x = layer.think(x)
         return model.match(x)
 
@@ -224,29 +223,67 @@ def score_pairs(
 
     A pass has at most `batch` sentences of one picture, so that they share its keys and values and nothing is copied.
     """
-    ready = _looked(model, captions, sentences.unique(), batch)
+    asking = _asking(model, captions, sentences.unique(), batch)
     found = torch.empty(len(pictures), 2, dtype=torch.float32, device=gallery.views.device)
     lengths = captions.lengths[sentences]
     order = (pictures * (int(lengths.max()) + 1) + lengths).argsort(stable=True)  # by picture, then by length
     of_picture, counts = pictures[order].unique_consecutive(return_counts=True)
     for picture, mine in zip(of_picture.tolist(), order.split(counts.tolist()), strict=True):
-        keys = model.memory_keys(gallery.views[picture : picture + 1])
-        for rows in mine.split(_cuts(lengths[mine].tolist(), batch)):
-            states, mask = ready.padded(sentences[rows])
-            found[rows] = match_logits(model, states, None if bool(mask.all()) else mask, keys).float()
+        keys = tuple(model.memory_keys(gallery.views[picture : picture + 1]))
+        for rows in mine.split(batch):
+            met = asking.meet(model, sentences[rows], keys[0])
+            # one position of each sentence is left to compute in the last layer, so that padding costs little there
+            cuts = [len(rows)] if len(keys) < 3 else _cuts(lengths[rows].tolist(), batch)
+            for part in torch.arange(len(rows), device=rows.device).split(cuts):
+                states, mask = met.padded(part)
+                whole = None if bool(mask.all()) else mask
+                found[rows[part]] = match_logits(model, states, whole, keys).float()
     return found
 
 
-def _looked(model: Ranker, captions: Captions, needed: Int[Tensor, " N"], batch: int) -> Captions:
-    """Sentences after the first fusion layer's look at themselves, which no picture changes."""
-    look, states = model.fusion_layers[0].look, torch.empty_like(captions.states)
+@dataclass(frozen=True)
+class _Asking:
+    """Sentences in the first fusion layer, after their look at themselves: no picture has changed them yet."""
+
+    captions: Captions
+    queries: Float[Tensor, "M D"]
+    """What their tokens ask a picture for."""
+
+    def meet(self, model: Ranker, rows: Int[Tensor, " B"], keys: tuple[Tensor, Tensor]) -> Captions:
+        """Some of them after they have met one picture, token after token: each asks for itself, so none is padded.
+
+        Where there is no other layer, of each sentence the first token alone, which is all that is read of it.
+        """
+        layer, starts, lengths = (
+            model.fusion_layers[0],
+            self.captions.starts[rows],
+            self.captions.lengths[rows],
+        )
+        if len(model.fusion_layers) == 1:
+            lengths = torch.ones_like(lengths)
+        ends = lengths.cumsum(0)
+        places = torch.arange(int(ends[-1]), device=rows.device) + (
+            starts - ends + lengths
+        ).repeat_interleave(lengths)
+        x = self.captions.states[places][None]  # (1, the tokens, D)
+        with quick_products(x):
+            x, _ = layer.meet(x, cached=keys, queries=self.queries[places][None])
+            x = layer.think(x)
+        return Captions(x[0], F.pad(ends, (1, 0)), self.captions.vectors[rows])
+
+
+def _asking(model: Ranker, captions: Captions, needed: Int[Tensor, " N"], batch: int) -> _Asking:
+    """The needed sentences in the first fusion layer."""
+    layer = model.fusion_layers[0]
+    states, queries = torch.empty_like(captions.states), torch.empty_like(captions.states)
     for rows in needed[captions.lengths[needed].argsort(stable=True)].split(batch):
         given, mask = captions.padded(rows)
         with quick_products(given):
-            made, _ = look(given, padding_mask(mask))
+            made, _ = layer.look(given, padding_mask(mask))
+            asked = layer.meet.attention.query(made)
         places = captions.starts[rows][:, None] + torch.arange(mask.shape[1], device=mask.device)
-        states[places[mask]] = made[mask]
-    return Captions(states, captions.starts, captions.vectors)
+        states[places[mask]], queries[places[mask]] = made[mask], asked[mask]
+    return _Asking(replace(captions, states=states), queries)
 
 
 def _cuts(lengths: Sequence[int], batch: int) -> list[int]:

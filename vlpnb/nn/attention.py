@@ -73,6 +73,7 @@ class Attention(nn.Module):
         weights: bool = False,
         cache: LayerCache | None = None,
         cached: Keys | None = None,
+        queries: Float[Tensor, "B T D"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
         """Attend from `x` to `memory` (to `x` itself when None).
 
@@ -87,6 +88,7 @@ class Attention(nn.Module):
             cached: `memory_keys` of a memory, in place of it and of a cache. Of fewer rows than `x` has, each belongs
                 to equally many rows of `x`, which lie side by side; nothing is copied then. A mask may have the rows of
                 either.
+            queries: `query(x)`, where it is made already.
 
         Raises:
             UserError: the rows cannot be shared out evenly among those of `cached`.
@@ -95,7 +97,7 @@ class Attention(nn.Module):
             The attended stream, and the attention map or None; its rows sum to one, or to zero where nothing
             may be seen.
         """
-        q = rearrange(self.query(x), "b t (h d) -> b h t d", h=self.heads)
+        q = rearrange(self.query(x) if queries is None else queries, "b t (h d) -> b h t d", h=self.heads)
         k, v = self.memory_keys(x if memory is None else memory) if cached is None else cached
         sharing = 1  # rows that share a memory
         if len(k) < len(q):

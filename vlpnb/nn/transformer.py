@@ -183,8 +183,9 @@ class AttentionLayer(nn.Module):
         weights: bool = False,
         cache: LayerCache | None = None,
         cached: Keys | None = None,
+        queries: Float[Tensor, "B T D"] | None = None,
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B H T S"] | None]:
-        """Arguments and results as in `Attention.forward`."""
+        """Arguments and results as in `Attention.forward`; `queries` are of what it is given, after a pre-norm."""
         branch, attention = self.attention(
             self.norm(x) if self.pre_norm else x,
             mask,
@@ -193,6 +194,7 @@ class AttentionLayer(nn.Module):
             weights=weights,
             cache=cache,
             cached=cached,
+            queries=queries,
         )
         x = x + self.dropout(branch)
         return (x if self.pre_norm else self.norm(x)), attention
