@@ -254,17 +254,12 @@ class _Asking:
 
         Where there is no other layer, of each sentence the first token alone, which is all that is read of it.
         """
-        layer, starts, lengths = (
-            model.fusion_layers[0],
-            self.captions.starts[rows],
-            self.captions.lengths[rows],
-        )
+        layer, lengths = model.fusion_layers[0], self.captions.lengths[rows]
         if len(model.fusion_layers) == 1:
             lengths = torch.ones_like(lengths)
         ends = lengths.cumsum(0)
-        places = torch.arange(int(ends[-1]), device=rows.device) + (
-            starts - ends + lengths
-        ).repeat_interleave(lengths)
+        moved = (self.captions.starts[rows] - ends + lengths).repeat_interleave(lengths)
+        places = moved + torch.arange(len(moved), device=moved.device)  # of these tokens among those of all
         x = self.captions.states[places][None]  # (1, the tokens, D)
         with quick_products(x):
             x, _ = layer.meet(x, cached=keys, queries=self.queries[places][None])
