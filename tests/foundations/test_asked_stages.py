@@ -381,10 +381,9 @@ def test_two_questions_with_one_id_and_no_task_at_all_are_refused(tmp_path):
     config = parse_config(QuestionsConfig, {"root": str(tmp_path), "vqa": section, "gqa": None})
     with pytest.raises(UserError, match="two questions have the id 1; expected one"):
         run_stage(QUESTIONS, config, tmp_path / "out")
+    nothing = parse_config(QuestionsConfig, {"root": "/", "vqa": None, "gqa": None})
     with pytest.raises(UserError, match="neither `vqa` nor `gqa` is there"):
-        run_stage(
-            QUESTIONS, parse_config(QuestionsConfig, {"root": "/", "vqa": None, "gqa": None}), tmp_path / "o"
-        )
+        run_stage(QUESTIONS, nothing, tmp_path / "o")
 
 
 def test_a_killed_crop_goes_on_where_it_stopped(tmp_path):
