@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from vlpnb.errors import UserError
 from vlpnb.stage.profiles import profile_names
 from vlpnb.train.counting import Cost, count
 
-# Seconds that finished runs of the laptop profile noted in their manifests, on two quiet cores; of one variant each.
+# Seconds that finished runs of the laptop profile noted in their manifests, on two quiet cores; of one variant each …
 MEASURED = {
     "vision": 60.5,
     "features": 35.3,
@@ -29,6 +30,8 @@ MEASURED = {
     "cclm.pretraining": 70.8,
     "cclm.xvnli": 5.8,
 }
+# … and what the benchmarks measured on the machine that they ran on, which `benchmarks/results` need not be of.
+RAN_ON = {"flops": 231.5e9, "exact": 231.5e9, "bandwidth": 24.64e9, "call": 13.14e-6}
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def fails(arguments, capsys):
 
 @pytest.mark.slow
 def test_hours_of_the_laptop_are_within_a_factor_of_one_and_a_half_of_measured_ones(laptop):
-    on, data = plan.machine(), sizes("laptop")
+    on, data = replace(plan.machine(), **RAN_ON), sizes("laptop")
     found = {}
     for name in MEASURED:
         step = step_of(laptop, name, laptop.config(name), data)
