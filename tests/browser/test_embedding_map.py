@@ -7,14 +7,6 @@ from tests.browser import toys
 pytestmark = pytest.mark.browser
 
 
-def state(page, name):
-    return page.evaluate(f"model.state.{name}")
-
-
-def alts(locator):
-    return [image.get_attribute("alt") for image in locator.locator("img").all()]
-
-
 def test_embedding_map_shows_neighbours_and_moves(show):
     page = show(toys.embedding())
     plane, detail = page.locator(".vlpnb-plane"), page.locator(".vlpnb-detail")
@@ -22,11 +14,11 @@ def test_embedding_map_shows_neighbours_and_moves(show):
     green = page.get_by_role("option", name="token green")
     green.click()
     assert detail.locator("li").all_inner_texts()[0].split() == ["brown", "0.88"]
-    assert alts(detail)[0] == "a green disc"
+    assert toys.alts(detail)[0] == "a green disc"
     assert page.locator(".vlpnb-point.near").count() == 6
     page.keyboard.press("ArrowLeft")
     assert page.evaluate("document.activeElement.getAttribute('aria-label')") == "picture a green disc"
-    assert alts(detail)[0] == "a green disc", "a picture is shown larger"
+    assert toys.alts(detail)[0] == "a green disc", "a picture is shown larger"
 
     def where():
         return green.bounding_box()["x"]
@@ -113,7 +105,7 @@ def test_two_fingers_zoom_the_map_about_the_place_between_them(show, upright):
     assert zoom() == 1, "never smaller than the plane"
     for old, new in zip(before, places_of(page), strict=True):
         assert new == pytest.approx(old, abs=1)
-    assert state(page, "selected") == -1, "a pinch chooses nothing"
+    assert toys.state(page, "selected") == -1, "a pinch chooses nothing"
 
 
 def test_one_finger_scrolls_the_page_until_the_map_is_enlarged(show):

@@ -33,23 +33,15 @@ CONTRAST = """
 BACKGROUND = "(node) => getComputedStyle(node).backgroundColor"
 
 
-def state(page, name):
-    return page.evaluate(f"model.state.{name}")
-
-
-def alts(locator):
-    return [image.get_attribute("alt") for image in locator.locator("img").all()]
-
-
 def test_vokens_follow_pointer_and_keys_in_two_columns(show):
     page = show(toys.vokens())
     tokens, columns = page.locator(".vlpnb-token"), page.locator(".vlpnb-model")
     assert tokens.nth(0).is_disabled()
     assert [c.locator("p").inner_text() for c in columns.all()] == ["in context", "alone"]
     tokens.filter(has_text="gold").hover()
-    assert state(page, "selected") == 4
-    assert alts(columns.nth(0))[0] == "a gold disc"
-    assert alts(columns.nth(1))[-1] == "a gold disc", "the other model ranks it last"
+    assert toys.state(page, "selected") == 4
+    assert toys.alts(columns.nth(0))[0] == "a gold disc"
+    assert toys.alts(columns.nth(1))[-1] == "a gold disc", "the other model ranks it last"
     assert columns.nth(0).locator(".shared").count() == 4
 
     page.mouse.move(900, 650)
@@ -57,7 +49,7 @@ def test_vokens_follow_pointer_and_keys_in_two_columns(show):
     walked = []
     for key in ("ArrowRight", "ArrowDown", "ArrowRight", "ArrowLeft", "Home", "End"):
         page.keyboard.press(key)
-        walked.append(state(page, "selected"))
+        walked.append(toys.state(page, "selected"))
     assert walked == [5, 6, 1, 6, 1, 6], "round the row, past the token that has no voken"
     assert page.locator(".vlpnb-token[tabindex='0']").count() == 1
     page.keyboard.press("Escape")
@@ -92,7 +84,7 @@ def test_an_empty_sentence_says_so(show):
 def test_a_finger_selects_a_token(show):
     page = show(toys.vokens(), has_touch=True)
     page.locator(".vlpnb-token").nth(3).tap()
-    assert state(page, "selected") == 3
+    assert toys.state(page, "selected") == 3
     assert page.evaluate("model.saved.length") == 1, "one tap is one message"
 
 
@@ -121,7 +113,7 @@ def test_sentences_are_sent_one_at_a_time_when_typing_rests(show):
     page = show(widget)
 
     def answer():
-        widget.sentence = state(page, "sentence")
+        widget.sentence = toys.state(page, "sentence")
         names = ("tokens", "pictures", "selected", "error", "answered")
         page.evaluate("(changes) => model.answer(changes)", {name: getattr(widget, name) for name in names})
 
@@ -145,10 +137,10 @@ def test_sentences_are_sent_one_at_a_time_when_typing_rests(show):
     assert page.evaluate("model.saved.length") == 1, "one request at a time"
     answer()
     assert page.locator(".vlpnb-token").all_inner_texts() == ["blue", "sea"]
-    assert state(page, "sentence") == "blue sea green", "what was typed meanwhile is asked next"
+    assert toys.state(page, "sentence") == "blue sea green", "what was typed meanwhile is asked next"
     assert box.input_value() == "blue sea green"
     answer()
-    assert alts(page.locator(".vlpnb-token"))[0] == "a blue disc"
+    assert toys.alts(page.locator(".vlpnb-token"))[0] == "a blue disc"
     assert page.get_by_role("status").inner_text() == ""
 
     box.fill("boom")
@@ -179,18 +171,18 @@ def test_a_button_for_each_language_asks_its_example_in_letters_that_are_there(s
     box = page.get_by_label("Sentence")
     assert box.input_value() == "a red disc"
     buttons.nth(2).click()
-    assert box.input_value() == state(page, "sentence") == "一个蓝色的球"
+    assert box.input_value() == toys.state(page, "sentence") == "一个蓝色的球"
     assert box.get_attribute("lang") == "zh"
-    widget.sentence = state(page, "sentence")
+    widget.sentence = toys.state(page, "sentence")
     names = ("tokens", "pictures", "selected", "error", "answered")
     page.evaluate("(changes) => model.answer(changes)", {name: getattr(widget, name) for name in names})
-    assert alts(page.locator(".vlpnb-strip"))[0] == "a blue disc"
+    assert toys.alts(page.locator(".vlpnb-strip"))[0] == "a blue disc"
     assert page.evaluate("document.fonts.check('16px \"vlpnb Han\"', '蓝')"), (
         "the shipped font is used if need be"
     )
     box.fill("蓝")
     box.press("Enter")
-    assert state(page, "sentence") == "蓝", "the example can be changed"
+    assert toys.state(page, "sentence") == "蓝", "the example can be changed"
 
 
 def test_attention_grid_enlarges_a_map_with_its_values(show):
@@ -208,13 +200,13 @@ def test_attention_grid_enlarges_a_map_with_its_values(show):
     walked = []
     for key in ("ArrowRight", "ArrowRight", "ArrowDown", "ArrowDown", "ArrowLeft", "ArrowUp"):
         page.keyboard.press(key)
-        walked.append((state(page, "layer") + 1, state(page, "head") + 1))
+        walked.append((toys.state(page, "layer") + 1, toys.state(page, "head") + 1))
     assert walked == [(2, 4), (2, 4), (3, 4), (3, 4), (3, 3), (2, 3)], "the edges of the grid hold"
 
     page.keyboard.press("Enter")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("ArrowDown")
-    assert state(page, "selected") == 2
+    assert toys.state(page, "selected") == 2
     assert values() == [f"{v:.2f}" for v in widget.maps[1, 2, 2]]
     assert "red looks most at" in page.get_by_role("status").inner_text()
     page.keyboard.press("Escape")
@@ -235,7 +227,7 @@ def test_attention_lines_meet_their_tokens_and_the_map_can_be_read(show):
     box = whole.bounding_box()
     side = len(widget.tokens)
     whole.click(position={"x": box["width"] * 4.5 / side, "y": box["height"] * 2.5 / side})
-    assert state(page, "selected") == 2
+    assert toys.state(page, "selected") == 2
     page.mouse.move(box["x"] + box["width"] * 4.6 / side, box["y"] + box["height"] * 2.5 / side)
     assert page.get_by_role("status").inner_text() == f"red → near: {widget.maps[0, 0, 2, 4]:.3f}"
 
@@ -256,7 +248,7 @@ def test_a_word_lights_its_regions_and_a_region_its_words(show):
     page = show(widget)
     words, boxes = page.locator(".vlpnb-token"), page.locator(".vlpnb-box")
     words.nth(5).hover()
-    assert (state(page, "word"), state(page, "region")) == (5, -1)
+    assert (toys.state(page, "word"), toys.state(page, "region")) == (5, -1)
     of_word = widget.from_words[1].mean(0)[5]
     assert ranked(page) == best(widget.labels, of_word)
     shares = boxes.evaluate_all("(all) => all.map((n) => +n.style.getPropertyValue('--share'))")
@@ -265,7 +257,7 @@ def test_a_word_lights_its_regions_and_a_region_its_words(show):
     assert told[0] == f"{widget.labels[of_word.argmax()]} · {of_word.max():.2f}"
 
     boxes.nth(2).hover()  # it lies inside a larger one
-    assert (state(page, "word"), state(page, "region")) == (-1, 2)
+    assert (toys.state(page, "word"), toys.state(page, "region")) == (-1, 2)
     of_region = widget.from_regions[1].mean(0)[2]
     assert ranked(page) == best(toys.WORDS, of_region)
     assert page.locator(".vlpnb-share").all_inner_texts() == [f"{w:.2f}" for w in of_region]
@@ -305,7 +297,7 @@ def test_layer_and_head_are_chosen_for_both_directions(show):
     page = show(widget)
     page.get_by_label("Layer").select_option("cross layer 1")
     page.get_by_label("Head").select_option("head 3")
-    assert (state(page, "layer"), state(page, "head")) == (0, 2)
+    assert (toys.state(page, "layer"), toys.state(page, "head")) == (0, 2)
     assert ranked(page) == best(widget.labels, widget.from_words[0, 2, 2])
     page.locator(".vlpnb-box").nth(4).focus()
     assert ranked(page) == best(toys.WORDS, widget.from_regions[0, 2, 4])
@@ -321,11 +313,11 @@ def test_words_and_regions_are_walked_by_keys(show):
     walked = []
     for key in ("ArrowRight", "ArrowLeft", "ArrowLeft", "Home", "ArrowLeft", "End"):
         page.keyboard.press(key)
-        walked.append(state(page, "word"))
+        walked.append(toys.state(page, "word"))
     assert walked == [3, 2, 1, 0, 8, 8], "round the sentence, from the chosen word"
     page.locator(".vlpnb-box[tabindex='0']").focus()
     page.keyboard.press("ArrowRight")
-    assert (state(page, "region"), state(page, "word")) == (1, -1)
+    assert (toys.state(page, "region"), toys.state(page, "word")) == (1, -1)
     assert page.locator(".vlpnb-box[tabindex='0']").count() == 1
     assert page.locator(".vlpnb-token[tabindex='0']").count() == 1, "Tab still reaches the words"
     page.keyboard.press("Escape")
@@ -346,7 +338,7 @@ def test_boxes_lie_where_they_belong_on_a_picture_of_any_width(show):
             assert found["width"] == pytest.approx((right - left) * picture["width"], abs=1)
             assert found["height"] == pytest.approx((bottom - top) * picture["height"], abs=1)
     page.locator(".vlpnb-box").nth(3).tap()
-    assert state(page, "region") == 3
+    assert toys.state(page, "region") == 3
     assert page.evaluate("model.saved.length") == 1, "one tap is one message"
 
 

@@ -7,14 +7,6 @@ from tests.browser import toys
 pytestmark = pytest.mark.browser
 
 
-def state(page, name):
-    return page.evaluate(f"model.state.{name}")
-
-
-def alts(locator):
-    return [image.get_attribute("alt") for image in locator.locator("img").all()]
-
-
 def selected(page):
     """The chosen cell's label: what the keyboard and a screen reader meet."""
     return page.locator(".vlpnb-cell[aria-selected='true']").get_attribute("aria-label")
@@ -28,7 +20,7 @@ def test_a_search_is_walked_by_keys_step_by_step_and_beam_by_beam(show):
     walked = []
     for key in ("ArrowRight", "ArrowDown", "ArrowUp", "ArrowUp", "ArrowLeft", "ArrowLeft", "End"):
         page.keyboard.press(key)
-        walked.append((state(page, "step"), state(page, "beam")))
+        walked.append((toys.state(page, "step"), toys.state(page, "beam")))
     last = len(widget.searches[0]["steps"]) - 1
     assert walked == [(1, 0), (1, 1), (1, 0), (1, 0), (0, 0), (0, 0), (last, 2)], "it stops at the edges"
     assert page.locator(".vlpnb-cell[tabindex='0']").count() == 2, "Tab reaches either search"
@@ -40,7 +32,7 @@ def test_a_cell_tells_its_text_what_may_follow_and_why_a_word_may_not(show):
     widget = toys.stepper()
     page = show(widget)
     page.get_by_role("gridcell", name="step 3, beam 1: disc").last.click()  # of the second search
-    assert (state(page, "search"), state(page, "step"), state(page, "beam")) == (1, 2, 0)
+    assert (toys.state(page, "search"), toys.state(page, "step"), toys.state(page, "beam")) == (1, 2, 0)
     assert page.locator(".vlpnb-so-far").inner_text() == "a red disc"
     told = page.locator(".vlpnb-options tr").all()
     rows = [[cell.inner_text() for cell in row.locator("td").all()] for row in told]

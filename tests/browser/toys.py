@@ -148,3 +148,13 @@ def stepper(width: int = 3, steps: int = 7):
     return CaptionStepper(
         scene(), BOXES, traces, PIECES.__getitem__, looks, names=REGIONS, title="Toy captions"
     )
+
+
+def state(page, name):
+    """A trait of the view that a page shows, as its own code holds it."""
+    return page.evaluate(f"model.state.{name}")
+
+
+def alts(locator):
+    """What stands for the pictures of a part of a page, in order."""
+    return [image.get_attribute("alt") for image in locator.locator("img").all()]

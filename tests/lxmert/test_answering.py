@@ -20,17 +20,6 @@ from vlpnb.lxmert.original.weights import load_model, save_model, save_original
 from vlpnb.lxmert.vqa import VqaConfig
 from vlpnb.text.tokenizers import load_tokenizer
 
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return small.make(tmp_path_factory.mktemp("lxmert") / "made")
-
-
-@pytest.fixture
-def run(inputs, tmp_path):
-    return small.runner(inputs, tmp_path)
-
-
 each = pytest.mark.parametrize("name", STAGES)
 
 

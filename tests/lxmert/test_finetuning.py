@@ -29,16 +29,6 @@ from vlpnb.text.tokenizers import load_tokenizer
 each = pytest.mark.parametrize("name", STAGES)
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return small.make(tmp_path_factory.mktemp("lxmert") / "made")
-
-
-@pytest.fixture
-def run(inputs, tmp_path):
-    return small.runner(inputs, tmp_path)
-
-
 @pytest.mark.slow
 @each
 def test_it_learns_small_data_by_heart(run, tmp_path, name):

@@ -17,16 +17,6 @@ from vlpnb.lxmert.vqa import VQA, VqaConfig
 from vlpnb.text.tokenizers import load_tokenizer, train_wordpiece
 
 
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory):
-    return small.make(tmp_path_factory.mktemp("lxmert") / "made")
-
-
-@pytest.fixture
-def run(inputs, tmp_path):
-    return small.runner(inputs, tmp_path)
-
-
 def test_the_head_of_answers_starts_from_that_of_pre_training(inputs, tmp_path):
     start = starting_point(context(VqaConfig(), tmp_path, inputs))
     source = load_model(inputs["pretraining"] / "model", LxmertForPretraining)
