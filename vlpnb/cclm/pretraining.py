@@ -47,7 +47,7 @@ from vlpnb.text.pieces import Pieces
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import TrainingPlan
 from vlpnb.train.optim import Optimiser, Schedule
-from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, updates_of
+from vlpnb.train.pretraining import NewWeights, measured, plan_of, pretrain, speed, updates_of
 
 Decay = Annotated[float, Field(ge=0, lt=1)]
 OBJECTIVES: Mapping[Variant, tuple[str, ...]] = {
@@ -71,7 +71,7 @@ class OriginalPretraining(Config):
     """Positions 0, 1, 2, …, as the released weights have them; XLM-R's begin at 2."""
 
 
-class PretrainingConfig(PretrainingFields):
+class PretrainingConfig(NewWeights):
     """How to pre-train. Defaults: the paper's 4M recipe."""
 
     seed: Seed = 42
@@ -84,12 +84,6 @@ class PretrainingConfig(PretrainingFields):
     """Layers of the text encoder in place of the size's."""
     fusion_layers: int | None = Field(None, ge=1)
     """Layers that look at the other view in place of the size's."""
-    init_std: float = Field(0.02, gt=0)
-    """Of the initial weights; narrow models start better with 1/√hidden."""
-    calm: float = Field(1.0, gt=0, le=1)
-    """Factor on the initial weights of positions, of where the text layers look, and of what their feed-forward adds:
-    with a small one a sentence begins as the sum of its words, which little data teaches fastest.
-    """
     patch_dropout: float = Field(0.0, ge=0, lt=1)
     """Share of the numbers of a frozen network's patches that is left out in training; `dropout` begins behind them."""
     start: ModelName = "scratch"
@@ -236,13 +230,11 @@ def picture_fields(store: PatchStore) -> Mapping[str, Any]:
 
 def initialised(model: Cclm, std: float, calm: float = 1.0) -> Cclm:
     """The model with weights of embeddings and layers drawn anew with this spread, some of them times `calm`."""
-    for part in (model.embeddings, model.text_layers, model.fusion_layers, model.word_head):
+    init_weights(model.embeddings, std)
+    model.embeddings.positions.weight.data.mul_(calm)
+    init_weights(model.text_layers, std, calm)
+    for part in (model.fusion_layers, model.word_head):
         init_weights(part, std)
-    with torch.no_grad():
-        model.embeddings.positions.weight.mul_(calm)
-        for layer in model.text_layers:
-            for part in (layer.look.attention.query, layer.look.attention.key, layer.think.outer):
-                part.weight.mul_(calm)
     return model
 
 

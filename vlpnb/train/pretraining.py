@@ -43,6 +43,17 @@ class PretrainingFields(Config):
     """A kill loses at most so many seconds of work."""
 
 
+class NewWeights(PretrainingFields):
+    """What is asked besides where a pre-training begins with weights of its own (`nn.transformer.init_weights`)."""
+
+    init_std: float = Field(0.02, gt=0)
+    """Of the initial weights; narrow models start better with 1/√hidden."""
+    calm: float = Field(1.0, gt=0, le=1)
+    """Factor on the initial weights of where layers look, and of what their feed-forward adds: with a small one a state
+    begins as the mean of all that is seen, which little data teaches fastest.
+    """
+
+
 def updates_of(config: Any, per_epoch: int) -> int:
     """Optimiser steps: those of the configuration, or of its `epochs`, of so many updates each."""
     return round(config.epochs * per_epoch) if config.updates is None else config.updates

@@ -78,6 +78,8 @@ class VlpConfig:
     """Epsilon of every layer norm; BERT's is 1e-12."""
     init_std: float = 0.02
     """Standard deviation of new weights of the trunk and the word head."""
+    calm: float = 1.0
+    """Factor on new weights of where the trunk looks, and of what its feed-forward adds (`nn.init_weights`)."""
     pad_id: int = 0
     """Ids of the tokenizer: padding,"""
     unk_id: int = 100
@@ -160,7 +162,7 @@ class Vlp(nn.Module):
         self.embeddings = Embeddings(layer)
         self.blocks = nn.ModuleList(Block(layer) for _ in range(config.layers))
         self.pooler = Pooler(config.hidden)
-        init_weights(self, config.init_std)
+        init_weights(self, config.init_std, config.calm)
         self.pooler.requires_grad_(False)
         f, d = config.feature_width, config.hidden
         inside = config.visual_hidden or f

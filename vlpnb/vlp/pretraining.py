@@ -29,7 +29,7 @@ from vlpnb.text.tokenizers import load_tokenizer
 from vlpnb.text.unseen import held_out, unseen_sentences
 from vlpnb.train.distributed import barrier
 from vlpnb.train.loop import Precision, TrainingPlan, warming_up
-from vlpnb.train.pretraining import PretrainingFields, measured, plan_of, pretrain, speed, told, updates_of
+from vlpnb.train.pretraining import NewWeights, measured, plan_of, pretrain, speed, told, updates_of
 from vlpnb.vlp.evaluation import evaluate
 from vlpnb.vlp.examples import Batches, Hiding, Targets
 from vlpnb.vlp.heads import VlpForGeneration
@@ -57,7 +57,7 @@ class OriginalPretraining(OriginalExamples):
     """With four slots one norm over all of them (VLP-08)."""
 
 
-class PretrainingConfig(PretrainingFields):
+class PretrainingConfig(NewWeights):
     """How to pre-train. Defaults: the paper's."""
 
     seed: Seed = 42
@@ -126,8 +126,6 @@ class PretrainingConfig(PretrainingFields):
     """Share of the updates with a rising rate; it falls to 0 afterwards."""
     precision: Precision = "float32"
     """Of matrix products on a GPU; the published commands train in float32 (VLP-19)."""
-    init_std: float = Field(0.02, gt=0)
-    """Of the initial weights; narrow models start better with 1/√hidden."""
     evaluations: int = Field(30, ge=1)
     """Evaluations, evenly spaced, the last one at the end."""
     eval_captions: int = Field(4096, ge=1)
@@ -219,7 +217,7 @@ def _captions_of(data: CaptionData, names: Sequence[str]) -> Captioned:
 
 def model_shape(config: Any, tokenizer: PreTrainedTokenizerFast, pictures: Pictures | None) -> VlpConfig:
     """The configuration of a new model for these words and regions."""
-    same = ("text_length", "visual_hidden", "dropout", "init_std")
+    same = ("text_length", "visual_hidden", "dropout", "init_std", "calm")
     layers = {} if config.layers is None else {"layers": config.layers}
     return VlpConfig(
         **SIZES[config.size] | layers,

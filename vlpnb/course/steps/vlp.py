@@ -26,7 +26,7 @@ def _shape(of: Of, words: int, width: int, classes: int, dropout: float, text_le
     return VlpConfig(
         **SIZES[config.size] | layers, vocab_size=words, text_length=text_length, feature_width=width, classes=classes,
         visual_hidden=config.visual_hidden, slots=config.original.slots, joint_norm=config.original.joint_norm,
-        dropout=dropout, init_std=config.init_std, **ids,
+        dropout=dropout, init_std=config.init_std, calm=config.calm, **ids,
     )  # fmt: skip
 
 
