@@ -197,3 +197,18 @@ def test_new_weights_are_berts_and_those_of_regions_pytorchs():
         assert layer.weight.std().item() == pytest.approx(bound / 3**0.5, rel=0.02)
         assert layer.bias.abs().max() > 0
     assert not any(p.requires_grad for p in model.pooler.parameters())
+
+
+def test_a_calm_model_begins_by_seeing_everything_alike():
+    torch.manual_seed(0)
+    plain = Vlp(CONFIG)
+    torch.manual_seed(0)
+    calm = Vlp(dataclasses.replace(CONFIG, calm=0.01))
+    for name, weight in calm.named_parameters():
+        drawn = dict(plain.named_parameters())[name]
+        smaller = name.startswith("blocks.") and name.endswith(("query.weight", "key.weight", "outer.weight"))
+        close(weight, drawn * 0.01 if smaller else drawn, atol=1e-7)
+    states = calm.double().eval()(**inputs(), maps=True)
+    for attention in states.attentions:
+        seen = attention > 0
+        close(attention, seen / seen.sum(-1, keepdim=True), atol=0.01)
