@@ -1,14 +1,10 @@
 """Batches of CCLM: functions of (seed, update) alone, whatever the number of processes; every record once in a pass."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from vlpnb.cclm.batches import PICTURES, ImageText, Parallel, Reading, Regions
-from vlpnb.cclm.mixing import batches_of
-from vlpnb.cclm.pretraining import PretrainingConfig
 from vlpnb.data.multilingual import Picture
 from vlpnb.data.parallel import ParallelText
 from vlpnb.data.region_text import Region, RegionPicture
@@ -189,54 +185,6 @@ def test_parallel_pairs_have_english_on_one_side_and_either_first(pieces):
     assert len(set(batch["identity"].tolist())) == 3, "two lines say the same in English"
     with pytest.raises(UserError, match="no line is in two of the languages"):
         Parallel(text, Reading(pieces), ("en",))
-
-
-def test_captions_of_one_picture_can_be_parallel_text_too(pieces):
-    captions = {
-        "p0": {"en": ENGLISH[:2], "zh": CHINESE[:2], "de": GERMAN},
-        "p1": {"zh": CHINESE},
-        "p2": {"en": ENGLISH},
-    }
-    text = parallel().with_captions(captions, ("zh",))
-    added = text.lines[len(parallel().lines) :]
-    assert added == tuple({"en": en, "zh": zh} for en in ENGLISH[:2] for zh in CHINESE[:2])
-    assert text.pictures == ("p0",) * 4, "what has no English caption, or no other, has no pair"
-    assert text.with_captions({"p3": captions["p0"]}, ("zh",)).pictures == ("p0",) * 4 + ("p3",) * 4
-    batches = Parallel(text, Reading(pieces), ("en", "zh"), batch=len(text.pairs("en", ("de",))))
-    of_lines = {
-        i: int(meaning) for (i, *_), meaning in zip(text.pairs("en", ("de",)), batches.meaning, strict=True)
-    }
-    first = len(parallel().lines)
-    assert len({of_lines[first + i] for i in range(4)}) == 1, (
-        "captions of one picture are no negatives of each other"
-    )
-    assert len({*of_lines.values()}) == 1 + len(ENGLISH)
-
-
-class Data:
-    """Two photographs with captions in three languages, and parallel text in two of them."""
-
-    def pictures(self, split):
-        said = {"en": ENGLISH[:2], "de": GERMAN[:1], "zh": CHINESE[:2]}
-        return [Picture(name, Path(name), said) for name in ("p0", "p1")]
-
-    def parallel(self, split):
-        return ParallelText(({"en": ENGLISH[2], "de": GERMAN[2]},))
-
-
-def test_they_are_where_that_is_asked_for(pieces):
-    def pairs(**fields):
-        config = PretrainingConfig(region_rate=0, batch=4, **fields)
-        return len(batches_of(config, Data(), None, pieces, Store(2)).parallel)
-
-    assert pairs() == 1
-    assert pairs(caption_pairs=("zh",)) == 1 + 2 * 4
-    assert pairs(caption_pairs=("zh", "de")) == 1 + 2 * (4 + 2)
-    assert pairs(caption_pairs=("zh",), languages=("en", "de")) == 1
-    with pytest.raises(
-        UserError, match=r"cclm\.pretraining\.caption_pairs: found 'zh'; the data has en there"
-    ):
-        pairs(caption_pairs=("zh",), pictures_in=("en",))
 
 
 class Boxes:

@@ -184,7 +184,7 @@ class Parallel:
         place = {key: number for number, key in enumerate(wanted)}
         self.texts = reading.texts(said)
         self.pairs = np.array([(place[i, one], place[i, other]) for i, one, other in pairs])
-        self.meaning = np.unique([text.meaning(i, one) for i, one, _ in pairs], return_inverse=True)[1]
+        self.meaning = np.unique([text.lines[i][one] for i, one, _ in pairs], return_inverse=True)[1]
         self.sampler = EpochSampler(len(pairs), min(batch, len(pairs)), reading.seed)
         self.per_epoch = self.sampler.per_epoch
         self.reading = reading

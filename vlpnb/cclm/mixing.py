@@ -108,9 +108,6 @@ def batches_of(
         )
     if "ttc" in config.losses:
         text = data.parallel("train")
-        if config.caption_pairs:
-            paired = spoken(config.caption_pairs, languages, (), "caption_pairs")
-            text = text.with_captions({picture.id: picture.captions for picture in pictures}, paired)
         heard = spoken(config.languages, text.languages, config.withheld, "languages")
         longer = replace(
             reading, max_words=config.parallel_max_words, max_tokens=config.parallel_max_tokens,

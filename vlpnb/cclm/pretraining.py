@@ -100,8 +100,6 @@ class PretrainingConfig(NewWeights):
     """Languages of the captions that are trained on; empty: all that the pictures have."""
     languages: tuple[Name, ...] = ()
     """Languages of the parallel text that is trained on; empty: all."""
-    caption_pairs: tuple[Name, ...] = ()
-    """Languages whose captions stand beside the English ones of the same picture as further parallel text."""
     withheld: tuple[Name, ...] = ()
     """Languages that are trained on nowhere, to see what is left without them."""
     max_words: int = Field(40, ge=1)

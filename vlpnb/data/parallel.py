@@ -22,39 +22,11 @@ class ParallelText:
     """Lines of one meaning, each the sentence of every language that it has."""
 
     lines: Sequence[Mapping[str, str]]
-    pictures: Sequence[str] = ()
-    """The picture of each of the last lines, which are captions of it rather than translations; none of the others."""
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """Those of any line, in alphabetical order."""
         return tuple(sorted({language for line in self.lines for language in line}))
-
-    def with_captions(
-        self, captions: Mapping[str, Mapping[str, Sequence[str]]], languages: Collection[str]
-    ) -> "ParallelText":
-        """With every caption of a picture in one of the languages beside every English one of it as further lines.
-
-        Args:
-            captions: of each picture, by language.
-        """
-        found = [
-            (name, {"en": english, language: other})
-            for name, said in captions.items()
-            for language in languages
-            for english in said.get("en", ())
-            for other in said.get(language, ())
-        ]
-        return ParallelText(
-            (*self.lines, *(line for _, line in found)), (*self.pictures, *(name for name, _ in found))
-        )
-
-    def meaning(self, line: int, language: str) -> str:
-        """What lines that mean the same have in common: the sentence in a language, or the picture."""
-        place = line - (len(self.lines) - len(self.pictures))
-        return (
-            self.lines[line][language] if place < 0 else f"\n{self.pictures[place]}"
-        )  # no sentence has a line's end
 
     def pairs(self, first: str = "en", without: Collection[str] = ()) -> list[tuple[int, str, str]]:
         """(line, language, other language) of every pair that can be trained on, in order.
