@@ -227,7 +227,7 @@ def picture_fields(store: PatchStore) -> Mapping[str, Any]:
 
 
 def initialised(model: Cclm, std: float, calm: float = 1.0) -> Cclm:
-    """The model with weights of embeddings and layers drawn anew with this spread, some of them times `calm`."""
+    """The model with weights drawn anew with this spread; positions and the text layers begin `calm`."""
     init_weights(model.embeddings, std)
     model.embeddings.positions.weight.data.mul_(calm)
     init_weights(model.text_layers, std, calm)
