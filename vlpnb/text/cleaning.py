@@ -79,9 +79,8 @@ def _cut(text: str, max_words: int) -> str:
 def _unicode(text: str, max_words: int) -> str:
     """Words with one space between them; characters of unspaced scripts stay together."""
     text = unicodedata.normalize("NFKC", _PERSON.sub("person", text))
-    shown = unicodedata.normalize(
-        "NFKC", "".join(filter(None, map(_seen, text)))
-    )  # what was apart may now combine
+    shown = "".join(filter(None, map(_seen, text)))
+    shown = unicodedata.normalize("NFKC", shown)  # again: marks that something unseen kept apart
     words = [found.end() for found in _WORD.finditer(shown)][:max_words]
     return " ".join(shown[: words[-1]].split()) if words else ""
 
