@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from vlpnb.errors import UserError
 from vlpnb.nn.losses import (
+    Smoothing,
     all_pairs_hinge,
     info_nce,
     keep_best,
@@ -206,8 +207,31 @@ def test_smoothed_targets_are_a_divergence():
     wanted[torch.arange(4), targets] = 0.8
     wanted[:, 2] = 0
     divergence = F.kl_div(scores.log_softmax(1), wanted, reduction="none").sum(1)
-    found = smoothed_loss(scores, targets, 0.2, pad_id=2).double()
+    found = smoothed_loss(scores, targets, Smoothing(0.2, never=2)).double()
     torch.testing.assert_close(found, divergence, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, None])
+@pytest.mark.parametrize("bias", [True, False])
+def test_linear_cross_entropy_of_smoothed_targets_equals_plain(chunk: int | None, bias: bool):
+    hidden, weight, offset, target = linear_inputs(8, 5, 9, bias, torch.float64)
+    target = target.where(target != 2, 3)
+    smoothing, factors = Smoothing(0.3, never=2), torch.rand(8).double()
+    loss = linear_cross_entropy(
+        hidden, weight, offset, target, chunk=chunk, reduction="sum", factors=factors, smoothing=smoothing
+    )
+    counted = target != -100
+    scores = F.linear(hidden, weight, offset)[counted]
+    wanted = torch.full_like(scores, 0.3 / 7)
+    wanted[torch.arange(len(wanted)), target[counted]] = 0.7
+    wanted[:, 2] = 0
+    each = F.kl_div(scores.log_softmax(1), wanted, reduction="none").sum(1)
+    plain = (each * factors[counted]).sum()
+    torch.testing.assert_close(loss, plain)
+    for ours, expected in zip(
+        gradients(loss, hidden, weight, offset), gradients(plain, hidden, weight, offset), strict=True
+    ):
+        torch.testing.assert_close(ours, expected)
 
 
 def test_the_worst_examples_are_dropped_and_never_all():

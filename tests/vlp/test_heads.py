@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from tests.vlp.small import CONFIG, R, T, guesses, inputs, labels, mask_of, texts
 from vlpnb.errors import UserError
 from vlpnb.nn.decoding import greedy
-from vlpnb.nn.losses import IGNORE, answer_loss, smoothed_loss
+from vlpnb.nn.losses import IGNORE, Smoothing, answer_loss, smoothed_loss
 from vlpnb.vlp.generating import VlpDecoder
 from vlpnb.vlp.heads import VlpForAnswers, VlpForGeneration, best_answers, slots_of
 from vlpnb.vlp.objectives import Guessing
@@ -37,7 +37,7 @@ def test_a_model_smooths_and_drops_as_it_is_told(model):
     model.model.label_smoothing = 0.1
     targets = wanted[wanted != IGNORE]
     states = model.model.backbone(**given).last[:, R + 2 :][wanted != IGNORE]
-    losses = smoothed_loss(model.model.word_scores(states), targets, 0.1, CONFIG.pad_id)
+    losses = smoothed_loss(model.model.word_scores(states), targets, Smoothing(0.1, CONFIG.pad_id))
     given = guesses(given, wanted)
     close(model(**given)["words"], losses.sum())
     rows = torch.stack([losses[:2].sum(), losses[2], losses[3]])

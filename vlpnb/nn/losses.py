@@ -17,7 +17,7 @@ options of VLP.
 """
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -112,6 +112,18 @@ def info_nce(
     return (loss + _reduce(F.softplus(negatives[:, None] - own), mask, reduction)) / 2
 
 
+class Smoothing(NamedTuple):
+    """A target with 1 − `amount` at the right class, 0 at the class `never`, the rest spread over all others."""
+
+    amount: float
+    never: int
+
+    def shares(self, classes: int) -> tuple[float, float, float]:
+        """What the right class has, what each other has, and Σ t · log t of all."""
+        own, each = 1 - self.amount, self.amount / (classes - 2)
+        return own, each, own * math.log(own) + (self.amount * math.log(each) if each else 0.0)
+
+
 def linear_cross_entropy(
     hidden: Float[Tensor, "*N D"],
     weight: Float[Tensor, "V D"],
@@ -122,6 +134,7 @@ def linear_cross_entropy(
     reduction: Reduction = "mean",
     ignore_index: int | None = -100,
     factors: Float[Tensor, "*N"] | None = None,
+    smoothing: Smoothing | None = None,
     name: str = "words",
 ) -> Float[Tensor, ""]:
     """`F.cross_entropy(F.linear(hidden, weight, bias), target)`, value and gradients, without (N, V) scores.
@@ -136,6 +149,7 @@ def linear_cross_entropy(
         ignore_index: rows with this target are left out before anything is computed; None promises that there
             are none and saves the check.
         factors: of each row's cross-entropy; None: 1.
+        smoothing: each row's loss is `smoothed_loss`, of V ≥ 3 classes.
         name: of the rows that have a target, for those who assume how many there are (`labelled.assumed`).
 
     Under autocast the matrix products run in the autocast type and the softmax in float32, as in the plain
@@ -150,7 +164,9 @@ def linear_cross_entropy(
     if chunk is None:
         chunk = max(1, (2**22 if hidden.device.type == "cpu" else 2**27) // len(weight))
     factors = None if factors is None else factors.flatten()
-    total = _LinearCrossEntropy.apply(hidden, weight, bias, target, factors, chunk, torch.is_grad_enabled())
+    total = _LinearCrossEntropy.apply(
+        hidden, weight, bias, target, factors, smoothing, chunk, torch.is_grad_enabled()
+    )
     return total if reduction == "sum" else total / max(1, len(target))
 
 
@@ -158,7 +174,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
     """Sum of the cross-entropies of all rows, each times its factor; d loss / d scores = softmax - one-hot, chunked."""
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, target, factors, chunk, training):
+    def forward(ctx, hidden, weight, bias, target, factors, smoothing, chunk, training):
         device, dtype = hidden.device.type, hidden.dtype
         if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
             dtype = torch.get_autocast_dtype(device)
@@ -170,6 +186,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
         grad_weight = torch.empty_like(weight, dtype=exact) if to_weight else None
         grad_bias = torch.zeros_like(bias, dtype=exact) if to_bias else None
         total = torch.zeros((), dtype=exact, device=hidden.device)
+        own, each, entropy = (1.0, 0.0, 0.0) if smoothing is None else smoothing.shares(len(table))
         # One piece of memory for the scores of all chunks: fresh memory has to be cleared by the system each time.
         memory = rows.new_empty(min(chunk, len(rows)) * len(table))
         if to_weight and not len(rows):
@@ -184,13 +201,20 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 if bias is not None:
                     scores += bias
                 norm = scores.logsumexp(dim=1, keepdim=True)
-                losses = norm - scores.gather(1, y)
+                right = scores.gather(1, y)
+                losses = norm - right
+                if each:
+                    others = scores.sum(dim=1, keepdim=True) - right - scores[:, smoothing.never, None]
+                    losses = entropy + norm - own * right - each * others
                 factor = None if factors is None else factors[part, None]
                 total += (losses if factor is None else losses * factor).sum()
                 if not (to_hidden or to_weight or to_bias):
                     continue
                 delta = scores.sub_(norm).exp_()  # softmax, in the memory of the scores
-                delta.scatter_add_(1, y, -torch.ones_like(y, dtype=exact))
+                delta.scatter_add_(1, y, torch.full_like(y, each - own, dtype=exact))
+                if each:
+                    delta -= each
+                    delta[:, smoothing.never] += each
                 if factor is not None:
                     delta *= factor
                 if to_bias:
@@ -221,6 +245,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
@@ -245,15 +270,14 @@ def answer_loss(
 
 
 def smoothed_loss(
-    scores: Float[Tensor, "N V"], targets: Int[Tensor, " N"], smoothing: float, pad_id: int
+    scores: Float[Tensor, "N V"], targets: Int[Tensor, " N"], smoothing: Smoothing
 ) -> Float[Tensor, " N"]:
-    """Divergence from a target with 1 − ε at the word, 0 at the padding's id, ε / (V − 2) at every other word."""
-    chances = scores.float().log_softmax(dim=-1)
-    each = smoothing / (scores.shape[1] - 2)
+    """Divergence of the classes' chances from the smoothed target, in float32 or better."""
+    chances = scores.to(torch.promote_types(scores.dtype, torch.float32)).log_softmax(dim=-1)
+    own, each, entropy = smoothing.shares(scores.shape[1])
     gold = chances.gather(1, targets[:, None])[:, 0]
-    others = chances.sum(dim=1) - gold - chances[:, pad_id]
-    entropy = (1 - smoothing) * math.log(1 - smoothing) + smoothing * math.log(each)
-    return entropy - (1 - smoothing) * gold - each * others
+    others = chances.sum(dim=1) - gold - chances[:, smoothing.never]
+    return entropy - own * gold - each * others
 
 
 def keep_best(

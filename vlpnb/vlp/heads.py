@@ -22,6 +22,7 @@ from vlpnb.nn.labelled import places_of
 from vlpnb.nn.losses import (
     IGNORE,
     AnswerObjective,
+    Smoothing,
     answer_loss,
     keep_best,
     linear_cross_entropy,
@@ -96,15 +97,15 @@ class VlpForGeneration(nn.Module):
         slots, wanted = (x.flatten().index_select(0, at) for x in (slot[:, None].expand_as(targets), targets))
         x = self.words(hidden.flatten(0, 1).index_select(0, at), slots)
         table, bias = self.backbone.word_weight, self.words.bias
-        if not self.label_smoothing and drop_worst is None:
-            return linear_cross_entropy(x, table, bias, wanted, reduction="sum", ignore_index=None)
-        scores = F.linear(x, table, bias).float()
-        if self.label_smoothing:
-            each = smoothed_loss(scores, wanted, self.label_smoothing, self.config.pad_id)
-        else:
-            each = F.cross_entropy(scores, wanted, reduction="none")
+        smoothing = Smoothing(self.label_smoothing, self.config.pad_id) if self.label_smoothing else None
         if drop_worst is None:
-            return each.sum()
+            options = {"reduction": "sum", "ignore_index": None, "smoothing": smoothing}
+            return linear_cross_entropy(x, table, bias, wanted, **options)
+        scores = F.linear(x, table, bias)
+        if smoothing is None:
+            each = F.cross_entropy(scores.float(), wanted, reduction="none")
+        else:
+            each = smoothed_loss(scores, wanted, smoothing)
         losses = each.new_zeros(targets.numel()).index_copy(0, at, each)
         return keep_best(losses.view(targets.shape), counted, drop_worst)
 
