@@ -53,6 +53,8 @@ class CaptioningConfig(StartConfig, CaptioningFields):
     """Peak learning rate; without pre-training the original takes 3e-4."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Share of units and of attention weights left out in training."""
+    attention_dropout: float | None = Field(None, ge=0, lt=1)
+    """That of attention weights where it is another; 0 is faster."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """What is taken from the right word and given to the others."""
     drop_worst: float = Field(0.0, ge=0, lt=1)
@@ -109,9 +111,8 @@ class Captioned:
 
     def make(self) -> Guessing:
         """The model as it starts."""
-        model = self.start.model(
-            VlpForGeneration, self.pictures, dropout=self.config.dropout, text_length=self.config.text_length
-        )
+        same = {name: getattr(self.config, name) for name in ("dropout", "attention_dropout", "text_length")}
+        model = self.start.model(VlpForGeneration, self.pictures, **same)
         model.label_smoothing = self.config.label_smoothing
         return Guessing(model)
 

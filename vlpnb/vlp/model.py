@@ -74,6 +74,8 @@ class VlpConfig:
     """A, rows of the answer table of VQA; row 0 is "no answer of the table"."""
     dropout: float = 0.1
     """Dropout of embeddings, residual branches and attention weights, in training mode only."""
+    attention_dropout: float | None = None
+    """That of attention weights where it is another."""
     norm_eps: float = EPSILON
     """Epsilon of every layer norm; BERT's is 1e-12."""
     init_std: float = 0.02
@@ -119,7 +121,8 @@ class VlpConfig:
     @property
     def transformer(self) -> TransformerConfig:
         """The configuration of the layers that `vlpnb.nn` brings; BERT's, of this width."""
-        return TransformerConfig.of(self, type_vocab=self.segments, attention_dropout=self.dropout)
+        looks = self.dropout if self.attention_dropout is None else self.attention_dropout
+        return TransformerConfig.of(self, type_vocab=self.segments, attention_dropout=looks)
 
 
 # base is the paper's; small and tiny are for two CPU cores.
@@ -197,12 +200,9 @@ class Vlp(nn.Module):
             regions = regions.masked_fill(masked[..., None], 0.0)
         two = torch.arange(2, device=regions.device)
         words = self.config.cls_id + two * (self.config.sep_id - self.config.cls_id)
-        edges = (
-            self.word_weight[words] + self.embeddings.positions.weight[two * (self.config.prefix - 1)]
-        )  # (2, D)
-        first, last = edges.to(regions.dtype)[:, None].expand(2, len(regions), -1)[
-            :, :, None
-        ]  # (B, 1, D) each
+        places = self.embeddings.positions.weight[two * (self.config.prefix - 1)]
+        edges = (self.word_weight[words] + places).to(regions.dtype)  # (2, D)
+        first, last = edges[:, None, None].expand(2, len(regions), 1, -1)  # (B, 1, D) each
         return self._embed(torch.cat([first, regions, last], dim=1), segment)
 
     def prefix(
@@ -263,10 +263,8 @@ class Vlp(nn.Module):
             if rows is not None:
                 wanted = x.gather(1, rows[..., None].expand(-1, -1, x.shape[2]))  # (B, K, D)
                 if mask is not None:
-                    mask = mask.expand(len(x), 1, x.shape[1], -1)
-                    mask = mask.gather(
-                        2, rows[:, None, :, None].expand(-1, 1, -1, mask.shape[3])
-                    )  # (B, 1, K, S)
+                    mask, at = mask.expand(len(x), 1, x.shape[1], -1), rows[:, None, :, None]
+                    mask = mask.gather(2, at.expand(-1, 1, -1, mask.shape[3]))  # (B, 1, K, S)
                 x = self.blocks[-1].think(self.blocks[-1].look(wanted, mask, x, cache=kept[-1])[0])
         return EncoderOutput(x, states if hidden_states else None, found if maps else None)
 
