@@ -175,3 +175,15 @@ def test_pictures_without_regions_are_left_out_and_a_split_without_any_is_an_err
 def test_more_beams_than_words_are_refused(made, tmp_path):
     with pytest.raises(UserError, match=r"beam|width"):
         caption(made, tmp_path, width=5000)
+
+
+def test_a_captioner_without_dropout_of_attention_is_opened_again(made, tmp_path):
+    brief = {"best": False, "max_valid": 2, "test": ()}
+    caption(made, tmp_path / "a", epochs=0, dropout=0.1, attention_dropout=0, **brief)
+    config = load_model(tmp_path / "a" / "seed-3" / "model", VlpForGeneration).config
+    assert (config.dropout, config.attention_dropout) == (0.1, 0.0)
+    assert (config.transformer.dropout, config.transformer.attention_dropout) == (0.1, 0.0)
+    caption(made, tmp_path / "b", epochs=0, dropout=0.1, **brief)
+    config = load_model(tmp_path / "b" / "seed-3" / "model", VlpForGeneration).config
+    assert config.attention_dropout is None
+    assert config.transformer.attention_dropout == config.dropout

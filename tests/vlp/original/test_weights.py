@@ -139,6 +139,7 @@ def test_an_untied_decoder_is_refused(tmp_path):
         ({"architectures": ["LxmertModel"]}, "expected that of a VLP, such as"),
         ({"hiden": 3}, "'hidden'"),
         ({"hidden": "32"}, "hidden is '32'; expected int"),
+        ({"attention_dropout": "0"}, "attention_dropout is '0'; expected float"),
         ({"heads": 5}, "heads = 5"),
     ],
 )

@@ -162,11 +162,13 @@ def _read_config(file: Path) -> VlpConfig:
     if kind not in known:
         raise UserError(f"{file}: architectures is {kind!r}; expected that of a VLP, such as {known[1]!r}")
     values = {name: value for name, value in settings.items() if name not in ("model_type", "architectures")}
-    kinds = {name: type(value) for name, value in asdict(VlpConfig()).items()}
+    plain = asdict(VlpConfig())  # what may be none is else a number
+    kinds = {name: float if value is None else type(value) for name, value in plain.items()}
     for name, value in values.items():
         if name not in kinds:
             raise UserError(f"{file}: a VLP has no field {name!r}{did_you_mean(name, kinds)}")
-        if type(value) is not kinds[name] and not (kinds[name] is float and type(value) is int):
+        fits = type(value) is kinds[name] or (kinds[name] is float and type(value) is int)
+        if not fits and value is not plain[name]:
             raise UserError(f"{file}: {name} is {value!r}; expected {kinds[name].__name__}")
     return VlpConfig(**values)
 
