@@ -187,3 +187,11 @@ def test_a_captioner_without_dropout_of_attention_is_opened_again(made, tmp_path
     config = load_model(tmp_path / "b" / "seed-3" / "model", VlpForGeneration).config
     assert config.attention_dropout is None
     assert config.transformer.attention_dropout == config.dropout
+
+
+def test_what_starts_from_a_captioner_has_its_own_dropout_of_attention(made, tmp_path):
+    brief = {"best": False, "max_valid": 2, "test": ()}
+    caption(made, tmp_path / "a", epochs=0, dropout=0.1, attention_dropout=0, **brief)
+    start = starting_point(context(made, tmp_path / "b", model=str(tmp_path / "a")))
+    model = start.model(VlpForGeneration, Pictures(load_regions(made["regions"])), dropout=0.2)
+    assert model.config.transformer.attention_dropout == 0.2

@@ -127,6 +127,7 @@ class StartingPoint:
             UserError: the weights do not fit the pictures.
         """
         weights = open_weights(self.weights, **self.untold)
+        changes = {"attention_dropout": None, **changes}  # a training's own, which no other takes over
         if learned_from_text(weights.config):
             changes |= {"feature_width": pictures.feature_width, "classes": pictures.classes}
         shape = replace(weights.config, **changes)
